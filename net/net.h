@@ -1,0 +1,150 @@
+/* net: connections of one core: HTTP requests and WebSocket messages up, shared frames and replies down.
+ *
+ * Owner: one core; every call comes from its thread. net knows nothing of the domain: it calls up only through
+ * `struct net_handlers`, and hands out connections as (slot, generation) references that stay checkable after the
+ * connection is gone.
+ *
+ * Call order a turn: net_poll (reap and handle completions; calls handlers), whatever the core does, net_flush (one
+ * send for every dirty connection), net_wait. Lifetime: a `struct conn *` is valid inside the handler it was passed
+ * to, and until on_closed for it has returned. */
+#ifndef CARILLON_NET_NET_H
+#define CARILLON_NET_NET_H
+
+#include "../src/base/buf.h"
+#include "../src/base/clock.h"
+#include "../src/base/list.h"
+#include "../src/base/slice.h"
+#include "../src/base/status.h"
+#include "frame.h"
+#include "http.h"
+
+struct net;
+struct conn;
+struct park;
+
+/* conn_ref names a connection across time and cores; generation 0 names none. */
+struct conn_ref {
+    uint32_t slot, generation;
+};
+
+enum conn_class {
+    CONN_REPLY = 0,     /* replies and control frames: never dropped, bounded by request credits */
+    CONN_DURABLE = 1,   /* pushes that a resume can repeat: over the cap the connection is too slow */
+    CONN_EPHEMERAL = 2, /* typing, presence: dropped first */
+};
+
+struct net_handlers {
+    /* A whole request with its body. Answer now or later with net_http_reply or, for an upgrade, net_ws_accept;
+     * the connection parses its next request only after that. Slices die on return. */
+    void (*on_request)(void *context, struct conn *c, const struct http_request *request);
+    /* A whole WebSocket message; `data` is valid UTF-8 when text, dies on return, and is followed by at least
+     * NET_PADDING readable bytes. */
+    void (*on_message)(void *context, struct conn *c, bool text, struct slice data);
+    /* The connection's queue fell to or below half its cap after having been above it, or emptied while
+     * net_want_drain was set. */
+    void (*on_drain)(void *context, struct conn *c);
+    /* The connection is gone; conn_user is to be released. Called exactly once for every connection with a user. */
+    void (*on_closed)(void *context, struct conn *c);
+    void *context;
+};
+
+#define NET_PADDING 64u /* bytes readable behind a message: simdjson reads past the end */
+
+struct net_limits {
+    unsigned connections_max;      /* this core's */
+    struct http_limits http;
+    size_t ws_message_bytes_max;   /* an inbound message */
+    size_t send_queue_bytes_max;   /* queued durable bytes before a reader counts as too slow */
+    unsigned requests_in_flight_max; /* commands a connection may have open before it is not read from */
+    uint64_t header_timeout_ns, body_timeout_ns, idle_timeout_ns, ping_interval_ns, close_timeout_ns, stall_timeout_ns;
+};
+
+struct net_listener {
+    int fd;           /* a listening socket, plain descriptor */
+    uint8_t trusted;  /* 1: the admin Unix socket; conn_is_admin is true for its connections */
+};
+
+/* net_open makes the ring and pools. `why` says what failed, for people. */
+MUST_USE enum status net_open(struct net **out, const struct net_handlers *handlers, const struct net_limits *limits,
+                              const struct clock *clock, struct park *park, unsigned core, char *why, size_t why_len);
+/* net_start is called once by the owning thread: enables the ring, arms accepts. */
+MUST_USE enum status net_start(struct net *n, const struct net_listener *listeners, unsigned num_listeners);
+/* net_close frees everything; connections must be gone (net_connections is 0) or the process is ending. */
+void net_close(struct net *n);
+
+/* net_poll handles the completions that are there; returns how many. */
+unsigned net_poll(struct net *n);
+/* net_flush sends what dirty connections have queued and submits. */
+void net_flush(struct net *n);
+/* net_wait blocks until a completion, a wake-up of the park, a timer or `until_ns` (mono). */
+void net_wait(struct net *n, uint64_t until_ns);
+/* net_timers runs due timers (deadlines, pings). */
+void net_timers(struct net *n);
+uint64_t net_now_ns(const struct net *n);   /* cached at net_poll */
+unsigned net_connections(const struct net *n);
+/* net_stop_accepting cancels the accepts (drain). */
+void net_stop_accepting(struct net *n);
+
+struct conn_ref net_ref(const struct conn *c);
+/* net_conn returns the connection, or NULL when it is gone or closing. */
+struct conn *net_conn(struct net *n, struct conn_ref ref);
+/* net_each walks all open connections: start with *at = 0; NULL at the end. */
+struct conn *net_each(struct net *n, uint32_t *at);
+
+void conn_set_user(struct conn *c, void *user);
+void *conn_user(const struct conn *c);
+bool conn_is_admin(const struct conn *c);
+bool conn_is_websocket(const struct conn *c);
+/* conn_peer writes the peer's address as text ("192.0.2.1" or "2001:db8::1", "unix" for the admin socket). */
+void conn_peer(const struct conn *c, char out[46]);
+uint64_t conn_opened_ns(const struct conn *c);
+
+/* --- HTTP answers ---------------------------------------------------------------------------------------- */
+
+struct http_reply {
+    unsigned status;
+    const char *content_type; /* NULL: no body */
+    struct slice headers;     /* extra complete lines, each ending in CRLF */
+    struct slice body;
+    bool close;               /* close the connection after it */
+};
+/* net_http_reply answers the connection's open request. HEAD gets the head alone. */
+void net_http_reply(struct net *n, struct conn *c, const struct http_reply *reply);
+
+/* net_ws_accept answers an upgrade request with 101 and makes the connection a WebSocket. `accept_key` is the computed
+ * Sec-WebSocket-Accept, `subprotocol` may be empty. `message_bytes_max` 0 keeps the default. */
+void net_ws_accept(struct net *n, struct conn *c, struct slice accept_key, struct slice subprotocol,
+                   size_t message_bytes_max);
+
+/* --- WebSocket down -------------------------------------------------------------------------------------- */
+
+/* net_send appends a reference to a shared frame to the connection's queue. STATUS_FULL: the class's bound is
+ * reached and nothing was queued; the caller decides (drop an ephemeral, close 4200 for a durable push). */
+MUST_USE enum status net_send(struct net *n, struct conn *c, struct frame *f, enum conn_class class);
+/* net_reply_text queues one private text message (CONN_REPLY). */
+void net_reply_text(struct net *n, struct conn *c, struct slice text);
+void net_reply_binary(struct net *n, struct conn *c, struct slice data);
+/* net_queued returns the bytes that wait in the connection's queue. */
+size_t net_queued(const struct conn *c);
+/* net_want_drain asks for one on_drain when the queue is empty. */
+void net_want_drain(struct conn *c);
+
+/* net_request_begin and _end count commands in flight; at the bound the connection is not read from. */
+void net_request_begin(struct net *n, struct conn *c);
+void net_request_end(struct net *n, struct conn *c);
+
+/* net_ws_close sends a close frame behind what is queued and closes. Queued durable pushes are dropped when
+ * `drop_queued`. */
+void net_ws_close(struct net *n, struct conn *c, uint16_t code, const char *reason, bool drop_queued);
+/* net_abort closes without a word. */
+void net_abort(struct net *n, struct conn *c);
+
+struct net_stats {
+    uint64_t accepted, closed, http_requests, ws_messages_in, bytes_in, bytes_out, sends, short_sends, frames_out,
+        slow_closed, accept_errors, recv_enobufs, protocol_errors, timeouts;
+    uint64_t connections, websockets, queued_bytes, queue_nodes;
+};
+const struct net_stats *net_stats(const struct net *n);
+const struct ring_stats *net_ring_stats(const struct net *n);
+
+#endif

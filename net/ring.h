@@ -1,0 +1,92 @@
+/* ring: the seam to the kernel: submit operations, reap completions. One ring per core, used by its thread only.
+ *
+ * Two implementations stand behind this header, chosen at link time so that the data path has no indirect call:
+ * net/ring.c on io_uring (Linux ≥ 6.1), and tests/sim's scripted one. Semantics both keep:
+ *
+ *  - Every operation completes exactly once with RING_MORE clear, except a silent send that succeeds in full, which
+ *    completes never. Multishot receives complete any number of times with RING_MORE set before.
+ *  - Sockets are ring descriptors (`ring_fd`: an index in the ring's own table), made by ring_accept and given
+ *    back by ring_close. They do not count against RLIMIT_NOFILE.
+ *  - The bytes of a silent send may be reused after the next ring_enter *and* after all completions that were
+ *    visible right after it have been handled: a send without a completion by then was taken whole.
+ *  - ring_* calls that prepare an operation never fail: a full submission queue is flushed into the kernel first.
+ *
+ * Received bytes stand in a provided buffer (RING_BUFFER set, ring_buffer(result)) until ring_buffer_return. */
+#ifndef CARILLON_NET_RING_H
+#define CARILLON_NET_RING_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "../src/base/status.h"
+
+struct ring;
+struct park;
+
+struct ring_config {
+    unsigned sq_entries;   /* submission queue; a power of two */
+    unsigned cq_entries;   /* completion queue; sized to the worst burst, a power of two */
+    unsigned descriptors;  /* size of the descriptor table = most connections */
+    unsigned buffers;      /* provided receive buffers; a power of two */
+    unsigned buffer_bytes; /* size of each */
+};
+
+struct ring_completion {
+    uint64_t tag;
+    int32_t result;  /* as the system call: ≥ 0, or -errno */
+    uint32_t flags;  /* RING_MORE … */
+    uint16_t buffer; /* id, when RING_BUFFER */
+};
+
+#define RING_MORE 1u     /* the operation is still armed */
+#define RING_BUFFER 2u   /* `buffer` holds the received bytes */
+#define RING_NONEMPTY 4u /* the socket had more to read */
+
+/* ring_open makes the ring; on failure `why` (of why_len bytes) says what is missing and what to do. */
+MUST_USE enum status ring_open(struct ring **out, const struct ring_config *config, char *why, size_t why_len);
+/* ring_enable_here must be called once by the owning thread before anything else (single issuer). */
+MUST_USE enum status ring_enable_here(struct ring *ring);
+void ring_close_all(struct ring *ring);
+
+/* ring_accept takes one connection from the listening socket `listen_fd` (a plain descriptor). The completion's
+ * result is the new ring descriptor. `peer` and `peer_len` must stay valid until the completion. */
+void ring_accept(struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len, uint64_t tag);
+/* ring_recv arms a multishot receive into provided buffers. Result 0 is the peer's end of stream. */
+void ring_recv(struct ring *ring, uint32_t ring_fd, uint64_t tag);
+/* ring_send is silent: MSG_DONTWAIT|MSG_WAITALL, a completion only when short (count) or failed (-errno). */
+void ring_send(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
+/* ring_sendv is the same for a message header whose iovecs stay valid as the bytes do. */
+void ring_sendv(struct ring *ring, uint32_t ring_fd, const struct msghdr *message, uint64_t tag);
+/* ring_poll_out completes once when the socket takes bytes again. */
+void ring_poll_out(struct ring *ring, uint32_t ring_fd, uint64_t tag);
+/* ring_cancel cancels every operation on the descriptor; each still completes on its own. */
+void ring_cancel(struct ring *ring, uint32_t ring_fd, uint64_t tag);
+/* ring_cancel_tag cancels the one operation with that tag. */
+void ring_cancel_tag(struct ring *ring, uint64_t target, uint64_t tag);
+/* ring_close gives the descriptor back; only after every other operation on it has completed. */
+void ring_close(struct ring *ring, uint32_t ring_fd, uint64_t tag);
+/* ring_watch arms a multishot poll on a park's eventfd. */
+void ring_watch(struct ring *ring, struct park *park, uint64_t tag);
+
+/* ring_enter submits everything prepared; waits up to `timeout_ns` for a completion when `wait` and none is there. */
+void ring_enter(struct ring *ring, bool wait, uint64_t timeout_ns);
+/* ring_next takes one completion; false when there is none left. */
+bool ring_next(struct ring *ring, struct ring_completion *out);
+/* ring_pending tells whether prepared operations have not been submitted yet. */
+bool ring_pending(const struct ring *ring);
+/* ring_ready tells whether completions can be taken without entering. */
+bool ring_ready(const struct ring *ring);
+
+const void *ring_buffer(struct ring *ring, uint16_t buffer);
+void ring_buffer_return(struct ring *ring, uint16_t buffer);
+
+struct ring_stats {
+    uint64_t enters, submitted, completed, cq_overflows, buffers_empty;
+};
+const struct ring_stats *ring_stats(const struct ring *ring);
+
+#endif

@@ -1,0 +1,97 @@
+/* kv: the seam to the ordered key-value store under the commit pipeline and the readers.
+ *
+ * Two implementations: kv_rocksdb.c (RocksDB ≥ 7.7 through its C API) and kv_fake.c (sorted memory that crashes to a
+ * prefix of its unsynced writes and may tear the last batch), for the simulator and unit tests.
+ *
+ * Threads: kv_write and kv_sequence by the writer; kv_sync by the syncer, at the same time as the next kv_write;
+ * kv_get and iterators by any reader. A write is readable at once but durable only after a kv_sync that began after
+ * it. Borrowed slices of an iterator live until its next move. */
+#ifndef CARILLON_STORAGE_KV_H
+#define CARILLON_STORAGE_KV_H
+
+#include "../src/base/buf.h"
+#include "../src/base/slice.h"
+#include "../src/base/status.h"
+
+/* Column families, by access pattern. The order is not stored; the names are (kv_cf_name). */
+enum kv_cf {
+    KV_META,
+    KV_TENANTS,
+    KV_KEYS,
+    KV_NAMES,
+    KV_USERS,
+    KV_SESSIONS,
+    KV_ROOMS,
+    KV_MEMBERS,
+    KV_USER_ROOMS,
+    KV_LOG,
+    KV_CHANGES,
+    KV_CURSORS,
+    KV_IDEMPOTENCY,
+    KV_OUTBOX,
+    KV_DEAD_LETTERS,
+    KV_AUDIT,
+    KV_CFS
+};
+
+const char *kv_cf_name(enum kv_cf cf);
+
+struct kv;
+struct kv_batch;
+struct kv_iter;
+
+struct kv_ops {
+    struct kv_batch *(*batch_new)(struct kv *kv);
+    void (*batch_free)(struct kv_batch *b);
+    void (*batch_clear)(struct kv_batch *b);
+    void (*batch_put)(struct kv_batch *b, enum kv_cf cf, struct slice key, struct slice value);
+    void (*batch_delete)(struct kv_batch *b, enum kv_cf cf, struct slice key);
+    void (*batch_delete_range)(struct kv_batch *b, enum kv_cf cf, struct slice from, struct slice to);
+    enum status (*write)(struct kv *kv, struct kv_batch *b);
+    enum status (*sync)(struct kv *kv);
+    uint64_t (*sequence)(struct kv *kv);
+    enum status (*get)(struct kv *kv, enum kv_cf cf, struct slice key, struct buf *out);
+    struct kv_iter *(*iter_open)(struct kv *kv, enum kv_cf cf, struct slice lower, struct slice upper);
+    bool (*iter_first)(struct kv_iter *i);
+    bool (*iter_last)(struct kv_iter *i);
+    bool (*iter_next)(struct kv_iter *i);
+    bool (*iter_prev)(struct kv_iter *i);
+    struct slice (*iter_key)(struct kv_iter *i);
+    struct slice (*iter_value)(struct kv_iter *i);
+    enum status (*iter_close)(struct kv_iter *i);
+    void (*close)(struct kv *kv);
+};
+
+/* Implementations embed this first. */
+struct kv {
+    const struct kv_ops *ops;
+};
+
+static inline struct kv_batch *kv_batch_new(struct kv *kv) { return kv->ops->batch_new(kv); }
+/* kv_write applies the whole batch atomically, unsynced. */
+MUST_USE static inline enum status kv_write(struct kv *kv, struct kv_batch *b) { return kv->ops->write(kv, b); }
+/* kv_sync makes everything written before the call durable. Any error is final: the store must not be written again. */
+MUST_USE static inline enum status kv_sync(struct kv *kv) { return kv->ops->sync(kv); }
+/* kv_sequence counts the operations ever written; never lower after a recovery that lost nothing. */
+static inline uint64_t kv_sequence(struct kv *kv) { return kv->ops->sequence(kv); }
+/* kv_get replaces *out by the value; STATUS_NOT_FOUND when there is none. */
+MUST_USE static inline enum status kv_get(struct kv *kv, enum kv_cf cf, struct slice key, struct buf *out)
+{
+    return kv->ops->get(kv, cf, key, out);
+}
+/* kv_iter_open walks the keys k with lower ≤ k < upper of a consistent snapshot; both bounds are copied. */
+static inline struct kv_iter *kv_iter_open(struct kv *kv, enum kv_cf cf, struct slice lower, struct slice upper)
+{
+    return kv->ops->iter_open(kv, cf, lower, upper);
+}
+/* moves return whether the iterator stands on a row; kv_iter_close says whether the walk met an error. */
+static inline bool kv_iter_first(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_first(i); }
+static inline bool kv_iter_last(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_last(i); }
+static inline bool kv_iter_next(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_next(i); }
+static inline bool kv_iter_prev(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_prev(i); }
+static inline struct slice kv_iter_key(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_key(i); }
+static inline struct slice kv_iter_value(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_value(i); }
+MUST_USE static inline enum status kv_iter_close(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_close(i); }
+static inline void kv_close(struct kv *kv) { kv->ops->close(kv); }
+
+#endif

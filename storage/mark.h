@@ -1,0 +1,37 @@
+/* mark: the low-water mark file, which knows how far the store was once durable.
+ *
+ * RocksDB's point-in-time recovery silently drops the log's tail behind a damaged record. Before each sync the syncer
+ * reads the store's sequence number; after it, it writes that number here. A store that opens with a lower number
+ * has lost something acknowledged, and refuses to serve rather than give numbers a second time.
+ *
+ * The file holds two checksummed slots written in turn, so a torn write leaves the other. */
+#ifndef CARILLON_STORAGE_MARK_H
+#define CARILLON_STORAGE_MARK_H
+
+#include <stdint.h>
+
+#include "../src/base/status.h"
+
+struct mark;
+
+struct mark_ops {
+    enum status (*read)(struct mark *m, uint64_t *sequence);       /* NOT_FOUND: new store; CORRUPT: no good slot */
+    enum status (*write)(struct mark *m, uint64_t sequence);       /* not synced yet */
+    enum status (*sync)(struct mark *m);
+    void (*close)(struct mark *m);
+};
+
+/* Implementations embed this first. */
+struct mark {
+    const struct mark_ops *ops;
+};
+
+/* mark_open_file opens or creates DIR/MARK. */
+MUST_USE enum status mark_open_file(struct mark **out, const char *dir);
+
+MUST_USE static inline enum status mark_read(struct mark *m, uint64_t *sequence) { return m->ops->read(m, sequence); }
+MUST_USE static inline enum status mark_write(struct mark *m, uint64_t sequence) { return m->ops->write(m, sequence); }
+MUST_USE static inline enum status mark_sync(struct mark *m) { return m->ops->sync(m); }
+static inline void mark_close(struct mark *m) { m->ops->close(m); }
+
+#endif

@@ -1,0 +1,50 @@
+/* read: jobs that touch the store for reading, off the cores.
+ *
+ * A job is a function over the kv that runs on a reader thread and leaves its result in the job itself; it comes
+ * back to the core named in it. Ownership passes with the pointer: core → reader → core, over one SPSC ring each way,
+ * so neither side locks or copies. Jobs of one core go to reader `core % readers`, in order.
+ *
+ * Bound: READ_RING_CELLS a core in flight; more wait on the job's own node in front of the ring (read_submit never
+ * fails; what waits was admitted by its requester's bound). */
+#ifndef CARILLON_STORAGE_READ_H
+#define CARILLON_STORAGE_READ_H
+
+#include "../src/base/list.h"
+#include "../src/base/park.h"
+#include "../src/base/status.h"
+#include "kv.h"
+
+struct readers;
+struct reader_core; /* one core's end */
+
+struct read_job {
+    struct queue_node _node;
+    uint16_t return_core; /* where `done` runs; set by the submitter, may be another core than its own */
+    void (*run)(struct read_job *job, struct kv *kv);    /* on a reader thread */
+    void (*done)(void *core_context, struct read_job *job); /* on return_core, inside read_poll */
+};
+
+struct readers_config {
+    struct kv *kv;
+    const struct park_ops *park_ops; /* NULL: real */
+    void *park_context;
+    unsigned num_cores, num_readers;
+};
+
+MUST_USE enum status readers_open(struct readers **out, const struct readers_config *config);
+void readers_close(struct readers *r);
+struct reader_core *reader_core_open(struct readers *r, unsigned core, struct park *wake, void *core_context);
+
+void read_submit(struct reader_core *rc, struct read_job *job);
+/* read_publish shows submitted jobs to the readers: once a loop turn. */
+void read_publish(struct reader_core *rc);
+/* read_poll runs `done` of finished jobs; returns how many. */
+unsigned read_poll(struct reader_core *rc);
+bool read_pollable(struct reader_core *rc);
+
+/* reader_step runs what is queued for one reader (at most a batch); returns whether it did anything. */
+bool reader_step(struct readers *r, unsigned reader);
+MUST_USE enum status readers_start_threads(struct readers *r);
+void readers_stop_threads(struct readers *r);
+
+#endif

@@ -1,0 +1,145 @@
+/* records: row values of every column family, encoded and decoded in one place.
+ *
+ * Every value begins with version u8 (1) and key id u32 (0: not encrypted). Integers are little-endian; text is
+ * length (u16, or u32 where said) and bytes. Where a record's key holds the tenant and room, the value repeats them
+ * and the decoder compares: a row that lies under a foreign key is STATUS_CORRUPT, not another room's message.
+ * The layouts are drawn in records.c above each encoder and listed in docs/STORAGE_FORMAT.md.
+ *
+ * Decoded slices borrow the value's bytes. */
+#ifndef CARILLON_STORAGE_RECORDS_H
+#define CARILLON_STORAGE_RECORDS_H
+
+#include "../src/base/buf.h"
+#include "../src/base/slice.h"
+#include "../src/base/status.h"
+
+#define STORE_FORMAT 1u /* bumped when a reader of the old format could misread the new one */
+
+enum tenant_state { TENANT_ACTIVE = 1, TENANT_DISABLED = 2, TENANT_DELETED = 3 };
+
+struct tenant_record {
+    uint32_t tenant;
+    uint8_t state; /* enum tenant_state */
+    uint8_t durability; /* enum durability: 0 the server's default, 1 fsync, 2 fast */
+    uint64_t created_ms;
+    struct slice name;
+    struct slice config; /* JSON object as given by the operator, or empty */
+};
+
+enum key_role { KEY_ROLE_SERVER = 1, KEY_ROLE_ADMIN = 2, KEY_ROLE_READ = 3 };
+enum key_state { KEY_ACTIVE = 1, KEY_REVOKED = 2 };
+
+struct api_key_record {
+    uint32_t tenant;
+    uint8_t role, state;
+    uint64_t created_ms;
+    uint8_t hmac[32]; /* HMAC-SHA-256 of the whole key under the server's pepper */
+};
+
+struct user_record {
+    uint32_t tenant;
+    uint64_t user;
+    uint64_t created_ms;
+    struct slice user_id;      /* the caller's own text, ≤ 128 bytes */
+    struct slice display_name; /* may be empty */
+    struct slice profile;      /* JSON object or empty */
+};
+
+enum room_type { ROOM_DM = 1, ROOM_GROUP = 2, ROOM_CHANNEL = 3 };
+#define ROOM_EPOCHS_MAX 32u /* kept (epoch, first seq) pairs; an older epoch's positions count as good below the oldest */
+
+struct room_epoch {
+    uint64_t epoch, first_seq;
+};
+
+#define ROOM_PRIVATE 1u
+#define ROOM_DELETED 2u
+#define ROOM_HISTORY_SINCE_JOIN 4u
+
+struct room_record {
+    uint32_t tenant;
+    uint64_t room;
+    uint8_t type;       /* enum room_type */
+    uint8_t flags;      /* ROOM_PRIVATE … */
+    uint8_t durability; /* 0 the tenant's */
+    uint32_t members_max; /* 0: limits.members_per_room */
+    uint64_t created_ms, updated_ms;
+    uint64_t created_by;   /* user number */
+    uint64_t retained_from; /* first seq that is still kept; 1 at first */
+    struct slice name, description, avatar_url; /* u16 lengths */
+    struct slice unique_key; /* DMs: the deterministic key, else empty */
+    struct slice settings;   /* JSON object or empty, u32 length */
+    uint16_t num_epochs;
+    struct room_epoch epochs[ROOM_EPOCHS_MAX]; /* ascending */
+};
+
+enum member_role { MEMBER_MEMBER = 1, MEMBER_ADMIN = 2 };
+
+struct member_record {
+    uint8_t role;
+    uint64_t joined_seq; /* the head (or the join's own seq) when the user came in: cursors begin here */
+    uint64_t joined_ms;
+    struct slice user_id; /* external id, so that a member list needs no look-up */
+};
+
+enum log_kind {
+    LOG_MESSAGE = 1,
+    LOG_JOINED = 2,  /* body: JSON array of user ids */
+    LOG_LEFT = 3,    /* body: JSON array of user ids */
+    LOG_ROOM_UPDATED = 4, /* body: JSON object of what changed */
+    LOG_EDITED = 5,
+    LOG_DELETED = 6,
+    LOG_REACTION = 7,
+};
+
+/* log_record: one durable event; immutable for ever. */
+struct log_record {
+    uint32_t tenant;
+    uint64_t room, seq;
+    uint8_t kind;       /* enum log_kind */
+    uint8_t flags;
+    uint64_t created_ms; /* never lower than the room's previous event's */
+    uint64_t sender;     /* user number; 0 for the server itself */
+    uint64_t reply_to;   /* seq, 0: none */
+    struct slice sender_id;    /* external id, u8 length */
+    struct slice client_id;    /* u8 length, empty: none */
+    struct slice message_type; /* u8 length, empty: "text" */
+    struct slice content;      /* u32: UTF-8 text of a message, or the kind's body */
+    struct slice meta;         /* u32: JSON text as sent, or empty */
+};
+
+struct cursor_record {
+    uint64_t delivered, read;
+};
+
+struct idempotency_record {
+    uint64_t seq;          /* messages: the event's; others: 0 */
+    uint64_t payload_hash; /* of what was sent: another hash under the same key is a mismatch */
+    uint64_t created_ms;
+    uint16_t http_status;  /* requests with a stored answer; 0: none */
+    struct slice answer;   /* its body, u32 length */
+};
+
+void tenant_record_encode(struct buf *out, const struct tenant_record *r);
+MUST_USE enum status tenant_record_decode(struct tenant_record *out, struct slice value);
+void api_key_record_encode(struct buf *out, const struct api_key_record *r);
+MUST_USE enum status api_key_record_decode(struct api_key_record *out, struct slice value);
+void user_record_encode(struct buf *out, const struct user_record *r);
+MUST_USE enum status user_record_decode(struct user_record *out, struct slice value);
+void room_record_encode(struct buf *out, const struct room_record *r);
+MUST_USE enum status room_record_decode(struct room_record *out, struct slice value);
+void member_record_encode(struct buf *out, const struct member_record *r);
+MUST_USE enum status member_record_decode(struct member_record *out, struct slice value);
+/* log_record_len and _encode_to write into memory the caller allocated in one piece with the event: the data path. */
+size_t log_record_len(const struct log_record *r);
+char *log_record_encode_to(char *out, const struct log_record *r);
+MUST_USE enum status log_record_decode(struct log_record *out, struct slice value);
+void cursor_record_encode(struct buf *out, const struct cursor_record *r);
+MUST_USE enum status cursor_record_decode(struct cursor_record *out, struct slice value);
+void idempotency_record_encode(struct buf *out, const struct idempotency_record *r);
+MUST_USE enum status idempotency_record_decode(struct idempotency_record *out, struct slice value);
+/* names and numbers: a u64 under a name, or in meta */
+void number_record_encode(struct buf *out, uint64_t v);
+MUST_USE enum status number_record_decode(uint64_t *out, struct slice value);
+
+#endif
