@@ -18,6 +18,7 @@
 
 struct frame_core {
     _Alignas(64) struct queue_node parked; /* in the sender's list of frames that wait for a full mailbox */
+    uint32_t parked_kind;                  /* what the node is part of, for a list of several kinds */
     uint32_t refs;                         /* this core's references; touched by that core only */
 };
 
@@ -35,7 +36,8 @@ struct frame {
     struct frame_core cores[];
 };
 
-/* frame_new allocates a frame for `num_cores` slots and `len` bytes with no reference yet. Never NULL. */
+/* frame_new allocates a frame for `num_cores` slots and `len` bytes with no reference yet, held by one core: a
+ * private frame needs no frame_hold. Never NULL. The bytes are uninitialised. */
 struct frame *frame_new(unsigned num_cores, uint32_t len);
 /* frame_hold makes `cores` the number of cores that hold it; before the first push. */
 static inline void frame_hold(struct frame *f, uint32_t cores)

@@ -43,7 +43,8 @@ struct net_handlers {
     /* The connection's queue fell to or below half its cap after having been above it, or emptied while
      * net_want_drain was set. */
     void (*on_drain)(void *context, struct conn *c);
-    /* The connection is gone; conn_user is to be released. Called exactly once for every connection with a user. */
+    /* The connection is gone; conn_user is to be released. Called exactly once for every connection with a user, from
+     * within net_poll, never from within a call of this header on another connection. */
     void (*on_closed)(void *context, struct conn *c);
     void *context;
 };
@@ -74,13 +75,15 @@ void net_close(struct net *n);
 
 /* net_poll handles the completions that are there; returns how many. */
 unsigned net_poll(struct net *n);
-/* net_flush sends what dirty connections have queued and submits. */
+/* net_flush makes one send for every dirty connection. They enter the kernel with the next net_wait or net_poll, so
+ * that a turn costs one system call; call one of them right after. */
 void net_flush(struct net *n);
-/* net_wait blocks until a completion, a wake-up of the park, a timer or `until_ns` (mono). */
+/* net_wait blocks until a completion, a wake-up of the park, a timer or `until_ns` (mono). The caller has done
+ * park_prepare and looked for work once more. Returns at once when there is something left to send or to resume. */
 void net_wait(struct net *n, uint64_t until_ns);
 /* net_timers runs due timers (deadlines, pings). */
 void net_timers(struct net *n);
-uint64_t net_now_ns(const struct net *n);   /* cached at net_poll */
+uint64_t net_now_ns(const struct net *n);   /* cached at net_poll and net_timers */
 unsigned net_connections(const struct net *n);
 /* net_stop_accepting cancels the accepts (drain). */
 void net_stop_accepting(struct net *n);
@@ -108,7 +111,8 @@ struct http_reply {
     struct slice body;
     bool close;               /* close the connection after it */
 };
-/* net_http_reply answers the connection's open request. HEAD gets the head alone. */
+/* net_http_reply answers the connection's open request. HEAD gets the head alone. Date, Content-Length and Connection
+ * are written here; 1xx, 204 and 304 get no body. Nothing happens on a connection that is closing. */
 void net_http_reply(struct net *n, struct conn *c, const struct http_reply *reply);
 
 /* net_ws_accept answers an upgrade request with 101 and makes the connection a WebSocket. `accept_key` is the computed
@@ -119,22 +123,28 @@ void net_ws_accept(struct net *n, struct conn *c, struct slice accept_key, struc
 /* --- WebSocket down -------------------------------------------------------------------------------------- */
 
 /* net_send appends a reference to a shared frame to the connection's queue. STATUS_FULL: the class's bound is
- * reached and nothing was queued; the caller decides (drop an ephemeral, close 4200 for a durable push). */
+ * reached and nothing was queued; the caller decides (drop an ephemeral, close 4200 or catch up for a durable push;
+ * on_drain follows). STATUS_NOT_FOUND: the connection is closing, and nothing that is sent now can arrive. Bounds:
+ * durable and ephemeral bytes together send_queue_bytes_max, ephemerals EPHEMERAL_QUEUE_BYTES_MAX and dropped first,
+ * replies REPLY_QUEUE_BYTES_MAX; an empty class takes one frame of any length. */
 MUST_USE enum status net_send(struct net *n, struct conn *c, struct frame *f, enum conn_class class);
-/* net_reply_text queues one private text message (CONN_REPLY). */
+/* net_reply_text queues one private text message (CONN_REPLY), at most UINT32_MAX bytes. A connection that lets
+ * REPLY_QUEUE_BYTES_MAX of them pile up is closed. Nothing happens on a connection that is closing. */
 void net_reply_text(struct net *n, struct conn *c, struct slice text);
 void net_reply_binary(struct net *n, struct conn *c, struct slice data);
 /* net_queued returns the bytes that wait in the connection's queue. */
 size_t net_queued(const struct conn *c);
-/* net_want_drain asks for one on_drain when the queue is empty. */
-void net_want_drain(struct conn *c);
+/* net_want_drain asks for one on_drain when the queue is empty; at once it comes with the next net_poll. */
+void net_want_drain(struct net *n, struct conn *c);
 
-/* net_request_begin and _end count commands in flight; at the bound the connection is not read from. */
+/* net_request_begin and _end count commands in flight; at the bound the connection is not read from. An end after the
+ * connection began to close is allowed and does nothing more than count. */
 void net_request_begin(struct net *n, struct conn *c);
 void net_request_end(struct net *n, struct conn *c);
 
-/* net_ws_close sends a close frame behind what is queued and closes. Queued durable pushes are dropped when
- * `drop_queued`. */
+/* net_ws_close sends a close frame behind what is queued and closes; from then on net_conn does not return the
+ * connection. Queued pushes, durable and ephemeral, are dropped when `drop_queued`. `reason` has at most 123 bytes
+ * (RFC 6455 section 5.5). Nothing happens on a connection that is closing. */
 void net_ws_close(struct net *n, struct conn *c, uint16_t code, const char *reason, bool drop_queued);
 /* net_abort closes without a word. */
 void net_abort(struct net *n, struct conn *c);

@@ -50,6 +50,7 @@ struct ring_completion {
 MUST_USE enum status ring_open(struct ring **out, const struct ring_config *config, char *why, size_t why_len);
 /* ring_enable_here must be called once by the owning thread before anything else (single issuer). */
 MUST_USE enum status ring_enable_here(struct ring *ring);
+/* ring_close_all ends the ring and every socket in its table. Operations in flight never complete. NULL is allowed. */
 void ring_close_all(struct ring *ring);
 
 /* ring_accept takes one connection from the listening socket `listen_fd` (a plain descriptor). The completion's
@@ -63,10 +64,14 @@ void ring_send(struct ring *ring, uint32_t ring_fd, const void *data, size_t len
 void ring_sendv(struct ring *ring, uint32_t ring_fd, const struct msghdr *message, uint64_t tag);
 /* ring_poll_out completes once when the socket takes bytes again. */
 void ring_poll_out(struct ring *ring, uint32_t ring_fd, uint64_t tag);
-/* ring_cancel cancels every operation on the descriptor; each still completes on its own. */
+/* ring_cancel cancels every operation on the descriptor; each still completes on its own. The kernel walks all of the
+ * ring's armed operations for it (io_uring/poll.c), so it is for rare use; ring_cancel_tag looks one up. */
 void ring_cancel(struct ring *ring, uint32_t ring_fd, uint64_t tag);
 /* ring_cancel_tag cancels the one operation with that tag. */
 void ring_cancel_tag(struct ring *ring, uint64_t target, uint64_t tag);
+/* ring_shutdown_out ends our direction of the stream, so that the peer sees its end while we still read. The kernel
+ * does it on a worker thread: for refusals and other rare ends only. */
+void ring_shutdown_out(struct ring *ring, uint32_t ring_fd, uint64_t tag);
 /* ring_close gives the descriptor back; only after every other operation on it has completed. */
 void ring_close(struct ring *ring, uint32_t ring_fd, uint64_t tag);
 /* ring_watch arms a multishot poll on a park's eventfd. */
@@ -81,6 +86,8 @@ bool ring_pending(const struct ring *ring);
 /* ring_ready tells whether completions can be taken without entering. */
 bool ring_ready(const struct ring *ring);
 
+/* ring_buffer: at least RING_PADDING bytes behind the buffer's end are readable too. */
+#define RING_PADDING 64u
 const void *ring_buffer(struct ring *ring, uint16_t buffer);
 void ring_buffer_return(struct ring *ring, uint16_t buffer);
 

@@ -9,11 +9,12 @@
 
 enum ring_op {
     RING_OP_NONE = 0,
-    RING_OP_ACCEPT,   /* slot: listener index */
+    RING_OP_ACCEPT,   /* slot: the accept's own, which holds the peer's address */
     RING_OP_RECV,     /* slot: connection */
     RING_OP_SEND,     /* slot: connection; silent: completes only when short or failed */
     RING_OP_POLL_OUT, /* slot: connection */
-    RING_OP_CANCEL,   /* slot: connection */
+    RING_OP_CANCEL,   /* slot: connection; generation 0: of an accept */
+    RING_OP_SHUTDOWN, /* slot: connection */
     RING_OP_CLOSE,    /* slot: connection */
     RING_OP_WAKE,     /* the core's eventfd */
 };

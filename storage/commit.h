@@ -12,11 +12,16 @@
  *   STATUS_IO        never handed to the store: nothing of it exists
  *   STATUS_UNKNOWN   handed over, but the store failed before it was known to be durable
  *
- * A failed write or sync poisons the pipeline for good: nothing is published any more (durable heads freeze), every
- * open and later entry completes with IO or UNKNOWN, commit_poisoned is true. Recovery is a restart.
+ * A failed write or sync, of the store or of the mark, poisons the pipeline for good: nothing is published any more
+ * (durable heads freeze), every open and later entry completes with IO or UNKNOWN, commit_poisoned is true. The calls
+ * come after the writer has let go of the entries: one writer step later. Recovery is a restart.
  *
  * Bound: COMMIT_RING_CELLS entries a core in the ring, COMMIT_PENDING_MAX in all (parked in front of a full ring on
- * the entry's own node); commit_push answers STATUS_FULL at the bound. */
+ * the entry's own node); commit_push answers STATUS_FULL at the bound.
+ *
+ * Threads: everything that takes a commit_core belongs to that core; the steps to writer and syncer, one thread each;
+ * commit_poisoned and commit_stats to anyone; the rest to whoever opened the pipeline. Built with
+ * CARILLON_PLANT_ACK_BEFORE_SYNC it acknowledges before the sync: a planted bug that the fault tests must catch. */
 #ifndef CARILLON_STORAGE_COMMIT_H
 #define CARILLON_STORAGE_COMMIT_H
 
@@ -52,7 +57,7 @@ struct commit_entry {
     uint64_t pushed_ns;      /* for the latency histogram */
     enum commit_class class;
     bool _handed;            /* pushed into the ring */
-    uint16_t num_rows;
+    uint16_t num_rows;       /* ≥ 1 */
     const struct commit_row *rows;
     void (*done)(void *context, struct commit_entry *e, enum status result); /* context: commit_core's */
 };
@@ -71,14 +76,15 @@ struct commit_config {
 MUST_USE enum status commit_open(struct commit **out, const struct commit_config *config);
 void commit_close(struct commit *c);
 
-/* commit_core_open gives core `core` its end. `wake` is woken when tickets of this core become durable. */
+/* commit_core_open gives core `core` its end, once. `wake` is woken when entries of this core can be completed. */
 struct commit_core *commit_core_open(struct commit *c, unsigned core, struct park *wake, void *done_context);
 
 /* commit_push takes an entry. STATUS_FULL at the bound, STATUS_READ_ONLY when poisoned: the entry is not taken. */
 MUST_USE enum status commit_push(struct commit_core *cc, struct commit_entry *e);
-/* commit_publish shows the pushed entries to the writer and wakes it: once a loop turn. */
+/* commit_publish shows the pushed entries to the writer and wakes it: once a loop turn, also when nothing was pushed
+ * (what is parked in front of a full ring moves up). */
 void commit_publish(struct commit_core *cc);
-/* commit_poll runs `done` of every entry that became durable (or failed); returns how many. */
+/* commit_poll runs `done` of every entry that became durable (or failed); returns how many. `done` may push. */
 unsigned commit_poll(struct commit_core *cc);
 /* commit_pollable tells whether commit_poll would do anything: for the look before sleeping. */
 bool commit_pollable(struct commit_core *cc);
@@ -92,10 +98,12 @@ bool commit_writer_step(struct commit *c);
 bool commit_syncer_step(struct commit *c);
 /* Real threads around the steps: SCHED_BATCH, parked when idle. */
 MUST_USE enum status commit_start_threads(struct commit *c);
-/* commit_stop_threads ends them after everything pushed so far is durable or failed. */
+/* commit_stop_threads ends them after everything published so far is durable or failed, and the mark is synced;
+ * commit_poll then completes it. The cores have stopped pushing, and published until nothing was parked. */
 void commit_stop_threads(struct commit *c);
 
-/* commit_stats: written by writer and syncer, read by anyone; histogram buckets are powers of two. */
+/* commit_stats: written by writer, syncer and cores (latency_*, of STATUS_OK only), read by anyone; histogram buckets
+ * are powers of two, the last one is open. write_errors and sync_errors count the mark's too. */
 #define COMMIT_BUCKETS 32u
 struct commit_stats {
     _Atomic uint64_t batches, entries, rows, bytes, syncs, write_errors, sync_errors;

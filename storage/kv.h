@@ -34,7 +34,17 @@ enum kv_cf {
     KV_CFS
 };
 
+/* kv_cf_name returns the stored name ("user_rooms"). */
 const char *kv_cf_name(enum kv_cf cf);
+/* kv_key_compare orders keys as every store does: by bytes, the shorter first; negative, zero or positive. */
+int kv_key_compare(struct slice a, struct slice b);
+
+/* A range deleted from KV_LOG begins at a tenant's or a room's first key (key_tenant, key_room; at most this many
+ * bytes) and may end anywhere: what is removed from a log is always its beginning or all of it. See kv_rocksdb.c, at
+ * the insert hints, for what else would happen. */
+#define KV_LOG_RANGE_FROM_MAX 12u
+/* kv_range_valid: from < to, and the rule above. Writing any other range aborts. */
+bool kv_range_valid(enum kv_cf cf, struct slice from, struct slice to);
 
 struct kv;
 struct kv_batch;
@@ -67,24 +77,31 @@ struct kv {
     const struct kv_ops *ops;
 };
 
+/* A batch is filled by kv->ops->batch_…, which copy the bytes; a range removes from ≤ key < to (kv_range_valid). It may
+ * be cleared and filled again, and is freed before kv_close. */
 static inline struct kv_batch *kv_batch_new(struct kv *kv) { return kv->ops->batch_new(kv); }
-/* kv_write applies the whole batch atomically, unsynced. */
+/* kv_write applies the whole batch atomically, unsynced; later rows of a batch win. STATUS_IO, NO_SPACE,
+ * CORRUPT: the batch may be there or not after a reopening, and the store takes no more writes (READ_ONLY). */
 MUST_USE static inline enum status kv_write(struct kv *kv, struct kv_batch *b) { return kv->ops->write(kv, b); }
-/* kv_sync makes everything written before the call durable. Any error is final: the store must not be written again. */
+/* kv_sync makes everything written before the call durable. Any error is final: it and every later
+ * write and sync fail (READ_ONLY) until the store is opened again. */
 MUST_USE static inline enum status kv_sync(struct kv *kv) { return kv->ops->sync(kv); }
-/* kv_sequence counts the operations ever written; never lower after a recovery that lost nothing. */
+/* kv_sequence counts the operations ever written (each put, delete or range of a batch is one); never lower after a
+ * recovery that lost nothing. */
 static inline uint64_t kv_sequence(struct kv *kv) { return kv->ops->sequence(kv); }
 /* kv_get replaces *out by the value; STATUS_NOT_FOUND when there is none. */
 MUST_USE static inline enum status kv_get(struct kv *kv, enum kv_cf cf, struct slice key, struct buf *out)
 {
     return kv->ops->get(kv, cf, key, out);
 }
-/* kv_iter_open walks the keys k with lower ≤ k < upper of a consistent snapshot; both bounds are copied. */
+/* kv_iter_open walks the keys k with lower ≤ k < upper of a consistent snapshot; both bounds are copied. An empty
+ * bound is none: key_prefix_end gives an empty upper bound for a prefix that has nothing behind it. */
 static inline struct kv_iter *kv_iter_open(struct kv *kv, enum kv_cf cf, struct slice lower, struct slice upper)
 {
     return kv->ops->iter_open(kv, cf, lower, upper);
 }
-/* moves return whether the iterator stands on a row; kv_iter_close says whether the walk met an error. */
+/* moves return whether the iterator stands on a row; next and prev, key and value are for an iterator that stands on
+ * one. kv_iter_close says whether the walk met an error: without STATUS_OK what was seen may be incomplete. */
 static inline bool kv_iter_first(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_first(i); }
 static inline bool kv_iter_last(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_last(i); }
 static inline bool kv_iter_next(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_next(i); }

@@ -4,8 +4,12 @@
  * back to the core named in it. Ownership passes with the pointer: core → reader → core, over one SPSC ring each way,
  * so neither side locks or copies. Jobs of one core go to reader `core % readers`, in order.
  *
- * Bound: READ_RING_CELLS a core in flight; more wait on the job's own node in front of the ring (read_submit never
- * fails; what waits was admitted by its requester's bound). */
+ * Bound: READ_RING_CELLS a core in the ring; more wait on the job's own node in front of it (read_submit never
+ * fails; what waits was admitted by its requester's bound). The same holds for the ring back: a reader keeps what its
+ * core has no room for, and goes on. Who waits in front of a full ring is woken when it has room again.
+ *
+ * Threads: everything that takes a reader_core belongs to that core; reader_step to one thread a reader; the rest to
+ * whoever opened the readers. Every return_core must have been opened before the job is published. */
 #ifndef CARILLON_STORAGE_READ_H
 #define CARILLON_STORAGE_READ_H
 
@@ -33,18 +37,24 @@ struct readers_config {
 
 MUST_USE enum status readers_open(struct readers **out, const struct readers_config *config);
 void readers_close(struct readers *r);
+/* reader_core_open gives core `core` its end, once; `wake` is woken when read_poll has something to do. */
 struct reader_core *reader_core_open(struct readers *r, unsigned core, struct park *wake, void *core_context);
 
+/* read_submit takes a job; it is the reader's until its `done` ran. */
 void read_submit(struct reader_core *rc, struct read_job *job);
 /* read_publish shows submitted jobs to the readers: once a loop turn. */
 void read_publish(struct reader_core *rc);
-/* read_poll runs `done` of finished jobs; returns how many. */
+/* read_poll runs `done` of finished jobs, at most READ_RING_CELLS a reader; returns how many. `done` may submit, and
+ * may free the job. It also moves up what waits in front of the ring. */
 unsigned read_poll(struct reader_core *rc);
+/* read_pollable tells whether read_poll would do anything: for the look before sleeping. */
 bool read_pollable(struct reader_core *rc);
 
 /* reader_step runs what is queued for one reader (at most a batch); returns whether it did anything. */
 bool reader_step(struct readers *r, unsigned reader);
 MUST_USE enum status readers_start_threads(struct readers *r);
+/* readers_stop_threads ends them after every published job has run; read_poll then returns also those that had no
+ * room. The cores have stopped submitting, and published until nothing waited. */
 void readers_stop_threads(struct readers *r);
 
 #endif

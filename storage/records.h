@@ -1,11 +1,14 @@
 /* records: row values of every column family, encoded and decoded in one place.
  *
  * Every value begins with version u8 (1) and key id u32 (0: not encrypted). Integers are little-endian; text is
- * length (u16, or u32 where said) and bytes. Where a record's key holds the tenant and room, the value repeats them
- * and the decoder compares: a row that lies under a foreign key is STATUS_CORRUPT, not another room's message.
- * The layouts are drawn in records.c above each encoder and listed in docs/STORAGE_FORMAT.md.
+ * length (u16, or u32 where said) and bytes. Tenant, API key, user, room and log records repeat the numbers of their
+ * key; the caller compares them after decoding: a row that lies under a foreign key is STATUS_CORRUPT, not another
+ * room's message. The layouts are drawn in records.c above each encoder and listed in docs/STORAGE_FORMAT.md.
  *
- * Decoded slices borrow the value's bytes. */
+ * Encoders append to `out`; a text longer than its length can say, or a value outside its enum, aborts. Decoders are
+ * strict: STATUS_CORRUPT for a byte missing or too many, an unknown version, a key id, a value outside its enum. What
+ * they leave in *out then is not to be used. A record has one encoding: decoding and encoding again gives the same
+ * bytes. Decoded slices borrow the value's bytes. */
 #ifndef CARILLON_STORAGE_RECORDS_H
 #define CARILLON_STORAGE_RECORDS_H
 

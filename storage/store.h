@@ -6,11 +6,16 @@
  *
  * store_open: takes the lock; opens kv and mark; compares the mark (a store that comes back shorter: STATUS_CORRUPT);
  * reads the format (newer: STATUS_NEWER); raises the epoch when the last run did not end cleanly; writes and syncs
- * "open" state. Every refusal leaves one sentence for people in `why`, with what to do next. */
+ * "open" state. Every refusal leaves one sentence for people in `why`, with what to do next.
+ *
+ * A store without a mark is a new one, or one whose operator removed DIR/MARK to accept what was lost: it opens as
+ * after an unclean end, and the raised epoch tells clients that positions may have been taken back. */
 #ifndef CARILLON_STORAGE_STORE_H
 #define CARILLON_STORAGE_STORE_H
 
-#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "../src/base/clock.h"
 #include "../src/base/random.h"
@@ -21,7 +26,7 @@
 struct store_options {
     const char *dir;
     size_t cache_bytes;        /* block cache */
-    size_t write_buffer_bytes; /* per column family of the log; others get a quarter */
+    size_t write_buffer_bytes; /* of the log's column family; the others get a quarter each */
     bool read_only;            /* verify-store and export: no lock, no epoch, nothing written */
 };
 
@@ -29,19 +34,39 @@ struct store {
     struct kv *kv;
     struct mark *mark;       /* NULL when read_only */
     uint64_t epoch;          /* of this run; ≥ 1 */
-    bool was_clean;          /* the last run closed cleanly */
+    bool was_clean;          /* the last run closed cleanly, or there was none */
     uint64_t next_number;    /* first internal number (tenant, room, user) not yet given out */
-    uint8_t pepper[32];
+    uint8_t pepper[32];      /* zeros when read_only: nothing is authenticated there */
     int _lock_fd;
     char *_dir;
 };
 
-MUST_USE enum status store_open(struct store *out, const struct store_options *options, const struct random *random,
-                                char *why, size_t why_len);
-/* store_open_with is the part above the directory: given kv and mark (fakes in the simulator). */
+typedef enum status (*store_kv_open)(struct kv **out, const struct store_options *options, char *why, size_t why_len);
+
+/* kv_rocksdb_open opens or creates DIR/db; DIR exists. STATUS_LOCKED, NEWER (unknown column families), CORRUPT,
+ * NO_SPACE, IO. Read-only it never creates. */
+MUST_USE enum status kv_rocksdb_open(struct kv **out, const struct store_options *options, char *why, size_t why_len);
+/* kv_rocksdb_property reads "rocksdb.…" integer properties for metrics; 0 when unknown. What RocksDB counts per column
+ * family (sizes, memtables, files) is summed over all of them. */
+uint64_t kv_rocksdb_property(struct kv *kv, const char *name);
+
+/* store_open_using opens the directory over the given key-value store. Beside the statuses of that:
+ * STATUS_INVALID (a path that is no directory), LOCKED, CORRUPT (lost writes, damaged files), NEWER, NO_SPACE, IO.
+ * On failure nothing stays open and *out is zeroed. */
+MUST_USE enum status store_open_using(struct store *out, const struct store_options *options, store_kv_open kv_open,
+                                      const struct random *random, char *why, size_t why_len);
+/* store_open is the product's: over RocksDB. Inline, so that programs without RocksDB link the rest. */
+MUST_USE static inline enum status store_open(struct store *out, const struct store_options *options,
+                                              const struct random *random, char *why, size_t why_len)
+{
+    return store_open_using(out, options, kv_rocksdb_open, random, why, why_len);
+}
+/* store_open_with is the part above the directory: given kv and mark (fakes in the simulator). On success both belong
+ * to the store, on failure they stay the caller's; the pepper comes from `random`. */
 MUST_USE enum status store_open_with(struct store *out, struct kv *kv, struct mark *mark, const struct random *random,
                                      char *why, size_t why_len);
-/* store_close writes the clean-close state when `clean`, then closes. All threads must have ended. */
+/* store_close writes the clean-close state when `clean`, then closes. All threads must have ended. Closing a zeroed
+ * store does nothing. */
 void store_close(struct store *s, bool clean);
 
 /* Numbers are given out by an atomic counter and made durable with their use: the entry that creates something also
@@ -49,19 +74,25 @@ void store_close(struct store *s, bool clean);
 #define STORE_NUMBER_META "number."
 
 /* store_verify walks every row: decodes it, checks key against value, room logs gapless 1..head (or retained_from..head),
- * members and user_rooms mirror each other. Calls `problem` for each finding; returns how many. */
+ * members and user_rooms mirror each other. Calls `problem` with a sentence for each finding; returns how many. *rows is
+ * raised row by row while it walks, so that a caller can show progress from `problem` or another thread. */
 uint64_t store_verify(struct kv *kv, void (*problem)(void *context, const char *text), void *context, uint64_t *rows);
 
-MUST_USE enum status kv_rocksdb_open(struct kv **out, const struct store_options *options, char *why, size_t why_len);
-/* kv_rocksdb_property reads "rocksdb.…" integer properties for metrics; 0 when unknown. */
-uint64_t kv_rocksdb_property(struct kv *kv, const char *name);
-/* kv_fake: in memory. `kv_fake_crash` drops unsynced batches behind a prefix of `keep` of them and, when `tear`, loses
- * the kept prefix's last batch too; errors can be injected. */
+/* kv_fake: in memory; safe for threads. `kv_fake_crash` drops unsynced batches behind a prefix of `keep` of them and,
+ * when `tear`, loses the kept prefix's last batch too; what stays is durable, as after a recovery. With `writes`
+ * failing a write applies nothing and returns STATUS_IO; with `syncs` a sync makes nothing durable and returns
+ * STATUS_IO; both until switched off. Open iterators keep their snapshot through all of it. */
 struct kv *kv_fake_new(void);
-size_t kv_fake_unsynced(struct kv *kv);
+/* kv_fake_hold adds an owner: the memory lives until kv_close was called once more, as a disk outlives a process. */
+void kv_fake_hold(struct kv *kv);
+size_t kv_fake_unsynced(struct kv *kv); /* batches */
 void kv_fake_crash(struct kv *kv, size_t keep, bool tear);
 void kv_fake_fail(struct kv *kv, bool writes, bool syncs);
+
+/* mark_fake: a mark in memory. After mark_fake_crash it reads as last synced (`lose_unsynced`), or as last written. */
 struct mark *mark_fake_new(void);
+void mark_fake_hold(struct mark *m);
 void mark_fake_crash(struct mark *m, bool lose_unsynced);
+void mark_fake_fail(struct mark *m, bool writes, bool syncs);
 
 #endif

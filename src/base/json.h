@@ -6,20 +6,27 @@
 #ifndef CARILLON_BASE_JSON_H
 #define CARILLON_BASE_JSON_H
 
-#include "slice.h"
-
 #ifdef __cplusplus
+/* The shim is the one C++ file: it takes the type alone, because slice.h's functions are C (void pointers convert). */
+#include <cstddef>
+#include <cstdint>
+struct slice {
+    const char *data;
+    size_t len;
+};
 extern "C" {
+#else
+#include "slice.h"
 #endif
 
 #define JSON_PADDING 64u
-#define JSON_DEPTH_MAX 64u /* nested arrays and objects; deeper is refused, so no input recurses far */
+#define JSON_DEPTH_MAX 64u /* nested arrays and objects (an empty innermost one is free); deeper is refused */
 
 struct json_parser;
 
 enum json_error {
     JSON_OK = 0,
-    JSON_MALFORMED, /* not RFC 8259 */
+    JSON_MALFORMED, /* not RFC 8259, or a \u escape that is half a surrogate pair: it names no character */
     JSON_BAD_UTF8,
     JSON_TOO_DEEP,
     JSON_TOO_LARGE, /* longer than the parser's bound */
@@ -37,10 +44,13 @@ struct json_iter {
     size_t _at, _end;
 };
 
-/* json_parser_new makes a parser for texts of at most `bytes_max` bytes. */
+/* json_parser_new makes a parser for texts of at most `bytes_max` bytes (< 4 GiB). Its memory grows with the largest
+ * text seen. NULL may be freed. */
 struct json_parser *json_parser_new(size_t bytes_max);
 void json_parser_free(struct json_parser *p);
 
+/* json_parse reads a whole text; on anything but JSON_OK `root` is not written. Numbers of any size are accepted, as
+ * the grammar has it; one that does not fit 64 bits reads as a number that is no integer. */
 enum json_error json_parse(struct json_parser *p, struct json_node *root, struct slice padded_text);
 enum json_error json_parse_copy(struct json_parser *p, struct json_node *root, struct slice text);
 
@@ -61,10 +71,12 @@ size_t json_array_len(struct json_node n);
 bool json_get(struct json_node object, const char *name, struct json_node *out);
 
 /* json_raw_member returns the exact text of a top-level member's value in `text`, which must be a valid JSON object
- * (just parsed): what `meta` needs to go back as it came. data NULL when absent. */
+ * (just parsed): what `meta` needs to go back as it came. `name` is ASCII; the first of repeated names, escaped or
+ * not. data NULL when absent. */
 struct slice json_raw_member(struct slice text, const char *name);
 
-/* json_valid: 1 valid RFC 8259 text, 0 not. Accepts any text that the grammar accepts (numbers of any size). */
+/* json_valid says whether a text is RFC 8259, exactly by its grammar: numbers of any size, any depth, surrogate
+ * escapes without their pair. Texts of 4 GiB and more are refused. Takes memory of its own, a multiple of the text's. */
 bool json_valid(struct slice text);
 
 /* json_utf8_valid checks bytes for UTF-8 (RFC 3629), json_utf8_chars counts the characters of valid UTF-8. */

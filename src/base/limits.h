@@ -11,7 +11,13 @@
 #define COMMIT_PENDING_MAX 65536u  /* entries of one core not durable yet; beyond: 503 store.overloaded */
 #define COMMIT_BATCH_MAX 4096u     /* entries in one write: bounds its latency and the WriteBatch's memory */
 #define COMMIT_BATCH_BYTES_MAX (8u << 20)
+#define STORE_OPEN_FILES_MAX 512u  /* table files RocksDB keeps open: a small share of the process's descriptors */
+#define STORE_INFO_LOG_BYTES_MAX (8u << 20) /* one of RocksDB's own log files */
+#define STORE_INFO_LOGS_MAX 4u
+#define STORE_OPEN_BYTES_MIN (16u << 20) /* free on the disk before the store opens: RocksDB's files of a start */
 #define READ_RING_CELLS 1024u      /* jobs core → reader */
+#define READ_BATCH_MAX 32u         /* jobs of one reader step, so that a stop or a fuller core is never far */
+#define MARK_SYNC_INTERVAL_MS 100u /* between two fsyncs of the low-water mark, which may lag: it is a lower bound */
 #define RING_SQ_ENTRIES 4096u      /* submissions a core prepares before it must enter */
 #define RING_CQ_ENTRIES 65536u     /* completions of one burst: every connection at once, and sends that fell short */
 #define RECV_BUFFERS 1024u         /* provided receive buffers a core; handed back within the turn */
@@ -21,6 +27,8 @@
 #define HTTP_HEAD_BYTES_MAX 16384u   /* request line and fields */
 #define HTTP_TARGET_BYTES_MAX 8192u
 #define HTTP_BODY_BYTES_MAX (1u << 20)   /* a REST body: 10,000 characters escaped are 120 KB; member lists 130 KB */
+#define HTTP_CHUNK_EXTENSION_BYTES_MAX 1024u /* of a whole body: nobody means anything by them, and they cost reading */
+#define HTTP_TRAILER_BYTES_MAX 4096u /* the trailer section, which is read and dropped */
 #define WS_MESSAGE_BYTES_MAX (256u << 10) /* an inbound WebSocket message: the largest content escaped, plus meta */
 #define ECHO_MESSAGE_BYTES_MAX (16u << 20) /* debug.echo only */
 #define SEND_QUEUE_BYTES_MAX (1u << 20)  /* queued durable bytes before a reader is too slow */
@@ -35,6 +43,20 @@
 #define PING_INTERVAL_MS 30000u
 #define CLOSE_TIMEOUT_MS 2000u       /* wait for the peer's close frame, or for a refused body to end */
 #define STALL_TIMEOUT_MS 30000u      /* queued bytes and not one taken by the peer */
+#define LISTEN_BACKLOG 4096u         /* connections that the kernel completes before they are accepted */
+#define LISTENERS_MAX 16u            /* listening sockets of one core */
+#define ACCEPTS_ARMED_MAX 64u        /* one-shot accepts in flight a listener: one burst's worth, 144 bytes each */
+#define ACCEPT_BACKOFF_MS 100u       /* pause after an accept that failed for want of descriptors or memory */
+#define BIND_RETRY_MS 50u            /* a killed process' ring gives its port back up to 5 ms late */
+#define INPUT_HELD_BYTES_MAX (64u << 10) /* bytes kept of a connection that is not read from; then its receive is cancelled */
+#define REPLY_PAUSE_BYTES (256u << 10)   /* queued reply bytes at which a connection is not read from */
+#define LINGER_BYTES_MAX (1u << 20)  /* discarded behind a refusal so that the client gets to read it */
+#define ASSEMBLY_BYTES_MAX (256u << 20) /* a core's bodies and messages under assembly; beyond: 503 or close 4100 */
+#define SEND_COPY_BYTES_MAX (16u << 10)  /* several frames up to this are copied together: cheaper than an iovec each */
+#define SEND_VECTOR_MAX 64u          /* frames of one send */
+#define SEND_BYTES_MAX (256u << 10)  /* of one send of several frames: no more than a socket buffer takes */
+#define SEND_SCRATCH_BYTES (1u << 20)    /* a core's copied bytes of one turn; beyond it sends wait for the next turn */
+#define TIMER_TICK_MS 100u           /* resolution of connection deadlines */
 
 /* --- domain --------------------------------------------------------------------------------------------------- */
 #define USER_ID_BYTES_MAX 128u
@@ -68,11 +90,27 @@
 #define RUN_BYTES_MAX (256u << 10)   /* a room's concatenated run */
 #define ROOMS_LOADED_MAX 100000u     /* a core; idle rooms are evicted above it */
 
+/* --- configuration -------------------------------------------------------------------------------------------- */
+#define CONFIG_LINE_BYTES_MAX 8192u  /* a line of the file */
+#define CONFIG_VALUE_BYTES_MAX 4096u /* a text setting: a list of some hundred addresses or origins */
+#define UNIX_PATH_BYTES_MAX 107u     /* sun_path without its NUL (unix(7)) */
+
+/* --- the process ------------------------------------------------------------------------------------------------ */
+#define DESCRIPTORS_KEPT 256u        /* of RLIMIT_NOFILE, not given to a ring's table when limits.connections is derived */
+#define CONNECTIONS_DERIVED_MAX 262144u /* a core's share of it; whoever wants more connections says so */
+#define CORE_STACK_BYTES (2u << 20)  /* a core's thread; only what is touched takes memory */
+#define PORT_WAIT_MS 1000u           /* a listening address that is taken: a killed process' ring may take that long */
+#define WATCH_INTERVAL_MS 1000u      /* between two looks at the free disk space */
+#define DRAIN_POLL_MS 20u            /* between two looks whether the last client has left */
+#define SETTLE_TIMEOUT_MS 2000u      /* at the end, for what is still on its way between cores and the store */
+#define ADMIN_TIMEOUT_MS 10000u      /* of the program's own requests to its admin socket */
+
 _Static_assert((COMMIT_RING_CELLS & (COMMIT_RING_CELLS - 1)) == 0, "rings are powers of two");
 _Static_assert((MAILBOX_CELLS & (MAILBOX_CELLS - 1)) == 0, "rings are powers of two");
 _Static_assert(COMMIT_PENDING_MAX >= COMMIT_RING_CELLS, "what is parked comes on top of the ring");
 _Static_assert(RECV_BUFFER_BYTES <= HTTP_HEAD_BYTES_MAX, "a head may span buffers");
 _Static_assert(RING_CQ_ENTRIES >= 2 * RING_SQ_ENTRIES, "io_uring asks for at least twice");
+_Static_assert(SEND_SCRATCH_BYTES > 2 * SEND_COPY_BYTES_MAX, "one connection's send always fits an empty scratch");
 _Static_assert(WS_MESSAGE_BYTES_MAX > META_BYTES_MAX + 12 * 10000, "the largest allowed message fits escaped");
 
 #endif

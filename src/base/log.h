@@ -1,7 +1,9 @@
 /* log: JSON lines on stderr: {"ts":…,"level":…,"scope":…,"event":…, fields}.
  *
  * One write(2) a line, so lines of several threads never mix. Rate-limited per call site (LOG_SITE_PER_SECOND lines a
- * second; what was dropped is counted into the next line as "dropped"). Never a token, a key or a message body. */
+ * second; what was dropped is counted into the next line as "dropped"). A line longer than LOG_LINE_BYTES_MAX loses the
+ * end of the text that reaches past it and all fields behind, and says "cut":true. Any thread may log. Never a token, a
+ * key or a message body. */
 #ifndef CARILLON_BASE_LOG_H
 #define CARILLON_BASE_LOG_H
 
@@ -26,6 +28,8 @@ struct log_field {
 #define LOG_U64(name, v) ((struct log_field){(name), LOG_FIELD_U64, {0}, (uint64_t)(v)})
 #define LOG_I64(name, v) ((struct log_field){(name), LOG_FIELD_I64, {0}, (uint64_t)(int64_t)(v)})
 #define LOG_FLAG(name, v) ((struct log_field){(name), LOG_FIELD_BOOL, {0}, (v) ? 1u : 0u})
+/* LOG_US takes microseconds and writes milliseconds with three decimals; its name ends in _ms. */
+#define LOG_US(name, us) ((struct log_field){(name), LOG_FIELD_US, {0}, (uint64_t)(us)})
 #define LOG_ERRNO(error) LOG_STR("error", log_errno_text(error))
 #define LOG_END ((struct log_field){0})
 
@@ -35,14 +39,18 @@ struct log_site {
 };
 
 #define LOG_SITE_PER_SECOND 20u
+#define LOG_LINE_BYTES_MAX 4096u /* with the newline: what a pipe takes without mixing writers (PIPE_BUF, pipe(7)) */
 
 void log_set_level(enum log_level level);
+/* log_level_parse knows debug, info, warn, error. */
 bool log_level_parse(struct slice name, enum log_level *out);
 extern _Atomic int log_level_now;
 
+/* log_write writes one line at once; text that is not UTF-8 gets U+FFFD for each bad byte. errno is kept. A line that
+ * stderr does not take is lost. */
 void log_write(struct log_site *site, enum log_level level, const char *scope, const char *event,
                const struct log_field *fields);
-/* log_errno_text names an errno value ("ENOENT"), never NULL; thread-safe. */
+/* log_errno_text names an errno value of either sign ("ENOENT"; the ring reports -ENOENT), never NULL; thread-safe. */
 const char *log_errno_text(int error);
 
 /* LOG(LOG_INFO, "net", "accept_failed", LOG_ERRNO(e), LOG_U64("fd", fd)); fields are not built when filtered out. */

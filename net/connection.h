@@ -1,0 +1,183 @@
+/* connection: one client's socket, from its accept until its last operation has completed. Private to net.
+ *
+ * Owner: one core. An idle connection is `struct conn` alone: input under way, a body being read and queued frames
+ * are lent from the core's pools only while they are needed.
+ *
+ * Teardown is terminate, join, close: conn_terminate cancels what is armed, conn_join waits until nothing is in flight
+ * and gives the descriptor back, and the completion of that frees the slot for the next generation. */
+#ifndef CARILLON_NET_CONNECTION_H
+#define CARILLON_NET_CONNECTION_H
+
+#include "net.h"
+#include "ring.h"
+#include "send_queue.h"
+#include "tag.h"
+#include "timer.h"
+#include "websocket.h"
+
+#include "../src/base/limits.h"
+
+enum conn_state {
+    CONN_FREE,       /* in the free list: only slot, generation and next_free mean something */
+    CONN_HTTP,       /* reads a request; `input` holds a partial head, `exchange` a request whose body is incomplete */
+    CONN_REQUEST,    /* a request was handed up and waits for its answer; head_only, keep_alive, minor_version are its */
+    CONN_WEBSOCKET,  /* open both ways; `ws` is in use */
+    CONN_WS_CLOSING, /* our close frame is queued; messages are dropped until the peer's comes */
+    CONN_ENDING,     /* flushes its queue, then ends; `linger`: reads and discards until the peer is done */
+    CONN_CLOSING,    /* waits for its operations in flight */
+    CONN_RELEASING,  /* gives its descriptor back */
+};
+
+/* conn_input: received bytes that could not be consumed yet, lent while there are any. */
+struct conn_input {
+    struct conn_input *next; /* in the pool */
+    struct buf bytes;        /* with NET_PADDING bytes of room behind them */
+    size_t at;               /* bytes at the front that are consumed */
+};
+
+/* conn_exchange: a request whose body did not come with its head, lent until it has been handed up. */
+struct conn_exchange {
+    struct conn_exchange *next; /* in the pool */
+    struct http_request request; /* borrows head */
+    struct buf head, body;
+    struct http_body reader;
+};
+
+struct conn {
+    /* what a fan-out touches */
+    uint32_t slot, generation;
+    uint32_t ring_fd;
+    uint8_t state; /* enum conn_state, by conn_set_state only */
+    uint8_t ops;   /* ring operations in flight, a silent send included */
+    bool dirty : 1;      /* in net's dirty list: has bytes to send and nothing in its way */
+    bool sending : 1;    /* a send is in flight */
+    bool blocked : 1;    /* a poll for writability is armed */
+    bool above_half : 1; /* pushes queued were above half their cap: on_drain is owed */
+    bool want_drain : 1;
+    bool receiving : 1;  /* a multishot receive is armed */
+    bool resting : 1;    /* that receive is being cancelled */
+    bool resuming : 1;   /* in net's resuming list */
+    bool consuming : 1;  /* conn_consume runs; a handler may be on the stack */
+    bool websocket : 1;
+    bool admin : 1;
+    bool head_only : 1;
+    bool keep_alive : 1;
+    bool partial : 1;    /* a request has begun and is not whole: its deadline is absolute */
+    bool peer_done : 1;  /* end of stream was read */
+    bool linger : 1;
+    bool shut : 1;       /* our direction was shut down */
+    uint8_t minor_version : 1;
+    struct send_queue queue;
+    uint32_t sending_bytes, sending_entries;
+
+    void *user; /* in the free list: unused */
+    struct timer timer;
+    uint32_t deadline_tick; /* of the state, TIMER_NEVER for none */
+    uint32_t heard_tick;    /* the peer's last bytes */
+    uint32_t pinged_tick;
+    uint32_t stalled_tick;  /* since when a blocked queue has made no progress */
+
+    struct conn_input *input;
+    struct conn_exchange *exchange;
+    struct ws_in ws;
+    uint32_t ws_message_bytes_max;
+    uint32_t assembly_bytes; /* of exchange and ws, as net's account knows them */
+    uint32_t discarded_bytes;
+    uint16_t requests;       /* commands in flight */
+    uint8_t peer_family;     /* AF_INET, AF_INET6 or AF_UNIX */
+    uint8_t peer[16];        /* network order */
+    uint32_t next_free;
+    uint64_t opened_ns;
+};
+_Static_assert(sizeof(struct conn) <= 256, "an idle connection's whole share of user space");
+
+/* conn_list: connections to look at later in the turn. Membership is a flag in the connection, so an entry whose
+ * connection has gone meanwhile is passed over. */
+struct conn_list {
+    struct conn **items;
+    uint32_t len, cap;
+};
+
+struct accept_slot {
+    struct sockaddr_storage peer;
+    socklen_t peer_len;
+    bool armed;
+};
+
+struct net_ticks {
+    uint32_t header, body, idle, ping, close, stall;
+};
+
+#define CONN_CHUNK 256u /* connections allocated together; their addresses never change */
+
+struct net {
+    struct ring *ring;
+    struct net_handlers handlers;
+    struct net_limits limits;
+    struct net_ticks ticks; /* the limits' timeouts */
+    const struct clock *clock;
+    struct park *park;
+    unsigned core;
+    uint64_t started_ns, now_ns;
+    uint32_t now_tick;
+    struct timer_wheel timers;
+
+    struct conn **chunks; /* connections_max / CONN_CHUNK, allocated from the front */
+    uint32_t num_slots;   /* ever used */
+    uint32_t free_slot;   /* head of the free list, UINT32_MAX at its end */
+    uint32_t open;        /* slots in use */
+
+    struct conn_list dirty, sending, resuming;
+    char *scratch; /* copied bytes and iovecs of this turn's sends */
+    size_t scratch_len;
+
+    struct send_pool send_pool;
+    struct ws_pool *ws_pool;
+    struct conn_input *inputs;
+    struct conn_exchange *exchanges;
+    unsigned num_inputs, num_exchanges; /* in the pools */
+    size_t assembly_bytes;
+    struct http_request request; /* of the head that is being parsed */
+
+    struct net_listener listeners[LISTENERS_MAX];
+    unsigned num_listeners;
+    struct accept_slot *accepts; /* ACCEPTS_ARMED_MAX a listener */
+    unsigned accepts_armed;
+    bool accepting;
+    uint64_t accept_after_ns; /* no accept is armed before */
+
+    char date[30]; /* IMF-fixdate of date_s */
+    uint64_t date_s;
+    struct net_stats stats;
+};
+
+/* --- net.c: what connections need of their core --------------------------------------------------------------- */
+
+struct conn *net_slot(const struct net *n, uint32_t slot);
+/* net_slot_free ends the connection's generation. */
+void net_slot_free(struct net *n, struct conn *c);
+/* net_dirty puts the connection on the list of those to send to, unless something is in its way. */
+void net_dirty(struct net *n, struct conn *c);
+/* net_resume has conn_resume called at the end of this or the next net_poll. */
+void net_resume(struct net *n, struct conn *c);
+/* net_date returns the current Date field value (RFC 9110 section 5.6.7), made once a second. */
+const char *net_date(struct net *n);
+
+/* --- connection.c ------------------------------------------------------------------------------------------------ */
+
+/* conn_open begins a connection in a fresh slot and arms its receive. */
+void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct sockaddr_storage *peer, bool admin);
+/* conn_complete handles a completion of one of the connection's operations. */
+void conn_complete(struct net *n, struct conn *c, const struct ring_completion *done);
+/* conn_flush makes one send of what is queued; false when the scratch has no room left in this turn. */
+bool conn_flush(struct net *n, struct conn *c);
+/* conn_sent_whole accounts for a send that has not completed, which is to say: was taken whole. */
+void conn_sent_whole(struct net *n, struct conn *c);
+void conn_resume(struct net *n, struct conn *c);
+void conn_expire(struct net *n, struct conn *c);
+/* conn_terminate begins the end, whatever the state; harmless when it has begun. */
+void conn_terminate(struct net *n, struct conn *c);
+/* conn_discard frees what a connection holds when the whole net closes. */
+void conn_discard(struct net *n, struct conn *c);
+
+#endif

@@ -1,0 +1,337 @@
+/* api: a request's way in: route, caller, handler; and out: the answer. */
+#include "api.h"
+
+#include <openssl/mem.h>
+#include <openssl/sha.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "../base/assert.h"
+#include "../chat/ids.h"
+#include "../chat/session.h"
+
+const struct route routes[ROUTES] = {
+#define ROUTE(id, method, pattern, who, handler) [ROUTE_##id] = {HTTP_##method, pattern, WHO_##who, handler},
+#include "routes.def"
+#undef ROUTE
+};
+
+unsigned api_num_routes(void) { return ROUTES + 1; /* the last one stands for "no route" */ }
+
+static bool route_find(struct call *call, enum error_code *wrong, unsigned *methods);
+static bool caller_find(struct call *call);
+static bool echo_request(struct call *call);
+static void options_reply(struct call *call, unsigned methods);
+
+void api_on_request(void *context, struct conn *c, const struct http_request *request)
+{
+    struct core *core = context;
+    struct call call = {.core = core, .conn = c, .request = request, .route = ROUTES, .request_id = core->next_request_id++};
+    if (UNLIKELY(core->gateway->config->debug_echo) && echo_request(&call)) return;
+    enum error_code wrong;
+    unsigned methods = 0;
+    if (!route_find(&call, &wrong, &methods)) {
+        if (request->method == HTTP_OPTIONS && methods) options_reply(&call, methods);
+        else call_fail(&call, wrong, NULL, NULL);
+        return;
+    }
+    if (caller_find(&call)) routes[call.route].handler(&call);
+}
+
+/* --- routes ---------------------------------------------------------------------------------------------------------- */
+
+/* next_segment takes "/segment" off the front. */
+static bool next_segment(struct slice *path, struct slice *segment)
+{
+    if (path->len == 0 || path->data[0] != '/') return false;
+    *path = slice_from(*path, 1);
+    const char *end = path->len ? memchr(path->data, '/', path->len) : NULL;
+    size_t len = end ? (size_t)(end - path->data) : path->len;
+    *segment = (struct slice){path->data, len};
+    *path = slice_from(*path, len);
+    return true;
+}
+
+static bool pattern_matches(struct call *call, const char *pattern, struct slice path)
+{
+    struct slice rest = slice_str(pattern), expected, got;
+    unsigned params = 0;
+    while (next_segment(&rest, &expected)) {
+        if (!next_segment(&path, &got)) return false;
+        if (expected.len && expected.data[0] == '{') {
+            size_t len;
+            ASSERT(params < CALL_PARAMS_MAX);
+            if (got.len == 0 || !http_percent_decode(got, call->param_bytes[params], sizeof call->param_bytes[0], &len))
+                return false;
+            call->params[params] = slice_of(call->param_bytes[params], len);
+            params++;
+        } else if (!slice_eq(expected, got)) {
+            return false;
+        }
+    }
+    return path.len == 0;
+}
+
+static bool strip_version(struct slice *path)
+{
+    static const struct slice prefixes[] = {{"/v1", 3}, {"/api/v1", 7}};
+    for (unsigned i = 0; i < 2; i++) {
+        if (!slice_starts(*path, prefixes[i])) continue;
+        struct slice rest = slice_from(*path, prefixes[i].len);
+        if (rest.len && rest.data[0] != '/') continue;
+        *path = rest;
+        return true;
+    }
+    return false;
+}
+
+static bool route_find(struct call *call, enum error_code *wrong, unsigned *methods)
+{
+    struct slice path = call->request->path;
+    bool versioned = strip_version(&path);
+    enum http_method method = call->request->method == HTTP_HEAD ? HTTP_GET : call->request->method;
+    *wrong = ERR_ROUTE_NOT_FOUND;
+    for (unsigned i = 0; i < ROUTES; i++) {
+        if (!versioned && routes[i].who != WHO_ANYONE) continue;
+        if (i == ROUTE_DEBUG_WS_ECHO && !call->core->gateway->config->debug_echo) continue;
+        if (!pattern_matches(call, routes[i].pattern, path)) continue;
+        *methods |= 1u << routes[i].method;
+        if (routes[i].method == method) {
+            call->route = (uint16_t)i;
+            return true;
+        }
+        *wrong = ERR_METHOD_NOT_ALLOWED;
+    }
+    return false;
+}
+
+static void append_methods(struct buf *out, unsigned methods)
+{
+    BUF_LIT(out, "Allow: OPTIONS");
+    if (methods & 1u << HTTP_GET) BUF_LIT(out, ", HEAD");
+    for (unsigned m = 0; m < HTTP_METHODS; m++)
+        if (methods & 1u << m) buf_printf(out, ", %s", http_method_name((enum http_method)m));
+    BUF_LIT(out, "\r\n");
+}
+
+static void options_reply(struct call *call, unsigned methods)
+{
+    struct buf headers = {0};
+    append_methods(&headers, methods);
+    rest_reply(call->core, call->conn, call->route, call->core->now_ns, 204, NULL, buf_slice(&headers), (struct slice){0});
+    buf_free(&headers);
+}
+
+/* debug.echo: ANY /debug/echo answers the body it was sent, for conformance suites. */
+static bool echo_request(struct call *call)
+{
+    struct slice path = call->request->path;
+    strip_version(&path);
+    if (!slice_is(path, "/debug/echo")) return false;
+    rest_reply(call->core, call->conn, ROUTES, call->core->now_ns, 200, "application/octet-stream", (struct slice){0},
+               call->request->body);
+    return true;
+}
+
+/* --- who is calling ---------------------------------------------------------------------------------------------------- */
+
+static bool operator_find(struct call *call)
+{
+    if (conn_is_admin(call->conn)) return true;
+    struct slice presented = http_header_find(call->request, "X-Master-Key");
+    struct slice master = slice_str(call->core->gateway->config->admin_master_key);
+    if (!presented.data) return call_fail(call, ERR_AUTH_OPERATOR_MISSING, NULL, NULL);
+    uint8_t a[SHA256_DIGEST_LENGTH], b[SHA256_DIGEST_LENGTH]; /* digests, so that not even the length shows in time */
+    SHA256((const uint8_t *)presented.data, presented.len, a);
+    SHA256((const uint8_t *)master.data, master.len, b);
+    if (master.len == 0 || CRYPTO_memcmp(a, b, sizeof a) != 0) return call_fail(call, ERR_AUTH_INVALID_MASTER_KEY, NULL, NULL);
+    return true;
+}
+
+bool user_id_valid(struct slice id)
+{
+    if (id.len == 0 || id.len > USER_ID_BYTES_MAX || !json_utf8_valid(id)) return false;
+    for (size_t i = 0; i < id.len; i++)
+        if ((unsigned char)id.data[i] < 0x20 || id.data[i] == 0x7f) return false;
+    return true;
+}
+
+static bool member_find(struct call *call)
+{
+    struct slice presented = http_header_find(call->request, "X-API-Key");
+    if (!presented.data) return call_fail(call, ERR_AUTH_MISSING, NULL, NULL);
+    call->key = directory_authenticate(call->core, presented);
+    if (!call->key) return call_fail(call, ERR_AUTH_INVALID_KEY, NULL, NULL);
+    if (call->key->tenant->state != TENANT_ACTIVE) return call_fail(call, ERR_TENANT_DISABLED, NULL, NULL);
+    bool reads = call->request->method == HTTP_GET || call->request->method == HTTP_HEAD || call->route == ROUTE_SYNC_POST;
+    if (call->key->role == KEY_ROLE_READ && !reads) return call_fail(call, ERR_AUTH_FORBIDDEN, "A read key only reads", NULL);
+    call->user_id = http_header_find(call->request, "X-User-Id");
+    if (!call->user_id.data) return call_fail(call, ERR_AUTH_USER_REQUIRED, NULL, NULL);
+    if (!user_id_valid(call->user_id)) return call_fail(call, ERR_AUTH_INVALID_USER_ID, NULL, NULL);
+    return true;
+}
+
+static bool caller_find(struct call *call)
+{
+    switch (call->route == ROUTE_WS ? WHO_MEMBER : routes[call->route].who) {
+    case WHO_ANYONE: return true;
+    case WHO_MEMBER: return member_find(call);
+    case WHO_OPERATOR: return operator_find(call);
+    }
+    UNREACHABLE();
+}
+
+/* --- answers ------------------------------------------------------------------------------------------------------------- */
+
+void error_counted(struct core *core, enum error_code code)
+{
+    uint64_t now = atomic_load_explicit(&core->error_count[code], memory_order_relaxed);
+    atomic_store_explicit(&core->error_count[code], now + 1, memory_order_relaxed);
+}
+
+void rest_reply(struct core *core, struct conn *conn, uint16_t route, uint64_t started_ns, unsigned status,
+                const char *content_type, struct slice headers, struct slice body)
+{
+    struct http_reply reply = {.status = status, .content_type = content_type, .headers = headers, .body = body};
+    net_http_reply(core->net, conn, &reply);
+    histogram_record(&core->route_seconds[route], clock_mono_ns(core->gateway->clock) - started_ns);
+    _Atomic uint64_t *count = &core->route_status[route * 6 + status / 100];
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
+void rest_problem(struct core *core, struct conn *conn, uint16_t route, uint64_t started_ns, uint64_t request_id,
+                  const struct error *e)
+{
+    struct buf body = {0}, headers = {0};
+    unsigned status = error_rows[e->code].http_status;
+    error_problem(&body, e, request_id);
+    error_counted(core, e->code);
+    if (status == 503 || status == 507) BUF_LIT(&headers, "Retry-After: 1\r\n");
+    if (status == 426) BUF_LIT(&headers, "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n");
+    if (status == 401) BUF_LIT(&headers, "WWW-Authenticate: ApiKey\r\n");
+    rest_reply(core, conn, route, started_ns, status, "application/problem+json", buf_slice(&headers), buf_slice(&body));
+    buf_free(&body);
+    buf_free(&headers);
+}
+
+void call_reply(struct call *call, unsigned status, struct slice json)
+{
+    rest_reply(call->core, call->conn, call->route, call->core->now_ns, status, json.len ? "application/json" : NULL,
+               (struct slice){0}, json);
+}
+
+bool call_fail(struct call *call, enum error_code code, const char *detail, const char *field)
+{
+    struct error e = {code, detail, field};
+    rest_problem(call->core, call->conn, call->route, call->core->now_ns, call->request_id, &e);
+    return false;
+}
+
+void rest_answer(struct core *core, struct op *op)
+{
+    struct conn *conn = net_conn(core->net, op->conn);
+    if (!conn) {
+        /* the caller has gone; what was done stays done */
+    } else if (op_failed(op)) {
+        rest_problem(core, conn, op->route, op->started_ns, op->request_id, &op->error);
+    } else {
+        ASSERT(op->http_status != 0);
+        rest_reply(core, conn, op->route, op->started_ns, op->http_status, op->out.len ? "application/json" : NULL,
+                   (struct slice){0}, buf_slice(&op->out));
+    }
+    op_free(op);
+}
+
+void sent_json(struct buf *out, const struct op *op)
+{
+    char room_id[ID_TEXT_LEN], message_id[MESSAGE_ID_TEXT_MAX], time[TIME_TEXT_LEN];
+    room_id_text(room_id, op->room);
+    int message_id_len = (int)(message_id_text(message_id, op->room, op->seq) - message_id);
+    time_text(time, op->created_ms);
+    buf_printf(out, "\"room_id\":\"%.*s\",\"message_id\":\"%.*s\",\"seq\":%llu,\"created_at\":\"%.*s\"", (int)ID_TEXT_LEN,
+               room_id, message_id_len, message_id, (unsigned long long)op->seq, (int)TIME_TEXT_LEN, time);
+}
+
+/* --- ops ------------------------------------------------------------------------------------------------------------------- */
+
+struct op *call_op(struct call *call, enum op_kind kind, size_t text_bytes)
+{
+    struct op *op = op_new(call->core, kind, text_bytes + call->user_id.len);
+    op->conn = net_ref(call->conn);
+    op->request_id = call->request_id;
+    op->route = call->route;
+    op->then = rest_answer;
+    if (call->key) {
+        op->tenant = call->key->tenant->number;
+        op->key_role = call->key->role;
+        op->user_id = op_keep(op, call->user_id);
+    } else {
+        op->operator= true;
+    }
+    return op;
+}
+
+void call_go(struct call *call, struct op *op) { op_resolve(call->core, op, op_dispatch); }
+
+/* resolving: who is not known on this core is asked for at the user's home; the last answer sends the op on */
+struct resolving {
+    void (*go)(struct core *core, struct op *op);
+    struct op *op;
+    uint32_t left;
+};
+
+static void resolved_one(struct core *core, struct op *child)
+{
+    struct resolving *r = child->flow;
+    struct op *op = r->op;
+    if (op_failed(child)) {
+        op_fail(op, child->error.code, child->error.detail, child->error.field);
+    } else {
+        struct known_user *u = known_user_add(core, child->tenant, child->user_id, child->user);
+        if (child->child_index == 0) op->user = u->number;
+        else op->members[child->child_index - 1].user = u->number;
+    }
+    op_free(child);
+    if (--r->left) return;
+    void (*go)(struct core *, struct op *) = r->go;
+    free(r);
+    if (op_failed(op)) op->then(core, op);
+    else go(core, op);
+}
+
+static void resolve_one(struct core *core, struct resolving *r, uint32_t index, struct slice id, uint64_t *number)
+{
+    struct known_user *known = known_user_find(core, r->op->tenant, id);
+    if (known) {
+        *number = known->number;
+        return;
+    }
+    struct op *child = op_new(core, OP_USER_RESOLVE, id.len);
+    child->tenant = r->op->tenant;
+    child->user_id = op_keep(child, id);
+    child->child_index = index;
+    child->flow = r;
+    child->then = resolved_one;
+    r->left++;
+    op_dispatch(core, child);
+}
+
+void op_resolve(struct core *core, struct op *op, void (*go)(struct core *core, struct op *op))
+{
+    struct known_user *known = known_user_find(core, op->tenant, op->user_id);
+    if (known && op->num_members == 0) {
+        op->user = known->number;
+        go(core, op);
+        return;
+    }
+    struct resolving *r = calloc(1, sizeof *r);
+    ASSERT(r != NULL);
+    *r = (struct resolving){.go = go, .op = op, .left = 1}; /* one more, until all are asked for */
+    resolve_one(core, r, 0, op->user_id, &op->user);
+    for (uint32_t i = 0; i < op->num_members; i++)
+        resolve_one(core, r, i + 1, op->members[i].user_id, &op->members[i].user);
+    if (--r->left) return;
+    free(r);
+    if (op_failed(op)) op->then(core, op);
+    else go(core, op);
+}

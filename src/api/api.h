@@ -1,0 +1,126 @@
+/* api: from HTTP requests and WebSocket messages to ops, and from ops to answers.
+ *
+ * A REST request is a `struct call` for the length of its handler: route, parameters, who is calling. A handler either
+ * answers at once (call_reply, call_fail) or makes an op (call_op) and sends it off (call_go); the op's `then` answers.
+ * Slices of a call die when the handler returns: what an op needs is kept in the op. */
+#ifndef CARILLON_API_API_H
+#define CARILLON_API_API_H
+
+#include "../auth/directory.h"
+#include "../base/json.h"
+#include "../core/core.h"
+
+enum route_id {
+#define ROUTE(id, method, pattern, who, handler) ROUTE_##id,
+#include "routes.def"
+#undef ROUTE
+    ROUTES
+};
+
+enum route_who { WHO_ANYONE, WHO_MEMBER, WHO_OPERATOR };
+
+struct call;
+
+struct route {
+    enum http_method method;
+    const char *pattern;
+    enum route_who who;
+    void (*handler)(struct call *call);
+};
+extern const struct route routes[ROUTES];
+
+#define CALL_PARAMS_MAX 2u
+
+struct call {
+    struct core *core;
+    struct conn *conn;
+    const struct http_request *request;
+    uint16_t route; /* ROUTES: none matched */
+    uint64_t request_id;
+    struct slice params[CALL_PARAMS_MAX]; /* percent-decoded */
+    struct api_key *key;    /* of a member call */
+    struct slice user_id;   /* the acting user */
+    struct json_node body;  /* after call_body */
+    char param_bytes[CALL_PARAMS_MAX][256];
+};
+
+/* handlers of net */
+void api_on_request(void *context, struct conn *c, const struct http_request *request);
+void api_on_message(void *context, struct conn *c, bool text, struct slice data);
+unsigned api_num_routes(void);
+
+/* --- answering ------------------------------------------------------------------------------------------------- */
+
+void call_reply(struct call *call, unsigned status, struct slice json);
+/* call_fail answers with a problem; false, so that checks read as `return call_fail(…)`. */
+bool call_fail(struct call *call, enum error_code code, const char *detail, const char *field);
+
+/* rest_answer answers the connection of a REST op and frees the op: the problem if it failed, else `out`. */
+void rest_answer(struct core *core, struct op *op);
+/* rest_reply sends one answer and counts it; `headers` are extra complete lines. */
+void rest_reply(struct core *core, struct conn *conn, uint16_t route, uint64_t started_ns, unsigned status,
+                const char *content_type, struct slice headers, struct slice body);
+void rest_problem(struct core *core, struct conn *conn, uint16_t route, uint64_t started_ns, uint64_t request_id,
+                  const struct error *e);
+/* error_count counts an answered error. */
+void error_counted(struct core *core, enum error_code code);
+
+/* --- ops of calls ------------------------------------------------------------------------------------------------ */
+
+/* call_op makes an op with the call's identity; `then` is rest_answer until the handler says otherwise. */
+struct op *call_op(struct call *call, enum op_kind kind, size_t text_bytes);
+/* call_go resolves the acting user (and op->members) to numbers, then dispatches. */
+void call_go(struct call *call, struct op *op);
+/* op_resolve does the same for any op: acting user and members must have their ids set. */
+void op_resolve(struct core *core, struct op *op, void (*go)(struct core *core, struct op *op));
+
+/* --- reading what was sent ---------------------------------------------------------------------------------------- */
+
+/* call_body parses the body as a JSON object; an empty body is an empty object when `optional`. */
+bool call_body(struct call *call, bool optional);
+/* call_room parses the room parameter. */
+bool call_room(struct call *call, uint64_t *room);
+
+/* Fields of a JSON object, for REST and WebSocket alike. An absent or null field leaves *out alone and is fine unless
+ * `required`. On a fault the error is set and false returned. */
+struct fields {
+    struct json_node object;
+    struct error error;
+};
+bool field_text(struct fields *f, const char *name, struct slice *out, size_t chars_max, bool required);
+bool field_u64(struct fields *f, const char *name, uint64_t *out, bool required);
+bool field_bool(struct fields *f, const char *name, bool *out);
+bool fields_fail(struct fields *f, enum error_code code, const char *detail, const char *field);
+/* field_room reads a room id. */
+bool field_room(struct fields *f, const char *name, uint64_t *room);
+/* user_id_valid: 1 to 128 bytes of UTF-8 without control characters. */
+bool user_id_valid(struct slice id);
+
+/* message_fields reads what both ways of sending share; slices borrow the parser and `text`. */
+struct message_fields {
+    struct slice content, meta, message_type, client_id;
+    uint64_t reply_to;
+    bool reply_by_id;
+};
+bool message_fields_read(struct core *core, struct fields *f, struct slice text, uint64_t room, struct message_fields *m);
+/* message_op fills a send op from the fields; the op was made with message_fields_bytes of kept text. */
+size_t message_fields_bytes(const struct message_fields *m);
+void message_op(struct op *op, const struct message_fields *m);
+/* history_fields checks a page's limits. */
+bool page_limit_valid(uint64_t limit);
+
+/* sent_json appends the members that answer a send: "room_id", "message_id", "seq", "created_at". */
+void sent_json(struct buf *out, const struct op *op);
+
+/* --- flows that both REST and WebSocket start ------------------------------------------------------------------------ */
+
+/* sync_begin reads `rooms`, `limit` and `cursor` and starts; on a fault the op is failed and false returned. The op ends
+ * in its `then` with `"rooms":[…],"next":…` in out. */
+bool sync_begin(struct core *core, struct op *op, struct json_node object);
+
+/* --- handlers ------------------------------------------------------------------------------------------------------------ */
+#define ROUTE(id, method, pattern, who, handler) void handler(struct call *call);
+#include "routes.def"
+#undef ROUTE
+
+#endif

@@ -1,0 +1,203 @@
+/* rest_admin: tenants and keys, for the operator. */
+#include "../base/assert.h"
+#include "../chat/ids.h"
+#include "api.h"
+
+static bool call_tenant(struct call *call, struct tenant **out)
+{
+    uint32_t number;
+    *out = tenant_id_parse(call->params[0], &number) ? directory_tenant(&call->core->directory, number) : NULL;
+    if (*out && (*out)->state != TENANT_DELETED) return true;
+    return call_fail(call, ERR_TENANT_NOT_FOUND, NULL, NULL);
+}
+
+/* --- tenants --------------------------------------------------------------------------------------------------------- */
+
+static void tenant_created(struct core *core, struct op *op)
+{
+    if (!op_failed(op)) {
+        struct buf body = {0};
+        char id[ID_TEXT_LEN], time[TIME_TEXT_LEN];
+        tenant_id_text(id, op->tenant);
+        time_text(time, op->in.directory.tenant.created_ms);
+        buf_printf(&body, "{\"tenant_id\":\"%.*s\",\"name\":", (int)ID_TEXT_LEN, id);
+        buf_json_string(&body, op->in.directory.tenant.name);
+        BUF_LIT(&body, ",\"api_key\":");
+        buf_json_string(&body, buf_slice(&op->out));
+        buf_printf(&body, ",\"created_at\":\"%.*s\"}", (int)TIME_TEXT_LEN, time);
+        buf_free(&op->out);
+        op->out = body;
+    }
+    rest_answer(core, op);
+}
+
+void rest_tenant_create(struct call *call)
+{
+    struct slice name = {0};
+    if (!call_body(call, false)) return;
+    struct fields f = {.object = call->body};
+    if (!field_text(&f, "name", &name, TENANT_NAME_CHARS_MAX, true)) {
+        call_fail(call, f.error.code, f.error.detail, f.error.field);
+        return;
+    }
+    struct op *op = call_op(call, OP_TENANT_CREATE, name.len + API_KEY_TEXT_MAX);
+    op->in.directory.tenant.name = op_keep(op, name);
+    op->then = tenant_created;
+    op_dispatch(call->core, op);
+}
+
+void rest_tenant_list(struct call *call)
+{
+    struct buf out = {0};
+    uint32_t at = 0;
+    const char *separator = "";
+    BUF_LIT(&out, "{\"items\":[");
+    for (struct tenant *t; (t = map_next(&call->core->directory.tenants, &at));) {
+        if (t->state == TENANT_DELETED) continue;
+        buf_printf(&out, "%s", separator);
+        directory_tenant_json(&out, t);
+        separator = ",";
+    }
+    BUF_LIT(&out, "],\"next\":null}");
+    call_reply(call, 200, buf_slice(&out));
+    buf_free(&out);
+}
+
+static void tenant_reply(struct call *call, const struct tenant *t)
+{
+    struct buf out = {0};
+    directory_tenant_json(&out, t);
+    call_reply(call, 200, buf_slice(&out));
+    buf_free(&out);
+}
+
+void rest_tenant_get(struct call *call)
+{
+    struct tenant *t;
+    if (call_tenant(call, &t)) tenant_reply(call, t);
+}
+
+static void tenant_updated(struct core *core, struct op *op)
+{
+    if (!op_failed(op) && op->http_status == 200)
+        directory_tenant_json(&op->out, directory_tenant(&core->directory, op->tenant));
+    rest_answer(core, op);
+}
+
+static bool update_fields(struct call *call, struct fields *f, struct tenant_record *wish)
+{
+    struct slice state = {0}, durability = {0};
+    struct json_node config;
+    if (!field_text(f, "name", &wish->name, TENANT_NAME_CHARS_MAX, false) || !field_text(f, "state", &state, 16, false) ||
+        !field_text(f, "durability", &durability, 16, false))
+        return false;
+    if (slice_is(state, "active")) wish->state = TENANT_ACTIVE;
+    else if (slice_is(state, "disabled")) wish->state = TENANT_DISABLED;
+    else if (state.len) return fields_fail(f, ERR_FIELD_INVALID, "state is active or disabled", "state");
+    if (slice_is(durability, "fsync")) wish->durability = 1;
+    else if (slice_is(durability, "fast")) wish->durability = 2;
+    else if (durability.len) return fields_fail(f, ERR_FIELD_INVALID, "durability is fsync or fast", "durability");
+    if (!json_get(f->object, "config", &config) || json_type_of(config) == JSON_NULL) return true;
+    if (json_type_of(config) != JSON_OBJECT) return fields_fail(f, ERR_FIELD_INVALID, "Expected an object", "config");
+    wish->config = json_raw_member(call->request->body, "config");
+    return wish->config.len <= SETTINGS_BYTES_MAX || fields_fail(f, ERR_FIELD_TOO_LONG, NULL, "config");
+}
+
+void rest_tenant_update(struct call *call)
+{
+    struct tenant *t;
+    struct tenant_record wish = {0};
+    if (!call_tenant(call, &t) || !call_body(call, false)) return;
+    struct fields f = {.object = call->body};
+    if (!update_fields(call, &f, &wish)) {
+        call_fail(call, f.error.code, f.error.detail, f.error.field);
+        return;
+    }
+    struct op *op = call_op(call, OP_TENANT_UPDATE, wish.name.len + wish.config.len);
+    op->tenant = t->number;
+    if (wish.name.data) wish.name = op_keep(op, wish.name);
+    if (wish.config.data) wish.config = op_keep(op, wish.config);
+    op->in.directory.tenant = wish;
+    op->then = tenant_updated;
+    op_dispatch(call->core, op);
+}
+
+void rest_tenant_delete(struct call *call)
+{
+    struct tenant *t;
+    if (!call_tenant(call, &t)) return;
+    struct op *op = call_op(call, OP_TENANT_UPDATE, 0);
+    op->tenant = t->number;
+    op->in.directory.tenant.state = TENANT_DELETED;
+    op_dispatch(call->core, op);
+}
+
+/* --- keys ------------------------------------------------------------------------------------------------------------- */
+
+static void key_created(struct core *core, struct op *op)
+{
+    if (!op_failed(op)) {
+        static const char *const roles[] = {"", "server", "admin", "read"};
+        struct buf body = {0};
+        char time[TIME_TEXT_LEN];
+        time_text(time, op->in.directory.key.created_ms);
+        buf_printf(&body, "{\"key_id\":\"%.*s\",\"api_key\":\"%.*s\",\"role\":\"%s\",\"created_at\":\"%.*s\"}",
+                   SLICE_FMT(op->in.directory.prefix), SLICE_FMT(buf_slice(&op->out)), roles[op->in.directory.key.role],
+                   (int)TIME_TEXT_LEN, time);
+        buf_free(&op->out);
+        op->out = body;
+    }
+    rest_answer(core, op);
+}
+
+void rest_key_create(struct call *call)
+{
+    struct tenant *t;
+    struct slice role = SLICE("server");
+    if (!call_tenant(call, &t) || !call_body(call, true)) return;
+    struct fields f = {.object = call->body};
+    uint8_t number = KEY_ROLE_SERVER;
+    if (field_text(&f, "role", &role, 16, false)) {
+        if (slice_is(role, "admin")) number = KEY_ROLE_ADMIN;
+        else if (slice_is(role, "read")) number = KEY_ROLE_READ;
+        else if (!slice_is(role, "server")) fields_fail(&f, ERR_FIELD_INVALID, "role is server, admin or read", "role");
+    }
+    if (f.error.code != ERR_NONE) {
+        call_fail(call, f.error.code, f.error.detail, f.error.field);
+        return;
+    }
+    struct op *op = call_op(call, OP_KEY_CREATE, API_KEY_TEXT_MAX);
+    op->tenant = t->number;
+    op->in.directory.key.role = number;
+    op->then = key_created;
+    op_dispatch(call->core, op);
+}
+
+void rest_key_list(struct call *call)
+{
+    struct tenant *t;
+    if (!call_tenant(call, &t)) return;
+    struct buf out = {0};
+    uint32_t at = 0;
+    const char *separator = "";
+    BUF_LIT(&out, "{\"items\":[");
+    for (struct api_key *k; (k = map_next(&call->core->directory.keys, &at));) {
+        if (k->tenant != t) continue;
+        buf_printf(&out, "%s", separator);
+        directory_key_json(&out, k);
+        separator = ",";
+    }
+    BUF_LIT(&out, "],\"next\":null}");
+    call_reply(call, 200, buf_slice(&out));
+    buf_free(&out);
+}
+
+void rest_key_revoke(struct call *call)
+{
+    struct tenant *t;
+    if (!call_tenant(call, &t)) return;
+    struct op *op = call_op(call, OP_KEY_REVOKE, call->params[1].len);
+    op->tenant = t->number;
+    op->in.directory.prefix = op_keep(op, call->params[1]);
+    op_dispatch(call->core, op);
+}

@@ -1,0 +1,116 @@
+/* upgrade: from an HTTP request to a WebSocket with a session (RFC 6455 section 4.2). */
+#include <stdlib.h>
+
+#include "../../net/websocket.h"
+#include "../base/assert.h"
+#include "../chat/session.h"
+#include "api.h"
+
+#define SUBPROTOCOL "carillon.v1.json"
+
+static bool handshake_valid(struct call *call, char accept[WS_ACCEPT_LEN])
+{
+    const struct http_request *r = call->request;
+    if (r->method != HTTP_GET || !r->upgrade_websocket || r->body.len)
+        return call_fail(call, ERR_UPGRADE_INVALID, "Expected a WebSocket upgrade (RFC 6455)", NULL);
+    if (!slice_is(http_header_find(r, "Sec-WebSocket-Version"), "13")) return call_fail(call, ERR_UPGRADE_VERSION, NULL, NULL);
+    if (http_header_count(r, "Sec-WebSocket-Key") != 1 ||
+        !ws_accept_key(accept, http_header_find(r, "Sec-WebSocket-Key")))
+        return call_fail(call, ERR_UPGRADE_INVALID, "Sec-WebSocket-Key is not the base64 of 16 bytes", NULL);
+    return true;
+}
+
+/* offers_subprotocol looks through the list, which may be spread over several fields. */
+static bool offers_subprotocol(const struct http_request *r)
+{
+    for (unsigned i = 0; i < r->num_headers; i++) {
+        if (!slice_eq_nocase(r->headers[i].name, SLICE("Sec-WebSocket-Protocol"))) continue;
+        struct slice rest = r->headers[i].value;
+        while (rest.len) {
+            const char *comma = memchr(rest.data, ',', rest.len);
+            size_t len = comma ? (size_t)(comma - rest.data) : rest.len;
+            struct slice item = {rest.data, len};
+            while (item.len && (item.data[0] == ' ' || item.data[0] == '\t')) item = slice_from(item, 1);
+            while (item.len && (item.data[item.len - 1] == ' ' || item.data[item.len - 1] == '\t')) item.len--;
+            if (slice_is(item, SUBPROTOCOL)) return true;
+            rest = slice_from(rest, comma ? len + 1 : len);
+        }
+    }
+    return false;
+}
+
+struct upgrade {
+    char accept[WS_ACCEPT_LEN];
+    bool subprotocol;
+    struct slice device;
+    struct api_key *key;
+};
+
+static void upgrade_go(struct core *core, struct op *op)
+{
+    struct upgrade *u = op->flow;
+    struct conn *conn = net_conn(core->net, op->conn);
+    if (conn && u->key->state == KEY_ACTIVE) {
+        struct known_user *user = known_user_find(core, op->tenant, op->user_id);
+        ASSERT(user != NULL); /* resolving has just made it known */
+        net_ws_accept(core->net, conn, slice_of(u->accept, WS_ACCEPT_LEN), u->subprotocol ? SLICE(SUBPROTOCOL) : (struct slice){0}, 0);
+        struct session *s = session_open(core, conn, user, u->key, u->subprotocol, u->device);
+        if (!u->subprotocol) session_begin(core, s, NULL, NULL);
+    } else if (conn) {
+        op_fail(op, ERR_AUTH_INVALID_KEY, NULL, NULL);
+        rest_problem(core, conn, op->route, op->started_ns, op->request_id, &op->error);
+    }
+    free(u);
+    op_free(op);
+}
+
+static void upgrade_failed(struct core *core, struct op *op)
+{
+    free(op->flow);
+    op->flow = NULL;
+    rest_answer(core, op);
+}
+
+/* device_read takes X-Device-Id, or ?device= for clients that cannot set headers. */
+static bool device_read(struct call *call, char *bytes, struct slice *device)
+{
+    *device = http_header_find(call->request, "X-Device-Id");
+    if (!device->data) {
+        size_t len = 0;
+        int found = http_query_find(call->request->query, "device", bytes, DEVICE_BYTES_MAX, &len);
+        if (found < 0) return false;
+        *device = slice_of(bytes, found ? len : 0);
+    }
+    return device->len <= DEVICE_BYTES_MAX && json_utf8_valid(*device);
+}
+
+void rest_upgrade(struct call *call)
+{
+    char bytes[DEVICE_BYTES_MAX];
+    struct slice device;
+    struct upgrade u = {.subprotocol = offers_subprotocol(call->request), .key = call->key};
+    if (!handshake_valid(call, u.accept)) return;
+    if (!device_read(call, bytes, &device)) {
+        call_fail(call, ERR_FIELD_TOO_LONG, "A device name is at most 64 bytes of UTF-8", "device");
+        return;
+    }
+    if (atomic_load_explicit(&call->core->gateway->draining, memory_order_relaxed)) {
+        call_fail(call, ERR_SERVER_DRAINING, NULL, NULL);
+        return;
+    }
+    struct op *op = call_op(call, OP_USER_RESOLVE, device.len);
+    u.device = op_keep(op, device);
+    op->flow = malloc(sizeof u);
+    ASSERT(op->flow != NULL);
+    memcpy(op->flow, &u, sizeof u);
+    op->then = upgrade_failed;
+    op_resolve(call->core, op, upgrade_go);
+}
+
+/* rest_ws_echo: a WebSocket without a session echoes what it is sent (api_on_message); for conformance suites. */
+void rest_ws_echo(struct call *call)
+{
+    char accept[WS_ACCEPT_LEN];
+    if (!handshake_valid(call, accept)) return;
+    net_ws_accept(call->core->net, call->conn, slice_of(accept, WS_ACCEPT_LEN), (struct slice){0}, ECHO_MESSAGE_BYTES_MAX);
+}

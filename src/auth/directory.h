@@ -1,0 +1,57 @@
+/* directory: all tenants and API keys, a full copy on every core, so that authenticating never leaves the core.
+ *
+ * Core 0 is its home: it alone changes tenants and keys, makes the change durable, then sends it to every core and
+ * answers the operator when all have it (OP_DIRECTORY_APPLY): a key that was answered works everywhere, a revoked one
+ * nowhere. Entries are never freed: a revoked key is marked, so sessions may point at theirs. */
+#ifndef CARILLON_AUTH_DIRECTORY_H
+#define CARILLON_AUTH_DIRECTORY_H
+
+#include "../../storage/kv.h"
+#include "../../storage/records.h"
+#include "../base/hash.h"
+#include "../base/map.h"
+#include "../core/op.h"
+
+struct core;
+
+struct tenant {
+    uint32_t number;
+    uint8_t state;      /* enum tenant_state */
+    uint8_t durability; /* 0 the server's, 1 fsync, 2 fast */
+    uint64_t created_ms;
+    struct buf name, config;
+};
+
+struct api_key {
+    struct tenant *tenant;
+    uint8_t role, state; /* enum key_role, key_state */
+    uint64_t created_ms;
+    uint8_t hmac[32];
+    uint8_t prefix_len;
+    char prefix[24];
+};
+
+struct directory {
+    struct map tenants; /* by number */
+    struct map keys;    /* by prefix */
+};
+
+/* directory_load fills an empty directory from the store, before threads run. */
+MUST_USE enum status directory_load(struct core *core, struct kv *kv);
+void directory_free(struct directory *d);
+struct tenant *directory_tenant(const struct directory *d, uint32_t number);
+
+/* directory_authenticate finds the key that a caller presented; NULL when it is malformed, unknown, revoked, or its
+ * tenant is deleted. Compared in constant time. */
+struct api_key *directory_authenticate(struct core *core, struct slice presented);
+
+/* ops at core 0, and the application on every core */
+void directory_on_op(struct core *core, struct op *op);
+
+/* directory_object appends a tenant's or key's JSON object for the operator. */
+void directory_tenant_json(struct buf *out, const struct tenant *t);
+void directory_key_json(struct buf *out, const struct api_key *k);
+
+#define API_KEY_TEXT_MAX 80u
+
+#endif

@@ -1,0 +1,657 @@
+#include "session.h"
+
+#include <stdlib.h>
+
+#include "../base/assert.h"
+#include "../base/log.h"
+#include "history.h"
+#include "ids.h"
+
+static void replay_next(struct core *core, struct session *s);
+
+/* --- users known here ---------------------------------------------------------------------------------------------- */
+
+#define KNOWN_IDLE_MAX 65536u /* users without a session that are remembered, a core */
+
+struct known_key {
+    uint32_t tenant;
+    struct slice id;
+};
+
+static bool known_eq(const void *value, const void *key)
+{
+    const struct known_user *u = value;
+    const struct known_key *k = key;
+    return u->tenant == k->tenant && slice_eq(known_user_id(u), k->id);
+}
+
+static uint64_t known_hash(const struct core *core, uint32_t tenant, struct slice id)
+{
+    return hash_bytes(&core->gateway->hash_key, id) ^ tenant;
+}
+
+struct known_user *known_user_find(const struct core *core, uint32_t tenant, struct slice id)
+{
+    struct known_key k = {tenant, id};
+    return map_find(&core->known_users, known_hash(core, tenant, id), known_eq, &k);
+}
+
+static void known_forget_oldest(struct core *core)
+{
+    struct known_user *oldest = CONTAINER_OF(list_pop(&core->known_idle), struct known_user, idle);
+    ASSERT(map_remove(&core->known_users, oldest->hash, oldest));
+    free(oldest);
+}
+
+struct known_user *known_user_add(struct core *core, uint32_t tenant, struct slice id, uint64_t number)
+{
+    struct known_user *u = known_user_find(core, tenant, id);
+    if (u) return u;
+    if (core->known_users.len - core->num_sessions > KNOWN_IDLE_MAX && !list_empty(&core->known_idle))
+        known_forget_oldest(core);
+    u = malloc(sizeof *u + id.len);
+    ASSERT(u != NULL);
+    *u = (struct known_user){
+        .tenant = tenant, .number = number, .hash = known_hash(core, tenant, id), .id_len = (uint16_t)id.len};
+    memcpy(u->id, id.data, id.len);
+    list_init(&u->sessions);
+    list_init(&u->idle);
+    list_push(&core->known_idle, &u->idle);
+    map_insert(&core->known_users, u->hash, u);
+    return u;
+}
+
+/* --- opening and closing ---------------------------------------------------------------------------------------------- */
+
+struct session *session_open(struct core *core, struct conn *conn, struct known_user *user, struct api_key *key,
+                             bool subprotocol, struct slice device)
+{
+    ASSERT(device.len <= DEVICE_BYTES_MAX && conn_user(conn) == NULL);
+    /* a hello may still name the device: such sockets keep room for it */
+    struct session *s = calloc(1, sizeof *s + (subprotocol ? DEVICE_BYTES_MAX : device.len));
+    ASSERT(s != NULL);
+    s->conn = conn;
+    s->user = user;
+    s->key = key;
+    s->subprotocol = subprotocol;
+    s->state = SESSION_HELLO;
+    s->id = random_u64(core->gateway->random);
+    s->device_len = (uint8_t)device.len;
+    if (device.len) memcpy(s->device, device.data, device.len);
+    s->deadline_ns = core->now_ns + HELLO_TIMEOUT_MS * 1000000ull;
+    list_init(&s->of_user);
+    list_init(&s->waiting);
+    list_init(&s->replays);
+    list_remove(&user->idle);
+    list_push(&user->sessions, &s->of_user);
+    if (subprotocol) list_push(&core->hello_waiting, &s->waiting);
+    conn_set_user(conn, s);
+    core->num_sessions++;
+    return s;
+}
+
+struct session *session_on(struct core *core, struct conn_ref ref)
+{
+    struct conn *c = net_conn(core->net, ref);
+    return c ? conn_user(c) : NULL;
+}
+
+static void session_free(struct core *core, struct session *s)
+{
+    while (s->subs) session_unsubscribe(core, s->subs);
+    if (s->registered) {
+        unsigned home = gateway_user_home(core->gateway, s->user->tenant, known_user_id(s->user));
+        notice_post(core, home, notice_new(core, NOTICE_SOCKET_CLOSED, s->user->tenant, s->user->number,
+                                           known_user_id(s->user), 0, 0, (struct slice){0}));
+    }
+    list_remove(&s->of_user);
+    list_remove(&s->waiting);
+    if (list_empty(&s->user->sessions)) list_push(&core->known_idle, &s->user->idle);
+    core->num_sessions--;
+    free(s);
+}
+
+void session_on_closed(void *context, struct conn *c)
+{
+    struct session *s = conn_user(c);
+    if (!s) return;
+    conn_set_user(c, NULL);
+    session_free(context, s);
+}
+
+void sessions_free(struct core *core)
+{
+    uint32_t at = 0;
+    for (struct known_user *u; (u = map_next(&core->known_users, &at));) {
+        for (struct list *n; (n = list_pop(&u->sessions));) {
+            struct session *s = CONTAINER_OF(n, struct session, of_user);
+            for (struct sub *sub; (sub = s->subs); free(sub)) s->subs = sub->next;
+            free(s);
+        }
+        free(u);
+    }
+    map_free(&core->known_users);
+    at = 0;
+    for (struct local_room *l; (l = map_next(&core->local_rooms, &at));) {
+        free(l->subs);
+        free(l);
+    }
+    map_free(&core->local_rooms);
+}
+
+/* --- subscriptions ---------------------------------------------------------------------------------------------------- */
+
+struct sub *session_sub(struct session *s, uint64_t room)
+{
+    for (struct sub *sub = s->subs; sub; sub = sub->next)
+        if (sub->room->number == room) return sub;
+    return NULL;
+}
+
+void session_subscribe(struct core *core, struct session *s, struct op *op)
+{
+    ASSERT(op->kind == OP_ROOM_POSITION);
+    op->conn = net_ref(s->conn);
+    op->tenant = s->user->tenant;
+    op->user = s->user->number;
+    op->in.position.subscribe = true;
+    local_room_get(core, op->tenant, op->room)->pending++;
+    op_dispatch(core, op);
+}
+
+static struct sub *sub_new(struct core *core, struct session *s, struct local_room *l, uint64_t from)
+{
+    struct sub *sub = calloc(1, sizeof *sub);
+    ASSERT(sub != NULL);
+    sub->session = s;
+    sub->room = l;
+    sub->state = SUB_NEW;
+    sub->replay_next = from;
+    list_init(&sub->replay);
+    sub->next = s->subs;
+    s->subs = sub;
+    s->num_subs++;
+    core->num_subscriptions++;
+    local_room_add(l, s->conn, sub);
+    return sub;
+}
+
+struct sub *session_subscribed(struct core *core, struct op *op)
+{
+    struct local_room *l = local_room_find(core, op->tenant, op->room);
+    ASSERT(l != NULL && l->pending > 0);
+    l->pending--;
+    struct session *s = session_on(core, op->conn);
+    struct sub *sub = NULL;
+    if (s && !op_failed(op)) {
+        if (op->position.head > l->seen_head) l->seen_head = op->position.head;
+        sub = session_sub(s, op->room);
+        if (!sub && s->num_subs < SUBSCRIPTIONS_MAX) sub = sub_new(core, s, l, op->position.from);
+        else if (!sub) op_fail(op, ERR_SUBSCRIPTIONS_FULL, NULL, NULL);
+    }
+    local_room_release(core, l);
+    return sub;
+}
+
+void session_unsubscribe(struct core *core, struct sub *sub)
+{
+    struct session *s = sub->session;
+    for (struct sub **at = &s->subs; *at; at = &(*at)->next) {
+        if (*at != sub) continue;
+        *at = sub->next;
+        break;
+    }
+    list_remove(&sub->replay);
+    s->num_subs--;
+    core->num_subscriptions--;
+    local_room_remove(core, sub->room, sub);
+    free(sub);
+}
+
+static void sub_go_live(struct sub *sub)
+{
+    ASSERT(sub->replay_next == sub->room->seen_head + 1);
+    list_remove(&sub->replay);
+    sub->state = SUB_LIVE;
+    sub->room->subs[sub->index].next_seq = sub->replay_next;
+}
+
+void session_start(struct core *core, struct sub *sub)
+{
+    if (sub->state != SUB_NEW) return;
+    if (sub->replay_next > sub->room->seen_head) {
+        sub->replay_next = sub->room->seen_head + 1;
+        sub_go_live(sub);
+        return;
+    }
+    sub->state = SUB_REPLAY;
+    core_count(core, METRIC_REPLAYS, 1);
+    list_push(&sub->session->replays, &sub->replay);
+    replay_next(core, sub->session);
+}
+
+void session_resumed(struct core *core, struct session *s, const struct room_position *p)
+{
+    struct buf out = {0};
+    char room_id[ID_TEXT_LEN];
+    room_id_text(room_id, p->room);
+    buf_printf(&out, "{\"type\":\"resumed\",\"room_id\":\"%.*s\",\"epoch\":%llu,\"recovered\":%s,\"from\":%llu,\"head\":%llu}",
+               (int)ID_TEXT_LEN, room_id, (unsigned long long)p->epoch, p->recovered ? "true" : "false",
+               (unsigned long long)p->from, (unsigned long long)p->head);
+    net_reply_text(core->net, s->conn, buf_slice(&out));
+    buf_free(&out);
+}
+
+/* --- replay: one read at a time, as the socket drains -------------------------------------------------------------------- */
+
+struct replay {
+    struct read_job job;
+    struct conn_ref conn;
+    uint32_t tenant;
+    uint64_t room, from, to;
+    enum status status;
+    uint32_t num;
+    struct buf frames;
+};
+
+static void replay_run(struct read_job *job, struct kv *kv)
+{
+    struct replay *r = CONTAINER_OF(job, struct replay, job);
+    r->status = history_read(&r->frames, &r->num, kv, HISTORY_FRAMES, r->tenant, r->room, r->from, r->to,
+                             REPLAY_BATCH_EVENTS, REPLAY_BATCH_BYTES);
+}
+
+static void replay_send(struct core *core, struct session *s, struct sub *sub, struct replay *r)
+{
+    struct frame *f = frame_new(1, (uint32_t)r->frames.len);
+    memcpy(frame_data(f), r->frames.data, r->frames.len);
+    frame_hold(f, 1);
+    frame_ref(f, core->id);
+    if (net_send(core->net, s->conn, f, CONN_REPLY) != STATUS_OK) session_too_slow(core, sub);
+    frame_unref(f, core->id);
+    core_count(core, METRIC_DELIVERIES, r->num);
+    sub->replay_next += r->num;
+    if (sub->replay_next > sub->room->seen_head) sub_go_live(sub);
+}
+
+static void replay_done(void *context, struct read_job *job)
+{
+    struct core *core = context;
+    struct replay *r = CONTAINER_OF(job, struct replay, job);
+    struct session *s = session_on(core, r->conn);
+    if (s) {
+        s->replay_open = false;
+        struct sub *sub = session_sub(s, r->room);
+        bool same = sub && sub->state == SUB_REPLAY && sub->replay_next == r->from; /* not left and joined meanwhile */
+        if (same && r->status == STATUS_OK) {
+            replay_send(core, s, sub, r);
+        } else if (same) {
+            LOG(LOG_ERROR, "session", "replay_failed", LOG_U64("room", r->room), LOG_U64("from", r->from),
+                LOG_STR("status", status_name(r->status)));
+            net_ws_close(core->net, s->conn, 4200, "the history could not be read: reconnect and resume", true);
+        }
+        replay_next(core, s);
+    }
+    buf_free(&r->frames);
+    free(r);
+}
+
+static void replay_next(struct core *core, struct session *s)
+{
+    if (s->replay_open || s->slow || list_empty(&s->replays)) return;
+    if (net_queued(s->conn) > REPLAY_BATCH_BYTES) {
+        net_want_drain(core->net, s->conn);
+        return;
+    }
+    struct sub *sub = CONTAINER_OF(s->replays.next, struct sub, replay);
+    struct replay *r = calloc(1, sizeof *r);
+    ASSERT(r != NULL);
+    r->job = (struct read_job){.return_core = (uint16_t)core->id, .run = replay_run, .done = replay_done};
+    r->conn = net_ref(s->conn);
+    r->tenant = sub->room->tenant;
+    r->room = sub->room->number;
+    r->from = sub->replay_next;
+    r->to = sub->room->seen_head;
+    s->replay_open = true;
+    read_submit(core->reader, &r->job);
+}
+
+void session_on_drain(void *context, struct conn *c)
+{
+    struct session *s = conn_user(c);
+    if (s) replay_next(context, s);
+}
+
+/* --- the beginning of a session ---------------------------------------------------------------------------------------------- */
+
+struct opening_room {
+    struct wish_room wish;
+    struct room_position position;
+    bool listed; /* the home said yes */
+};
+
+struct opening {
+    struct conn_ref conn;
+    struct op *hello;           /* NULL: served at once, without welcome */
+    struct session_wish *wish;  /* NULL: all rooms, from the cursors */
+    uint32_t num, pending;
+    struct opening_room *rooms;
+};
+
+static void opening_rooms(struct core *core, struct op *op);
+static void opening_position(struct core *core, struct op *op);
+static void opening_end(struct core *core, struct opening *o);
+static void welcome_send(struct core *core, struct session *s, struct opening *o);
+
+void session_begin(struct core *core, struct session *s, struct op *hello, struct session_wish *wish)
+{
+    ASSERT(s->state == SESSION_HELLO && !s->registered);
+    list_remove(&s->waiting);
+    s->state = SESSION_OPENING;
+    s->registered = true;
+    s->all = !wish || wish->mode == WISH_ALL;
+    struct opening *o = calloc(1, sizeof *o);
+    ASSERT(o != NULL);
+    o->conn = net_ref(s->conn);
+    o->hello = hello;
+    o->wish = wish;
+    struct op *op = op_new(core, OP_USER_ROOMS, s->user->id_len + s->device_len);
+    op->tenant = s->user->tenant;
+    op->user = s->user->number;
+    op->user_id = op_keep(op, known_user_id(s->user));
+    op->in.rooms.device = op_keep(op, slice_of(s->device, s->device_len));
+    op->in.rooms.session = true;
+    op->flow = o;
+    op->then = opening_rooms;
+    op_dispatch(core, op);
+}
+
+static const struct wish_room *wish_for(const struct session_wish *wish, uint64_t room)
+{
+    for (uint32_t i = 0; wish && i < wish->num_rooms; i++)
+        if (wish->rooms[i].room == room) return &wish->rooms[i];
+    return NULL;
+}
+
+static void opening_add(struct opening *o, struct wish_room wish, const struct room_position *cursors)
+{
+    struct opening_room *r = &o->rooms[o->num++];
+    *r = (struct opening_room){.wish = wish};
+    r->wish.room = cursors ? cursors->room : wish.room;
+    if (cursors) r->position = *cursors;
+}
+
+/* opening_choose makes the list: the user's rooms (all, or those wished for), then wishes the user is not in, so that
+ * their refusal is told. */
+static void opening_choose(struct opening *o, const struct op *op)
+{
+    uint32_t wished = o->wish ? o->wish->num_rooms : 0;
+    o->rooms = calloc(op->num_positions + wished + 1, sizeof *o->rooms);
+    ASSERT(o->rooms != NULL);
+    for (uint32_t i = 0; i < op->num_positions; i++) {
+        const struct wish_room *w = wish_for(o->wish, op->positions[i].room);
+        if (w || !o->wish || o->wish->mode == WISH_ALL)
+            opening_add(o, w ? *w : (struct wish_room){.room = op->positions[i].room}, &op->positions[i]);
+    }
+    for (uint32_t i = 0; i < wished; i++) {
+        bool in = false;
+        for (uint32_t n = 0; n < o->num && !in; n++) in = o->rooms[n].wish.room == o->wish->rooms[i].room;
+        if (!in) opening_add(o, o->wish->rooms[i], NULL);
+    }
+}
+
+static void opening_subscribe(struct core *core, struct session *s, struct opening *o, uint32_t index)
+{
+    struct opening_room *r = &o->rooms[index];
+    struct op *op = op_new(core, OP_ROOM_POSITION, 0);
+    op->room = r->wish.room;
+    op->child_index = index;
+    op->flow = o;
+    op->then = opening_position;
+    if (!o->hello) {
+        op->in.position.mode = POSITION_AFTER;
+        op->in.position.seq = r->position.delivered;
+    } else if (r->wish.resume) {
+        op->in.position.mode = POSITION_RESUME;
+        op->in.position.epoch = r->wish.epoch;
+        op->in.position.seq = r->wish.seq;
+    } else {
+        op->in.position.mode = POSITION_LIVE;
+    }
+    session_subscribe(core, s, op);
+}
+
+static void opening_rooms(struct core *core, struct op *op)
+{
+    struct opening *o = op->flow;
+    struct session *s = session_on(core, o->conn);
+    if (op_failed(op) && s) {
+        LOG(LOG_WARN, "session", "rooms_not_read", LOG_STR("code", error_rows[op->error.code].code));
+        net_ws_close(core->net, s->conn, 4100, "try again", true);
+    }
+    if (s && !op_failed(op)) opening_choose(o, op);
+    op_free(op);
+    /* the last position may come back at once: pending counts one more until all are asked for */
+    o->pending = o->num + 1;
+    for (uint32_t i = 0; i < o->num; i++) {
+        s = session_on(core, o->conn);
+        if (s) opening_subscribe(core, s, o, i);
+        else o->pending--;
+    }
+    if (--o->pending == 0) opening_end(core, o);
+}
+
+static void opening_position(struct core *core, struct op *op)
+{
+    struct opening *o = op->flow;
+    struct opening_room *r = &o->rooms[op->child_index];
+    struct sub *sub = session_subscribed(core, op);
+    if (sub) {
+        uint64_t delivered = r->position.delivered, read = r->position.read;
+        r->position = op->position;
+        r->position.delivered = delivered;
+        r->position.read = read;
+        r->listed = true;
+    } else if (op_failed(op) && o->hello && wish_for(o->wish, r->wish.room)) {
+        struct session *s = session_on(core, o->conn);
+        struct buf out = {0};
+        error_frame(&out, &op->error, o->hello->re);
+        if (s) net_reply_text(core->net, s->conn, buf_slice(&out));
+        buf_free(&out);
+    }
+    op_free(op);
+    if (--o->pending == 0) opening_end(core, o);
+}
+
+static void opening_end(struct core *core, struct opening *o)
+{
+    struct session *s = session_on(core, o->conn);
+    if (s) {
+        s->state = SESSION_OPEN;
+        if (o->hello) welcome_send(core, s, o);
+        for (uint32_t i = 0; i < o->num && !s->slow; i++) {
+            struct opening_room *r = &o->rooms[i];
+            struct sub *sub = r->listed ? session_sub(s, r->wish.room) : NULL;
+            if (!sub || sub->state != SUB_NEW) continue;
+            if (!o->hello || r->wish.resume) session_resumed(core, s, &r->position);
+            session_start(core, sub);
+        }
+    }
+    if (o->hello) {
+        struct conn *c = net_conn(core->net, o->conn);
+        if (c) net_request_end(core->net, c);
+        op_free(o->hello);
+    }
+    free(o->wish);
+    free(o->rooms);
+    free(o);
+}
+
+static void welcome_room(struct buf *out, const struct room_position *p)
+{
+    char room_id[ID_TEXT_LEN];
+    room_id_text(room_id, p->room);
+    buf_printf(out, "{\"room_id\":\"%.*s\",\"epoch\":%llu,\"head\":%llu,\"delivered\":%llu,\"read\":%llu}", (int)ID_TEXT_LEN,
+               room_id, (unsigned long long)p->epoch, (unsigned long long)p->head, (unsigned long long)p->delivered,
+               (unsigned long long)p->read);
+}
+
+static void welcome_send(struct core *core, struct session *s, struct opening *o)
+{
+    const struct config *c = core->gateway->config;
+    struct buf out = {0};
+    char time[TIME_TEXT_LEN];
+    time_text(time, core->now_ms);
+    BUF_LIT(&out, "{\"type\":\"welcome\"");
+    if (o->hello->re.len) {
+        BUF_LIT(&out, ",\"re\":");
+        buf_slice_append(&out, o->hello->re);
+    }
+    buf_printf(&out, ",\"session_id\":\"s_%016llx\",\"user_id\":", (unsigned long long)s->id);
+    buf_json_string(&out, known_user_id(s->user));
+    buf_printf(&out,
+               ",\"server_time\":\"%.*s\",\"limits\":{\"content_chars\":%llu,\"message_bytes\":%u,\"in_flight\":%u,"
+               "\"subscriptions\":%u,\"ping_interval_ms\":%llu,\"idle_timeout_ms\":%llu},\"rooms\":[",
+               (int)TIME_TEXT_LEN, time, (unsigned long long)c->limits_content_chars, WS_MESSAGE_BYTES_MAX,
+               REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX, (unsigned long long)c->net_ping_interval,
+               (unsigned long long)c->net_idle_timeout);
+    bool first = true;
+    for (uint32_t i = 0; i < o->num; i++) {
+        if (!o->rooms[i].listed) continue;
+        if (!first) BUF_LIT(&out, ",");
+        first = false;
+        welcome_room(&out, &o->rooms[i].position);
+    }
+    BUF_LIT(&out, "]}");
+    net_reply_text(core->net, s->conn, buf_slice(&out));
+    buf_free(&out);
+}
+
+static void welcome_again(struct core *core, struct op *op)
+{
+    struct session *s = session_on(core, op->conn);
+    struct opening o = {.hello = op};
+    o.rooms = calloc(op->num_positions + 1, sizeof *o.rooms);
+    ASSERT(o.rooms != NULL);
+    for (uint32_t i = 0; s && i < op->num_positions; i++) {
+        struct sub *sub = session_sub(s, op->positions[i].room);
+        if (!sub) continue;
+        struct opening_room *r = &o.rooms[o.num++];
+        *r = (struct opening_room){.position = op->positions[i], .listed = true};
+        r->position.epoch = core->gateway->epoch;
+        r->position.head = sub->room->seen_head;
+    }
+    if (s) {
+        net_request_end(core->net, s->conn);
+        welcome_send(core, s, &o);
+    }
+    free(o.rooms);
+    op_free(op);
+}
+
+void session_welcome_again(struct core *core, struct session *s, struct op *op)
+{
+    op->in.rooms.device = op_keep(op, slice_of(s->device, s->device_len));
+    op->then = welcome_again;
+    op_dispatch(core, op);
+}
+
+/* --- news about memberships --------------------------------------------------------------------------------------------------- */
+
+static void joined_subscribed(struct core *core, struct op *op)
+{
+    struct sub *sub = session_subscribed(core, op);
+    if (sub && sub->state == SUB_NEW && sub->session->state == SESSION_OPEN) {
+        session_resumed(core, sub->session, &op->position);
+        session_start(core, sub);
+    }
+    op_free(op);
+}
+
+static void joined_sockets(struct core *core, struct known_user *u, const struct notice *n)
+{
+    for (struct list *at = u->sessions.next, *next; at != &u->sessions; at = next) {
+        next = at->next;
+        struct session *s = CONTAINER_OF(at, struct session, of_user);
+        if (!s->all || s->state == SESSION_HELLO || session_sub(s, n->room)) continue;
+        struct op *op = op_new(core, OP_ROOM_POSITION, 0);
+        op->room = n->room;
+        op->in.position.mode = POSITION_AFTER;
+        op->in.position.seq = n->seq ? n->seq - 1 : 0; /* from the join's own event on */
+        op->then = joined_subscribed;
+        session_subscribe(core, s, op);
+    }
+}
+
+static void removed_sockets(struct core *core, struct known_user *u, const struct notice *n)
+{
+    for (struct list *at = u->sessions.next; at != &u->sessions; at = at->next) {
+        struct sub *sub = session_sub(CONTAINER_OF(at, struct session, of_user), n->room);
+        if (sub) session_unsubscribe(core, sub);
+    }
+}
+
+void session_on_notice(struct core *core, struct notice *n)
+{
+    struct known_user *u = known_user_find(core, n->tenant, notice_user_id(n));
+    if (!u) return;
+    if (n->kind == NOTICE_JOINED_SOCKETS) joined_sockets(core, u, n);
+    else removed_sockets(core, u, n);
+}
+
+/* --- ends ------------------------------------------------------------------------------------------------------------------------ */
+
+void session_too_slow(struct core *core, struct sub *sub)
+{
+    struct session *s = sub->session;
+    if (s->slow) return;
+    s->slow = true;
+    list_remove(&s->waiting);
+    list_push(&core->slow_sessions, &s->waiting);
+}
+
+void session_close_slow(struct core *core)
+{
+    for (struct list *n; (n = list_pop(&core->slow_sessions));) {
+        struct session *s = CONTAINER_OF(n, struct session, waiting);
+        core_count(core, METRIC_SLOW_READERS_CLOSED, 1);
+        net_ws_close(core->net, s->conn, 4200, "too slow: reconnect and resume", true);
+    }
+}
+
+void session_timers(struct core *core)
+{
+    while (!list_empty(&core->hello_waiting)) {
+        struct session *s = CONTAINER_OF(core->hello_waiting.next, struct session, waiting);
+        if (s->deadline_ns > core->now_ns) return;
+        list_remove(&s->waiting);
+        net_ws_close(core->net, s->conn, 4001, "no hello", false);
+    }
+}
+
+void session_revoke(struct core *core, const struct api_key *key, const struct tenant *tenant)
+{
+    uint32_t at = 0;
+    for (struct conn *c; (c = net_each(core->net, &at));) {
+        struct session *s = conn_user(c);
+        if (s && (s->key == key || s->key->tenant == tenant))
+            net_ws_close(core->net, c, 4004, "the key was revoked", true);
+    }
+}
+
+#define RECONNECT_SPREAD_MS 2000u /* clients of a stopping server come back spread over this */
+
+void session_drain(struct core *core)
+{
+    net_stop_accepting(core->net);
+    uint32_t at = 0;
+    for (struct conn *c; (c = net_each(core->net, &at));) {
+        if (!conn_user(c)) continue;
+        struct buf out = {0};
+        buf_printf(&out, "{\"type\":\"server.shutdown\",\"reconnect_after_ms\":%llu}",
+                   (unsigned long long)(random_u64(core->gateway->random) % RECONNECT_SPREAD_MS));
+        net_reply_text(core->net, c, buf_slice(&out));
+        buf_free(&out);
+        net_ws_close(core->net, c, 1001, "server is stopping", false);
+    }
+}

@@ -1,0 +1,120 @@
+/* session: an authenticated WebSocket on its core: who it is, what it is subscribed to, what it still replays.
+ *
+ * A subscription is asked for at the room's home, which checks membership and pins the live position in the same ring
+ * as the runs. It starts held; when it is started it either goes live at once or replays the log, one read at a time, at
+ * the socket's own speed, until it reaches what this core has seen live (fanout.h). */
+#ifndef CARILLON_CHAT_SESSION_H
+#define CARILLON_CHAT_SESSION_H
+
+#include "../auth/directory.h"
+#include "../core/core.h"
+#include "../core/notice.h"
+#include "fanout.h"
+
+/* known_user: a user who acts on this core; number and id never change, so knowing them never goes stale. */
+struct known_user {
+    uint32_t tenant;
+    uint64_t number, hash;
+    struct list sessions; /* struct session.of_user */
+    struct list idle;     /* in core->known_idle while there is no session */
+    uint16_t id_len;
+    char id[];
+};
+
+static inline struct slice known_user_id(const struct known_user *u) { return slice_of(u->id, u->id_len); }
+struct known_user *known_user_find(const struct core *core, uint32_t tenant, struct slice id);
+struct known_user *known_user_add(struct core *core, uint32_t tenant, struct slice id, uint64_t number);
+
+enum session_state {
+    SESSION_HELLO,   /* waits for hello until `deadline_ns` */
+    SESSION_OPENING, /* rooms are being subscribed */
+    SESSION_OPEN,
+};
+
+enum sub_state {
+    SUB_NEW,    /* subscribed at the home, held, not started */
+    SUB_REPLAY, /* in session->replays */
+    SUB_LIVE,
+};
+
+struct sub {
+    struct session *session;
+    struct local_room *room;
+    struct sub *next;   /* of the session */
+    struct list replay; /* in session->replays */
+    uint64_t replay_next;
+    uint32_t index;     /* in room->subs */
+    uint8_t state;      /* enum sub_state */
+};
+
+struct session {
+    struct conn *conn;
+    struct known_user *user;
+    struct api_key *key;
+    struct sub *subs;
+    struct list of_user;   /* known_user.sessions */
+    struct list waiting;   /* core->hello_waiting, or core->slow_sessions */
+    struct list replays;   /* struct sub.replay */
+    uint64_t id;
+    uint64_t deadline_ns;
+    uint32_t num_subs;
+    uint8_t state;         /* enum session_state */
+    bool all;              /* rooms joined later are subscribed too */
+    bool subprotocol;      /* carillon.v1.json: begins with hello */
+    bool registered;       /* the user's home counts this socket */
+    bool replay_open;      /* one read is under way */
+    bool slow;             /* to be closed with 4200 */
+    uint8_t device_len;
+    char device[];         /* device_len bytes; set when the session is made, or by hello: see session_set_device */
+};
+
+/* session_open makes the session of a connection that has just become a WebSocket. */
+struct session *session_open(struct core *core, struct conn *conn, struct known_user *user, struct api_key *key,
+                             bool subprotocol, struct slice device);
+/* session_begin opens it: subscribes to its rooms. `hello` is the op that is answered by welcome, with op->flow holding a
+ * struct session_wish, or NULL for a socket that is served at once. */
+struct session_wish;
+void session_begin(struct core *core, struct session *s, struct op *hello, struct session_wish *wish);
+/* session_welcome_again answers a hello on a socket that is being served already; `op` is an OP_USER_ROOMS. */
+void session_welcome_again(struct core *core, struct session *s, struct op *op);
+/* session_on: the session of a connection, or NULL when it is gone. */
+struct session *session_on(struct core *core, struct conn_ref ref);
+struct sub *session_sub(struct session *s, uint64_t room);
+void session_unsubscribe(struct core *core, struct sub *sub);
+
+/* session_subscribe asks the room's home; `op` is an OP_ROOM_POSITION whose `then` calls session_subscribed first. */
+void session_subscribe(struct core *core, struct session *s, struct op *op);
+/* session_subscribed enters the subscription, held; NULL when it was refused or the socket is gone (op says which). */
+struct sub *session_subscribed(struct core *core, struct op *op);
+/* session_start lets a new subscription run: replay first when it is behind. */
+void session_start(struct core *core, struct sub *sub);
+/* session_resumed tells the client where a room's replay begins. */
+void session_resumed(struct core *core, struct session *s, const struct room_position *p);
+
+void session_too_slow(struct core *core, struct sub *sub);
+void session_close_slow(struct core *core);
+void session_timers(struct core *core);
+void session_on_notice(struct core *core, struct notice *n);
+/* session_revoke closes the sockets of a revoked key or a tenant that is no longer active. */
+void session_revoke(struct core *core, const struct api_key *key, const struct tenant *tenant);
+/* session_drain stops accepting, tells every socket when to come back, and closes it. */
+void session_drain(struct core *core);
+void session_on_drain(void *context, struct conn *c);
+void session_on_closed(void *context, struct conn *c);
+void sessions_free(struct core *core);
+
+/* session_wish: what hello asks for; one allocation, freed by session_begin. */
+struct wish_room {
+    uint64_t room, epoch, seq;
+    bool resume;
+};
+
+enum wish_mode { WISH_ALL, WISH_LIST, WISH_NONE };
+
+struct session_wish {
+    enum wish_mode mode;
+    uint32_t num_rooms;
+    struct wish_room rooms[];
+};
+
+#endif

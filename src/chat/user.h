@@ -1,0 +1,20 @@
+/* user: a user at its home core: its number, the rooms it is in, its cursors, which cores hold its sockets.
+ *
+ * A cursor is a high-water mark for each (device, room), with the user's own (device "") beside it. Only a client's ack
+ * moves it. A moved cursor is written within CURSOR_FLUSH_MS, or at once when the ack wants an answer, which then says
+ * that it is in the WAL: a killed process does not take it back. Losing one means a redelivery, never a loss. */
+#ifndef CARILLON_CHAT_USER_H
+#define CARILLON_CHAT_USER_H
+
+#include "../core/core.h"
+#include "../core/op.h"
+
+struct notice;
+
+void user_on_op(struct core *core, struct op *op);
+void user_on_notice(struct core *core, struct notice *n);
+/* user_cursors_flush writes moved cursors when they are due: once a turn. */
+void user_cursors_flush(struct core *core);
+void users_free(struct core *core);
+
+#endif

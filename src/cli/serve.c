@@ -1,0 +1,299 @@
+#include "serve.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../base/assert.h"
+#include "../base/log.h"
+#include "cli.h"
+#include "cores.h"
+#include "process.h"
+
+#define WHY_BYTES_MAX 1024
+
+struct server {
+    const struct options *options;
+    struct config loaded;  /* as file, environment and command line have it */
+    struct config running; /* the same with what is derived; its texts belong to `loaded` */
+    struct store store;
+    struct gateway gateway;
+    struct listeners listeners;
+    struct cores cores;
+    struct buf admin_path; /* NUL-terminated */
+    sigset_t signals;
+    uint64_t drain_timeout_s; /* SIGHUP may change it */
+    uint64_t drain_deadline_ns, watch_due_ns;
+    unsigned num_stop_signals;
+    bool gateway_opened, writer_started, readers_started;
+    char why[WHY_BYTES_MAX];
+};
+
+static int configure(struct server *s);
+static int open_all(struct server *s);
+static int start_threads(struct server *s);
+static void announce(const struct server *s);
+static void watch(struct server *s);
+static void close_all(struct server *s);
+
+int serve_command(int argc, char **argv)
+{
+    struct options options;
+    if (!options_parse(&options, argc, argv)) return CLI_USAGE;
+    int code = serve_run(&options, NULL);
+    options_free(&options);
+    return code;
+}
+
+int serve_run(const struct options *options, int (*on_ready)(const struct serving *serving))
+{
+    struct server *s = calloc(1, sizeof *s);
+    ASSERT(s);
+    s->options = options;
+    int code = configure(s);
+    if (code == CLI_DONE) code = open_all(s);
+    if (code == CLI_DONE) code = start_threads(s);
+    if (code == CLI_DONE) {
+        announce(s);
+        const struct serving serving = {&s->running, s->listeners.addresses[0], s->admin_path.data};
+        if (on_ready) code = on_ready(&serving);
+    }
+    if (code == CLI_DONE) watch(s);
+    close_all(s);
+    free(s);
+    return code;
+}
+
+/* --- opening ---------------------------------------------------------------------------------------------------- */
+
+static unsigned cores_wanted(const struct config *config)
+{
+    int cpus[CPU_SETSIZE];
+    if (config->process_cores) return (unsigned)config->process_cores;
+    unsigned num = process_cpus(cpus, CPU_SETSIZE);
+    if (num == 0) num = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+    return num < CORES_MAX ? num : CORES_MAX;
+}
+
+static int configure(struct server *s)
+{
+    struct config_error err;
+    if (options_load(&s->loaded, s->options, &err) != STATUS_OK) {
+        cli_error("%s", err.text);
+        return CLI_CONFIGURATION;
+    }
+    log_set_level((enum log_level)s->loaded.log_level);
+    if (s->options->secret_given)
+        LOG(LOG_WARN, "config", "secret_in_arguments", LOG_STR("setting", s->options->secret_given),
+            LOG_STR("hint", "other users may have seen it before it was overwritten; give it in the environment "
+                            "(CARILLON_ADMIN_MASTER_KEY) or in a file that only the gateway reads (--config)"));
+    s->running = s->loaded;
+    s->running.process_cores = cores_wanted(&s->loaded);
+    uint64_t descriptors = process_descriptors();
+    if (s->running.limits_connections == 0)
+        s->running.limits_connections = process_connections(descriptors, (unsigned)s->running.process_cores);
+    s->drain_timeout_s = s->loaded.drain_timeout_s;
+    if (s->loaded.admin_socket[0]) buf_printf(&s->admin_path, "%s", s->loaded.admin_socket);
+    else buf_printf(&s->admin_path, "%s/admin.sock", s->loaded.store_dir);
+    buf_char(&s->admin_path, '\0');
+
+    /* Signals are for the main thread alone, at places of its choosing: blocked before any other thread is there. */
+    sigemptyset(&s->signals);
+    sigaddset(&s->signals, SIGTERM);
+    sigaddset(&s->signals, SIGINT);
+    sigaddset(&s->signals, SIGHUP);
+    ASSERT(pthread_sigmask(SIG_BLOCK, &s->signals, NULL) == 0);
+    signal(SIGPIPE, SIG_IGN);
+    umask(077); /* what the store holds is nobody else's */
+    return CLI_DONE;
+}
+
+static int failed(const struct server *s, int code)
+{
+    cli_error("%s", s->why);
+    return code;
+}
+
+/* Addresses first: they may need the starter's privileges, which are given up before the store makes any file; and a
+ * port that is taken is found before a recovery is paid for. Clients that come early wait in the backlog. */
+static int open_all(struct server *s)
+{
+    const struct config *c = &s->running;
+    unsigned num_cores = (unsigned)c->process_cores;
+    if (listeners_open(&s->listeners, c, num_cores, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);
+    if (c->process_user[0] && process_become(c->process_user, s->why, sizeof s->why) != STATUS_OK)
+        return failed(s, CLI_FAILED);
+    const struct store_options store = {
+        .dir = c->store_dir, .cache_bytes = c->store_cache, .write_buffer_bytes = c->store_write_buffer};
+    if (store_open(&s->store, &store, random_real(), s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_STORE);
+
+    s->gateway = (struct gateway){.config = c,
+                                  .clock = clock_real(),
+                                  .random = random_real(),
+                                  .store = &s->store,
+                                  .num_cores = num_cores};
+    s->gateway_opened = true;
+    if (gateway_open(&s->gateway, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);
+    if (listeners_open_admin(&s->listeners, s->admin_path.data, s->why, sizeof s->why) != STATUS_OK)
+        return failed(s, CLI_FAILED);
+    return CLI_DONE;
+}
+
+static void disk_look(struct server *s);
+
+static int start_threads(struct server *s)
+{
+    disk_look(s);
+    s->writer_started = commit_start_threads(s->gateway.commit) == STATUS_OK;
+    s->readers_started = s->writer_started && readers_start_threads(s->gateway.readers) == STATUS_OK;
+    if (!s->readers_started) {
+        snprintf(s->why, sizeof s->why, "the store's threads cannot be started: raise the limit on processes");
+        return failed(s, CLI_FAILED);
+    }
+    enum status status = cores_start(&s->cores, &s->gateway, &s->listeners, s->why, sizeof s->why);
+    return status == STATUS_OK ? CLI_DONE : failed(s, CLI_FAILED);
+}
+
+static void announce(const struct server *s)
+{
+    struct buf all = {0};
+    for (unsigned i = 0; i < s->listeners.num_addresses; i++)
+        buf_printf(&all, "%s%s", i ? "," : "", s->listeners.addresses[i]);
+    LOG(LOG_INFO, "process", "ready", LOG_STR("listen", s->listeners.addresses[0]),
+        LOG_SLICE("addresses", buf_slice(&all)), LOG_STR("admin", s->admin_path.data),
+        LOG_U64("cores", s->gateway.num_cores), LOG_U64("epoch", s->gateway.epoch),
+        LOG_FLAG("was_clean", s->store.was_clean), LOG_U64("connections_max", s->running.limits_connections),
+        LOG_U64("pid", getpid()), LOG_STR("version", CARILLON_VERSION));
+    buf_free(&all);
+    process_notify("READY=1");
+}
+
+/* --- running ------------------------------------------------------------------------------------------------------ */
+
+static void on_signal(struct server *s, int signal_number);
+static void drain_look(struct server *s);
+static void reload(struct server *s);
+static void stop(struct server *s);
+
+static void watch(struct server *s)
+{
+    struct gateway *g = &s->gateway;
+    while (!atomic_load(&g->stop)) {
+        unsigned wait_ms = atomic_load(&g->draining) ? DRAIN_POLL_MS : WATCH_INTERVAL_MS;
+        const struct timespec wait = {.tv_sec = wait_ms / 1000, .tv_nsec = (wait_ms % 1000) * 1000000l};
+        int signal_number = sigtimedwait(&s->signals, NULL, &wait);
+        ASSERT(signal_number > 0 || errno == EAGAIN || errno == EINTR);
+        if (signal_number > 0) on_signal(s, signal_number);
+        if (clock_mono_ns(g->clock) >= s->watch_due_ns) disk_look(s);
+        if (atomic_load(&g->draining)) drain_look(s);
+    }
+}
+
+static void on_signal(struct server *s, int signal_number)
+{
+    if (signal_number == SIGHUP) {
+        reload(s);
+        return;
+    }
+    LOG(LOG_INFO, "process", "stopping", LOG_STR("signal", signal_number == SIGINT ? "SIGINT" : "SIGTERM"),
+        LOG_FLAG("at_once", s->num_stop_signals > 0));
+    if (s->num_stop_signals++) {
+        stop(s);
+        return;
+    }
+    process_notify("STOPPING=1");
+    s->drain_deadline_ns = clock_mono_ns(s->gateway.clock) + s->drain_timeout_s * 1000000000ull;
+    atomic_store(&s->gateway.draining, true);
+    cores_wake(&s->cores);
+}
+
+static void drain_look(struct server *s)
+{
+    bool drained;
+    uint32_t left = cores_connections(&s->cores, &drained);
+    atomic_store(&s->gateway.sockets_left, left);
+    bool late = clock_mono_ns(s->gateway.clock) >= s->drain_deadline_ns;
+    if (!drained && late) LOG(LOG_WARN, "process", "drain_timeout", LOG_U64("connections", left));
+    if (drained || late) stop(s);
+}
+
+static void stop(struct server *s)
+{
+    atomic_store(&s->gateway.stop, true);
+    cores_wake(&s->cores);
+}
+
+/* Below the reserve sends are refused, so that RocksDB never meets a full disk. A tenth above it they are taken again:
+ * at one mark for both the answer would change with every file that comes and goes. */
+static void disk_look(struct server *s)
+{
+    s->watch_due_ns = clock_mono_ns(s->gateway.clock) + WATCH_INTERVAL_MS * 1000000ull;
+    uint64_t reserve = s->running.store_reserve, free_bytes = process_free_bytes(s->running.store_dir);
+    int before = atomic_load(&s->gateway.disk);
+    if (before == DISK_OK && free_bytes < reserve) {
+        atomic_store(&s->gateway.disk, DISK_RESERVE);
+        LOG(LOG_ERROR, "store", "disk_reserve_reached", LOG_U64("free_bytes", free_bytes),
+            LOG_U64("reserve_bytes", reserve),
+            LOG_STR("hint", "sends are answered 507 until there is space again; store.reserve sets the mark"));
+    } else if (before == DISK_RESERVE && free_bytes > reserve + reserve / 10) {
+        atomic_store(&s->gateway.disk, DISK_OK);
+        LOG(LOG_INFO, "store", "disk_reserve_left", LOG_U64("free_bytes", free_bytes),
+            LOG_U64("reserve_bytes", reserve));
+    }
+}
+
+/* reload takes over what may change while cores read the settings: what the main thread alone uses, and the log level.
+ * Everything else that differs is named, so that nobody believes it to be in effect. */
+static void reload(struct server *s)
+{
+    struct config fresh;
+    struct config_error err;
+    if (options_load(&fresh, s->options, &err) != STATUS_OK) {
+        LOG(LOG_ERROR, "config", "reload_failed", LOG_STR("why", err.text));
+        return;
+    }
+    struct buf differing = {0}, was = {0}, is = {0};
+    for (unsigned id = 0; id < SETTINGS; id++) {
+        if (id == SETTING_ID_log_level || id == SETTING_ID_drain_timeout_s) continue;
+        was.len = is.len = 0;
+        config_value(&was, &s->loaded, (enum setting_id)id);
+        config_value(&is, &fresh, (enum setting_id)id);
+        if (slice_eq(buf_slice(&was), buf_slice(&is))) continue;
+        buf_printf(&differing, "%s%s", differing.len ? "," : "", settings[id].name);
+    }
+    log_set_level((enum log_level)fresh.log_level);
+    s->drain_timeout_s = fresh.drain_timeout_s;
+    LOG(LOG_INFO, "config", "reload", LOG_U64("drain_timeout_s", fresh.drain_timeout_s));
+    if (differing.len) LOG(LOG_WARN, "config", "restart_needed", LOG_SLICE("settings", buf_slice(&differing)));
+    buf_free(&differing);
+    buf_free(&was);
+    buf_free(&is);
+    config_free(&fresh);
+}
+
+/* --- closing ------------------------------------------------------------------------------------------------------ */
+
+/* close_all takes down whatever part of the way up was gone, in the reverse order. The admin socket's name goes before
+ * the store's lock does: then nobody else can have put theirs there. */
+static void close_all(struct server *s)
+{
+    bool running = s->cores.num_threads > 0;
+    if (s->cores.gateway) {
+        stop(s);
+        cores_join(&s->cores);
+    }
+    if (s->writer_started) commit_stop_threads(s->gateway.commit);
+    if (s->readers_started) readers_stop_threads(s->gateway.readers);
+    bool clean = !s->gateway.commit || !commit_poisoned(s->gateway.commit);
+    if (s->gateway_opened) gateway_close(&s->gateway);
+    listeners_close(&s->listeners);
+    store_close(&s->store, clean);
+    if (running) LOG(LOG_INFO, "process", "stopped", LOG_FLAG("clean", clean));
+    buf_free(&s->admin_path);
+    config_free(&s->loaded);
+}

@@ -1,0 +1,404 @@
+#include "core.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "../api/api.h"
+#include "../base/assert.h"
+#include "../base/log.h"
+#include "../chat/fanout.h"
+#include "../chat/room.h"
+#include "../chat/session.h"
+#include "../chat/user.h"
+#include "notice.h"
+
+static bool mailboxes_drain(struct core *core);
+static bool mailboxes_pending(struct core *core);
+static void outboxes_publish(struct core *core);
+static void timers_run(struct core *core);
+static uint64_t wake_at(const struct core *core);
+
+/* --- the loop ------------------------------------------------------------------------------------------------ */
+
+bool core_turn(struct core *core, bool may_wait)
+{
+    core->now_ns = clock_mono_ns(core->gateway->clock);
+    core->now_ms = clock_wall_ms(core->gateway->clock);
+    bool busy = net_poll(core->net) > 0;     /* what arrived: requests, messages, ends of connections */
+    busy |= mailboxes_drain(core);           /* what other cores want, or answer */
+    busy |= commit_poll(core->commit) > 0;   /* what became durable … */
+    busy |= fanout_publish_dirty(core);      /* … goes to its readers, a room's news at once */
+    busy |= read_poll(core->reader) > 0;     /* pages of history */
+    timers_run(core);
+    session_close_slow(core);
+    commit_publish(core->commit);
+    read_publish(core->reader);
+    outboxes_publish(core);
+    net_flush(core->net);                    /* one send for every connection with news */
+    if (busy || !may_wait) {
+        net_wait(core->net, 0);
+        return busy;
+    }
+    park_prepare(&core->park);
+    bool work = mailboxes_pending(core) || commit_pollable(core->commit) || read_pollable(core->reader);
+    net_wait(core->net, work ? 0 : wake_at(core));
+    park_done(&core->park);
+    return work;
+}
+
+static void metrics_update(struct core *core);
+
+static void timers_run(struct core *core)
+{
+    net_timers(core->net);
+    session_timers(core);
+    user_cursors_flush(core);
+    idempotency_evict(&core->idempotency);
+    if (UNLIKELY(atomic_load_explicit(&core->gateway->draining, memory_order_relaxed))) {
+        if (!core->drain_told) session_drain(core);
+        core->drain_told = true;
+        uint64_t left = net_stats(core->net)->websockets + commit_pending(core->commit);
+        atomic_store_explicit(&core->connections, (uint32_t)left, memory_order_release);
+    }
+    if (core->now_ns >= core->metrics_due_ns) metrics_update(core);
+}
+
+#define METRICS_INTERVAL_NS 100000000u /* gauges are copied this often; counters that happen here are always current */
+
+/* metrics_update copies what net and the tables count into the core's metrics, where any thread may read them. */
+static void metrics_update(struct core *core)
+{
+    const struct net_stats *n = net_stats(core->net);
+    const struct ring_stats *r = net_ring_stats(core->net);
+    struct metrics *m = &core->metrics;
+    core->metrics_due_ns = core->now_ns + METRICS_INTERVAL_NS;
+    atomic_store_explicit(&core->connections, (uint32_t)(n->websockets + commit_pending(core->commit)), memory_order_release);
+    metric_set(m, METRIC_CONNECTIONS, n->connections);
+    metric_set(m, METRIC_WEBSOCKET_CONNECTIONS_ACTIVE, n->websockets);
+    metric_set(m, METRIC_CONNECTIONS_ACCEPTED, n->accepted);
+    metric_set(m, METRIC_CONNECTIONS_CLOSED, n->closed);
+    metric_set(m, METRIC_BYTES_RECEIVED, n->bytes_in);
+    metric_set(m, METRIC_BYTES_SENT, n->bytes_out);
+    metric_set(m, METRIC_SEND_QUEUE_BYTES, n->queued_bytes);
+    metric_set(m, METRIC_SENDS, n->sends);
+    metric_set(m, METRIC_SHORT_SENDS, n->short_sends);
+    metric_set(m, METRIC_RING_ENTERS, r->enters);
+    metric_set(m, METRIC_RING_COMPLETIONS, r->completed);
+    metric_set(m, METRIC_RING_OVERFLOWS, r->cq_overflows);
+    metric_set(m, METRIC_RECEIVE_BUFFERS_EMPTY, n->recv_enobufs);
+    metric_set(m, METRIC_ROOMS_LOADED, core->rooms.len);
+    metric_set(m, METRIC_USERS_LOADED, core->users_by_id.len);
+    metric_set(m, METRIC_SESSIONS, core->num_sessions);
+    metric_set(m, METRIC_SUBSCRIPTIONS, core->num_subscriptions);
+    metric_set(m, METRIC_IDEMPOTENT_HITS, core->idempotency.hits);
+    metric_set(m, METRIC_IDEMPOTENCY_LOOKUPS, core->idempotency.lookups);
+    metric_set(m, METRIC_COMMIT_PENDING, commit_pending(core->commit));
+    metric_set(m, METRIC_FRAMES_BYTES, (uint64_t)atomic_load_explicit(&core->frames_bytes, memory_order_relaxed));
+}
+
+static uint64_t wake_at(const struct core *core)
+{
+    uint64_t at = core->now_ns + 1000000000u; /* once a second at the latest: coarse timers need no more */
+    if (!list_empty(&core->users_dirty) && core->cursor_flush_due_ns < at) at = core->cursor_flush_due_ns;
+    return at;
+}
+
+/* --- opening and closing --------------------------------------------------------------------------------------- */
+
+static const struct net_handlers *core_handlers(struct core *core, struct net_handlers *h)
+{
+    *h = (struct net_handlers){.on_request = api_on_request,
+                               .on_message = api_on_message,
+                               .on_drain = session_on_drain,
+                               .on_closed = session_on_closed,
+                               .context = core};
+    return h;
+}
+
+static struct net_limits core_limits(const struct core *core)
+{
+    const struct config *c = core->gateway->config;
+    return (struct net_limits){
+        .connections_max = (unsigned)(c->limits_connections / core->num_cores) + 1,
+        .http = {.head_bytes_max = HTTP_HEAD_BYTES_MAX,
+                 .target_bytes_max = HTTP_TARGET_BYTES_MAX,
+                 .body_bytes_max = c->debug_echo ? ECHO_MESSAGE_BYTES_MAX : HTTP_BODY_BYTES_MAX},
+        .ws_message_bytes_max = WS_MESSAGE_BYTES_MAX,
+        .send_queue_bytes_max = c->limits_send_queue,
+        .requests_in_flight_max = REQUESTS_IN_FLIGHT_MAX,
+        .header_timeout_ns = HEADER_TIMEOUT_MS * 1000000ull,
+        .body_timeout_ns = BODY_TIMEOUT_MS * 1000000ull,
+        .idle_timeout_ns = c->net_idle_timeout * 1000000ull,
+        .ping_interval_ns = c->net_ping_interval * 1000000ull,
+        .close_timeout_ns = CLOSE_TIMEOUT_MS * 1000000ull,
+        .stall_timeout_ns = STALL_TIMEOUT_MS * 1000000ull};
+}
+
+static void core_init(struct core *core, struct gateway *g, unsigned id)
+{
+    core->id = id;
+    core->num_cores = g->num_cores;
+    core->gateway = g;
+    list_init(&core->known_idle);
+    list_init(&core->hello_waiting);
+    list_init(&core->slow_sessions);
+    list_init(&core->users_dirty);
+    list_init(&core->rooms_dirty);
+    list_init(&core->rooms_idle);
+    core->next_request_id = random_u64(g->random);
+    for (unsigned other = 0; other < g->num_cores; other++) {
+        core->out[other].ring = &g->mailboxes[id * g->num_cores + other];
+        core->in[other] = &g->mailboxes[other * g->num_cores + id];
+    }
+}
+
+enum status core_open(struct core **out, struct gateway *g, unsigned id, char *why, size_t why_len)
+{
+    struct core *core = aligned_alloc(CACHE_LINE, (sizeof *core + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+    if (!core) return STATUS_NO_MEMORY;
+    memset(core, 0, sizeof *core);
+    *out = core;
+    core_init(core, g, id);
+    core->json = json_parser_new(HTTP_BODY_BYTES_MAX);
+    core->route_seconds = calloc(api_num_routes(), sizeof *core->route_seconds);
+    core->route_status = calloc(api_num_routes() * 6, sizeof *core->route_status);
+    if (!core->json || !core->route_seconds || !core->route_status) return STATUS_NO_MEMORY;
+    idempotency_init(&core->idempotency, &g->hash_key);
+    if (park_init(&core->park, g->park_ops, g->park_context) != STATUS_OK) {
+        snprintf(why, why_len, "eventfd: %s", "no descriptor left: raise the open files limit");
+        return STATUS_IO;
+    }
+    struct net_handlers handlers;
+    struct net_limits limits = core_limits(core);
+    enum status s =
+        net_open(&core->net, core_handlers(core, &handlers), &limits, g->clock, &core->park, id, why, why_len);
+    if (s != STATUS_OK) return s;
+    core->commit = commit_core_open(g->commit, id, &core->park, core);
+    core->reader = reader_core_open(g->readers, id, &core->park, core);
+    return STATUS_OK;
+}
+
+enum status core_start(struct core *core, const struct net_listener *listeners, unsigned num_listeners)
+{
+    core->now_ns = clock_mono_ns(core->gateway->clock);
+    core->now_ms = clock_wall_ms(core->gateway->clock);
+    return net_start(core->net, listeners, num_listeners);
+}
+
+void core_close(struct core *core)
+{
+    if (core->net) net_close(core->net);
+    sessions_free(core);
+    rooms_free(core);
+    users_free(core);
+    directory_free(&core->directory);
+    idempotency_free(&core->idempotency);
+    json_parser_free(core->json);
+    park_close(&core->park);
+    free(core->route_seconds);
+    free(core->route_status);
+    free(core);
+}
+
+/* --- mailboxes --------------------------------------------------------------------------------------------------- */
+
+static enum status outbox_push(struct outbox *o, uint32_t kind, void *pointer)
+{
+    struct spsc_cell cell = {{kind, (uint64_t)(uintptr_t)pointer}};
+    return spsc_push(o->ring, &cell);
+}
+
+/* What is parked keeps its place in the order: nothing overtakes it. */
+static void outbox_post(struct core *core, unsigned target, uint32_t kind, struct queue_node *node, void *pointer)
+{
+    struct outbox *o = &core->out[target];
+    ASSERT(target != core->id);
+    if (o->parked.len == 0 && outbox_push(o, kind, pointer) == STATUS_OK) return;
+    core_count(core, METRIC_MAILBOX_PARKED, 1);
+    queue_push(&o->parked, node);
+}
+
+void core_post(struct core *core, unsigned target, struct mail *mail)
+{
+    outbox_post(core, target, mail->kind, &mail->node, mail);
+}
+
+void core_post_run(struct core *core, unsigned target, struct frame *f)
+{
+    struct frame_core *fc = frame_core_of(f, target);
+    fc->parked_kind = MAIL_RUN;
+    outbox_post(core, target, MAIL_RUN, &fc->parked, f);
+}
+
+/* parked_pointer finds what a parked node is part of: mails say so behind the node, and frames do in the same place. */
+static void *parked_pointer(struct queue_node *node, unsigned target, uint32_t *kind)
+{
+    struct mail *mail = CONTAINER_OF(node, struct mail, node);
+    *kind = mail->kind;
+    if (mail->kind != MAIL_RUN) return mail;
+    struct frame_core *fc = CONTAINER_OF(node, struct frame_core, parked);
+    return (char *)(fc - target) - offsetof(struct frame, cores);
+}
+
+static void outboxes_publish(struct core *core)
+{
+    for (unsigned target = 0; target < core->num_cores; target++) {
+        if (target == core->id) continue;
+        struct outbox *o = &core->out[target];
+        while (o->parked.len) {
+            uint32_t kind;
+            void *pointer = parked_pointer(o->parked.head, target, &kind);
+            if (outbox_push(o, kind, pointer) != STATUS_OK) break;
+            queue_pop(&o->parked);
+        }
+        if (spsc_publish(o->ring)) park_wake(&core->gateway->cores[target]->park);
+    }
+}
+
+static void notice_handle(struct core *core, struct notice *n);
+static void op_execute(struct core *core, struct op *op);
+
+static void mail_handle(struct core *core, uint32_t kind, void *pointer)
+{
+    switch ((enum mail_kind)kind) {
+    case MAIL_OP: op_execute(core, pointer); return;
+    case MAIL_OP_BACK: {
+        struct op *op = pointer;
+        op->then(core, op);
+        return;
+    }
+    case MAIL_RUN: fanout_local(core, pointer); return;
+    case MAIL_NOTICE: notice_handle(core, pointer); return;
+    }
+    UNREACHABLE();
+}
+
+static bool mailboxes_drain(struct core *core)
+{
+    bool any = false;
+    for (unsigned from = 0; from < core->num_cores; from++) {
+        if (from == core->id) continue;
+        struct spsc *ring = core->in[from];
+        /* at most one ring's worth a turn, so that a talkative core cannot keep this one from its sockets */
+        for (unsigned n = 0; n < MAILBOX_CELLS; n++) {
+            struct spsc_cell *cell = spsc_peek(ring);
+            if (!cell) break;
+            uint32_t kind = (uint32_t)cell->word[0];
+            void *pointer = (void *)(uintptr_t)cell->word[1];
+            spsc_pop(ring);
+            mail_handle(core, kind, pointer);
+            any = true;
+        }
+        spsc_release(ring);
+    }
+    return any;
+}
+
+static bool mailboxes_pending(struct core *core)
+{
+    for (unsigned from = 0; from < core->num_cores; from++)
+        if (from != core->id && !spsc_empty(core->in[from])) return true;
+    return false;
+}
+
+/* --- ops and notices ------------------------------------------------------------------------------------------------ */
+
+unsigned op_home(const struct core *core, const struct op *op)
+{
+    const struct gateway *g = core->gateway;
+    switch ((enum op_kind)op->kind) {
+    case OP_USER_RESOLVE:
+    case OP_USER_GET:
+    case OP_USER_ROOMS:
+    case OP_USER_CURSOR: return gateway_user_home(g, op->tenant, op->user_id);
+    case OP_ROOM_CREATE: return gateway_tenant_home(g, op->tenant);
+    case OP_ROOM_GET:
+    case OP_ROOM_JOIN:
+    case OP_ROOM_LEAVE:
+    case OP_ROOM_ADD:
+    case OP_ROOM_REMOVE:
+    case OP_ROOM_ROLE:
+    case OP_ROOM_MEMBERS:
+    case OP_ROOM_SEND:
+    case OP_ROOM_POSITION:
+    case OP_ROOM_HISTORY:
+    case OP_ROOM_ACK: return gateway_room_home(g, op->tenant, op->room);
+    case OP_TENANT_CREATE:
+    case OP_TENANT_UPDATE:
+    case OP_KEY_CREATE:
+    case OP_KEY_REVOKE: return 0;
+    case OP_DIRECTORY_APPLY:
+    case OP_KINDS: break;
+    }
+    UNREACHABLE();
+}
+
+static void op_execute(struct core *core, struct op *op)
+{
+    switch ((enum op_kind)op->kind) {
+    case OP_USER_RESOLVE:
+    case OP_USER_GET:
+    case OP_USER_ROOMS:
+    case OP_USER_CURSOR: user_on_op(core, op); return;
+    case OP_ROOM_CREATE: room_on_create(core, op); return;
+    case OP_ROOM_GET:
+    case OP_ROOM_JOIN:
+    case OP_ROOM_LEAVE:
+    case OP_ROOM_ADD:
+    case OP_ROOM_REMOVE:
+    case OP_ROOM_ROLE:
+    case OP_ROOM_MEMBERS:
+    case OP_ROOM_SEND:
+    case OP_ROOM_POSITION:
+    case OP_ROOM_HISTORY:
+    case OP_ROOM_ACK: room_on_op(core, op); return;
+    case OP_TENANT_CREATE:
+    case OP_TENANT_UPDATE:
+    case OP_KEY_CREATE:
+    case OP_KEY_REVOKE:
+    case OP_DIRECTORY_APPLY: directory_on_op(core, op); return;
+    case OP_KINDS: break;
+    }
+    UNREACHABLE();
+}
+
+void op_send(struct core *core, struct op *op, unsigned target)
+{
+    if (target == core->id) {
+        op_execute(core, op);
+        return;
+    }
+    op->mail.kind = MAIL_OP;
+    core_post(core, target, &op->mail);
+}
+
+void op_return(struct core *core, struct op *op)
+{
+    if (op->origin == core->id) {
+        op->then(core, op);
+        return;
+    }
+    op->mail.kind = MAIL_OP_BACK;
+    core_post(core, op->origin, &op->mail);
+}
+
+void op_dispatch(struct core *core, struct op *op) { op_send(core, op, op_home(core, op)); }
+
+void notice_post(struct core *core, unsigned target, struct notice *n)
+{
+    if (target == core->id) notice_handle(core, n);
+    else core_post(core, target, &n->mail);
+}
+
+static void notice_handle(struct core *core, struct notice *n)
+{
+    switch ((enum notice_kind)n->kind) {
+    case NOTICE_JOINED:
+    case NOTICE_LEFT:
+    case NOTICE_SOCKET_CLOSED: user_on_notice(core, n); break;
+    case NOTICE_JOINED_SOCKETS:
+    case NOTICE_REMOVED: session_on_notice(core, n); break;
+    case NOTICE_ROOM_UNUSED: room_on_notice(core, n); break;
+    }
+    free(n);
+}

@@ -1,0 +1,38 @@
+/* notice: a one-way message between homes: what happened, for whom it matters. Allocated by the sender, freed by the
+ * receiver. Bound: one for each durable event that changes a membership, and core it concerns. */
+#ifndef CARILLON_CORE_NOTICE_H
+#define CARILLON_CORE_NOTICE_H
+
+#include "op.h"
+
+enum notice_kind {
+    NOTICE_JOINED,        /* room home → user home: the user is now a member; user home → cores with its sockets */
+    NOTICE_JOINED_SOCKETS,
+    NOTICE_LEFT,          /* room home → user home */
+    NOTICE_REMOVED,       /* room home → cores with subscribers: end this user's subscriptions */
+    NOTICE_SOCKET_CLOSED, /* connection's core → user home */
+    NOTICE_ROOM_UNUSED,   /* connection's core → room home: its last subscriber is gone */
+};
+
+struct notice {
+    struct mail mail;
+    uint8_t kind; /* enum notice_kind */
+    uint16_t from_core;
+    uint32_t tenant;
+    uint64_t user, room, seq;
+    uint32_t id_len, body_len;
+    char text[]; /* user id, then body */
+};
+
+/* notice_new copies the user id and body (either may be empty). */
+struct notice *notice_new(struct core *core, enum notice_kind kind, uint32_t tenant, uint64_t user, struct slice user_id,
+                          uint64_t room, uint64_t seq, struct slice body);
+static inline struct slice notice_user_id(const struct notice *n) { return (struct slice){n->text, n->id_len}; }
+static inline struct slice notice_body(const struct notice *n)
+{
+    return (struct slice){n->text + n->id_len, n->body_len};
+}
+/* notice_post sends it to `target`; handled at once when that is this core. */
+void notice_post(struct core *core, unsigned target, struct notice *n);
+
+#endif

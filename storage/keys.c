@@ -1,0 +1,162 @@
+#include "keys.h"
+
+#include "../src/base/assert.h"
+
+/* The integers of every key stand first and have a fixed width, so a key is read without a separator, and rows that
+ * share leading numbers are one contiguous range:
+ *
+ *   meta          name
+ *   tenants       tenant u32
+ *   keys          tenant u32 | public prefix …
+ *   names         tenant u32 | kind u8 | text …
+ *   users         tenant u32 | user u64
+ *   rooms         tenant u32 | room u64
+ *   members       tenant u32 | room u64 | user u64
+ *   user_rooms    tenant u32 | user u64 | room u64
+ *   log           tenant u32 | room u64 | seq u64
+ *   changes       tenant u32 | room u64 | target seq u64 | event seq u64
+ *   cursors       tenant u32 | user u64 | device length u8 | device … | room u64
+ *   idempotency   tenant u32 | room u64 | user u64 | client id …
+ */
+
+static void append_u8(struct key *k, uint8_t v);
+static void append_u32(struct key *k, uint32_t v);
+static void append_u64(struct key *k, uint64_t v);
+static void append_text(struct key *k, struct slice text);
+
+_Static_assert(KEY_MAX >= 4 + 8 + 8 + KEY_TEXT_MAX, "the longest key: numbers and the longest text");
+
+void key_meta(struct key *k, struct slice name)
+{
+    ASSERT(name.len > 0);
+    k->len = 0;
+    append_text(k, name);
+}
+
+void key_tenant(struct key *k, uint32_t tenant)
+{
+    k->len = 0;
+    append_u32(k, tenant);
+}
+
+void key_api_key(struct key *k, uint32_t tenant, struct slice prefix)
+{
+    key_tenant(k, tenant);
+    append_text(k, prefix);
+}
+
+void key_name(struct key *k, uint32_t tenant, enum name_kind kind, struct slice text)
+{
+    key_tenant(k, tenant);
+    append_u8(k, (uint8_t)kind);
+    append_text(k, text);
+}
+
+void key_user(struct key *k, uint32_t tenant, uint64_t user)
+{
+    key_tenant(k, tenant);
+    append_u64(k, user);
+}
+
+void key_room(struct key *k, uint32_t tenant, uint64_t room)
+{
+    key_tenant(k, tenant);
+    append_u64(k, room);
+}
+
+void key_member(struct key *k, uint32_t tenant, uint64_t room, uint64_t user)
+{
+    key_room(k, tenant, room);
+    append_u64(k, user);
+}
+
+void key_user_room(struct key *k, uint32_t tenant, uint64_t user, uint64_t room)
+{
+    key_user(k, tenant, user);
+    append_u64(k, room);
+}
+
+void key_log(struct key *k, uint32_t tenant, uint64_t room, uint64_t seq)
+{
+    key_room(k, tenant, room);
+    append_u64(k, seq);
+}
+
+void key_change(struct key *k, uint32_t tenant, uint64_t room, uint64_t target, uint64_t seq)
+{
+    key_log(k, tenant, room, target);
+    append_u64(k, seq);
+}
+
+void key_cursor(struct key *k, uint32_t tenant, uint64_t user, struct slice device, uint64_t room)
+{
+    ASSERT(device.len <= UINT8_MAX);
+    key_user(k, tenant, user);
+    append_u8(k, (uint8_t)device.len);
+    append_text(k, device);
+    append_u64(k, room);
+}
+
+void key_idempotency(struct key *k, uint32_t tenant, uint64_t room, uint64_t user, struct slice client_id)
+{
+    key_member(k, tenant, room, user);
+    append_text(k, client_id);
+}
+
+void key_prefix_end(struct key *end, struct slice prefix)
+{
+    ASSERT(prefix.len <= KEY_MAX);
+    end->len = (uint16_t)prefix.len;
+    if (prefix.len) memcpy(end->bytes, prefix.data, prefix.len);
+    /* A trailing 0xff cannot be raised: the byte before it is, and what follows is cut off. */
+    while (end->len && end->bytes[end->len - 1] == 0xff) end->len--;
+    if (end->len) end->bytes[end->len - 1]++;
+}
+
+bool key_parse_u32(struct slice *rest, uint32_t *v)
+{
+    if (rest->len < 4) return false;
+    const unsigned char *p = (const unsigned char *)rest->data;
+    *v = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+    *rest = slice_from(*rest, 4);
+    return true;
+}
+
+bool key_parse_u64(struct slice *rest, uint64_t *v)
+{
+    if (rest->len < 8) return false;
+    uint32_t high = 0, low = 0;
+    bool parsed = key_parse_u32(rest, &high) && key_parse_u32(rest, &low);
+    ASSERT(parsed);
+    *v = (uint64_t)high << 32 | low;
+    return true;
+}
+
+static void append_u8(struct key *k, uint8_t v)
+{
+    ASSERT(k->len < KEY_MAX);
+    k->bytes[k->len++] = v;
+}
+
+static void append_u32(struct key *k, uint32_t v)
+{
+    ASSERT(k->len + 4u <= KEY_MAX);
+    v = __builtin_bswap32(v); /* every supported machine is little-endian, asserted in records.c */
+    memcpy(k->bytes + k->len, &v, 4);
+    k->len += 4;
+}
+
+static void append_u64(struct key *k, uint64_t v)
+{
+    ASSERT(k->len + 8u <= KEY_MAX);
+    v = __builtin_bswap64(v);
+    memcpy(k->bytes + k->len, &v, 8);
+    k->len += 8;
+}
+
+static void append_text(struct key *k, struct slice text)
+{
+    ASSERT(text.len <= KEY_TEXT_MAX && k->len + text.len <= KEY_MAX);
+    if (text.len) memcpy(k->bytes + k->len, text.data, text.len);
+    k->len = (uint16_t)(k->len + text.len);
+}

@@ -1,0 +1,187 @@
+#include "mark.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/sha.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../src/base/assert.h"
+#include "../src/base/log.h"
+
+/* DIR/MARK is two 4 KiB blocks, so that one torn page cannot damage both slots. A slot stands at each block's start:
+ *
+ *   0          8         12       16         24        32         56         64
+ *   +----------+---------+--------+----------+---------+----------+----------+
+ *   | CRLNMARK | version | 0      | sequence | counter | 0 …      | checksum |
+ *   | 8 bytes  | u32     | u32    | u64      | u64     | 24 bytes | 8 bytes  |
+ *   +----------+---------+--------+----------+---------+----------+----------+
+ *
+ * Integers are little-endian. The checksum is the first 8 bytes of SHA-256 over the 56 bytes before it. `counter`
+ * rises by one a write and chooses the slot: counter % 2. The good slot with the higher counter holds. */
+
+#define SLOT_LEN 64u
+#define BLOCK_LEN 4096u
+#define FILE_LEN (2 * BLOCK_LEN)
+#define MARK_VERSION 1u
+
+struct slot {
+    char magic[8];
+    uint32_t version, zero;
+    uint64_t sequence, counter;
+    uint8_t reserved[24];
+    uint8_t checksum[8];
+};
+_Static_assert(sizeof(struct slot) == SLOT_LEN, "as drawn");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a slot is stored as it lies in memory");
+
+enum slot_state { SLOT_EMPTY, SLOT_GOOD, SLOT_BAD };
+
+struct mark_file {
+    struct mark mark;
+    int fd;
+    enum status found; /* what mark_read says: OK, NOT_FOUND or CORRUPT */
+    uint64_t sequence, counter;
+};
+
+static enum status prepare(int fd, const char *dir);
+static enum status load(struct mark_file *f);
+static enum slot_state slot_check(const struct slot *slot);
+static void slot_checksum(uint8_t out[8], const struct slot *slot);
+static enum status sync_dir(const char *dir);
+static enum status io_error(const char *operation, int error);
+static const struct mark_ops mark_file_ops;
+static const char slot_magic[8] = {'C', 'R', 'L', 'N', 'M', 'A', 'R', 'K'};
+
+enum status mark_open_file(struct mark **out, const char *dir)
+{
+    *out = NULL;
+    char path[4096];
+    if (snprintf(path, sizeof path, "%s/MARK", dir) >= (int)sizeof path) return STATUS_INVALID;
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) return io_error("open", errno);
+
+    struct mark_file *f = calloc(1, sizeof *f);
+    ASSERT(f);
+    *f = (struct mark_file){.mark = {&mark_file_ops}, .fd = fd};
+    enum status s = prepare(fd, dir);
+    if (s == STATUS_OK) s = load(f);
+    if (s != STATUS_OK) {
+        close(fd);
+        free(f);
+        return s;
+    }
+    *out = &f->mark;
+    return STATUS_OK;
+}
+
+static enum status mark_file_read(struct mark *m, uint64_t *sequence)
+{
+    struct mark_file *f = (struct mark_file *)m;
+    *sequence = f->sequence;
+    return f->found;
+}
+
+static enum status mark_file_write(struct mark *m, uint64_t sequence)
+{
+    struct mark_file *f = (struct mark_file *)m;
+    ASSERT(sequence >= f->sequence); /* a mark that goes back would hide a loss */
+    struct slot slot = {.version = MARK_VERSION, .sequence = sequence, .counter = f->counter + 1};
+    memcpy(slot.magic, slot_magic, sizeof slot_magic);
+    slot_checksum(slot.checksum, &slot);
+    off_t at = (off_t)(slot.counter % 2 * BLOCK_LEN);
+    ssize_t n = pwrite(f->fd, &slot, sizeof slot, at);
+    if (n != (ssize_t)sizeof slot) return io_error("write", n < 0 ? errno : EIO);
+    f->counter = slot.counter;
+    f->sequence = sequence;
+    f->found = STATUS_OK;
+    return STATUS_OK;
+}
+
+static enum status mark_file_sync(struct mark *m)
+{
+    struct mark_file *f = (struct mark_file *)m;
+    return fdatasync(f->fd) == 0 ? STATUS_OK : io_error("fdatasync", errno);
+}
+
+static void mark_file_close(struct mark *m)
+{
+    struct mark_file *f = (struct mark_file *)m;
+    close(f->fd);
+    free(f);
+}
+
+static const struct mark_ops mark_file_ops = {mark_file_read, mark_file_write, mark_file_sync, mark_file_close};
+
+/* prepare writes a new file's blocks once, so that later an fdatasync has no size and no allocation to record. A file
+ * that a crash left short is still a new one: the blocks are synced before anything relies on them. */
+static enum status prepare(int fd, const char *dir)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0) return io_error("stat", errno);
+    if (st.st_size >= (off_t)FILE_LEN) return STATUS_OK;
+    static const char zeros[FILE_LEN];
+    size_t missing = FILE_LEN - (size_t)st.st_size;
+    ssize_t n = pwrite(fd, zeros, missing, st.st_size);
+    if (n != (ssize_t)missing) return io_error("write", n < 0 ? errno : ENOSPC);
+    if (fsync(fd) != 0) return io_error("fsync", errno);
+    return sync_dir(dir);
+}
+
+static enum status load(struct mark_file *f)
+{
+    unsigned good = 0, empty = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        struct slot slot;
+        ssize_t n = pread(f->fd, &slot, sizeof slot, (off_t)(i * BLOCK_LEN));
+        if (n != (ssize_t)sizeof slot) return io_error("read", n < 0 ? errno : EIO);
+        enum slot_state state = slot_check(&slot);
+        empty += state == SLOT_EMPTY;
+        if (state != SLOT_GOOD) continue;
+        good++;
+        if (slot.counter < f->counter) continue;
+        f->counter = slot.counter;
+        f->sequence = slot.sequence;
+    }
+    /* With one slot never written and the other bad, the first write of all was torn: nothing relied on it yet. */
+    if (good) f->found = STATUS_OK;
+    else f->found = empty ? STATUS_NOT_FOUND : STATUS_CORRUPT;
+    return STATUS_OK;
+}
+
+static enum slot_state slot_check(const struct slot *slot)
+{
+    static const struct slot empty;
+    if (memcmp(slot, &empty, sizeof empty) == 0) return SLOT_EMPTY;
+    uint8_t checksum[8];
+    slot_checksum(checksum, slot);
+    bool good = memcmp(slot->magic, slot_magic, sizeof slot_magic) == 0 && slot->version == MARK_VERSION &&
+                memcmp(checksum, slot->checksum, sizeof checksum) == 0;
+    return good ? SLOT_GOOD : SLOT_BAD;
+}
+
+static void slot_checksum(uint8_t out[8], const struct slot *slot)
+{
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+    SHA256((const uint8_t *)slot, offsetof(struct slot, checksum), digest);
+    memcpy(out, digest, 8);
+}
+
+static enum status sync_dir(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return io_error("open", errno);
+    int error = fsync(fd) == 0 ? 0 : errno;
+    close(fd);
+    return error ? io_error("fsync", error) : STATUS_OK;
+}
+
+static enum status io_error(const char *operation, int error)
+{
+    LOG(LOG_ERROR, "store", "mark_error", LOG_STR("operation", operation), LOG_ERRNO(error));
+    return error == ENOSPC || error == EDQUOT ? STATUS_NO_SPACE : STATUS_IO;
+}

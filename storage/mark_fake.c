@@ -1,0 +1,102 @@
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "../src/base/assert.h"
+#include "store.h"
+
+struct value {
+    bool present;
+    uint64_t sequence;
+};
+
+struct fake {
+    struct mark mark;
+    pthread_mutex_t lock; /* over everything below */
+    unsigned owners;
+    struct value written, synced;
+    bool fail_writes, fail_syncs;
+};
+
+static const struct mark_ops fake_ops;
+
+struct mark *mark_fake_new(void)
+{
+    struct fake *f = calloc(1, sizeof *f);
+    ASSERT(f);
+    f->mark.ops = &fake_ops;
+    f->owners = 1;
+    ASSERT(pthread_mutex_init(&f->lock, NULL) == 0);
+    return &f->mark;
+}
+
+void mark_fake_hold(struct mark *m)
+{
+    struct fake *f = (struct fake *)m;
+    pthread_mutex_lock(&f->lock);
+    f->owners++;
+    pthread_mutex_unlock(&f->lock);
+}
+
+void mark_fake_crash(struct mark *m, bool lose_unsynced)
+{
+    struct fake *f = (struct fake *)m;
+    pthread_mutex_lock(&f->lock);
+    if (lose_unsynced) f->written = f->synced;
+    else f->synced = f->written;
+    pthread_mutex_unlock(&f->lock);
+}
+
+void mark_fake_fail(struct mark *m, bool writes, bool syncs)
+{
+    struct fake *f = (struct fake *)m;
+    pthread_mutex_lock(&f->lock);
+    f->fail_writes = writes;
+    f->fail_syncs = syncs;
+    pthread_mutex_unlock(&f->lock);
+}
+
+static enum status fake_read(struct mark *m, uint64_t *sequence)
+{
+    struct fake *f = (struct fake *)m;
+    pthread_mutex_lock(&f->lock);
+    struct value value = f->written;
+    pthread_mutex_unlock(&f->lock);
+    *sequence = value.sequence;
+    return value.present ? STATUS_OK : STATUS_NOT_FOUND;
+}
+
+static enum status fake_write(struct mark *m, uint64_t sequence)
+{
+    struct fake *f = (struct fake *)m;
+    pthread_mutex_lock(&f->lock);
+    ASSERT(sequence >= f->written.sequence);
+    bool failed = f->fail_writes;
+    if (!failed) f->written = (struct value){true, sequence};
+    pthread_mutex_unlock(&f->lock);
+    return failed ? STATUS_IO : STATUS_OK;
+}
+
+static enum status fake_sync(struct mark *m)
+{
+    struct fake *f = (struct fake *)m;
+    pthread_mutex_lock(&f->lock);
+    bool failed = f->fail_syncs;
+    if (!failed) f->synced = f->written;
+    pthread_mutex_unlock(&f->lock);
+    return failed ? STATUS_IO : STATUS_OK;
+}
+
+static void fake_close(struct mark *m)
+{
+    struct fake *f = (struct fake *)m;
+    pthread_mutex_lock(&f->lock);
+    ASSERT(f->owners > 0);
+    bool last = --f->owners == 0;
+    pthread_mutex_unlock(&f->lock);
+    if (!last) return;
+    pthread_mutex_destroy(&f->lock);
+    free(f);
+}
+
+static const struct mark_ops fake_ops = {fake_read, fake_write, fake_sync, fake_close};

@@ -1,0 +1,438 @@
+#include "store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "../src/base/assert.h"
+#include "../src/base/limits.h"
+#include "../src/base/log.h"
+#include "keys.h"
+#include "records.h"
+
+#define PATH_BYTES_MAX 4096
+#define DIR_MODE 0700
+#define SECRET_MODE 0600
+
+/* meta rows; each holds a number record */
+#define META_FORMAT "format"
+#define META_EPOCH "epoch"
+#define META_CLEAN "clean" /* 1: the last run closed cleanly */
+
+/* refusal: where the sentence for people goes; the last one written stays. */
+struct refusal {
+    char *why;
+    size_t why_len;
+};
+
+static enum status open_writable(struct store *s, const struct store_options *options, store_kv_open kv_open,
+                                 const struct random *random, const struct refusal *refusal);
+static enum status open_read_only(struct store *s, const struct store_options *options, store_kv_open kv_open,
+                                  const struct refusal *refusal);
+static enum status open_kv(struct store *s, const struct store_options *options, store_kv_open kv_open,
+                           const struct refusal *refusal);
+static enum status make_dir(const char *dir, const struct refusal *refusal);
+static enum status check_space(const char *dir, const struct refusal *refusal);
+static enum status take_lock(struct store *s, const struct refusal *refusal);
+static enum status load_pepper(struct store *s, const struct random *random, const struct refusal *refusal);
+static enum status read_pepper(int fd, uint8_t pepper[32], const char *path, const struct refusal *refusal);
+static enum status create_pepper(struct store *s, const struct random *random, const struct refusal *refusal);
+static enum status check_mark(struct kv *kv, struct mark *mark, bool *mark_found, const struct refusal *refusal);
+static enum status load_state(struct store *s, bool *is_new, const struct refusal *refusal);
+static enum status load_next_number(struct store *s, const struct refusal *refusal);
+static enum status write_state(struct store *s, bool clean);
+static enum status get_number(struct kv *kv, const char *name, uint64_t *out);
+static void put_number(struct kv *kv, struct kv_batch *b, const char *name, uint64_t v);
+static enum status sync_dir(const char *dir);
+static void parent_of(char *out, const char *path);
+static enum status status_of_errno(int error);
+static enum status refuse(const struct refusal *refusal, enum status s, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void close_parts(struct store *s);
+
+enum status store_open_using(struct store *out, const struct store_options *options, store_kv_open kv_open,
+                             const struct random *random, char *why, size_t why_len)
+{
+    ASSERT(options->dir && *options->dir && why_len > 0);
+    const struct refusal refusal = {why, why_len};
+    *why = '\0';
+    *out = (struct store){._lock_fd = -1, ._dir = strdup(options->dir)};
+    ASSERT(out->_dir);
+    enum status s = options->read_only ? open_read_only(out, options, kv_open, &refusal)
+                                       : open_writable(out, options, kv_open, random, &refusal);
+    if (s == STATUS_OK) return s;
+    LOG(LOG_ERROR, "store", "refused", LOG_STR("status", status_name(s)), LOG_STR("why", why));
+    close_parts(out);
+    return s;
+}
+
+enum status store_open_with(struct store *out, struct kv *kv, struct mark *mark, const struct random *random,
+                            char *why, size_t why_len)
+{
+    ASSERT(kv && mark && why_len > 0);
+    const struct refusal refusal = {why, why_len};
+    *why = '\0';
+    struct store store = {.kv = kv, .mark = mark, ._lock_fd = -1};
+    *out = (struct store){._lock_fd = -1};
+
+    bool mark_found = false, is_new = false;
+    enum status s = check_mark(kv, mark, &mark_found, &refusal);
+    if (s == STATUS_OK) s = load_state(&store, &is_new, &refusal);
+    if (s == STATUS_OK) s = load_next_number(&store, &refusal);
+    if (s != STATUS_OK) return s;
+
+    if (!mark_found && !is_new) {
+        LOG(LOG_WARN, "store", "mark_missing", LOG_U64("epoch", store.epoch));
+        store.was_clean = false;
+    }
+    if (is_new) {
+        store.epoch = 1;
+        store.was_clean = true; /* nothing came before that could have ended badly */
+    } else if (!store.was_clean) {
+        store.epoch++;
+    }
+    s = write_state(&store, false);
+    if (s != STATUS_OK)
+        return refuse(&refusal, s, "the store cannot be written (%s); check the disk and start again", status_name(s));
+    random_fill(random, store.pepper, sizeof store.pepper);
+    *out = store;
+    return STATUS_OK;
+}
+
+void store_close(struct store *s, bool clean)
+{
+    if (!s->kv) return;
+    /* An error here is only logged: without the clean state the next open raises the epoch, which is always safe. */
+    if (clean && s->mark) {
+        enum status written = write_state(s, true);
+        if (written != STATUS_OK) LOG(LOG_WARN, "store", "close_unclean", LOG_STR("status", status_name(written)));
+    }
+    close_parts(s);
+}
+
+static enum status open_writable(struct store *s, const struct store_options *options, store_kv_open kv_open,
+                                 const struct random *random, const struct refusal *refusal)
+{
+    enum status status = make_dir(options->dir, refusal);
+    if (status == STATUS_OK) status = take_lock(s, refusal);
+    if (status == STATUS_OK) status = check_space(options->dir, refusal);
+    if (status == STATUS_OK) status = open_kv(s, options, kv_open, refusal);
+    if (status != STATUS_OK) return status;
+    status = mark_open_file(&s->mark, options->dir);
+    if (status != STATUS_OK)
+        return refuse(refusal, status, "%s/MARK cannot be opened (%s); check the file and the disk", options->dir,
+                      status_name(status));
+    status = load_pepper(s, random, refusal);
+    /* The directory's entries are on disk before anything in them is promised. */
+    if (status == STATUS_OK) status = sync_dir(options->dir);
+    if (status != STATUS_OK) {
+        if (!*refusal->why) refuse(refusal, status, "%s cannot be synced; check the disk", options->dir);
+        return status;
+    }
+
+    struct store opened;
+    status = store_open_with(&opened, s->kv, s->mark, random, refusal->why, refusal->why_len);
+    if (status != STATUS_OK) return status;
+    memcpy(opened.pepper, s->pepper, sizeof opened.pepper);
+    opened._lock_fd = s->_lock_fd;
+    opened._dir = s->_dir;
+    *s = opened;
+    return STATUS_OK;
+}
+
+static enum status open_read_only(struct store *s, const struct store_options *options, store_kv_open kv_open,
+                                  const struct refusal *refusal)
+{
+    enum status status = open_kv(s, options, kv_open, refusal);
+    bool is_new = false;
+    if (status == STATUS_OK) status = load_state(s, &is_new, refusal);
+    if (status == STATUS_OK && is_new)
+        status = refuse(refusal, STATUS_NOT_FOUND, "%s holds no store; check the path", options->dir);
+    if (status == STATUS_OK) status = load_next_number(s, refusal);
+    return status;
+}
+
+static enum status open_kv(struct store *s, const struct store_options *options, store_kv_open kv_open,
+                           const struct refusal *refusal)
+{
+    enum status status = kv_open(&s->kv, options, refusal->why, refusal->why_len);
+    if (status != STATUS_OK && !*refusal->why)
+        refuse(refusal, status, "%s cannot be opened (%s)", options->dir, status_name(status));
+    return status;
+}
+
+/* make_dir makes DIR and its parents, and syncs each new entry: a power loss must not take the whole store back. */
+static enum status make_dir(const char *dir, const struct refusal *refusal)
+{
+    char path[PATH_BYTES_MAX], parent[PATH_BYTES_MAX];
+    size_t len = strlen(dir);
+    if (len >= sizeof path)
+        return refuse(refusal, STATUS_INVALID, "the data directory's path is too long (%zu bytes)", len);
+    memcpy(path, dir, len + 1);
+    while (len > 1 && path[len - 1] == '/') path[--len] = '\0'; /* the last name gets the private mode */
+    for (size_t i = 1; i <= len; i++) {
+        if (path[i] != '/' && path[i] != '\0') continue;
+        path[i] = '\0';
+        if (mkdir(path, i == len ? DIR_MODE : 0755) == 0) {
+            parent_of(parent, path);
+            enum status s = sync_dir(parent);
+            if (s != STATUS_OK) return refuse(refusal, s, "%s cannot be synced; check the disk", parent);
+        } else if (errno != EEXIST) {
+            int error = errno;
+            return refuse(refusal, status_of_errno(error), "%s cannot be made (%s); name another data directory", path,
+                          log_errno_text(error));
+        }
+        if (i < len) path[i] = '/';
+    }
+    struct stat st;
+    if (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode))
+        return refuse(refusal, STATUS_INVALID, "%s is not a directory; name another data directory", dir);
+    return STATUS_OK;
+}
+
+/* check_space keeps RocksDB from starting on a full disk: in a build with assertions on it aborts there, without a
+ * word for people, when it cannot write the first lines of its own log. */
+static enum status check_space(const char *dir, const struct refusal *refusal)
+{
+    struct statvfs disk;
+    if (statvfs(dir, &disk) != 0) {
+        int error = errno;
+        return refuse(refusal, status_of_errno(error), "the disk of %s cannot be asked for its space (%s)", dir,
+                      log_errno_text(error));
+    }
+    unsigned long long free_bytes = (unsigned long long)disk.f_bavail * disk.f_frsize;
+    if (free_bytes >= STORE_OPEN_BYTES_MIN) return STATUS_OK;
+    return refuse(refusal, STATUS_NO_SPACE, "the disk of %s has %llu bytes free and a start needs %u; make room", dir,
+                  free_bytes, STORE_OPEN_BYTES_MIN);
+}
+
+static enum status take_lock(struct store *s, const struct refusal *refusal)
+{
+    char path[PATH_BYTES_MAX];
+    if (snprintf(path, sizeof path, "%s/LOCK", s->_dir) >= (int)sizeof path) return STATUS_INVALID;
+    s->_lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, SECRET_MODE);
+    if (s->_lock_fd < 0) {
+        int error = errno;
+        return refuse(refusal, status_of_errno(error), "%s cannot be opened (%s); the data directory must be writable",
+                      path, log_errno_text(error));
+    }
+    if (flock(s->_lock_fd, LOCK_EX | LOCK_NB) == 0) return STATUS_OK;
+    if (errno == EWOULDBLOCK)
+        return refuse(refusal, STATUS_LOCKED, "%s is in use by another process; stop that one first", s->_dir);
+    int error = errno;
+    return refuse(refusal, status_of_errno(error), "%s cannot be locked (%s)", path, log_errno_text(error));
+}
+
+static enum status load_pepper(struct store *s, const struct random *random, const struct refusal *refusal)
+{
+    char path[PATH_BYTES_MAX];
+    if (snprintf(path, sizeof path, "%s/pepper", s->_dir) >= (int)sizeof path) return STATUS_INVALID;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) {
+        uint64_t format = 0;
+        if (get_number(s->kv, META_FORMAT, &format) == STATUS_NOT_FOUND) return create_pepper(s, random, refusal);
+        return refuse(refusal, STATUS_CORRUPT, "%s is missing, so no API key could be checked; put it back from a backup",
+                      path);
+    }
+    if (fd < 0) {
+        int error = errno;
+        return refuse(refusal, status_of_errno(error), "%s cannot be opened (%s)", path, log_errno_text(error));
+    }
+    enum status status = read_pepper(fd, s->pepper, path, refusal);
+    close(fd);
+    return status;
+}
+
+static enum status read_pepper(int fd, uint8_t pepper[32], const char *path, const struct refusal *refusal)
+{
+    char bytes[33]; /* one more than it should hold, to see that it ends there */
+    ssize_t n = read(fd, bytes, sizeof bytes);
+    if (n < 0) {
+        int error = errno;
+        return refuse(refusal, status_of_errno(error), "%s cannot be read (%s)", path, log_errno_text(error));
+    }
+    if (n != 32)
+        return refuse(refusal, STATUS_CORRUPT, "%s does not hold exactly 32 bytes; put it back from a backup", path);
+    memcpy(pepper, bytes, 32);
+    return STATUS_OK;
+}
+
+/* create_pepper writes beside the name and renames, so that a crash leaves a whole pepper or none. */
+static enum status create_pepper(struct store *s, const struct random *random, const struct refusal *refusal)
+{
+    char path[PATH_BYTES_MAX], fresh[PATH_BYTES_MAX];
+    if (snprintf(path, sizeof path, "%s/pepper", s->_dir) >= (int)sizeof path) return STATUS_INVALID;
+    if (snprintf(fresh, sizeof fresh, "%s/pepper.new", s->_dir) >= (int)sizeof fresh) return STATUS_INVALID;
+    random_fill(random, s->pepper, sizeof s->pepper);
+
+    int error = 0;
+    int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, SECRET_MODE);
+    if (fd < 0) {
+        error = errno;
+    } else {
+        ssize_t n = write(fd, s->pepper, sizeof s->pepper);
+        if (n != (ssize_t)sizeof s->pepper) error = n < 0 ? errno : ENOSPC;
+        else if (fchmod(fd, SECRET_MODE) != 0 || fsync(fd) != 0) error = errno;
+        close(fd);
+    }
+    if (!error && rename(fresh, path) != 0) error = errno;
+    if (error)
+        return refuse(refusal, status_of_errno(error), "%s cannot be written (%s); check the disk", path,
+                      log_errno_text(error));
+    return sync_dir(s->_dir);
+}
+
+static enum status check_mark(struct kv *kv, struct mark *mark, bool *mark_found, const struct refusal *refusal)
+{
+    uint64_t marked = 0, sequence = kv_sequence(kv);
+    enum status s = mark_read(mark, &marked);
+    *mark_found = s == STATUS_OK;
+    if (s == STATUS_NOT_FOUND) return STATUS_OK;
+    if (s != STATUS_OK)
+        return refuse(refusal, s,
+                      "the low-water mark is damaged, so a lost tail would go unseen; restore the store from a backup, "
+                      "or remove the file MARK to serve what is there");
+    if (sequence >= marked) return STATUS_OK;
+    return refuse(refusal, STATUS_CORRUPT,
+                  "the store ends at operation %llu but %llu were once durable: acknowledged writes are lost; restore "
+                  "the store from a backup, or remove the file MARK to go on without them",
+                  (unsigned long long)sequence, (unsigned long long)marked);
+}
+
+/* load_state reads format, epoch and how the last run ended; *is_new when nothing was ever written. */
+static enum status load_state(struct store *s, bool *is_new, const struct refusal *refusal)
+{
+    uint64_t format = 0, clean = 0;
+    enum status status = get_number(s->kv, META_FORMAT, &format);
+    *is_new = status == STATUS_NOT_FOUND && kv_sequence(s->kv) == 0;
+    if (*is_new) return STATUS_OK;
+    if (status == STATUS_OK && format > STORE_FORMAT)
+        return refuse(refusal, STATUS_NEWER,
+                      "the store has format %llu and this version knows %u; run the newer version",
+                      (unsigned long long)format, STORE_FORMAT);
+    if (status == STATUS_OK && format == 0) status = STATUS_CORRUPT;
+    if (status == STATUS_OK) status = get_number(s->kv, META_EPOCH, &s->epoch);
+    if (status == STATUS_OK) status = get_number(s->kv, META_CLEAN, &clean);
+    if (status == STATUS_OK && (s->epoch == 0 || clean > 1)) status = STATUS_CORRUPT;
+    s->was_clean = clean == 1;
+    if (status == STATUS_OK) return STATUS_OK;
+    if (status == STATUS_NOT_FOUND) status = STATUS_CORRUPT; /* the three are written together */
+    return refuse(refusal, status, "the store's format and epoch cannot be read (%s); restore the store from a backup",
+                  status_name(status));
+}
+
+static enum status load_next_number(struct store *s, const struct refusal *refusal)
+{
+    struct slice prefix = SLICE(STORE_NUMBER_META);
+    struct key end;
+    key_prefix_end(&end, prefix);
+    uint64_t highest = 0;
+    enum status status = STATUS_OK;
+    struct kv_iter *i = kv_iter_open(s->kv, KV_META, prefix, key_slice(&end));
+    for (bool on = kv_iter_first(s->kv, i); on && status == STATUS_OK; on = kv_iter_next(s->kv, i)) {
+        uint64_t number = 0;
+        status = number_record_decode(&number, kv_iter_value(s->kv, i));
+        if (number == UINT64_MAX) status = STATUS_CORRUPT;
+        if (number > highest) highest = number;
+    }
+    enum status walk = kv_iter_close(s->kv, i);
+    if (status == STATUS_OK) status = walk;
+    if (status != STATUS_OK)
+        return refuse(refusal, status, "the internal numbers in use cannot be read (%s); restore the store from a backup",
+                      status_name(status));
+    s->next_number = highest + 1;
+    return STATUS_OK;
+}
+
+/* write_state makes the run's state durable, and the mark with it. */
+static enum status write_state(struct store *s, bool clean)
+{
+    struct kv_batch *b = kv_batch_new(s->kv);
+    put_number(s->kv, b, META_FORMAT, STORE_FORMAT);
+    put_number(s->kv, b, META_EPOCH, s->epoch);
+    put_number(s->kv, b, META_CLEAN, clean);
+    enum status status = kv_write(s->kv, b);
+    s->kv->ops->batch_free(b);
+    uint64_t sequence = kv_sequence(s->kv);
+    if (status == STATUS_OK) status = kv_sync(s->kv);
+    if (status == STATUS_OK) status = mark_write(s->mark, sequence);
+    if (status == STATUS_OK) status = mark_sync(s->mark);
+    return status;
+}
+
+static enum status get_number(struct kv *kv, const char *name, uint64_t *out)
+{
+    struct key k;
+    struct buf value = {0};
+    key_meta(&k, slice_str(name));
+    enum status s = kv_get(kv, KV_META, key_slice(&k), &value);
+    if (s == STATUS_OK) s = number_record_decode(out, buf_slice(&value));
+    buf_free(&value);
+    return s;
+}
+
+static void put_number(struct kv *kv, struct kv_batch *b, const char *name, uint64_t v)
+{
+    struct key k;
+    struct buf value = {0};
+    key_meta(&k, slice_str(name));
+    number_record_encode(&value, v);
+    kv->ops->batch_put(b, KV_META, key_slice(&k), buf_slice(&value));
+    buf_free(&value);
+}
+
+static enum status sync_dir(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return status_of_errno(errno);
+    enum status s = fsync(fd) == 0 ? STATUS_OK : status_of_errno(errno);
+    close(fd);
+    return s;
+}
+
+/* parent_of writes the directory that holds `path`; `out` has room for PATH_BYTES_MAX bytes, as `path` has. */
+static void parent_of(char *out, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    size_t len = slash ? (size_t)(slash - path) : 1;
+    if (slash == path) len = 1;
+    memcpy(out, slash ? path : ".", len);
+    out[len] = '\0';
+}
+
+static enum status status_of_errno(int error)
+{
+    switch (error) {
+    case ENOSPC:
+    case EDQUOT: return STATUS_NO_SPACE;
+    case ENOTDIR:
+    case ENAMETOOLONG: return STATUS_INVALID;
+    }
+    return STATUS_IO;
+}
+
+static enum status refuse(const struct refusal *refusal, enum status s, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(refusal->why, refusal->why_len, format, args);
+    va_end(args);
+    return s;
+}
+
+/* close_parts ends what is open, the lock last: nobody else opens what is still being closed. */
+static void close_parts(struct store *s)
+{
+    if (s->kv) kv_close(s->kv);
+    if (s->mark) mark_close(s->mark);
+    if (s->_lock_fd >= 0) close(s->_lock_fd);
+    free(s->_dir);
+    explicit_bzero(s->pepper, sizeof s->pepper);
+    *s = (struct store){._lock_fd = -1};
+}

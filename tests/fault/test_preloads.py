@@ -1,0 +1,182 @@
+"""The preload objects and the power model are proved on small programs, so that the fault tests rest on something: what was
+not synced is lost, what was synced is kept, and a slow disk is slow."""
+import os
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+import lib  # noqa: E402
+import power_model  # noqa: E402
+
+
+class Worst:
+    """Instead of a random generator: everything that may be lost is lost."""
+
+    def choice(self, options):
+        return options[0]
+
+    def randint(self, low, high):
+        return low
+
+    def random(self):
+        return 1.0
+
+
+class Best(Worst):
+    """Everything that may have reached the disk did."""
+
+    def choice(self, options):
+        return options[1]
+
+    def randint(self, low, high):
+        return high
+
+
+@pytest.fixture(scope="session")
+def preloads(tmp_path_factory):
+    directory = str(tmp_path_factory.mktemp("preloads"))
+    return {name: lib.build_preload(name, directory) for name in ("preload_sync", "preload_power")}
+
+
+PROGRAM_HEAD = """
+import os, signal
+os.chdir(os.environ["CARILLON_POWER_DIR"])
+def opened(name, flags=os.O_WRONLY | os.O_CREAT): return os.open(name, flags, 0o644)
+def sync_directory():
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY); os.fsync(fd); os.close(fd)
+"""
+
+
+@pytest.fixture
+def power(preloads, tmp_path):
+    """Runs a program under the preload up to its SIGKILL, cuts the power, returns {name: content} of what is left."""
+    data, snapshot, journal = (str(tmp_path / name) for name in ("data", "snapshot", "journal"))
+    os.makedirs(data)
+
+    def cut(program, rng):
+        shutil.rmtree(snapshot, ignore_errors=True)
+        shutil.copytree(data, snapshot)
+        if os.path.exists(journal):
+            os.unlink(journal)
+        environment = dict(os.environ, LD_PRELOAD=preloads["preload_power"], CARILLON_POWER_DIR=data,
+                           CARILLON_POWER_JOURNAL=journal)
+        done = subprocess.run([sys.executable, "-c", PROGRAM_HEAD + program + "\nos.kill(os.getpid(), signal.SIGKILL)"],
+                              env=environment, check=False)
+        assert done.returncode == -signal.SIGKILL
+        model = power_model.Model(snapshot)
+        model.replay(power_model.read_journal(journal))
+        model.lose_power(rng)
+        model.write_to(data)
+        return {name: open(os.path.join(data, name), "rb").read() for name in sorted(os.listdir(data))}
+
+    return cut
+
+
+def test_what_was_synced_is_kept_and_what_came_after_is_lost(power):
+    program = 'f = opened("a"); os.write(f, b"kept"); os.fdatasync(f); sync_directory(); os.write(f, b"lost")'
+    assert power(program, Worst()) == {"a": b"kept"}
+
+
+def test_what_was_not_synced_may_also_survive(power):
+    program = 'f = opened("a"); os.write(f, b"kept"); os.fdatasync(f); sync_directory(); os.write(f, b" too")'
+    assert power(program, Best()) == {"a": b"kept too"}
+
+
+def test_an_overwritten_range_comes_back(power):
+    power('f = opened("a"); os.write(f, b"0123456789"); os.fsync(f); sync_directory()', Worst())
+    assert power('f = opened("a"); os.pwrite(f, b"XX", 4)', Worst()) == {"a": b"0123456789"}
+    assert power('f = opened("a"); os.pwrite(f, b"XX", 4); os.fdatasync(f)', Worst()) == {"a": b"0123XX6789"}
+
+
+def test_a_gathered_write_and_a_truncation_are_seen(power):
+    power('f = opened("a"); os.writev(f, [b"01", b"23", b"45"]); os.fsync(f); sync_directory()', Worst())
+    assert power('f = opened("a"); os.ftruncate(f, 2)', Worst()) == {"a": b"012345"}
+    assert power('f = opened("a"); os.ftruncate(f, 2); os.fsync(f)', Worst()) == {"a": b"01"}
+    assert power('f = opened("a", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)', Worst()) == {"a": b"01"}
+    assert power('f = opened("a"); os.posix_fallocate(f, 0, 4); os.fsync(f)', Worst()) == {"a": b"01\0\0"}
+
+
+def test_a_new_name_needs_a_sync_of_its_directory(power):
+    assert power('f = opened("a"); os.write(f, b"x"); os.fsync(f)', Worst()) == {}
+    assert power('f = opened("b"); os.write(f, b"x"); os.fsync(f); sync_directory()', Worst()) == {"b": b"x"}
+
+
+def test_a_rename_needs_a_sync_of_its_directory(power):
+    program = """
+f = opened("current"); os.write(f, b"old"); os.fsync(f); sync_directory()
+f = opened("next"); os.write(f, b"new"); os.fsync(f); sync_directory()
+os.rename("next", "current")
+"""
+    assert power(program, Worst()) == {"current": b"old", "next": b"new"}
+    assert power(program + "sync_directory()", Worst()) == {"current": b"new"}
+
+
+def test_a_rename_without_a_sync_of_its_content_shows_an_empty_file(power):
+    program = """
+f = opened("current"); os.write(f, b"old"); os.fsync(f); sync_directory()
+f = opened("next"); os.write(f, b"new"); os.rename("next", "current"); sync_directory()
+"""
+    assert power(program, Worst()) == {"current": b""}
+
+
+def test_a_removed_file_comes_back_without_a_sync_of_its_directory(power):
+    power('f = opened("a"); os.write(f, b"x"); os.fsync(f); sync_directory()', Worst())
+    assert power('os.unlink("a")', Worst()) == {"a": b"x"}
+    assert power('os.unlink("a"); sync_directory()', Worst()) == {}
+
+
+def test_a_sync_does_not_cover_what_is_written_while_it_runs(power, monkeypatch):
+    monkeypatch.setenv("CARILLON_POWER_SYNC_MS", "300")
+    program = """
+import threading, time
+f = opened("a"); sync_directory(); os.write(f, b"kept")
+syncer = threading.Thread(target=os.fdatasync, args=(f,)); syncer.start()
+time.sleep(0.1); os.write(f, b"lost"); syncer.join()
+"""
+    assert power(program, Worst()) == {"a": b"kept"}
+
+
+def test_a_torn_write_keeps_a_prefix(power):
+    program = 'f = opened("a"); os.fsync(f); sync_directory(); os.write(f, b"0123456789" * 100)'
+    lengths = {len(power(program + f"\n# {seed}", random.Random(seed))["a"]) for seed in range(12)}
+    assert {0, 1000} & lengths and any(0 < length < 1000 for length in lengths)
+
+
+SLOW = """
+import os, sys, time
+f = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT, 0o644)
+for sync in (os.fsync, os.fdatasync):
+    os.write(f, b"x"); began = time.monotonic(); sync(f); print(time.monotonic() - began)
+"""
+
+
+def slow(preload, tmp_path, **environment):
+    done = subprocess.run([sys.executable, "-c", SLOW, str(tmp_path / "file")], check=True, stdout=subprocess.PIPE, text=True,
+                          env=dict(os.environ, LD_PRELOAD=preload, **environment))
+    return [float(line) for line in done.stdout.split()]
+
+
+def test_a_slow_disk_delays_every_sync(preloads, tmp_path):
+    assert min(slow(preloads["preload_sync"], tmp_path, CARILLON_SYNC_DELAY_MS="150")) >= 0.15
+    assert min(slow(preloads["preload_sync"], tmp_path)) < 0.15
+
+
+def test_the_delay_of_a_running_process_can_be_changed(preloads, tmp_path):
+    delay = tmp_path / "delay"
+    delay.write_bytes(struct.pack("<I", 0))
+    child = subprocess.Popen([sys.executable, "-c", SLOW.replace("for sync", "input()\nfor sync"), str(tmp_path / "file")],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                             env=dict(os.environ, LD_PRELOAD=preloads["preload_sync"], CARILLON_SYNC_DELAY_FILE=str(delay)))
+    time.sleep(0.3)  # it has started, with no delay
+    with open(delay, "r+b") as file:
+        file.write(struct.pack("<I", 150))
+    out, _ = child.communicate("\n", timeout=10)
+    assert min(float(line) for line in out.split()) >= 0.15

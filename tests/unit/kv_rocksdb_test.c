@@ -1,0 +1,502 @@
+#define _GNU_SOURCE /* nftw */
+#include <dirent.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <rocksdb/c.h>
+
+#include "../../storage/keys.h"
+#include "../../storage/store.h"
+
+static char dir[256], why[512];
+static struct store_options options;
+
+static int make_dir(void **state)
+{
+    snprintf(dir, sizeof dir, "%s/carillon-kv-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    options = (struct store_options){.dir = dir, .cache_bytes = 1 << 20, .write_buffer_bytes = 1 << 20};
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) { return remove(path); }
+static int remove_dir(void **state)
+{
+    umount2(dir, MNT_DETACH); /* left by a test that failed half way */
+    return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static struct kv *open_kv(void)
+{
+    struct kv *kv;
+    enum status s = kv_rocksdb_open(&kv, &options, why, sizeof why);
+    if (s != STATUS_OK) fail_msg("%s", why);
+    return kv;
+}
+
+static void write_one(struct kv *kv, enum kv_cf cf, struct slice key, struct slice value)
+{
+    struct kv_batch *b = kv_batch_new(kv);
+    kv->ops->batch_put(b, cf, key, value);
+    assert_int_equal(kv_write(kv, b), STATUS_OK);
+    kv->ops->batch_free(b);
+}
+
+static const char *db_path(const char *name)
+{
+    static char path[700];
+    snprintf(path, sizeof path, "%s/db/%s", dir, name);
+    return path;
+}
+
+/* --- the same script on RocksDB and on the fake ------------------------------------------------------------------- */
+
+static uint64_t random_state;
+
+static uint64_t next_random(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state;
+}
+
+/* Keys of few rooms and few seqs, so that writes, deletes and ranges meet. */
+static void some_key(struct key *k) { key_log(k, 1 + next_random() % 2, next_random() % 5, next_random() % 40); }
+
+static void some_bound(struct key *k)
+{
+    switch (next_random() % 4) {
+    case 0: k->len = 0; return; /* none */
+    case 1: key_tenant(k, (uint32_t)(next_random() % 4)); return;
+    case 2: key_room(k, (uint32_t)(next_random() % 4), next_random() % 6); return;
+    case 3: some_key(k); return;
+    }
+}
+
+static void write_some_batch(struct kv *const kv[2])
+{
+    static const enum kv_cf families[] = {KV_LOG, KV_MEMBERS, KV_META};
+    struct kv_batch *b[2] = {kv_batch_new(kv[0]), kv_batch_new(kv[1])};
+    unsigned num_ops = (unsigned)(next_random() % 12);
+    for (unsigned n = 0; n < num_ops; n++) {
+        enum kv_cf cf = families[next_random() % 3];
+        struct key k, to;
+        char value[64];
+        size_t value_len = next_random() % sizeof value;
+        for (size_t i = 0; i < value_len; i++) value[i] = (char)next_random();
+        unsigned op = (unsigned)(next_random() % 8);
+        some_key(&k);
+        some_key(&to);
+        if (op == 1 && cf == KV_LOG) k.len = next_random() % 4 ? KV_LOG_RANGE_FROM_MAX : 4;
+        bool is_range = op == 1 && kv_range_valid(cf, key_slice(&k), key_slice(&to));
+        for (int i = 0; i < 2; i++) {
+            if (op == 0) kv[i]->ops->batch_delete(b[i], cf, key_slice(&k));
+            else if (is_range) kv[i]->ops->batch_delete_range(b[i], cf, key_slice(&k), key_slice(&to));
+            else kv[i]->ops->batch_put(b[i], cf, key_slice(&k), slice_of(value, value_len));
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(kv_write(kv[i], b[i]), STATUS_OK);
+        kv[i]->ops->batch_free(b[i]);
+    }
+}
+
+static void compare_some_get(struct kv *const kv[2])
+{
+    struct key k;
+    struct buf value[2] = {0};
+    some_key(&k);
+    enum status s[2];
+    for (int i = 0; i < 2; i++) s[i] = kv_get(kv[i], KV_LOG, key_slice(&k), &value[i]);
+    assert_int_equal(s[0], s[1]);
+    assert_true(slice_eq(buf_slice(&value[0]), buf_slice(&value[1])));
+    for (int i = 0; i < 2; i++) buf_free(&value[i]);
+}
+
+/* A walk between random bounds, which turns round at random and may go on after writes. */
+static void compare_some_walk(struct kv *const kv[2])
+{
+    struct key lower, upper;
+    some_bound(&lower);
+    some_bound(&upper);
+    struct kv_iter *it[2];
+    for (int i = 0; i < 2; i++) it[i] = kv_iter_open(kv[i], KV_LOG, key_slice(&lower), key_slice(&upper));
+    bool on[2], from_first = next_random() % 2;
+    for (int i = 0; i < 2; i++) on[i] = from_first ? kv_iter_first(kv[i], it[i]) : kv_iter_last(kv[i], it[i]);
+    for (int steps = 0;; steps++) {
+        assert_int_equal(on[0], on[1]);
+        if (!on[0] || steps > 500) break;
+        assert_true(slice_eq(kv_iter_key(kv[0], it[0]), kv_iter_key(kv[1], it[1])));
+        assert_true(slice_eq(kv_iter_value(kv[0], it[0]), kv_iter_value(kv[1], it[1])));
+        if (next_random() % 20 == 0) write_some_batch(kv);
+        bool turn = next_random() % 8 == 0;
+        for (int i = 0; i < 2; i++)
+            on[i] = from_first != turn ? kv_iter_next(kv[i], it[i]) : kv_iter_prev(kv[i], it[i]);
+    }
+    for (int i = 0; i < 2; i++) assert_int_equal(kv_iter_close(kv[i], it[i]), STATUS_OK);
+}
+
+static void a_random_script_gives_the_same_on_rocksdb_and_on_the_fake(void **state)
+{
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        random_state = seed * 0x9e3779b97f4a7c15ULL;
+        print_message("seed %llu\n", (unsigned long long)seed);
+        struct kv *kv[2] = {open_kv(), kv_fake_new()};
+        for (int n = 0; n < 600; n++) {
+            write_some_batch(kv);
+            compare_some_get(kv);
+            if (n % 5 == 0) compare_some_walk(kv);
+            assert_int_equal(kv_sequence(kv[0]), kv_sequence(kv[1]));
+            if (n % 50 == 0)
+                for (int i = 0; i < 2; i++) assert_int_equal(kv_sync(kv[i]), STATUS_OK);
+            if (n % 150 == 149) { /* what was in memtables comes back from table files */
+                kv_close(kv[0]);
+                kv[0] = open_kv();
+            }
+        }
+        kv_close(kv[0]);
+        kv_close(kv[1]);
+        assert_int_equal(remove_dir(NULL), 0);
+        assert_int_equal(mkdir(dir, 0700), 0);
+    }
+}
+
+/* --- RocksDB alone --------------------------------------------------------------------------------------------------- */
+
+static void rows_and_sequence_survive_a_reopening(void **state)
+{
+    struct kv *kv = open_kv();
+    assert_int_equal(kv_sequence(kv), 0);
+    for (unsigned cf = 0; cf < KV_CFS; cf++) write_one(kv, cf, SLICE("key"), slice_str(kv_cf_name(cf)));
+    assert_int_equal(kv_sync(kv), STATUS_OK);
+    assert_int_equal(kv_sequence(kv), KV_CFS);
+    kv_close(kv);
+    kv = open_kv();
+    assert_true(kv_sequence(kv) >= KV_CFS);
+    struct buf value = {0};
+    for (unsigned cf = 0; cf < KV_CFS; cf++) {
+        assert_int_equal(kv_get(kv, cf, SLICE("key"), &value), STATUS_OK);
+        assert_true(slice_is(buf_slice(&value), kv_cf_name(cf)));
+    }
+    buf_free(&value);
+    kv_close(kv);
+}
+
+static void walks_see_every_prefix_in_table_files(void **state)
+{
+    struct kv *kv = open_kv();
+    char value[200] = {0};
+    struct kv_batch *b = kv_batch_new(kv);
+    for (uint64_t seq = 1; seq <= 30; seq++) {
+        for (uint64_t room = 1; room <= 300; room++) {
+            struct key k;
+            key_log(&k, 1, room, seq);
+            kv->ops->batch_put(b, KV_LOG, key_slice(&k), slice_of(value, sizeof value));
+        }
+        assert_int_equal(kv_write(kv, b), STATUS_OK);
+        kv->ops->batch_clear(b);
+    }
+    kv->ops->batch_free(b);
+    kv_close(kv);
+    kv = open_kv(); /* the recovery writes the memtables out */
+    assert_true(kv_rocksdb_property(kv, "rocksdb.total-sst-files-size") > 0);
+    struct slice none = {NULL, 0};
+    struct kv_iter *i = kv_iter_open(kv, KV_LOG, none, none);
+    unsigned rows = 0;
+    for (bool on = kv_iter_first(kv, i); on; on = kv_iter_next(kv, i)) rows++;
+    assert_int_equal(kv_iter_close(kv, i), STATUS_OK);
+    assert_int_equal(rows, 30 * 300);
+    for (uint64_t room = 1; room <= 300; room += 7) { /* each room's head from behind */
+        struct key prefix, end, head;
+        key_room(&prefix, 1, room);
+        key_prefix_end(&end, key_slice(&prefix));
+        key_log(&head, 1, room, 30);
+        i = kv_iter_open(kv, KV_LOG, key_slice(&prefix), key_slice(&end));
+        assert_true(kv_iter_last(kv, i));
+        assert_true(slice_eq(kv_iter_key(kv, i), key_slice(&head)));
+        assert_int_equal(kv_iter_close(kv, i), STATUS_OK);
+    }
+    kv_close(kv);
+}
+
+static void a_second_opener_is_told_that_it_is_locked(void **state)
+{
+    struct kv *first = open_kv(), *second;
+    assert_int_equal(kv_rocksdb_open(&second, &options, why, sizeof why), STATUS_LOCKED);
+    assert_null(second);
+    assert_non_null(strstr(why, "another process"));
+    kv_close(first);
+}
+
+static void unknown_families_are_of_a_newer_version(void **state)
+{
+    struct kv *kv;
+    kv_close(open_kv());
+    rocksdb_options_t *o = rocksdb_options_create();
+    const char *names[KV_CFS + 1];
+    const rocksdb_options_t *family_options[KV_CFS + 1];
+    rocksdb_column_family_handle_t *handles[KV_CFS + 1], *fresh;
+    for (unsigned i = 0; i <= KV_CFS; i++) {
+        names[i] = i < KV_CFS ? kv_cf_name(i) : "default";
+        family_options[i] = o;
+    }
+    char *error = NULL;
+    rocksdb_t *db = rocksdb_open_column_families(o, db_path(""), KV_CFS + 1, names, family_options, handles, &error);
+    assert_null(error);
+    fresh = rocksdb_create_column_family(db, o, "holograms", &error);
+    assert_null(error);
+    rocksdb_column_family_handle_destroy(fresh);
+    for (unsigned i = 0; i <= KV_CFS; i++) rocksdb_column_family_handle_destroy(handles[i]);
+    rocksdb_close(db);
+    rocksdb_options_destroy(o);
+    assert_int_equal(kv_rocksdb_open(&kv, &options, why, sizeof why), STATUS_NEWER);
+    assert_non_null(strstr(why, "holograms"));
+}
+
+static char listing[8192];
+
+static int list_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    size_t len = strlen(listing);
+    snprintf(listing + len, sizeof listing - len, "%s %lld %lld\n", path, (long long)st->st_size,
+             (long long)st->st_mtim.tv_nsec);
+    return 0;
+}
+
+static void reading_only_sees_the_rows_and_changes_no_file(void **state)
+{
+    struct kv *kv = open_kv();
+    write_one(kv, KV_META, SLICE("a"), SLICE("1"));
+    kv_close(kv);
+    *listing = '\0';
+    assert_int_equal(nftw(dir, list_one, 16, FTW_PHYS), 0);
+    char before[sizeof listing];
+    strcpy(before, listing);
+
+    options.read_only = true;
+    kv = open_kv();
+    struct buf value = {0};
+    assert_int_equal(kv_get(kv, KV_META, SLICE("a"), &value), STATUS_OK);
+    assert_true(slice_is(buf_slice(&value), "1"));
+    struct kv_batch *b = kv_batch_new(kv);
+    kv->ops->batch_put(b, KV_META, SLICE("b"), SLICE("2"));
+    assert_int_not_equal(kv_write(kv, b), STATUS_OK);
+    kv->ops->batch_free(b);
+    buf_free(&value);
+    kv_close(kv);
+    *listing = '\0';
+    assert_int_equal(nftw(dir, list_one, 16, FTW_PHYS), 0);
+    assert_string_equal(listing, before);
+}
+
+static void reading_only_does_not_create_a_store(void **state)
+{
+    struct kv *kv;
+    options.read_only = true;
+    assert_int_not_equal(kv_rocksdb_open(&kv, &options, why, sizeof why), STATUS_OK);
+    assert_null(kv);
+    assert_int_not_equal(access(db_path("CURRENT"), F_OK), 0);
+}
+
+static void overwrite(const char *path, off_t at)
+{
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, "garbage.garbage.garbage.", 24, at), 24);
+    close(fd);
+}
+
+static void damaged_files_are_corrupt(void **state)
+{
+    struct kv *kv;
+    kv_close(open_kv());
+    DIR *d = opendir(db_path(""));
+    for (struct dirent *e; (e = readdir(d));)
+        if (strncmp(e->d_name, "MANIFEST-", 9) == 0) overwrite(db_path(e->d_name), 0);
+    closedir(d);
+    assert_int_equal(kv_rocksdb_open(&kv, &options, why, sizeof why), STATUS_CORRUPT);
+    assert_non_null(strstr(why, "backup"));
+}
+
+static void a_damaged_block_fails_the_read_instead_of_lying(void **state)
+{
+    struct kv *kv = open_kv();
+    for (char c = 'a'; c < 'z'; c++) write_one(kv, KV_META, slice_of(&c, 1), SLICE("some value of a row"));
+    kv_close(kv);
+    kv_close(open_kv()); /* now in a table file */
+    DIR *d = opendir(db_path(""));
+    unsigned tables = 0;
+    for (struct dirent *e; (e = readdir(d));) {
+        size_t len = strlen(e->d_name);
+        if (len < 4 || strcmp(e->d_name + len - 4, ".sst") != 0) continue;
+        overwrite(db_path(e->d_name), 100);
+        tables++;
+    }
+    closedir(d);
+    assert_int_equal(tables, 1);
+    kv = open_kv();
+    struct slice none = {NULL, 0};
+    struct kv_iter *i = kv_iter_open(kv, KV_META, none, none);
+    assert_false(kv_iter_first(kv, i));
+    assert_int_equal(kv_iter_close(kv, i), STATUS_CORRUPT);
+    struct buf value = {0};
+    assert_int_equal(kv_get(kv, KV_META, SLICE("k"), &value), STATUS_CORRUPT);
+    buf_free(&value);
+    kv_close(kv);
+}
+
+static void the_info_log_lies_outside_the_database(void **state)
+{
+    char path[400];
+    kv_close(open_kv());
+    assert_int_not_equal(access(db_path("LOG"), F_OK), 0);
+    snprintf(path, sizeof path, "%s/rocksdb-log", dir);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    unsigned logs = 0;
+    for (struct dirent *e; (e = readdir(d));) logs += strstr(e->d_name, "LOG") != NULL;
+    closedir(d);
+    assert_int_equal(logs, 1);
+}
+
+static void the_durability_settings_are_the_ones_that_were_proved(void **state)
+{
+    static const char *const wanted[] = {
+        "manual_wal_flush=false", "track_and_verify_wals_in_manifest=false", "recycle_log_file_num=0",
+        "atomic_flush=false",     "wal_recovery_mode=kPointInTimeRecovery",  "allow_concurrent_memtable_write=false",
+        "max_open_files=512",     "memtable_insert_with_hint_prefix_extractor=",
+    };
+    kv_close(open_kv());
+    DIR *d = opendir(db_path(""));
+    char newest[300] = "";
+    for (struct dirent *e; (e = readdir(d));)
+        if (strncmp(e->d_name, "OPTIONS-", 8) == 0 && strcmp(e->d_name, newest) > 0)
+            snprintf(newest, sizeof newest, "%s", e->d_name);
+    closedir(d);
+    static char text[1 << 18];
+    FILE *f = fopen(db_path(newest), "r");
+    assert_non_null(f);
+    text[fread(text, 1, sizeof text - 1, f)] = '\0';
+    fclose(f);
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        if (!strstr(text, wanted[i])) fail_msg("no %s", wanted[i]);
+    const char *log = strstr(text, "[CFOptions \"log\"]");
+    const char *hint = log ? strstr(log, "memtable_insert_with_hint_prefix_extractor=") : NULL;
+    assert_non_null(hint);
+    hint = strchr(hint, '=') + 1;
+    assert_true(strncmp(hint, "rocksdb.FixedPrefix.13", 22) == 0 || strncmp(hint, "{id=rocksdb.FixedPrefix.13", 26) == 0);
+}
+
+static void properties_are_summed_over_families(void **state)
+{
+    struct kv *kv = open_kv();
+    write_one(kv, KV_META, SLICE("a"), SLICE("1"));
+    write_one(kv, KV_LOG, SLICE("a"), SLICE("1"));
+    write_one(kv, KV_LOG, SLICE("b"), SLICE("1"));
+    assert_int_equal(kv_rocksdb_property(kv, "rocksdb.estimate-num-keys"), 3);
+    assert_int_equal(kv_rocksdb_property(kv, "rocksdb.is-write-stopped"), 0);
+    assert_int_equal(kv_rocksdb_property(kv, "rocksdb.block-cache-capacity"), options.cache_bytes);
+    assert_int_equal(kv_rocksdb_property(kv, "rocksdb.no-such-property"), 0);
+    kv_close(kv);
+}
+
+/* Writes until the small disk is full: the error comes back as one, nothing is tried again, and what was synced is
+ * there when there is room again. */
+static void a_full_disk_fails_the_write_and_keeps_what_was_synced(void **state)
+{
+    if (mount("none", dir, "tmpfs", 0, "size=24m") != 0) skip(); /* needs the right to mount */
+    struct kv *kv = open_kv();
+    static char value[10000];
+    struct kv_batch *b = kv_batch_new(kv);
+    enum status s = STATUS_OK;
+    uint64_t seq = 0, synced = 0;
+    while (s == STATUS_OK && seq < 10000) {
+        struct key k;
+        key_log(&k, 1, 1, ++seq);
+        for (size_t i = 0; i < sizeof value; i++) value[i] = (char)(seq * 31 + i * i); /* hard to compress */
+        kv->ops->batch_clear(b);
+        kv->ops->batch_put(b, KV_LOG, key_slice(&k), slice_of(value, sizeof value));
+        s = kv_write(kv, b);
+        if (s != STATUS_OK || seq % 10 != 0) continue;
+        assert_int_equal(kv_sync(kv), STATUS_OK);
+        synced = seq;
+    }
+    assert_int_equal(s, STATUS_NO_SPACE);
+    assert_int_equal(kv_sync(kv), STATUS_READ_ONLY);
+    assert_int_equal(kv_write(kv, b), STATUS_READ_ONLY);
+    kv->ops->batch_free(b);
+    kv_close(kv);
+    assert_int_equal(mount("none", dir, "tmpfs", MS_REMOUNT, "size=64m"), 0);
+    kv = open_kv();
+    struct buf row = {0};
+    for (uint64_t at = 1; at <= synced; at++) {
+        struct key k;
+        key_log(&k, 1, 1, at);
+        assert_int_equal(kv_get(kv, KV_LOG, key_slice(&k), &row), STATUS_OK);
+    }
+    buf_free(&row);
+    kv_close(kv);
+    assert_int_equal(umount(dir), 0);
+}
+
+static _Atomic int syncing;
+
+static void *sync_until_told(void *context)
+{
+    while (atomic_load(&syncing)) assert_int_equal(kv_sync(context), STATUS_OK);
+    return NULL;
+}
+
+static void syncs_run_beside_writes(void **state)
+{
+    options.write_buffer_bytes = 256 << 10; /* many WAL files come and go under the syncs */
+    struct kv *kv = open_kv();
+    pthread_t syncer;
+    atomic_store(&syncing, 1);
+    assert_int_equal(pthread_create(&syncer, NULL, sync_until_told, kv), 0);
+    char value[400] = {0};
+    for (uint64_t seq = 1; seq <= 5000; seq++) {
+        struct key k;
+        key_log(&k, 1, seq % 7, seq);
+        write_one(kv, KV_LOG, key_slice(&k), slice_of(value, sizeof value));
+    }
+    atomic_store(&syncing, 0);
+    pthread_join(syncer, NULL);
+    assert_int_equal(kv_sync(kv), STATUS_OK);
+    kv_close(kv);
+    kv = open_kv();
+    assert_true(kv_sequence(kv) >= 5000);
+    kv_close(kv);
+}
+
+int main(void)
+{
+#define WITH_DIR(test) cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
+    const struct CMUnitTest tests[] = {
+        WITH_DIR(a_random_script_gives_the_same_on_rocksdb_and_on_the_fake),
+        WITH_DIR(rows_and_sequence_survive_a_reopening),
+        WITH_DIR(walks_see_every_prefix_in_table_files),
+        WITH_DIR(a_second_opener_is_told_that_it_is_locked),
+        WITH_DIR(unknown_families_are_of_a_newer_version),
+        WITH_DIR(reading_only_sees_the_rows_and_changes_no_file),
+        WITH_DIR(reading_only_does_not_create_a_store),
+        WITH_DIR(damaged_files_are_corrupt),
+        WITH_DIR(a_damaged_block_fails_the_read_instead_of_lying),
+        WITH_DIR(the_info_log_lies_outside_the_database),
+        WITH_DIR(the_durability_settings_are_the_ones_that_were_proved),
+        WITH_DIR(properties_are_summed_over_families),
+        WITH_DIR(a_full_disk_fails_the_write_and_keeps_what_was_synced),
+        WITH_DIR(syncs_run_beside_writes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

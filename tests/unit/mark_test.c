@@ -1,0 +1,218 @@
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../../storage/store.h"
+
+static char dir[256], path[300];
+
+static int make_dir(void **state)
+{
+    snprintf(dir, sizeof dir, "%s/carillon-mark-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    if (!mkdtemp(dir)) return -1;
+    snprintf(path, sizeof path, "%s/MARK", dir);
+    return 0;
+}
+
+static int remove_dir(void **state)
+{
+    unlink(path);
+    return rmdir(dir);
+}
+
+static struct mark *open_mark(void)
+{
+    struct mark *m;
+    assert_int_equal(mark_open_file(&m, dir), STATUS_OK);
+    return m;
+}
+
+static void write_marks(uint64_t first, uint64_t last)
+{
+    struct mark *m = open_mark();
+    for (uint64_t v = first; v <= last; v++) {
+        assert_int_equal(mark_write(m, v), STATUS_OK);
+        assert_int_equal(mark_sync(m), STATUS_OK);
+    }
+    mark_close(m);
+}
+
+static enum status reread(uint64_t *v)
+{
+    struct mark *m = open_mark();
+    enum status s = mark_read(m, v);
+    mark_close(m);
+    return s;
+}
+
+static void flip(off_t at, unsigned char bits)
+{
+    int fd = open(path, O_RDWR);
+    unsigned char byte;
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= bits;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+static void a_new_mark_is_not_found(void **state)
+{
+    uint64_t v;
+    assert_int_equal(reread(&v), STATUS_NOT_FOUND);
+    assert_int_equal(reread(&v), STATUS_NOT_FOUND);
+}
+
+static void the_last_mark_is_read_back(void **state)
+{
+    for (uint64_t last = 100; last < 110; last++) {
+        uint64_t v = 0;
+        write_marks(last == 100 ? 90 : last, last);
+        assert_int_equal(reread(&v), STATUS_OK);
+        assert_int_equal(v, last);
+    }
+}
+
+static void the_file_never_changes_its_size(void **state)
+{
+    struct stat before, after;
+    mark_close(open_mark());
+    assert_int_equal(stat(path, &before), 0);
+    assert_int_equal(before.st_size, 8192);
+    assert_int_equal(before.st_mode & 0777, 0600);
+    write_marks(1, 5);
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(after.st_size, before.st_size);
+    assert_int_equal(after.st_blocks, before.st_blocks);
+}
+
+/* Whatever single byte goes bad, the mark read is one that was written: the last, or the one before. */
+static void any_damaged_byte_leaves_the_other_slot(void **state)
+{
+    write_marks(41, 43);
+    unsigned fell_back = 0;
+    for (off_t slot = 0; slot < 8192; slot += 4096) {
+        for (off_t at = slot; at < slot + 64; at++) {
+            uint64_t v = 0;
+            flip(at, 0x10);
+            assert_int_equal(reread(&v), STATUS_OK);
+            assert_true(v == 43 || v == 42);
+            fell_back += v == 42;
+            flip(at, 0x10);
+        }
+    }
+    assert_int_equal(fell_back, 64); /* every byte of the newest slot is under the checksum */
+}
+
+static void a_torn_first_write_is_a_new_mark(void **state)
+{
+    uint64_t v;
+    write_marks(7, 7);
+    flip(4096 + 20, 1);
+    assert_int_equal(reread(&v), STATUS_NOT_FOUND);
+}
+
+static void two_damaged_slots_are_corrupt(void **state)
+{
+    uint64_t v;
+    write_marks(1, 2);
+    flip(16, 1);
+    flip(4096 + 16, 1);
+    assert_int_equal(reread(&v), STATUS_CORRUPT);
+}
+
+static void writing_goes_on_behind_the_slot_that_holds(void **state)
+{
+    uint64_t v;
+    write_marks(1, 4);   /* counters 3 and 4 remain, 4 in slot 0 */
+    flip(40, 1);         /* slot 0 is torn */
+    write_marks(5, 5);   /* must not overwrite the good slot 1 */
+    flip(4096 + 16, 1);  /* were 5 there, nothing would be left */
+    assert_int_equal(reread(&v), STATUS_OK);
+    assert_int_equal(v, 5);
+}
+
+static void a_short_file_is_completed(void **state)
+{
+    uint64_t v;
+    write_marks(1, 2);
+    assert_int_equal(truncate(path, 100), 0);
+    assert_int_equal(reread(&v), STATUS_OK);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_size, 8192);
+}
+
+static void a_mark_that_goes_back_aborts(void **state)
+{
+    write_marks(9, 9);
+    pid_t child = fork();
+    if (child == 0) {
+        close(2);
+        struct mark *m = NULL;
+        if (mark_open_file(&m, dir) == STATUS_OK) (void)!mark_write(m, 8);
+        _exit(0);
+    }
+    int ended;
+    assert_int_equal(waitpid(child, &ended, 0), child);
+    assert_true(WIFSIGNALED(ended) && WTERMSIG(ended) == SIGABRT);
+}
+
+static void a_missing_directory_is_an_error(void **state)
+{
+    struct mark *m;
+    char missing[300];
+    snprintf(missing, sizeof missing, "%s/missing", dir);
+    assert_int_equal(mark_open_file(&m, missing), STATUS_IO);
+    assert_null(m);
+}
+
+static void the_fake_forgets_what_was_not_synced(void **state)
+{
+    struct mark *m = mark_fake_new();
+    uint64_t v;
+    assert_int_equal(mark_read(m, &v), STATUS_NOT_FOUND);
+    assert_int_equal(mark_write(m, 5), STATUS_OK);
+    mark_fake_crash(m, true);
+    assert_int_equal(mark_read(m, &v), STATUS_NOT_FOUND);
+    assert_int_equal(mark_write(m, 5), STATUS_OK);
+    assert_int_equal(mark_sync(m), STATUS_OK);
+    assert_int_equal(mark_write(m, 6), STATUS_OK);
+    mark_fake_crash(m, true);
+    assert_true(mark_read(m, &v) == STATUS_OK && v == 5);
+    assert_int_equal(mark_write(m, 6), STATUS_OK);
+    mark_fake_crash(m, false);
+    mark_fake_crash(m, true);
+    assert_true(mark_read(m, &v) == STATUS_OK && v == 6);
+    mark_fake_fail(m, true, true);
+    assert_int_equal(mark_write(m, 7), STATUS_IO);
+    assert_int_equal(mark_sync(m), STATUS_IO);
+    assert_true(mark_read(m, &v) == STATUS_OK && v == 6);
+    mark_close(m);
+}
+
+int main(void)
+{
+#define WITH_DIR(test) cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
+    const struct CMUnitTest tests[] = {
+        WITH_DIR(a_new_mark_is_not_found),
+        WITH_DIR(the_last_mark_is_read_back),
+        WITH_DIR(the_file_never_changes_its_size),
+        WITH_DIR(any_damaged_byte_leaves_the_other_slot),
+        WITH_DIR(a_torn_first_write_is_a_new_mark),
+        WITH_DIR(two_damaged_slots_are_corrupt),
+        WITH_DIR(writing_goes_on_behind_the_slot_that_holds),
+        WITH_DIR(a_short_file_is_completed),
+        WITH_DIR(a_mark_that_goes_back_aborts),
+        WITH_DIR(a_missing_directory_is_an_error),
+        cmocka_unit_test(the_fake_forgets_what_was_not_synced),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,433 @@
+#define _GNU_SOURCE /* nftw */
+#include <dirent.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../../storage/keys.h"
+#include "../../storage/records.h"
+#include "../../storage/store.h"
+
+static char base[256], dir[300], why[512];
+static struct store_options options;
+
+static int make_dir(void **state)
+{
+    snprintf(base, sizeof base, "%s/carillon-store-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    if (!mkdtemp(base)) return -1;
+    snprintf(dir, sizeof dir, "%s/data", base);
+    options = (struct store_options){.dir = dir, .cache_bytes = 1 << 20, .write_buffer_bytes = 1 << 20};
+    return 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) { return remove(path); }
+static int remove_dir(void **state)
+{
+    umount2(dir, MNT_DETACH); /* left by a test that failed half way */
+    return nftw(base, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static const char *path_of(const char *name)
+{
+    static char path[600];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return path;
+}
+
+static struct store open_store(void)
+{
+    struct store s;
+    if (store_open(&s, &options, random_real(), why, sizeof why) != STATUS_OK) fail_msg("%s", why);
+    return s;
+}
+
+/* assert_refused opens and expects a refusal, in words that hold `word`, with nothing left open. */
+static void assert_refused(enum status expected, const char *word)
+{
+    struct store s;
+    assert_int_equal(store_open(&s, &options, random_real(), why, sizeof why), expected);
+    assert_null(s.kv);
+    assert_null(s.mark);
+    if (!strstr(why, word)) fail_msg("\"%s\" does not say \"%s\"", why, word);
+}
+
+static void put_meta(struct store *s, const char *name, uint64_t v)
+{
+    struct key k;
+    struct buf value = {0};
+    struct kv_batch *b = kv_batch_new(s->kv);
+    key_meta(&k, slice_str(name));
+    number_record_encode(&value, v);
+    s->kv->ops->batch_put(b, KV_META, key_slice(&k), buf_slice(&value));
+    assert_int_equal(kv_write(s->kv, b), STATUS_OK);
+    s->kv->ops->batch_free(b);
+    buf_free(&value);
+}
+
+/* make_durable does what the syncer does. */
+static void make_durable(struct store *s)
+{
+    uint64_t sequence = kv_sequence(s->kv);
+    assert_int_equal(kv_sync(s->kv), STATUS_OK);
+    assert_int_equal(mark_write(s->mark, sequence), STATUS_OK);
+    assert_int_equal(mark_sync(s->mark), STATUS_OK);
+}
+
+static void replace_file(const char *name, const void *bytes, size_t len)
+{
+    int fd = open(path_of(name), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, len), len);
+    close(fd);
+}
+
+static void a_new_store_begins_in_epoch_one(void **state)
+{
+    snprintf(dir, sizeof dir, "%s/parents/are/made/data/", base);
+    struct store s = open_store();
+    struct stat st;
+    assert_int_equal(s.epoch, 1);
+    assert_int_equal(s.next_number, 1);
+    assert_int_equal(stat(dir, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0700);
+    assert_int_equal(stat(path_of("pepper"), &st), 0);
+    assert_true((st.st_mode & 0777) == 0600 && st.st_size == 32);
+    store_close(&s, true);
+    assert_null(s.kv);
+    store_close(&s, true); /* closing again does nothing */
+}
+
+static void the_epoch_rises_only_after_an_unclean_end(void **state)
+{
+    static const struct {
+        bool clean;
+        uint64_t next_epoch;
+    } runs[] = {{true, 1}, {true, 1}, {false, 2}, {true, 2}, {false, 3}, {false, 4}, {true, 4}};
+    struct store s = open_store();
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        store_close(&s, runs[i].clean);
+        s = open_store();
+        assert_int_equal(s.was_clean, runs[i].clean);
+        assert_int_equal(s.epoch, runs[i].next_epoch);
+    }
+    store_close(&s, true);
+}
+
+static void the_pepper_stays_the_same(void **state)
+{
+    static const uint8_t zeros[32];
+    struct store s = open_store();
+    uint8_t first[32];
+    memcpy(first, s.pepper, 32);
+    assert_memory_not_equal(first, zeros, 32);
+    store_close(&s, true);
+    s = open_store();
+    assert_memory_equal(s.pepper, first, 32);
+    store_close(&s, true);
+}
+
+static void numbers_go_on_behind_the_highest_of_any_core(void **state)
+{
+    struct store s = open_store();
+    put_meta(&s, "number.0", 17);
+    put_meta(&s, "number.1", 41);
+    put_meta(&s, "number.10", 40);
+    put_meta(&s, "numbers", 1000); /* another name */
+    store_close(&s, true);
+    s = open_store();
+    assert_int_equal(s.next_number, 42);
+    store_close(&s, true);
+}
+
+static void a_store_in_use_is_locked(void **state)
+{
+    struct store s = open_store();
+    assert_refused(STATUS_LOCKED, "in use by another process");
+    pid_t child = fork(); /* another process is told the same */
+    if (child == 0) {
+        struct store other;
+        close(2);
+        _exit(store_open(&other, &options, random_real(), why, sizeof why) == STATUS_LOCKED ? 0 : 1);
+    }
+    int ended;
+    assert_int_equal(waitpid(child, &ended, 0), child);
+    assert_true(WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
+    store_close(&s, true);
+    s = open_store();
+    store_close(&s, true);
+}
+
+static void a_newer_format_is_refused_and_left_alone(void **state)
+{
+    struct store s = open_store();
+    put_meta(&s, "format", STORE_FORMAT + 1);
+    store_close(&s, false); /* a clean close would write this format */
+    for (int n = 0; n < 2; n++) {
+        assert_refused(STATUS_NEWER, "newer version");
+        options.read_only = n == 0;
+    }
+}
+
+static void a_file_in_the_way_is_refused(void **state)
+{
+    int fd = open(dir, O_WRONLY | O_CREAT, 0600);
+    close(fd);
+    assert_refused(STATUS_INVALID, "not a directory");
+    snprintf(dir, sizeof dir, "%s/data/below", base);
+    assert_refused(STATUS_INVALID, "another data directory");
+}
+
+static void a_file_that_cannot_be_made_is_refused(void **state)
+{
+    assert_int_equal(mkdir(dir, 0700), 0);
+    assert_int_equal(mkdir(path_of("LOCK"), 0700), 0);
+    assert_refused(STATUS_IO, "LOCK");
+    assert_int_equal(rmdir(path_of("LOCK")), 0);
+    replace_file("db", "x", 1);
+    assert_refused(STATUS_IO, "cannot be opened");
+    assert_int_equal(unlink(path_of("db")), 0);
+    assert_int_equal(mkdir(path_of("MARK"), 0700), 0);
+    assert_refused(STATUS_IO, "MARK");
+}
+
+static void a_read_only_file_system_is_refused(void **state)
+{
+    assert_int_equal(mkdir(dir, 0700), 0);
+    if (mount("none", dir, "tmpfs", MS_RDONLY, NULL) != 0) skip(); /* needs the right to mount */
+    struct store s;
+    enum status got = store_open(&s, &options, random_real(), why, sizeof why);
+    assert_int_equal(umount(dir), 0);
+    assert_int_equal(got, STATUS_IO);
+    assert_non_null(strstr(why, "must be writable"));
+}
+
+static void a_full_disk_is_refused(void **state)
+{
+    assert_int_equal(mkdir(dir, 0700), 0);
+    if (mount("none", dir, "tmpfs", 0, "size=8m") != 0) skip(); /* needs the right to mount */
+    struct store s;
+    enum status got = store_open(&s, &options, random_real(), why, sizeof why);
+    assert_int_equal(umount(dir), 0);
+    assert_int_equal(got, STATUS_NO_SPACE);
+    assert_non_null(strstr(why, "make room"));
+}
+
+/* remove_newest_wal removes the last write-ahead log file, as a disk that lies about its syncs would. */
+static void remove_newest_wal(void)
+{
+    char newest[300] = "";
+    DIR *d = opendir(path_of("db"));
+    for (struct dirent *e; (e = readdir(d));) {
+        size_t len = strlen(e->d_name);
+        if (len > 4 && strcmp(e->d_name + len - 4, ".log") == 0 && strcmp(e->d_name, newest) > 0)
+            snprintf(newest, sizeof newest, "%s", e->d_name);
+    }
+    closedir(d);
+    assert_true(*newest);
+    char path[700];
+    snprintf(path, sizeof path, "%s/db/%s", dir, newest);
+    assert_int_equal(unlink(path), 0);
+}
+
+static void a_store_that_lost_durable_writes_is_refused(void **state)
+{
+    struct store s = open_store();
+    for (uint64_t n = 1; n <= 10; n++) put_meta(&s, "number.0", n);
+    make_durable(&s);
+    store_close(&s, false);
+    remove_newest_wal();
+    assert_refused(STATUS_CORRUPT, "acknowledged writes are lost");
+    assert_refused(STATUS_CORRUPT, "acknowledged writes are lost"); /* and stays refused */
+}
+
+static void a_cut_off_log_tail_is_refused(void **state)
+{
+    struct store s = open_store();
+    for (uint64_t n = 1; n <= 10; n++) put_meta(&s, "number.0", n);
+    make_durable(&s);
+    store_close(&s, false);
+    char wal[700] = "";
+    DIR *d = opendir(path_of("db"));
+    for (struct dirent *e; (e = readdir(d));)
+        if (strstr(e->d_name, ".log") && strlen(e->d_name) < 20) snprintf(wal, sizeof wal, "%s/db/%s", dir, e->d_name);
+    closedir(d);
+    struct stat st;
+    assert_int_equal(stat(wal, &st), 0);
+    assert_int_equal(truncate(wal, st.st_size - 3), 0);
+    assert_refused(STATUS_CORRUPT, "acknowledged writes are lost");
+}
+
+static void removing_the_mark_accepts_the_loss_in_a_new_epoch(void **state)
+{
+    struct store s = open_store();
+    store_close(&s, true);
+    s = open_store();
+    for (uint64_t n = 1; n <= 10; n++) put_meta(&s, "number.0", n);
+    make_durable(&s);
+    store_close(&s, true);
+    remove_newest_wal();
+    assert_refused(STATUS_CORRUPT, "remove the file MARK");
+    assert_int_equal(unlink(path_of("MARK")), 0);
+    s = open_store();
+    assert_false(s.was_clean);
+    assert_int_equal(s.epoch, 2);
+    store_close(&s, true);
+}
+
+static void a_damaged_mark_is_refused(void **state)
+{
+    char garbage[8192];
+    memset(garbage, 'x', sizeof garbage);
+    struct store s = open_store();
+    store_close(&s, true);
+    replace_file("MARK", garbage, sizeof garbage);
+    assert_refused(STATUS_CORRUPT, "low-water mark is damaged");
+}
+
+static void a_damaged_or_missing_pepper_is_refused(void **state)
+{
+    static const char bytes[33];
+    struct store s = open_store();
+    store_close(&s, true);
+    replace_file("pepper", bytes, 31);
+    assert_refused(STATUS_CORRUPT, "32 bytes");
+    replace_file("pepper", bytes, 33);
+    assert_refused(STATUS_CORRUPT, "32 bytes");
+    assert_int_equal(unlink(path_of("pepper")), 0);
+    assert_refused(STATUS_CORRUPT, "missing");
+    assert_int_not_equal(access(path_of("pepper"), F_OK), 0);
+}
+
+static void reading_only_takes_no_lock_and_raises_no_epoch(void **state)
+{
+    struct store s = open_store(), reader;
+    put_meta(&s, "number.0", 5);
+    options.read_only = true;
+    assert_int_equal(store_open(&reader, &options, random_real(), why, sizeof why), STATUS_OK);
+    assert_int_equal(reader.epoch, 1);
+    assert_int_equal(reader.next_number, 6);
+    assert_null(reader.mark);
+    store_close(&reader, true);
+    store_close(&s, false);
+    for (int n = 0; n < 2; n++) {
+        assert_int_equal(store_open(&reader, &options, random_real(), why, sizeof why), STATUS_OK);
+        assert_int_equal(reader.epoch, 1);
+        assert_false(reader.was_clean);
+        store_close(&reader, true);
+    }
+}
+
+static void reading_only_finds_no_store_in_an_empty_place(void **state)
+{
+    struct store s;
+    options.read_only = true;
+    assert_int_not_equal(store_open(&s, &options, random_real(), why, sizeof why), STATUS_OK);
+    assert_true(*why);
+    assert_int_not_equal(access(dir, F_OK), 0);
+}
+
+/* --- over fakes ------------------------------------------------------------------------------------------------------ */
+
+static void a_crash_while_opening_leaves_a_store_that_opens(void **state)
+{
+    for (size_t keep = 0; keep <= 1; keep++) {
+        struct kv *kv = kv_fake_new();
+        struct mark *mark = mark_fake_new();
+        struct store s;
+        kv_fake_fail(kv, false, true); /* the open state is written, but never synced */
+        assert_int_equal(store_open_with(&s, kv, mark, random_real(), why, sizeof why), STATUS_IO);
+        assert_null(s.kv);
+        kv_fake_fail(kv, false, false);
+        kv_fake_crash(kv, keep, false);
+        mark_fake_crash(mark, true);
+        assert_int_equal(store_open_with(&s, kv, mark, random_real(), why, sizeof why), STATUS_OK);
+        assert_int_equal(s.epoch, 1 + keep);
+        store_close(&s, false);
+    }
+}
+
+static void the_open_state_is_durable_before_the_store_serves(void **state)
+{
+    struct kv *kv = kv_fake_new();
+    struct mark *mark = mark_fake_new();
+    kv_fake_hold(kv);
+    mark_fake_hold(mark);
+    struct store s;
+    assert_int_equal(store_open_with(&s, kv, mark, random_real(), why, sizeof why), STATUS_OK);
+    store_close(&s, true);
+    kv_fake_crash(kv, 0, true); /* a clean close is durable, too */
+    mark_fake_crash(mark, true);
+    kv_fake_hold(kv);
+    mark_fake_hold(mark);
+    assert_int_equal(store_open_with(&s, kv, mark, random_real(), why, sizeof why), STATUS_OK);
+    assert_true(s.was_clean && s.epoch == 1);
+    assert_int_equal(kv_fake_unsynced(kv), 0);
+    store_close(&s, false);
+    kv_fake_crash(kv, 0, true);
+    mark_fake_crash(mark, true);
+    assert_int_equal(store_open_with(&s, kv, mark, random_real(), why, sizeof why), STATUS_OK);
+    assert_true(!s.was_clean && s.epoch == 2);
+    store_close(&s, false);
+}
+
+static void a_mark_ahead_of_a_fake_is_refused(void **state)
+{
+    struct kv *kv = kv_fake_new();
+    struct mark *mark = mark_fake_new();
+    struct store s;
+    assert_int_equal(mark_write(mark, 1), STATUS_OK);
+    assert_int_equal(store_open_with(&s, kv, mark, random_real(), why, sizeof why), STATUS_CORRUPT);
+    assert_non_null(strstr(why, "acknowledged writes are lost"));
+    kv_close(kv);
+    mark_close(mark);
+}
+
+static void rows_without_a_format_are_refused(void **state)
+{
+    struct kv *kv = kv_fake_new();
+    struct mark *mark = mark_fake_new();
+    struct store s = {.kv = kv};
+    put_meta(&s, "number.0", 5);
+    assert_int_equal(store_open_with(&s, kv, mark, random_real(), why, sizeof why), STATUS_CORRUPT);
+    assert_non_null(strstr(why, "format"));
+    kv_close(kv);
+    mark_close(mark);
+}
+
+int main(void)
+{
+#define WITH_DIR(test) cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
+    const struct CMUnitTest tests[] = {
+        WITH_DIR(a_new_store_begins_in_epoch_one),
+        WITH_DIR(the_epoch_rises_only_after_an_unclean_end),
+        WITH_DIR(the_pepper_stays_the_same),
+        WITH_DIR(numbers_go_on_behind_the_highest_of_any_core),
+        WITH_DIR(a_store_in_use_is_locked),
+        WITH_DIR(a_newer_format_is_refused_and_left_alone),
+        WITH_DIR(a_file_in_the_way_is_refused),
+        WITH_DIR(a_file_that_cannot_be_made_is_refused),
+        WITH_DIR(a_read_only_file_system_is_refused),
+        WITH_DIR(a_full_disk_is_refused),
+        WITH_DIR(a_store_that_lost_durable_writes_is_refused),
+        WITH_DIR(a_cut_off_log_tail_is_refused),
+        WITH_DIR(removing_the_mark_accepts_the_loss_in_a_new_epoch),
+        WITH_DIR(a_damaged_mark_is_refused),
+        WITH_DIR(a_damaged_or_missing_pepper_is_refused),
+        WITH_DIR(reading_only_takes_no_lock_and_raises_no_epoch),
+        WITH_DIR(reading_only_finds_no_store_in_an_empty_place),
+        cmocka_unit_test(a_crash_while_opening_leaves_a_store_that_opens),
+        cmocka_unit_test(the_open_state_is_durable_before_the_store_serves),
+        cmocka_unit_test(a_mark_ahead_of_a_fake_is_refused),
+        cmocka_unit_test(rows_without_a_format_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
