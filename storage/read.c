@@ -57,7 +57,6 @@ static void *reader_main(void *argument);
 static bool reader_has_work(struct reader *self);
 static void join_threads(struct readers *r, unsigned num_started);
 static bool channel_flush(struct channel *ch);
-static bool channel_fill(struct channel *ch);
 static bool channel_flushable(struct channel *ch);
 static struct read_job *channel_take(struct channel *ch);
 static bool channel_release(struct channel *ch);
@@ -339,23 +338,18 @@ static bool reader_has_work(struct reader *self)
 
 /* channel_flush (producer) moves waiting jobs into the ring and shows them; returns whether the consumer got any.
  *
- * When some stay behind, `blocked` is set and the ring tried once more. With the full fence here and the one in
- * channel_release, either this side sees the room or the consumer sees the flag. */
+ * When some stay behind, `blocked` asks for a wake-up. No wake-up is lost: the producer looks at channel_flushable
+ * behind park_prepare's full fence before it sleeps, the consumer at `blocked` behind the one in channel_release; so
+ * either the producer sees the room, or the consumer sees the flag and then, through park_wake, the sleeper. */
 static bool channel_flush(struct channel *ch)
-{
-    bool shown = channel_fill(ch);
-    if (!ch->waiting.head) return shown;
-    atomic_store_explicit(&ch->blocked, 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_seq_cst);
-    return channel_fill(ch) || shown;
-}
-
-static bool channel_fill(struct channel *ch)
 {
     while (ch->waiting.head) {
         struct read_job *job = CONTAINER_OF(ch->waiting.head, struct read_job, _node);
         struct spsc_cell cell = {.word = {(uint64_t)(uintptr_t)job}};
-        if (spsc_push(&ch->ring, &cell) == STATUS_FULL) break;
+        if (spsc_push(&ch->ring, &cell) == STATUS_FULL) {
+            atomic_store_explicit(&ch->blocked, 1, memory_order_relaxed);
+            break;
+        }
         queue_pop(&ch->waiting); /* before spsc_publish: then the node is the consumer's */
     }
     return spsc_publish(&ch->ring);

@@ -49,7 +49,8 @@ struct user_record {
 };
 
 enum room_type { ROOM_DM = 1, ROOM_GROUP = 2, ROOM_CHANNEL = 3 };
-#define ROOM_EPOCHS_MAX 32u /* kept (epoch, first seq) pairs; an older epoch's positions count as good below the oldest */
+/* kept (epoch, first seq) pairs; an older epoch's positions count as good below the oldest */
+#define ROOM_EPOCHS_MAX 32u
 
 struct room_epoch {
     uint64_t epoch, first_seq;

@@ -237,8 +237,8 @@ static enum status load_pepper(struct store *s, const struct random *random, con
     if (fd < 0 && errno == ENOENT) {
         uint64_t format = 0;
         if (get_number(s->kv, META_FORMAT, &format) == STATUS_NOT_FOUND) return create_pepper(s, random, refusal);
-        return refuse(refusal, STATUS_CORRUPT, "%s is missing, so no API key could be checked; put it back from a backup",
-                      path);
+        return refuse(refusal, STATUS_CORRUPT,
+                      "%s is missing, so no API key could be checked; put it back from a backup", path);
     }
     if (fd < 0) {
         int error = errno;
@@ -344,7 +344,8 @@ static enum status load_next_number(struct store *s, const struct refusal *refus
     enum status walk = kv_iter_close(s->kv, i);
     if (status == STATUS_OK) status = walk;
     if (status != STATUS_OK)
-        return refuse(refusal, status, "the internal numbers in use cannot be read (%s); restore the store from a backup",
+        return refuse(refusal, status,
+                      "the internal numbers in use cannot be read (%s); restore the store from a backup",
                       status_name(status));
     s->next_number = highest + 1;
     return STATUS_OK;

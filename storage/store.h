@@ -73,9 +73,10 @@ void store_close(struct store *s, bool clean);
  * puts meta "number.<core>" = the highest number that core has used; next_number is the maximum of those plus one. */
 #define STORE_NUMBER_META "number."
 
-/* store_verify walks every row: decodes it, checks key against value, room logs gapless 1..head (or retained_from..head),
- * members and user_rooms mirror each other. Calls `problem` with a sentence for each finding; returns how many. *rows is
- * raised row by row while it walks, so that a caller can show progress from `problem` or another thread. */
+/* store_verify walks every row: decodes it, checks key against value, room logs gapless 1..head (or
+ * retained_from..head), members and user_rooms mirror each other, and the rest that docs/STORAGE_FORMAT.md lists. Calls
+ * `problem` with a sentence for each finding; returns how many. *rows is raised row by row while it walks, so that
+ * `problem` can show progress. */
 uint64_t store_verify(struct kv *kv, void (*problem)(void *context, const char *text), void *context, uint64_t *rows);
 
 /* kv_fake: in memory; safe for threads. `kv_fake_crash` drops unsynced batches behind a prefix of `keep` of them and,

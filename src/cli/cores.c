@@ -20,8 +20,8 @@ static void settle(struct core_thread *t);
 enum status cores_start(struct cores *c, struct gateway *g, const struct listeners *listeners, char *why,
                         size_t why_len)
 {
-    int cpus[CPU_SETSIZE];
-    unsigned num_cpus = process_cpus(cpus, CPU_SETSIZE);
+    int cpus[PROCESS_CPUS_MAX];
+    unsigned num_cpus = process_cpus(cpus, PROCESS_CPUS_MAX);
     *c = (struct cores){.gateway = g};
     ASSERT(sem_init(&c->ready, 0, 0) == 0);
     enum status status = STATUS_OK;
@@ -97,9 +97,10 @@ static void *core_thread(void *context)
     pin(t);
     t->started = core_start(t->core, t->listeners, t->num_listeners);
     bool started = t->started == STATUS_OK;
+    if (!started) atomic_fetch_add(&t->cores->num_calm, 1); /* the others need not wait for it at the end */
     sem_post(&t->cores->ready);
     if (!started) return NULL;
-    while (!atomic_load_explicit(&g->stop, memory_order_relaxed)) turn(t);
+    while (!atomic_load_explicit(&g->stop, memory_order_acquire)) turn(t);
     settle(t);
     return NULL;
 }

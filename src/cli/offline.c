@@ -171,8 +171,9 @@ static bool store_open_offline(struct store *store, const char *dir)
 {
     char why[1024];
     struct stat info;
-    if (stat(dir, &info) != 0 || !S_ISDIR(info.st_mode)) { /* RocksDB would make directories for its own log */
-        cli_error("%s is not a data directory: %s", dir, strerror(errno ? errno : ENOTDIR));
+    int error = stat(dir, &info) != 0 ? errno : S_ISDIR(info.st_mode) ? 0 : ENOTDIR;
+    if (error) { /* before RocksDB makes directories for its own log there */
+        cli_error("%s is no data directory: %s", dir, strerror(error));
         return false;
     }
     const struct store_options options = {.dir = dir,

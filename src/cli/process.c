@@ -16,6 +16,8 @@
 #include "../base/limits.h"
 #include "../base/log.h"
 
+_Static_assert(PROCESS_CPUS_MAX == CPU_SETSIZE, "cpu_set_t has a bit for each");
+
 uint64_t process_descriptors(void)
 {
     struct rlimit limit;
@@ -34,7 +36,7 @@ uint64_t process_connections(uint64_t descriptors, unsigned cores)
 
 unsigned process_cpus(int *cpus, unsigned max)
 {
-    cpu_set_t mask; /* 1024 CPUs; on a larger machine the call fails (EINVAL), and threads stay unpinned */
+    cpu_set_t mask; /* a larger machine's mask does not fit, and the call fails (EINVAL) */
     CPU_ZERO(&mask);
     if (sched_getaffinity(0, sizeof mask, &mask) != 0) return 0;
     return process_cpu_list(cpus, max, &mask);

@@ -16,6 +16,7 @@ uint64_t process_descriptors(void);
  * none of the process', but a ring's table has at most RLIMIT_NOFILE entries (io_uring_register(2)). */
 uint64_t process_connections(uint64_t descriptors, unsigned cores);
 
+#define PROCESS_CPUS_MAX 1024u /* CPU_SETSIZE of glibc: on a larger machine threads stay unpinned */
 /* process_cpus lists the CPUs of the affinity mask that the process inherited, at most `max`; 0 when it is unknown. */
 unsigned process_cpus(int *cpus, unsigned max);
 /* process_cpu_list is the pure part of it. */

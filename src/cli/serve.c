@@ -73,9 +73,9 @@ int serve_run(const struct options *options, int (*on_ready)(const struct servin
 
 static unsigned cores_wanted(const struct config *config)
 {
-    int cpus[CPU_SETSIZE];
+    int cpus[PROCESS_CPUS_MAX];
     if (config->process_cores) return (unsigned)config->process_cores;
-    unsigned num = process_cpus(cpus, CPU_SETSIZE);
+    unsigned num = process_cpus(cpus, PROCESS_CPUS_MAX);
     if (num == 0) num = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
     return num < CORES_MAX ? num : CORES_MAX;
 }

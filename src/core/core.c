@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../../net/ring.h"
 #include "../api/api.h"
 #include "../base/assert.h"
 #include "../base/log.h"

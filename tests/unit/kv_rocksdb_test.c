@@ -171,7 +171,7 @@ static void a_random_script_gives_the_same_on_rocksdb_and_on_the_fake(void **sta
     }
 }
 
-/* --- RocksDB alone --------------------------------------------------------------------------------------------------- */
+/* --- RocksDB alone ------------------------------------------------------------------------------------------------ */
 
 static void rows_and_sequence_survive_a_reopening(void **state)
 {
@@ -374,7 +374,7 @@ static void the_durability_settings_are_the_ones_that_were_proved(void **state)
     static const char *const wanted[] = {
         "manual_wal_flush=false", "track_and_verify_wals_in_manifest=false", "recycle_log_file_num=0",
         "atomic_flush=false",     "wal_recovery_mode=kPointInTimeRecovery",  "allow_concurrent_memtable_write=false",
-        "max_open_files=512",     "memtable_insert_with_hint_prefix_extractor=",
+        "max_open_files=512",     "info_log_level=FATAL_LEVEL",
     };
     kv_close(open_kv());
     DIR *d = opendir(db_path(""));
@@ -393,8 +393,8 @@ static void the_durability_settings_are_the_ones_that_were_proved(void **state)
     const char *log = strstr(text, "[CFOptions \"log\"]");
     const char *hint = log ? strstr(log, "memtable_insert_with_hint_prefix_extractor=") : NULL;
     assert_non_null(hint);
-    hint = strchr(hint, '=') + 1;
-    assert_true(strncmp(hint, "rocksdb.FixedPrefix.13", 22) == 0 || strncmp(hint, "{id=rocksdb.FixedPrefix.13", 26) == 0);
+    assert_non_null(strstr(hint, "rocksdb.FixedPrefix.13"));
+    assert_true(strstr(hint, "rocksdb.FixedPrefix.13") < strchr(hint, '\n'));
 }
 
 static void properties_are_summed_over_families(void **state)

@@ -45,8 +45,9 @@ static void log_encode(struct buf *out, const struct log_record *r)
 
 static void make_tenant(struct buf *out)
 {
-    tenant_record_encode(out, &(struct tenant_record){(uint32_t)next_random(), one_of(1, 3), one_of(0, 2), next_random(),
-                                                      some_text(200), some_text(500)});
+    struct tenant_record r = {(uint32_t)next_random(), one_of(1, 3),   one_of(0, 2),
+                              next_random(),           some_text(200), some_text(500)};
+    tenant_record_encode(out, &r);
 }
 
 static void make_api_key(struct buf *out)

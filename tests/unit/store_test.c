@@ -335,7 +335,7 @@ static void reading_only_finds_no_store_in_an_empty_place(void **state)
     assert_int_not_equal(access(dir, F_OK), 0);
 }
 
-/* --- over fakes ------------------------------------------------------------------------------------------------------ */
+/* --- over fakes --------------------------------------------------------------------------------------------------- */
 
 static void a_crash_while_opening_leaves_a_store_that_opens(void **state)
 {

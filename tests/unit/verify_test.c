@@ -144,7 +144,8 @@ static int fill(void **state)
     tenant_record_encode(&value, &(struct tenant_record){.tenant = TENANT, .state = TENANT_ACTIVE});
     put_row(KV_TENANTS, &k, &value);
     key_api_key(&k, TENANT, SLICE("abc"));
-    api_key_record_encode(&value, &(struct api_key_record){.tenant = TENANT, .role = KEY_ROLE_SERVER, .state = KEY_ACTIVE});
+    struct api_key_record api_key = {.tenant = TENANT, .role = KEY_ROLE_SERVER, .state = KEY_ACTIVE};
+    api_key_record_encode(&value, &api_key);
     put_row(KV_KEYS, &k, &value);
     put_user(ANN, "ann");
     put_user(BEN, "ben");
