@@ -55,14 +55,14 @@ void cores_wake(struct cores *c)
     for (unsigned id = 0; id < c->num_threads; id++) park_wake(&c->threads[id].core->park);
 }
 
-uint32_t cores_connections(struct cores *c, bool *drained)
+uint32_t cores_left(struct cores *c, bool *drained)
 {
     uint32_t sum = 0;
     *drained = true;
     for (unsigned id = 0; id < c->num_threads; id++) {
         /* the flag first: behind it stands a count that was taken after the drain began */
         if (!atomic_load_explicit(&c->threads[id].drain_seen, memory_order_acquire)) *drained = false;
-        sum += atomic_load_explicit(&c->threads[id].connections, memory_order_relaxed);
+        sum += atomic_load_explicit(&c->threads[id].core->connections, memory_order_acquire);
     }
     if (sum) *drained = false;
     return sum;
@@ -121,7 +121,6 @@ static void turn(struct core_thread *t)
 {
     bool draining = atomic_load_explicit(&t->cores->gateway->draining, memory_order_acquire);
     core_turn(t->core, true);
-    atomic_store_explicit(&t->connections, net_connections(t->core->net), memory_order_relaxed);
     if (draining) atomic_store_explicit(&t->drain_seen, true, memory_order_release);
 }
 

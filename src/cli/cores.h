@@ -1,6 +1,6 @@
 /* cores: one pinned thread around each core of the gateway.
  *
- * Call order: cores_start; cores_wake after changing gateway->draining or ->stop; cores_connections while draining;
+ * Call order: cores_start; cores_wake after changing gateway->draining or ->stop; cores_left while draining;
  * gateway->stop = true; cores_join. The main thread calls everything. */
 #ifndef CARILLON_CLI_CORES_H
 #define CARILLON_CLI_CORES_H
@@ -21,9 +21,7 @@ struct core_thread {
     int cpu; /* -1: not pinned */
     pthread_t thread;
     enum status started;
-    /* published by the thread after each turn */
-    _Atomic uint32_t connections;
-    _Atomic bool drain_seen; /* a turn began after gateway->draining was set */
+    _Atomic bool drain_seen; /* set by the thread: a whole turn ran after gateway->draining was set */
 };
 
 struct cores {
@@ -40,8 +38,8 @@ MUST_USE enum status cores_start(struct cores *c, struct gateway *g, const struc
                                  size_t why_len);
 /* cores_wake makes sleeping cores take a turn now. */
 void cores_wake(struct cores *c);
-/* cores_connections counts open connections; *drained: every core has begun to drain and none is left. */
-uint32_t cores_connections(struct cores *c, bool *drained);
+/* cores_left sums what a stop waits for (core->connections); *drained: every core has begun to drain, and it is 0. */
+uint32_t cores_left(struct cores *c, bool *drained);
 /* cores_join waits for the threads, which end after gateway->stop once nothing is under way (SETTLE_TIMEOUT_MS). */
 void cores_join(struct cores *c);
 

@@ -60,6 +60,14 @@ static int greet(const struct serving *serving)
 
 /* --- requests --------------------------------------------------------------------------------------------------------- */
 
+/* member_text is a string member's text, empty when there is none. */
+static struct slice member_text(struct json_node object, const char *name)
+{
+    struct json_node node;
+    bool text = json_get(object, name, &node) && json_type_of(node) == JSON_STRING;
+    return text ? json_string(node) : slice_str("");
+}
+
 /* call sends a request, as alice when the demo has a key and `operator` is not set; false with d->why when there is no
  * answer, or one other than the success or `tolerated`. *root is its JSON. */
 static bool call(struct demo *d, struct json_node *root, bool operator, const char *method, const char *target,
@@ -78,19 +86,16 @@ static bool call(struct demo *d, struct json_node *root, bool operator, const ch
     }
     bool json = d->answer.len && json_parse_copy(d->parser, root, buf_slice(&d->answer)) == JSON_OK;
     if (json && (d->http_status / 100 == 2 || d->http_status == tolerated)) return true;
-    struct json_node detail;
-    struct slice text = json && json_get(*root, "detail", &detail) ? json_string(detail) : slice_str("");
-    snprintf(d->why, sizeof d->why, "%s %s was answered %u %.*s", method, target, d->http_status, (int)text.len,
-             text.data);
+    struct slice detail = json ? member_text(*root, "detail") : slice_str("");
+    snprintf(d->why, sizeof d->why, "%s %s was answered %u %.*s", method, target, d->http_status, SLICE_FMT(detail));
     return false;
 }
 
 /* member_copy takes a string member that must be there and fit. */
 static bool member_copy(struct demo *d, char *out, size_t cap, struct json_node object, const char *name)
 {
-    struct json_node node;
-    if (json_get(object, name, &node) && json_type_of(node) == JSON_STRING && json_string(node).len < cap) {
-        struct slice text = json_string(node);
+    struct slice text = member_text(object, name);
+    if (text.len && text.len < cap) {
         memcpy(out, text.data, text.len);
         out[text.len] = '\0';
         return true;
@@ -142,15 +147,15 @@ static bool demo_rooms_find(struct demo *d, bool *key_works)
 {
     char target[1024] = "/v1/rooms?limit=1000", next[900];
     for (unsigned page = 0; page < DEMO_PAGES_MAX; page++) {
-        struct json_node root, items, item, node;
+        struct json_node root, items, item;
         if (!call(d, &root, false, "GET", target, NULL, 401)) return false;
         *key_works = d->http_status != 401;
         if (!*key_works || !json_get(root, "items", &items) || json_type_of(items) != JSON_ARRAY) return true;
         struct json_iter i = json_array(items);
         while (json_array_next(&i, &item))
-            if (json_get(item, "name", &node) && slice_is(json_string(node), "lobby"))
+            if (slice_is(member_text(item, "name"), "lobby"))
                 return member_copy(d, d->room, sizeof d->room, item, "room_id");
-        if (!json_get(root, "next", &node) || json_type_of(node) != JSON_STRING) return true;
+        if (member_text(root, "next").len == 0) return true;
         if (!member_copy(d, next, sizeof next, root, "next")) return false;
         snprintf(target, sizeof target, "/v1/rooms?limit=1000&cursor=%s", next);
     }

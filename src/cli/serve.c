@@ -215,10 +215,10 @@ static void on_signal(struct server *s, int signal_number)
 static void drain_look(struct server *s)
 {
     bool drained;
-    uint32_t left = cores_connections(&s->cores, &drained);
+    uint32_t left = cores_left(&s->cores, &drained);
     atomic_store(&s->gateway.sockets_left, left);
     bool late = clock_mono_ns(s->gateway.clock) >= s->drain_deadline_ns;
-    if (!drained && late) LOG(LOG_WARN, "process", "drain_timeout", LOG_U64("connections", left));
+    if (!drained && late) LOG(LOG_WARN, "process", "drain_timeout", LOG_U64("left", left));
     if (drained || late) stop(s);
 }
 
