@@ -17,7 +17,7 @@
 
 const struct setting settings[SETTINGS] = {
 #define SETTING(field, name, type, standard, min, max, unit, reloadable, help) \
-    {name, SETTING_##type, standard, min, max, unit, reloadable, help, offsetof(struct config, field)},
+    {name, standard, unit, help, min, max, offsetof(struct config, field), SETTING_##type, reloadable},
 #include "config.def"
 #undef SETTING
 };
@@ -41,7 +41,7 @@ static void setting_environment_name(char out[NAME_BYTES_MAX], enum setting_id i
 static void fail_unknown(struct config_error *err, const char *where, struct slice name, bool environment);
 static struct slice trim(struct slice s);
 
-/* --- lifetime ------------------------------------------------------------------------------------------------------- */
+/* --- lifetime ------------------------------------------------------------------------------------------------ */
 
 static bool is_text(enum setting_id id)
 {
@@ -74,7 +74,7 @@ void config_free(struct config *c)
     *c = (struct config){0};
 }
 
-/* --- where settings come from ---------------------------------------------------------------------------------------- */
+/* --- where settings come from -------------------------------------------------------------------------------- */
 
 static char *file_line(char *out, int len, void *stream);
 static int file_setting(void *user, const char *section, const char *key, const char *value);
@@ -159,8 +159,10 @@ static char *file_line(char *out, int len, void *stream)
     load->line++;
     int n = 0;
     for (int c; (c = getc_unlocked(load->file)) != EOF;) {
-        if (c == '\0') file_fail(load, "the line holds a NUL byte");
-        else if (n == len - 1) file_fail(load, "the line is too long");
+        if (c == '\0')
+            file_fail(load, "the line holds a NUL byte");
+        else if (n == len - 1)
+            file_fail(load, "the line is too long");
         if (load->failed) return NULL;
         out[n++] = (char)c;
         if (c == '\n') break;
@@ -194,7 +196,7 @@ static int file_setting(void *user, const char *section, const char *key, const 
     return !load->failed;
 }
 
-/* --- values from text ------------------------------------------------------------------------------------------------- */
+/* --- values from text ---------------------------------------------------------------------------------------- */
 
 static void fail(struct config_error *err, const char *format, ...)
 {
@@ -296,8 +298,10 @@ static void range_text(struct buf *out, enum setting_id id)
     case SETTING_ENUM:
         buf_printf(out, "one of ");
         for (const char *c = s->unit; *c; c++) {
-            if (*c == '|') BUF_LIT(out, ", ");
-            else buf_char(out, *c);
+            if (*c == '|')
+                BUF_LIT(out, ", ");
+            else
+                buf_char(out, *c);
         }
         return;
     case SETTING_STRING:
@@ -337,8 +341,7 @@ static void assign_text(struct config *c, enum setting_id id, struct slice text)
     *place = copy;
 }
 
-static bool assign(struct config *c, enum setting_id id, struct slice text, const char *where,
-                   struct config_error *err)
+static bool assign(struct config *c, enum setting_id id, struct slice text, const char *where, struct config_error *err)
 {
     const struct setting *s = &settings[id];
     text = trim(text);
@@ -364,7 +367,7 @@ static bool assign(struct config *c, enum setting_id id, struct slice text, cons
     return good;
 }
 
-/* --- names ---------------------------------------------------------------------------------------------------------- */
+/* --- names --------------------------------------------------------------------------------------------------- */
 
 static bool setting_find(struct slice name, enum setting_id *out)
 {
@@ -414,8 +417,10 @@ static void fail_unknown(struct config_error *err, const char *where, struct sli
     char nearest[NAME_BYTES_MAX] = "";
     for (unsigned id = 0; id < SETTINGS; id++) {
         char known[NAME_BYTES_MAX];
-        if (environment) setting_environment_name(known, (enum setting_id)id);
-        else snprintf(known, sizeof known, "%s", settings[id].name);
+        if (environment)
+            setting_environment_name(known, (enum setting_id)id);
+        else
+            snprintf(known, sizeof known, "%s", settings[id].name);
         unsigned distance = edits(name, slice_str(known));
         const char *known_dot = strchr(known, '.');
         if (known_dot && slice_is(key, known_dot + 1) && distance > 1) distance = 1;
@@ -429,7 +434,7 @@ static void fail_unknown(struct config_error *err, const char *where, struct sli
         fail(err, "%s: there is no setting %.*s; \"carillon config --defaults\" shows all", where, SLICE_FMT(name));
 }
 
-/* --- printing -------------------------------------------------------------------------------------------------------- */
+/* --- printing ------------------------------------------------------------------------------------------------ */
 
 void config_value(struct buf *out, const struct config *c, enum setting_id id)
 {
@@ -463,8 +468,7 @@ static bool section_differs(enum setting_id id)
 
 static void section_head(struct buf *out, enum setting_id id)
 {
-    if (section_differs(id))
-        buf_printf(out, "\n[%.*s]\n", (int)strcspn(settings[id].name, "."), settings[id].name);
+    if (section_differs(id)) buf_printf(out, "\n[%.*s]\n", (int)strcspn(settings[id].name, "."), settings[id].name);
 }
 
 static void setting_line(struct buf *out, const struct config *c, enum setting_id id)
@@ -507,7 +511,7 @@ void config_print_defaults(FILE *out)
     config_free(&c);
 }
 
-/* --- lists, addresses, networks ---------------------------------------------------------------------------------------- */
+/* --- lists, addresses, networks ------------------------------------------------------------------------------ */
 
 bool config_list_next(struct slice *rest, struct slice *item)
 {
@@ -585,9 +589,12 @@ bool config_network(struct slice text, struct config_network *out)
 /* peer_address brings a peer's address into the form of struct config_network. */
 static bool peer_address(uint8_t out[16], const struct sockaddr_storage *peer)
 {
-    if (peer->ss_family == AF_INET) map_v4(out, &((const struct sockaddr_in *)peer)->sin_addr);
-    else if (peer->ss_family == AF_INET6) memcpy(out, &((const struct sockaddr_in6 *)peer)->sin6_addr, 16);
-    else return false;
+    if (peer->ss_family == AF_INET)
+        map_v4(out, &((const struct sockaddr_in *)peer)->sin_addr);
+    else if (peer->ss_family == AF_INET6)
+        memcpy(out, &((const struct sockaddr_in6 *)peer)->sin6_addr, 16);
+    else
+        return false;
     return true;
 }
 
@@ -600,7 +607,7 @@ bool config_network_contains(const struct config_network *n, const struct sockad
     return rest == 0 || ((address[bytes] ^ n->address[bytes]) >> (8 - rest)) == 0;
 }
 
-/* --- settings against each other ----------------------------------------------------------------------------------------- */
+/* --- settings against each other ----------------------------------------------------------------------------- */
 
 static bool listeners_valid(const struct config *c, struct config_error *err);
 static bool address_list_valid(const char *name, const char *list, bool *all_loopback, unsigned *num,

@@ -56,14 +56,14 @@ enum setting_id {
 };
 
 struct setting {
-    const char *name; /* "section.key" or "key" */
-    enum setting_type type;
+    const char *name;     /* "section.key" or "key" */
     const char *standard; /* the default, as text */
-    uint64_t min, max;    /* of a number in its base unit; of a text's length in bytes */
     const char *unit;     /* of an ENUM: its values, separated by | */
-    bool reloadable;
     const char *help;
-    size_t offset; /* of the member in struct config */
+    uint64_t min, max; /* of a number in its base unit; of a text's length in bytes */
+    size_t offset;     /* of the member in struct config */
+    enum setting_type type;
+    bool reloadable;
 };
 /* settings is the table for whoever walks the rows: documentation, tests, the admin interface. */
 extern const struct setting settings[SETTINGS];

@@ -196,7 +196,8 @@ void commit_publish(struct commit_core *cc)
     if (commit_poisoned(cc->commit)) return; /* nobody reads the ring any more; commit_poll calls the entries back */
     struct commit_entry *e;
     while ((e = first_parked(cc)) != NULL) {
-        struct spsc_cell cell = {.word = {(uint64_t)(uintptr_t)e}};
+        struct spsc_cell cell = {0};
+        memcpy(cell.word, &e, sizeof(void *));
         /* A full ring needs no wake-up of its own: what fills it completes later, and that wakes this core. */
         if (spsc_push(&cc->lane->ring, &cell) == STATUS_FULL) break;
         e->_handed = true;
@@ -235,16 +236,22 @@ size_t commit_pending(const struct commit_core *cc)
 uint64_t commit_oldest_ns(const struct commit_core *cc)
 {
     uint64_t oldest_ns = UINT64_MAX;
-    for (unsigned class = 0; class < COMMIT_CLASSES; class++) {
-        const struct commit_entry *head = entry_of(cc->pending[class].head);
+    for (unsigned i = 0; i < COMMIT_CLASSES; i++) {
+        const struct commit_entry *head = entry_of(cc->pending[i].head);
         if (head && head->pushed_ns < oldest_ns) oldest_ns = head->pushed_ns;
     }
     return oldest_ns == UINT64_MAX ? 0 : oldest_ns;
 }
 
-bool commit_poisoned(const struct commit *c) { return is_set(&c->poisoned); }
+bool commit_poisoned(const struct commit *c)
+{
+    return is_set(&c->poisoned);
+}
 
-const struct commit_stats *commit_stats(const struct commit *c) { return &c->stats; }
+const struct commit_stats *commit_stats(const struct commit *c)
+{
+    return &c->stats;
+}
 
 static struct commit_entry *entry_of(struct queue_node *node)
 {
@@ -285,10 +292,10 @@ static void complete_until(struct commit_core *cc, enum commit_class class, uint
 static unsigned fail_open_entries(struct commit_core *cc)
 {
     unsigned num_failed = 0;
-    for (unsigned class = 0; class < COMMIT_CLASSES; class++) {
-        cc->parked[class] = NULL;
-        while (cc->pending[class].head) {
-            struct commit_entry *e = entry_of(queue_pop(&cc->pending[class]));
+    for (unsigned i = 0; i < COMMIT_CLASSES; i++) {
+        cc->parked[i] = NULL;
+        while (cc->pending[i].head) {
+            struct commit_entry *e = entry_of(queue_pop(&cc->pending[i]));
             num_failed++;
             e->done(cc->done_context, e, e->ticket <= cc->lane->handed ? STATUS_UNKNOWN : STATUS_IO);
         }
@@ -322,8 +329,10 @@ bool commit_writer_step(struct commit *c)
         poison(c, "write", s);
     }
     /* Also when the syncer failed meanwhile: what this batch wrote will never be synced, so it is not shown either. */
-    if (is_set(&c->poisoned)) settle(c);
-    else publish_written(c);
+    if (is_set(&c->poisoned))
+        settle(c);
+    else
+        publish_written(c);
     return true;
 }
 
@@ -340,7 +349,7 @@ static bool gather_batch(struct commit *c)
             more |= take_entries(c, &c->lanes[(c->first_core + i) % c->num_cores], share);
     }
     for (unsigned core = 0; core < c->num_cores; core++) spsc_release(&c->lanes[core].ring);
-    c->first_core = (c->first_core + 1) % c->num_cores;
+    if (++c->first_core == c->num_cores) c->first_core = 0;
     return c->batch_entries > 0;
 }
 
@@ -350,7 +359,8 @@ static bool take_entries(struct commit *c, struct lane *lane, unsigned num_max)
     for (unsigned n = 0; n < num_max; n++) {
         struct spsc_cell *cell = spsc_peek(&lane->ring);
         if (!cell || c->batch_entries == COMMIT_BATCH_MAX) return false;
-        const struct commit_entry *e = (const struct commit_entry *)(uintptr_t)cell->word[0];
+        const struct commit_entry *e;
+        memcpy(&e, cell->word, sizeof(void *));
         size_t entry_bytes = entry_bytes_of(e);
         /* An entry above the bound goes alone: it was admitted, and rows of one entry are never split. */
         if (c->batch_entries > 0 && c->batch_bytes + entry_bytes > COMMIT_BATCH_BYTES_MAX) return false;
@@ -373,8 +383,10 @@ static void take_entry(struct commit *c, struct lane *lane, const struct commit_
         UNREACHABLE();
     }
     lane->taken = e->ticket;
-    if (e->class == COMMIT_FSYNC) lane->taken_fsync = e->ticket;
-    else lane->has_fast = true;
+    if (e->class == COMMIT_FSYNC)
+        lane->taken_fsync = e->ticket;
+    else
+        lane->has_fast = true;
     c->batch_entries++;
     c->batch_rows += e->num_rows;
     c->batch_bytes += entry_bytes;
@@ -640,6 +652,12 @@ static unsigned bucket_of(uint64_t v)
     return bits < COMMIT_BUCKETS ? bits : COMMIT_BUCKETS - 1;
 }
 
-static void add(_Atomic uint64_t *counter, uint64_t v) { atomic_fetch_add_explicit(counter, v, memory_order_relaxed); }
+static void add(_Atomic uint64_t *counter, uint64_t v)
+{
+    atomic_fetch_add_explicit(counter, v, memory_order_relaxed);
+}
 
-static bool is_set(const _Atomic bool *flag) { return atomic_load_explicit(flag, memory_order_acquire); }
+static bool is_set(const _Atomic bool *flag)
+{
+    return atomic_load_explicit(flag, memory_order_acquire);
+}

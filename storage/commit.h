@@ -32,7 +32,7 @@
 #include "kv.h"
 #include "mark.h"
 
-struct commit;       /* the pipeline */
+struct commit; /* the pipeline */
 struct commit_entry;
 
 enum commit_class {
@@ -56,8 +56,8 @@ struct commit_entry {
     uint64_t ticket;         /* given by commit_push */
     uint64_t pushed_ns;      /* for the latency histogram */
     enum commit_class class;
-    bool _handed;            /* pushed into the ring */
-    uint16_t num_rows;       /* ≥ 1 */
+    bool _handed;      /* pushed into the ring */
+    uint16_t num_rows; /* ≥ 1 */
     const struct commit_row *rows;
     void (*done)(void *context, struct commit_entry *e, enum status result); /* context: commit_core's */
 };
@@ -107,10 +107,10 @@ void commit_stop_threads(struct commit *c);
 #define COMMIT_BUCKETS 32u
 struct commit_stats {
     _Atomic uint64_t batches, entries, rows, bytes, syncs, write_errors, sync_errors;
-    _Atomic uint64_t sync_ns_bucket[COMMIT_BUCKETS];  /* [b]: syncs that took < 2^b µs (and ≥ 2^(b-1)) */
+    _Atomic uint64_t sync_ns_bucket[COMMIT_BUCKETS]; /* [b]: syncs that took < 2^b µs (and ≥ 2^(b-1)) */
     _Atomic uint64_t sync_ns_sum;
-    _Atomic uint64_t batch_bucket[COMMIT_BUCKETS];    /* [b]: batches of < 2^b entries (and ≥ 2^(b-1)) */
-    _Atomic uint64_t latency_bucket[COMMIT_BUCKETS];  /* [b]: entries whose push to done took < 2^b µs */
+    _Atomic uint64_t batch_bucket[COMMIT_BUCKETS];   /* [b]: batches of < 2^b entries (and ≥ 2^(b-1)) */
+    _Atomic uint64_t latency_bucket[COMMIT_BUCKETS]; /* [b]: entries whose push to done took < 2^b µs */
     _Atomic uint64_t latency_ns_sum, latency_count;
 };
 const struct commit_stats *commit_stats(const struct commit *c);

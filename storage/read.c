@@ -27,9 +27,9 @@ struct reader_core {
 };
 
 struct reader {
+    struct park park;
     struct readers *readers;
     unsigned index;
-    struct park park;
     unsigned first_core;     /* private: where the next pass begins */
     struct channel *results; /* one a core */
     pthread_t thread;
@@ -345,7 +345,8 @@ static bool channel_flush(struct channel *ch)
 {
     while (ch->waiting.head) {
         struct read_job *job = CONTAINER_OF(ch->waiting.head, struct read_job, _node);
-        struct spsc_cell cell = {.word = {(uint64_t)(uintptr_t)job}};
+        struct spsc_cell cell = {0};
+        memcpy(cell.word, &job, sizeof(void *));
         if (spsc_push(&ch->ring, &cell) == STATUS_FULL) {
             atomic_store_explicit(&ch->blocked, 1, memory_order_relaxed);
             break;
@@ -367,7 +368,8 @@ static struct read_job *channel_take(struct channel *ch)
 {
     struct spsc_cell *cell = spsc_peek(&ch->ring);
     if (!cell) return NULL;
-    struct read_job *job = (struct read_job *)(uintptr_t)cell->word[0];
+    struct read_job *job;
+    memcpy(&job, cell->word, sizeof(void *));
     spsc_pop(&ch->ring);
     return job;
 }

@@ -24,7 +24,7 @@ struct reader_core; /* one core's end */
 struct read_job {
     struct queue_node _node;
     uint16_t return_core; /* where `done` runs; set by the submitter, may be another core than its own */
-    void (*run)(struct read_job *job, struct kv *kv);    /* on a reader thread */
+    void (*run)(struct read_job *job, struct kv *kv);       /* on a reader thread */
     void (*done)(void *core_context, struct read_job *job); /* on return_core, inside read_poll */
 };
 

@@ -22,6 +22,7 @@ static bool route_find(struct call *call, enum error_code *wrong, unsigned *meth
 static bool caller_find(struct call *call);
 static bool echo_request(struct call *call);
 static void options_reply(struct call *call, unsigned methods);
+static void not_routed(struct call *call, enum error_code wrong, unsigned methods);
 
 void api_on_request(void *context, struct conn *c, const struct http_request *request)
 {
@@ -32,7 +33,7 @@ void api_on_request(void *context, struct conn *c, const struct http_request *re
     unsigned methods = 0;
     if (!route_find(&call, &wrong, &methods)) {
         if (request->method == HTTP_OPTIONS && methods) options_reply(&call, methods);
-        else call_fail(&call, wrong, NULL, NULL);
+        else not_routed(&call, wrong, methods);
         return;
     }
     if (caller_find(&call)) routes[call.route].handler(&call);
@@ -72,7 +73,7 @@ static bool pattern_matches(struct call *call, const char *pattern, struct slice
     return path.len == 0;
 }
 
-static bool strip_version(struct slice *path)
+bool call_strip_version(struct slice *path)
 {
     static const struct slice prefixes[] = {{"/v1", 3}, {"/api/v1", 7}};
     for (unsigned i = 0; i < 2; i++) {
@@ -88,11 +89,12 @@ static bool strip_version(struct slice *path)
 static bool route_find(struct call *call, enum error_code *wrong, unsigned *methods)
 {
     struct slice path = call->request->path;
-    bool versioned = strip_version(&path);
+    bool versioned = call_strip_version(&path);
     enum http_method method = call->request->method == HTTP_HEAD ? HTTP_GET : call->request->method;
     *wrong = ERR_ROUTE_NOT_FOUND;
     for (unsigned i = 0; i < ROUTES; i++) {
         if (!versioned && routes[i].who != WHO_ANYONE) continue;
+        if (versioned && i == ROUTE_INDEX) continue; /* the page is at the root alone */
         if (i == ROUTE_DEBUG_WS_ECHO && !call->core->gateway->config->debug_echo) continue;
         if (!pattern_matches(call, routes[i].pattern, path)) continue;
         *methods |= 1u << routes[i].method;
@@ -122,11 +124,21 @@ static void options_reply(struct call *call, unsigned methods)
     buf_free(&headers);
 }
 
+/* not_routed: 404, or 405 with what the resource knows (RFC 9110 section 15.5.6). */
+static void not_routed(struct call *call, enum error_code wrong, unsigned methods)
+{
+    struct error e = {.code = wrong};
+    struct buf headers = {0};
+    if (methods) append_methods(&headers, methods);
+    rest_problem(call->core, call->conn, call->route, call->core->now_ns, call->request_id, &e, buf_slice(&headers));
+    buf_free(&headers);
+}
+
 /* debug.echo: ANY /debug/echo answers the body it was sent, for conformance suites. */
 static bool echo_request(struct call *call)
 {
     struct slice path = call->request->path;
-    strip_version(&path);
+    call_strip_version(&path);
     if (!slice_is(path, "/debug/echo")) return false;
     rest_reply(call->core, call->conn, ROUTES, call->core->now_ns, 200, "application/octet-stream", (struct slice){0},
                call->request->body);
@@ -200,9 +212,10 @@ void rest_reply(struct core *core, struct conn *conn, uint16_t route, uint64_t s
 }
 
 void rest_problem(struct core *core, struct conn *conn, uint16_t route, uint64_t started_ns, uint64_t request_id,
-                  const struct error *e)
+                  const struct error *e, struct slice more_headers)
 {
     struct buf body = {0}, headers = {0};
+    buf_slice_append(&headers, more_headers);
     unsigned status = error_rows[e->code].http_status;
     error_problem(&body, e, request_id);
     error_counted(core, e->code);
@@ -223,7 +236,7 @@ void call_reply(struct call *call, unsigned status, struct slice json)
 bool call_fail(struct call *call, enum error_code code, const char *detail, const char *field)
 {
     struct error e = {code, detail, field};
-    rest_problem(call->core, call->conn, call->route, call->core->now_ns, call->request_id, &e);
+    rest_problem(call->core, call->conn, call->route, call->core->now_ns, call->request_id, &e, (struct slice){0});
     return false;
 }
 
@@ -233,7 +246,7 @@ void rest_answer(struct core *core, struct op *op)
     if (!conn) {
         /* the caller has gone; what was done stays done */
     } else if (op_failed(op)) {
-        rest_problem(core, conn, op->route, op->started_ns, op->request_id, &op->error);
+        rest_problem(core, conn, op->route, op->started_ns, op->request_id, &op->error, (struct slice){0});
     } else {
         ASSERT(op->http_status != 0);
         rest_reply(core, conn, op->route, op->started_ns, op->http_status, op->out.len ? "application/json" : NULL,

@@ -61,7 +61,7 @@ void rest_answer(struct core *core, struct op *op);
 void rest_reply(struct core *core, struct conn *conn, uint16_t route, uint64_t started_ns, unsigned status,
                 const char *content_type, struct slice headers, struct slice body);
 void rest_problem(struct core *core, struct conn *conn, uint16_t route, uint64_t started_ns, uint64_t request_id,
-                  const struct error *e);
+                  const struct error *e, struct slice more_headers);
 /* error_count counts an answered error. */
 void error_counted(struct core *core, enum error_code code);
 
@@ -78,6 +78,14 @@ void op_resolve(struct core *core, struct op *op, void (*go)(struct core *core, 
 
 /* call_body parses the body as a JSON object; an empty body is an empty object when `optional`. */
 bool call_body(struct call *call, bool optional);
+/* call_page reads `limit` (1 to PAGE_LIMIT_MAX, default PAGE_LIMIT_DEFAULT) and `cursor` of a list; an absent cursor is
+ * empty. */
+bool call_page(struct call *call, uint32_t *limit, char *cursor_bytes, size_t cursor_cap, struct slice *cursor);
+/* call_idempotency_key reads the header into *out (empty when absent); false, and answered, when it is unusable. */
+bool call_idempotency_key(struct call *call, struct slice *out);
+/* call_key_keep gives an op its idempotency key, with the path in front as its scope, and the body's hash. */
+size_t call_key_bytes(const struct call *call, struct slice key);
+void call_key_keep(struct call *call, struct op *op, struct slice key);
 /* call_room parses the room parameter. */
 bool call_room(struct call *call, uint64_t *room);
 
@@ -111,6 +119,9 @@ bool page_limit_valid(uint64_t limit);
 
 /* sent_json appends the members that answer a send: "room_id", "message_id", "seq", "created_at". */
 void sent_json(struct buf *out, const struct op *op);
+
+/* call_strip_version takes /v1 or /api/v1 off the front of a path; false when neither is there. */
+bool call_strip_version(struct slice *path);
 
 /* --- flows that both REST and WebSocket start ------------------------------------------------------------------------ */
 

@@ -18,6 +18,48 @@ bool call_body(struct call *call, bool optional)
     return true;
 }
 
+bool call_page(struct call *call, uint32_t *limit, char *cursor_bytes, size_t cursor_cap, struct slice *cursor)
+{
+    char text[24];
+    size_t len;
+    uint64_t wish = PAGE_LIMIT_DEFAULT;
+    *cursor = (struct slice){0};
+    int found = http_query_find(call->request->query, "limit", text, sizeof text, &len);
+    if (found && (found < 0 || !slice_u64(slice_of(text, len), &wish) || !page_limit_valid(wish)))
+        return call_fail(call, ERR_FIELD_INVALID, "limit is 1 to 1000", "limit");
+    *limit = (uint32_t)wish;
+    found = http_query_find(call->request->query, "cursor", cursor_bytes, cursor_cap, &len);
+    if (found < 0 || (found && len == 0)) return call_fail(call, ERR_CURSOR_INVALID, NULL, "cursor");
+    if (found) *cursor = slice_of(cursor_bytes, len);
+    return true;
+}
+
+bool call_idempotency_key(struct call *call, struct slice *out)
+{
+    *out = http_header_find(call->request, "Idempotency-Key");
+    if (!out->data) return true;
+    if (out->len == 0 || out->len > CLIENT_ID_BYTES_MAX || !json_utf8_valid(*out))
+        return call_fail(call, ERR_IDEMPOTENCY_KEY_INVALID, NULL, "Idempotency-Key");
+    return true;
+}
+
+size_t call_key_bytes(const struct call *call, struct slice key)
+{
+    return key.len ? call->request->path.len + 1 + key.len : 0;
+}
+
+void call_key_keep(struct call *call, struct op *op, struct slice key)
+{
+    if (key.len == 0) return;
+    struct slice scope = call->request->path;
+    call_strip_version(&scope); /* /v1 and /api/v1 are the same place */
+    size_t scope_len = op_keep(op, scope).len;
+    struct slice kept = op_keep(op, SLICE(" "));
+    op_keep(op, key);
+    op->client_id = (struct slice){kept.data - scope_len, scope_len + 1 + key.len};
+    op->payload_hash = hash_bytes(&call->core->gateway->fingerprint_key, call->request->body);
+}
+
 bool call_room(struct call *call, uint64_t *room)
 {
     return room_id_parse(call->params[0], room) || call_fail(call, ERR_ROOM_NOT_FOUND, NULL, NULL);

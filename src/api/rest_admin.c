@@ -1,4 +1,6 @@
 /* rest_admin: tenants and keys, for the operator. */
+#include <stdlib.h>
+
 #include "../base/assert.h"
 #include "../chat/ids.h"
 #include "api.h"
@@ -46,21 +48,49 @@ void rest_tenant_create(struct call *call)
     op_dispatch(call->core, op);
 }
 
+static int tenant_order(const void *a, const void *b)
+{
+    uint32_t x = (*(struct tenant *const *)a)->number, y = (*(struct tenant *const *)b)->number;
+    return (x > y) - (x < y);
+}
+
+/* tenants_sorted lists those that exist, behind `after`, in the order of their numbers; the caller frees it. */
+static struct tenant **tenants_sorted(struct core *core, uint32_t after, uint32_t *num)
+{
+    struct tenant **list = calloc(core->directory.tenants.len + 1, sizeof(struct tenant *));
+    uint32_t at = 0;
+    ASSERT(list != NULL);
+    *num = 0;
+    for (struct tenant *t; (t = map_next(&core->directory.tenants, &at));)
+        if (t->state != TENANT_DELETED && t->number > after) list[(*num)++] = t;
+    qsort(list, *num, sizeof(struct tenant *), tenant_order);
+    return list;
+}
+
 void rest_tenant_list(struct call *call)
 {
-    struct buf out = {0};
-    uint32_t at = 0;
-    const char *separator = "";
-    BUF_LIT(&out, "{\"items\":[");
-    for (struct tenant *t; (t = map_next(&call->core->directory.tenants, &at));) {
-        if (t->state == TENANT_DELETED) continue;
-        buf_printf(&out, "%s", separator);
-        directory_tenant_json(&out, t);
-        separator = ",";
+    struct slice cursor;
+    char cursor_bytes[ID_TEXT_LEN];
+    uint32_t limit, after = 0, num;
+    if (!call_page(call, &limit, cursor_bytes, sizeof cursor_bytes, &cursor)) return;
+    if (cursor.len && !tenant_id_parse(cursor, &after)) {
+        call_fail(call, ERR_CURSOR_INVALID, NULL, "cursor");
+        return;
     }
-    BUF_LIT(&out, "],\"next\":null}");
+    struct tenant **list = tenants_sorted(call->core, after, &num);
+    struct buf out = {0};
+    BUF_LIT(&out, "{\"items\":[");
+    for (uint32_t i = 0; i < num && i < limit; i++) {
+        if (i) BUF_LIT(&out, ",");
+        directory_tenant_json(&out, list[i]);
+    }
+    char id[ID_TEXT_LEN];
+    if (num > limit) tenant_id_text(id, list[limit - 1]->number);
+    if (num > limit) buf_printf(&out, "],\"next\":\"%.*s\"}", (int)ID_TEXT_LEN, id);
+    else BUF_LIT(&out, "],\"next\":null}");
     call_reply(call, 200, buf_slice(&out));
     buf_free(&out);
+    free(list);
 }
 
 static void tenant_reply(struct call *call, const struct tenant *t)

@@ -16,22 +16,12 @@ static void sent(struct core *core, struct op *op)
     rest_answer(core, op);
 }
 
-/* idempotency_key reads the header; false when it is there and unusable. */
-static bool idempotency_key(struct call *call, struct slice *out)
-{
-    *out = http_header_find(call->request, "Idempotency-Key");
-    if (!out->data) return true;
-    if (out->len == 0 || out->len > CLIENT_ID_BYTES_MAX || !json_utf8_valid(*out))
-        return call_fail(call, ERR_IDEMPOTENCY_KEY_INVALID, NULL, "Idempotency-Key");
-    return true;
-}
-
 void rest_message_post(struct call *call)
 {
     uint64_t room;
     struct slice key;
     struct message_fields m;
-    if (!call_room(call, &room) || !idempotency_key(call, &key) || !call_body(call, false)) return;
+    if (!call_room(call, &room) || !call_idempotency_key(call, &key) || !call_body(call, false)) return;
     struct fields f = {.object = call->body};
     if (!message_fields_read(call->core, &f, call->request->body, room, &m)) {
         call_fail(call, f.error.code, f.error.detail, f.error.field);

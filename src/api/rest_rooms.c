@@ -6,7 +6,7 @@
 #include "../chat/session.h"
 #include "api.h"
 
-static bool room_fields(struct call *call, struct fields *f, struct op **out);
+static bool room_fields(struct call *call, struct fields *f, struct slice key, struct op **out);
 static bool members_read(struct call *call, struct fields *f, struct op *op, bool with_self);
 
 /* --- creating --------------------------------------------------------------------------------------------------------- */
@@ -15,10 +15,11 @@ static void create_go(struct core *core, struct op *op);
 
 void rest_room_create(struct call *call)
 {
-    if (!call_body(call, false)) return;
+    struct slice key;
+    if (!call_idempotency_key(call, &key) || !call_body(call, false)) return;
     struct fields f = {.object = call->body};
     struct op *op = NULL;
-    if (room_fields(call, &f, &op) && members_read(call, &f, op, true)) {
+    if (room_fields(call, &f, key, &op) && members_read(call, &f, op, true)) {
         op_resolve(call->core, op, create_go);
         return;
     }
@@ -55,12 +56,12 @@ static uint8_t settings_flags(struct json_node object)
 }
 
 /* room_fields checks what names and describes the room, and makes the op. */
-static bool room_fields(struct call *call, struct fields *f, struct op **out)
+static bool room_fields(struct call *call, struct fields *f, struct slice key, struct op **out)
 {
     uint8_t type = 0;
     bool is_private = false;
     uint64_t members_max = 0;
-    struct slice name = {0}, description = {0}, avatar = {0}, chosen = {0}, key = {0};
+    struct slice name = {0}, description = {0}, avatar = {0}, chosen = {0};
     if (!type_field(f, &type) || !field_text(f, "name", &name, NAME_CHARS_MAX, false) ||
         !field_text(f, "description", &description, DESCRIPTION_CHARS_MAX, false) ||
         !field_text(f, "avatar_url", &avatar, AVATAR_URL_BYTES_MAX, false) || !field_bool(f, "is_private", &is_private) ||
@@ -68,11 +69,7 @@ static bool room_fields(struct call *call, struct fields *f, struct op **out)
         return false;
     uint64_t bound = call->core->gateway->config->limits_members_per_room;
     if (members_max > bound) return fields_fail(f, ERR_FIELD_INVALID, "More than limits.members_per_room", "max_participants");
-    key = http_header_find(call->request, "Idempotency-Key");
-    if (key.data && (key.len == 0 || key.len > CLIENT_ID_BYTES_MAX || !json_utf8_valid(key)))
-        return fields_fail(f, ERR_IDEMPOTENCY_KEY_INVALID, NULL, "Idempotency-Key");
-    size_t text = name.len + description.len + avatar.len + chosen.len + key.len + 8 +
-                  call->request->body.len;
+    size_t text = name.len + description.len + avatar.len + chosen.len + call->request->body.len + call_key_bytes(call, key);
     struct op *op = *out = call_op(call, OP_ROOM_CREATE, text);
     op->in.change.type = type;
     op->in.change.flags = (uint8_t)((is_private ? ROOM_PRIVATE : 0) | settings_flags(f->object));
@@ -81,12 +78,7 @@ static bool room_fields(struct call *call, struct fields *f, struct op **out)
     op->in.change.description = op_keep(op, description);
     op->in.change.avatar_url = op_keep(op, avatar);
     op->in.change.settings = op_keep(op, chosen);
-    if (key.len) {
-        struct slice scope = op_keep(op, SLICE("rooms:")); /* the path is part of the key's scope */
-        op_keep(op, key);
-        op->client_id = (struct slice){scope.data, scope.len + key.len};
-        op->payload_hash = hash_bytes(&call->core->gateway->fingerprint_key, call->request->body);
-    }
+    call_key_keep(call, op, key);
     return true;
 }
 
@@ -142,9 +134,11 @@ static void create_go(struct core *core, struct op *op)
 static void room_call(struct call *call, enum op_kind kind)
 {
     uint64_t room;
-    if (!call_room(call, &room)) return;
-    struct op *op = call_op(call, kind, 0);
+    struct slice key;
+    if (!call_room(call, &room) || !call_idempotency_key(call, &key)) return;
+    struct op *op = call_op(call, kind, call_key_bytes(call, key));
     op->room = room;
+    call_key_keep(call, op, key);
     call_go(call, op);
 }
 
@@ -159,10 +153,12 @@ void rest_member_list(struct call *call) { room_call(call, OP_ROOM_MEMBERS); }
 void rest_member_add(struct call *call)
 {
     uint64_t room;
-    if (!call_room(call, &room) || !call_body(call, false)) return;
+    struct slice key;
+    if (!call_room(call, &room) || !call_idempotency_key(call, &key) || !call_body(call, false)) return;
     struct fields f = {.object = call->body};
-    struct op *op = call_op(call, OP_ROOM_ADD, call->request->body.len);
+    struct op *op = call_op(call, OP_ROOM_ADD, call->request->body.len + call_key_bytes(call, key));
     op->room = room;
+    call_key_keep(call, op, key);
     if (members_read(call, &f, op, false)) {
         call_go(call, op);
         return;
@@ -231,23 +227,19 @@ static void list_done(struct core *core, struct listing *l);
 
 void rest_room_list(struct call *call)
 {
-    char text[24];
-    size_t len;
-    uint64_t limit = PAGE_LIMIT_DEFAULT, after = 0;
-    int found = http_query_find(call->request->query, "limit", text, sizeof text, &len);
-    if (found && (found < 0 || !slice_u64(slice_of(text, len), &limit) || !page_limit_valid(limit))) {
-        call_fail(call, ERR_FIELD_INVALID, "limit is 1 to 1000", "limit");
-        return;
-    }
-    found = http_query_find(call->request->query, "cursor", text, sizeof text, &len);
-    if (found && (found < 0 || !room_id_parse(slice_of(text, len), &after))) {
+    char cursor_bytes[ID_TEXT_LEN];
+    struct slice cursor;
+    uint32_t limit;
+    uint64_t after = 0;
+    if (!call_page(call, &limit, cursor_bytes, sizeof cursor_bytes, &cursor)) return;
+    if (cursor.len && !room_id_parse(cursor, &after)) {
         call_fail(call, ERR_CURSOR_INVALID, NULL, "cursor");
         return;
     }
     struct listing *l = calloc(1, sizeof *l);
     ASSERT(l != NULL);
     l->op = call_op(call, OP_USER_ROOMS, 0);
-    l->limit = (uint32_t)limit;
+    l->limit = limit;
     l->op->room = after;
     l->op->flow = l;
     l->op->then = list_rooms;

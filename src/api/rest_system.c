@@ -115,11 +115,24 @@ static void write_errors(struct buf *out, const struct gateway *g)
 }
 
 static const char *route_method(unsigned r) { return r < ROUTES ? http_method_name(routes[r].method) : "ANY"; }
-static const char *route_pattern(unsigned r) { return r < ROUTES ? routes[r].pattern : "none"; }
+
+/* route_label writes a pattern as a label: "/rooms/:room" rather than "/rooms/{room}", which breaks simple readers of the
+ * text format. */
+static const char *route_label(unsigned r, char out[96])
+{
+    const char *from = r < ROUTES ? routes[r].pattern : "none";
+    size_t len = 0;
+    for (; *from; from++) {
+        ASSERT(len < 95);
+        if (*from != '}') out[len++] = *from == '{' ? ':' : *from;
+    }
+    out[len] = 0;
+    return out;
+}
 
 static void write_requests(struct buf *out, const struct gateway *g)
 {
-    char labels[192];
+    char labels[192], label[96];
     metrics_head(out, METRIC_HTTP_REQUESTS);
     for (unsigned r = 0; r <= ROUTES; r++) {
         for (unsigned status = 1; status < 6; status++) {
@@ -127,7 +140,7 @@ static void write_requests(struct buf *out, const struct gateway *g)
             for (unsigned i = 0; i < g->num_cores; i++)
                 sum += atomic_load_explicit(&g->cores[i]->route_status[r * 6 + status], memory_order_relaxed);
             if (!sum) continue;
-            snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\",status=\"%uxx\"", route_method(r), route_pattern(r), status);
+            snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\",status=\"%uxx\"", route_method(r), route_label(r, label), status);
             metrics_value(out, METRIC_HTTP_REQUESTS, labels, sum);
         }
     }
@@ -135,7 +148,7 @@ static void write_requests(struct buf *out, const struct gateway *g)
 
 static void write_durations(struct buf *out, const struct gateway *g)
 {
-    char labels[160];
+    char labels[192], label[96];
     metrics_head(out, METRIC_API_REQUEST_DURATION);
     for (unsigned r = 0; r <= ROUTES; r++) {
         _Atomic uint64_t bucket[HISTOGRAM_BUCKETS] = {0};
@@ -147,7 +160,7 @@ static void write_durations(struct buf *out, const struct gateway *g)
             for (unsigned b = 0; b < HISTOGRAM_BUCKETS; b++) bucket[b] += atomic_load_explicit(&h->bucket[b], memory_order_relaxed);
         }
         if (!count) continue;
-        snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\"", route_method(r), route_pattern(r));
+        snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\"", route_method(r), route_label(r, label));
         metrics_histogram(out, METRIC_API_REQUEST_DURATION, labels, bucket, HISTOGRAM_BUCKETS, sum_ns);
     }
 }

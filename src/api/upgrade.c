@@ -58,7 +58,7 @@ static void upgrade_go(struct core *core, struct op *op)
         if (!u->subprotocol) session_begin(core, s, NULL, NULL);
     } else if (conn) {
         op_fail(op, ERR_AUTH_INVALID_KEY, NULL, NULL);
-        rest_problem(core, conn, op->route, op->started_ns, op->request_id, &op->error);
+        rest_problem(core, conn, op->route, op->started_ns, op->request_id, &op->error, (struct slice){0});
     }
     free(u);
     op_free(op);

@@ -399,11 +399,13 @@ static void on_subscribe(struct request *r)
 static void on_unsubscribe(struct request *r)
 {
     uint64_t room = 0;
-    if (!field_room(&r->fields, "room_id", &room)) {
+    struct slice text = {0};
+    if (!field_text(&r->fields, "room_id", &text, 256, true)) {
         fail_fields(r);
         return;
     }
-    struct sub *sub = session_sub(r->session, room);
+    /* what is no room id, a foreign room and a room one has not subscribed to are all the same here */
+    struct sub *sub = room_id_parse(text, &room) ? session_sub(r->session, room) : NULL;
     if (!sub) {
         fail(r, ERR_SUBSCRIPTION_NONE, NULL, "room_id");
         return;

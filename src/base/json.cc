@@ -220,7 +220,7 @@ size_t json_utf8_chars(slice s)
     return chars;
 }
 
-/* --- building the tape ------------------------------------------------------------------------------------------- */
+/* --- building the tape --------------------------------------------------------------------------------------- */
 
 static json_parser *parser_new(size_t bytes_max, size_t depth_max)
 {
@@ -286,7 +286,7 @@ static size_t containers_opened(slice text)
     return opened;
 }
 
-/* --- what the grammar allows and simdjson cannot hold -------------------------------------------------------------- */
+/* --- what the grammar allows and simdjson cannot hold -------------------------------------------------------- */
 
 static bool is_digit(char c)
 {
@@ -343,17 +343,19 @@ static bool integer_fits(const char *text, size_t len)
  * for simdjson to refuse. */
 static void neutralise_numbers(char *text, size_t len)
 {
+    static const char zero[] = {'0', '.', '0'};
     for (size_t at = 0; at < len;) {
         if (text[at] == '"') {
             at = (size_t)(skip_string(text + at, text + len) - text);
         } else if (text[at] == '-' || is_digit(text[at])) {
             size_t from = at;
-            while (at < len && (is_digit(text[at]) || memchr("+-.eE", text[at], 5))) at++;
+            while (at < len && text[at] != '\0' && (is_digit(text[at]) || strchr("+-.eE", text[at]))) at++;
             number_form form = number_form_of(text + from, at - from);
             if (form == NUMBER_MALFORMED || (form == NUMBER_INTEGER && integer_fits(text + from, at - from))) continue;
-            ASSERT(at - from >= 3); /* the shortest real is 1e5, the shortest integer too large has 19 digits */
+            ASSERT(at - from >=
+                   sizeof zero); /* the shortest real is 1e5, the shortest integer too large has 19 digits */
             memset(text + from, ' ', at - from);
-            memcpy(text + from, "0.0", 3);
+            memcpy(text + from, zero, sizeof zero);
         } else {
             at++;
         }
@@ -370,12 +372,12 @@ static void neutralise_surrogates(char *text, size_t len)
         }
         bool surrogate = text[at + 1] == 'u' && (text[at + 2] | 0x20) == 'd' && text[at + 3] != '\0' &&
                          strchr("89abcdefABCDEF", text[at + 3]) != nullptr;
-        if (surrogate) memcpy(text + at + 2, "00", 2);
+        if (surrogate) text[at + 2] = text[at + 3] = '0';
         at += 2; /* the digits that are left are judged by simdjson */
     }
 }
 
-/* --- walking a text that is known to be valid ------------------------------------------------------------------------ */
+/* --- walking a text that is known to be valid ---------------------------------------------------------------- */
 
 static const char *skip_space(const char *at, const char *end)
 {

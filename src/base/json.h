@@ -76,7 +76,8 @@ bool json_get(struct json_node object, const char *name, struct json_node *out);
 struct slice json_raw_member(struct slice text, const char *name);
 
 /* json_valid says whether a text is RFC 8259, exactly by its grammar: numbers of any size, any depth, surrogate
- * escapes without their pair. Texts of 4 GiB and more are refused. Takes memory of its own, a multiple of the text's. */
+ * escapes without their pair. Texts of 4 GiB and more are refused. It takes memory of its own, a multiple of
+ * the text's. */
 bool json_valid(struct slice text);
 
 /* json_utf8_valid checks bytes for UTF-8 (RFC 3629), json_utf8_chars counts the characters of valid UTF-8. */

@@ -27,7 +27,7 @@
 #define HTTP_HEAD_BYTES_MAX 16384u   /* request line and fields */
 #define HTTP_TARGET_BYTES_MAX 8192u
 #define HTTP_BODY_BYTES_MAX (1u << 20)   /* a REST body: 10,000 characters escaped are 120 KB; member lists 130 KB */
-#define HTTP_CHUNK_EXTENSION_BYTES_MAX 1024u /* of a whole body: nobody means anything by them, and they cost reading */
+#define HTTP_CHUNK_EXTENSION_BYTES_MAX 16384u /* of a whole body: nobody means anything by them, and they cost reading */
 #define HTTP_TRAILER_BYTES_MAX 4096u /* the trailer section, which is read and dropped */
 #define WS_MESSAGE_BYTES_MAX (256u << 10) /* an inbound WebSocket message: the largest content escaped, plus meta */
 #define ECHO_MESSAGE_BYTES_MAX (16u << 20) /* debug.echo only */

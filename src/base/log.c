@@ -83,8 +83,8 @@ static bool site_admits(struct log_site *site)
             return false;
         }
         next = same ? was + 1 : second << 16 | 1;
-    } while (!atomic_compare_exchange_weak_explicit(&site->window, &was, next, memory_order_relaxed,
-                                                    memory_order_relaxed));
+    } while (
+        !atomic_compare_exchange_weak_explicit(&site->window, &was, next, memory_order_relaxed, memory_order_relaxed));
     return true;
 }
 

@@ -49,8 +49,10 @@ void metrics_value(struct buf *out, enum metric_id id, const char *labels, uint6
 {
     const struct metric_row *row = &metric_rows[id];
     ASSERT(row->kind != METRIC_HISTOGRAM);
-    if (labels[0]) buf_printf(out, "%s{%s} ", row->name, labels);
-    else buf_printf(out, "%s ", row->name);
+    if (labels[0])
+        buf_printf(out, "%s{%s} ", row->name, labels);
+    else
+        buf_printf(out, "%s ", row->name);
     buf_u64(out, v);
     buf_char(out, '\n');
 }

@@ -171,8 +171,8 @@ void fanout_local(struct core *core, struct frame *f)
             delivered++;
             continue;
         }
-        s->next_seq = SUB_HELD; /* too slow, or closing already (STATUS_NOT_FOUND) */
-        if (sent == STATUS_FULL) session_too_slow(core, s->sub);
+        s->next_seq = SUB_HELD;
+        if (sent == STATUS_FULL) session_catch_up(core, s->sub, f->first_seq); /* else it is closing */
     }
     core_count(core, METRIC_DELIVERIES, delivered * f->events);
     if (gateway_room_home(core->gateway, f->tenant, f->room) != core->id)

@@ -6,7 +6,8 @@
  *
  * A subscription is either live (`next_seq` is the next run's first seq) or held (`next_seq` = SUB_HELD: it replays the
  * log; live runs only raise the room's `seen_head`, and the replay ends when it reaches that). So nothing is buffered for
- * a subscription that is behind, and nothing falls between replay and live. */
+ * a subscription that is behind, and nothing falls between replay and live. A socket whose queue is at its cap when a run
+ * comes is held from that run on: it catches up from the log at its own speed. */
 #ifndef CARILLON_CHAT_FANOUT_H
 #define CARILLON_CHAT_FANOUT_H
 

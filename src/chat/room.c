@@ -11,7 +11,6 @@
 #include "ids.h"
 
 static struct room *room_load(struct core *core, uint32_t tenant, uint64_t number);
-static void room_apply(struct core *core, struct room *r, struct op *op);
 static void room_evict_idle(struct core *core);
 
 /* --- finding and loading ----------------------------------------------------------------------------------------- */
@@ -81,17 +80,28 @@ static void room_position_of(struct core *core, struct room *r, struct op *op);
 static void room_ack(struct core *core, struct room *r, struct op *op);
 static void room_history(struct core *core, struct room *r, struct op *op);
 
-static void room_apply(struct core *core, struct room *r, struct op *op)
+/* keeps_answer: an Idempotency-Key that has not been looked up yet. */
+static bool keeps_answer(const struct op *op)
+{
+    return op->client_id.len && !op->repeat_checked &&
+           (op->kind == OP_ROOM_JOIN || op->kind == OP_ROOM_LEAVE || op->kind == OP_ROOM_ADD);
+}
+
+void room_apply(struct core *core, struct room *r, struct op *op)
 {
     r->last_used_ns = core->now_ns;
     enum op_kind kind = (enum op_kind)op->kind;
-    if (UNLIKELY(r->changes_pending && reads_membership(kind))) {
+    if (UNLIKELY(r->changes_pending && (reads_membership(kind) || keeps_answer(op)))) {
         if (commit_poisoned(core->gateway->commit)) { /* the change will never be known to be durable */
             op_fail(op, ERR_STORE_READ_ONLY, NULL, NULL);
             op_return(core, op);
             return;
         }
         queue_push(&r->readers, &op->mail.node);
+        return;
+    }
+    if (UNLIKELY(keeps_answer(op))) {
+        room_repeat_lookup(core, r, op);
         return;
     }
     switch (kind) {

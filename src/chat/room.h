@@ -107,6 +107,15 @@ void room_members_take(struct room *r, struct member *m);
 /* event_release frees an event that was published. */
 void event_release(struct event *e);
 
+/* room_apply runs a command on a room that is ready. */
+void room_apply(struct core *core, struct room *r, struct op *op);
+
+/* room_repeat.c */
+void room_repeat_lookup(struct core *core, struct room *r, struct op *op);
+void room_repeat_row(const struct op *op, struct key *key, struct buf *value);
+/* room_answer_kept answers a request that changed nothing; with an idempotency key the answer is kept first. */
+void room_answer_kept(struct core *core, struct op *op);
+
 /* number_row appends the meta row that makes this core's given-out numbers durable; see STORE_NUMBER_META. */
 void number_row(struct core *core, struct key *key, struct buf *value, uint64_t number);
 

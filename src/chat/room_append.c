@@ -431,6 +431,13 @@ static void change_member_delete(struct change *c, const struct room *r, uint64_
 /* change_push turns the collected rows, with the event's own, into one entry: all or nothing. */
 static void change_push(struct core *core, struct room *r, struct event *e, struct change *c)
 {
+    if (e->op->client_id.len) { /* the answer goes to the disk with the change */
+        struct key key;
+        struct buf value = {0};
+        room_repeat_row(e->op, &key, &value);
+        change_row(c, COMMIT_PUT, KV_IDEMPOTENCY, &key, buf_slice(&value));
+        buf_free(&value);
+    }
     uint16_t own = event_epoch(core, r, e);
     e->extra_rows = malloc((size_t)(c->num_rows + own) * sizeof *e->extra_rows);
     ASSERT(e->extra_rows != NULL);
@@ -528,7 +535,7 @@ void room_join(struct core *core, struct room *r, struct op *op)
 {
     if (room_member(r, op->user)) {
         change_answer(op, 0, 0);
-        op_return(core, op);
+        room_answer_kept(core, op);
     } else if (room_hidden(r)) {
         op_fail(op, ERR_ROOM_NOT_FOUND, NULL, NULL);
         refuse(core, op);
@@ -559,7 +566,7 @@ void room_add(struct core *core, struct room *r, struct op *op)
             op->members[num++] = op->members[i];
     if (num == 0) {
         change_answer(op, 0, 0);
-        op_return(core, op);
+        room_answer_kept(core, op);
         return;
     }
     join_users(core, r, op, op->members, num);

@@ -267,8 +267,9 @@ static void replay_send(struct core *core, struct session *s, struct sub *sub, s
     memcpy(frame_data(f), r->frames.data, r->frames.len);
     frame_hold(f, 1);
     frame_ref(f, core->id);
-    if (net_send(core->net, s->conn, f, CONN_REPLY) != STATUS_OK) session_too_slow(core, sub);
+    enum status sent = net_send(core->net, s->conn, f, CONN_REPLY);
     frame_unref(f, core->id);
+    if (sent != STATUS_OK) return; /* closing; a full queue cannot be: the page waited for the socket to drain */
     core_count(core, METRIC_DELIVERIES, r->num);
     sub->replay_next += r->num;
     if (sub->replay_next > sub->room->seen_head) sub_go_live(sub);
@@ -298,7 +299,7 @@ static void replay_done(void *context, struct read_job *job)
 
 static void replay_next(struct core *core, struct session *s)
 {
-    if (s->replay_open || s->slow || list_empty(&s->replays)) return;
+    if (s->replay_open || list_empty(&s->replays)) return;
     if (net_queued(s->conn) > REPLAY_BATCH_BYTES) {
         net_want_drain(core->net, s->conn);
         return;
@@ -320,6 +321,16 @@ void session_on_drain(void *context, struct conn *c)
 {
     struct session *s = conn_user(c);
     if (s) replay_next(context, s);
+}
+
+void session_catch_up(struct core *core, struct sub *sub, uint64_t from)
+{
+    ASSERT(sub->state == SUB_LIVE);
+    sub->state = SUB_REPLAY;
+    sub->replay_next = from;
+    core_count(core, METRIC_REPLAYS, 1);
+    list_push(&sub->session->replays, &sub->replay);
+    replay_next(core, sub->session);
 }
 
 /* --- the beginning of a session ---------------------------------------------------------------------------------------------- */
@@ -469,7 +480,7 @@ static void opening_end(struct core *core, struct opening *o)
     if (s) {
         s->state = SESSION_OPEN;
         if (o->hello) welcome_send(core, s, o);
-        for (uint32_t i = 0; i < o->num && !s->slow; i++) {
+        for (uint32_t i = 0; i < o->num; i++) {
             struct opening_room *r = &o->rooms[i];
             struct sub *sub = r->listed ? session_sub(s, r->wish.room) : NULL;
             if (!sub || sub->state != SUB_NEW) continue;
@@ -600,24 +611,6 @@ void session_on_notice(struct core *core, struct notice *n)
 }
 
 /* --- ends ------------------------------------------------------------------------------------------------------------------------ */
-
-void session_too_slow(struct core *core, struct sub *sub)
-{
-    struct session *s = sub->session;
-    if (s->slow) return;
-    s->slow = true;
-    list_remove(&s->waiting);
-    list_push(&core->slow_sessions, &s->waiting);
-}
-
-void session_close_slow(struct core *core)
-{
-    for (struct list *n; (n = list_pop(&core->slow_sessions));) {
-        struct session *s = CONTAINER_OF(n, struct session, waiting);
-        core_count(core, METRIC_SLOW_READERS_CLOSED, 1);
-        net_ws_close(core->net, s->conn, 4200, "too slow: reconnect and resume", true);
-    }
-}
 
 void session_timers(struct core *core)
 {

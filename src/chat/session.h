@@ -53,7 +53,7 @@ struct session {
     struct api_key *key;
     struct sub *subs;
     struct list of_user;   /* known_user.sessions */
-    struct list waiting;   /* core->hello_waiting, or core->slow_sessions */
+    struct list waiting;   /* core->hello_waiting */
     struct list replays;   /* struct sub.replay */
     uint64_t id;
     uint64_t deadline_ns;
@@ -63,7 +63,6 @@ struct session {
     bool subprotocol;      /* carillon.v1.json: begins with hello */
     bool registered;       /* the user's home counts this socket */
     bool replay_open;      /* one read is under way */
-    bool slow;             /* to be closed with 4200 */
     uint8_t device_len;
     char device[];         /* device_len bytes; set when the session is made, or by hello: see session_set_device */
 };
@@ -91,8 +90,9 @@ void session_start(struct core *core, struct sub *sub);
 /* session_resumed tells the client where a room's replay begins. */
 void session_resumed(struct core *core, struct session *s, const struct room_position *p);
 
-void session_too_slow(struct core *core, struct sub *sub);
-void session_close_slow(struct core *core);
+/* session_catch_up holds a live subscription whose socket's queue is at its cap: it goes on from the log, with `from`,
+ * when the socket has drained. A socket that takes nothing at all for STALL_TIMEOUT_MS is closed by net (4200). */
+void session_catch_up(struct core *core, struct sub *sub, uint64_t from);
 void session_timers(struct core *core);
 void session_on_notice(struct core *core, struct notice *n);
 /* session_revoke closes the sockets of a revoked key or a tenant that is no longer active. */

@@ -31,7 +31,6 @@ bool core_turn(struct core *core, bool may_wait)
     busy |= fanout_publish_dirty(core);      /* … goes to its readers, a room's news at once */
     busy |= read_poll(core->reader) > 0;     /* pages of history */
     timers_run(core);
-    session_close_slow(core);
     commit_publish(core->commit);
     read_publish(core->reader);
     outboxes_publish(core);
@@ -81,6 +80,7 @@ static void metrics_update(struct core *core)
     metric_set(m, METRIC_BYTES_RECEIVED, n->bytes_in);
     metric_set(m, METRIC_BYTES_SENT, n->bytes_out);
     metric_set(m, METRIC_SEND_QUEUE_BYTES, n->queued_bytes);
+    metric_set(m, METRIC_SLOW_READERS_CLOSED, n->slow_closed);
     metric_set(m, METRIC_SENDS, n->sends);
     metric_set(m, METRIC_SHORT_SENDS, n->short_sends);
     metric_set(m, METRIC_RING_ENTERS, r->enters);
@@ -142,7 +142,6 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     core->gateway = g;
     list_init(&core->known_idle);
     list_init(&core->hello_waiting);
-    list_init(&core->slow_sessions);
     list_init(&core->users_dirty);
     list_init(&core->rooms_dirty);
     list_init(&core->rooms_idle);

@@ -42,7 +42,6 @@ struct core {
     struct list known_idle;     /* those without a session, oldest first */
     struct map local_rooms;     /* struct local_room: rooms with subscribers here */
     struct list hello_waiting;  /* struct session, by deadline */
-    struct list slow_sessions;  /* to be closed at the end of the turn */
     uint64_t num_sessions, num_subscriptions;
 
     /* what is at home here */

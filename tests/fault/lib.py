@@ -34,7 +34,8 @@ def say(text):
 def arguments(description, rounds=None):
     """The options that every fault test takes."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"), help="build directory (build/release)")
+    parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"),
+                        help="build directory (build/release)")
     parser.add_argument("--binary", help="the gateway, default BUILD/carillon")
     parser.add_argument("--load", help="the load generator, default BUILD/carillon-load")
     parser.add_argument("--keep", metavar="DIR", help="work in DIR and leave everything there for a look")
@@ -183,7 +184,9 @@ def tool(options, *command, into=None):
     if into:
         out.close()
     if done.returncode != 0:
-        raise Failure(f"carillon {' '.join(command)} ended with {done.returncode}: {done.stderr.decode(errors='replace')[-500:]}")
+        said = (done.stdout or b"") + done.stderr
+        said = said.decode(errors="replace")[-800:]
+        raise Failure(f"carillon {' '.join(command)} ended with {done.returncode}: {said}")
 
 
 # --- clients ----------------------------------------------------------------------------------------------------------
@@ -194,7 +197,8 @@ def request(port, method, path, body=None, headers=None, timeout=30):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         text = None if body is None else json.dumps(body)
-        connection.request(method, path, text, dict(headers or {}, **({"Content-Type": "application/json"} if text else {})))
+        kind = {"Content-Type": "application/json"} if text else {}
+        connection.request(method, path, text, dict(headers or {}, **kind))
         answer = connection.getresponse()
         raw = answer.read().decode(errors="replace")
         try:
@@ -325,8 +329,8 @@ DEVICE = "follower"
 
 
 class Follower(threading.Thread):
-    """A member's device that follows one room through every crash: it resumes from what it has, records all it receives,
-    and does not accept a hole."""
+    """A member's device that follows one room through every crash: it resumes from what it has and records all it
+    receives, in which the checker then looks for holes."""
 
     def __init__(self, crashes, room, user):
         super().__init__(daemon=True)
@@ -372,8 +376,8 @@ class Follower(threading.Thread):
             self.epoch = next(room["epoch"] for room in push["rooms"] if room["room_id"] == self.room)
         if push["type"] == "resumed" and push["room_id"] == self.room:
             if not push["recovered"]:
-                raise Failure(f"the follower of room {self.room} had durable seq {self.seq} of epoch {self.epoch}, and the "
-                              f"gateway no longer knows it: {push}")
+                raise Failure(f"the follower of room {self.room} had durable seq {self.seq} of epoch {self.epoch}, and "
+                              f"the gateway no longer knows it: {push}")
             self.epoch = push["epoch"]
         if push["type"] in DURABLE and push["room_id"] == self.room:
             self.crashes.record.received(push, self.user, name, DEVICE)
@@ -381,8 +385,8 @@ class Follower(threading.Thread):
 
 
 class Crashes:
-    """Rounds of: load, crash, restart, and ask again for what had no answer; then the history checker over all of it. The
-    data directory, the rooms and the members are the same in every round."""
+    """Rounds of: load, crash, restart, and ask again for what had no answer; then the history checker over all of it.
+    The data directory, the rooms and the members are the same in every round."""
 
     def __init__(self, options, directory, environment=None, after_crash=None, before_start=None):
         self.options, self.directory = options, directory
@@ -430,24 +434,27 @@ class Crashes:
             follower.start()
 
     def round(self, number):
-        """Kills the gateway at a random moment under load. Every other round sends as fast as it can for a short time, the
-        others at a steady rate for longer, so that crashes meet full and nearly empty batches."""
+        """Kills the gateway at a random moment under load. Every other round sends as fast as it can for a short time,
+        the others at a steady rate for longer, so that crashes meet full and nearly empty batches."""
         record = os.path.join(self.directory, f"record-{number}.jsonl")
         if number % 2:
             shape, moment = ("--in-flight", "16", "--messages", "20000"), self.rng.uniform(0.03, 0.25)
         else:
             shape, moment = ("--rate", "1500", "--seconds", "20"), self.rng.uniform(0.1, 0.8)
-        load = subprocess.Popen(self.load_command(record, "--tolerate-disconnect", *shape), stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE)
+        errors = os.path.join(self.directory, f"load-{number}.log")
+        with open(errors, "wb") as file:
+            load = subprocess.Popen(self.load_command(record, "--tolerate-disconnect", *shape),
+                                    stdout=subprocess.DEVNULL, stderr=file)
+        self.wait_for_ready(load, errors)
         time.sleep(moment)
         what = self.crash()
         try:
-            _, errors = load.communicate(timeout=30)
+            code = load.wait(30)
         except subprocess.TimeoutExpired:
             load.kill()
             raise Failure("carillon-load did not end after the gateway was killed") from None
-        if load.returncode != 0:
-            raise Failure(f"carillon-load ended with {load.returncode}: {errors.decode(errors='replace')[-800:]}")
+        if code != 0:
+            raise Failure(f"carillon-load ended with {code}: {tail(errors)}")
         if self.rng.random() < 0.2:  # and once more, in the middle of recovery
             self.crash_in_recovery()
         self.start()
@@ -456,6 +463,16 @@ class Crashes:
         self.counts["unknown"] += unknown
         say(f"  round {number}: killed after {moment:.2f} s, {ok} acknowledged, {unknown} open, ready again in "
             f"{self.gateway.ready_in:.2f} s{what}")
+
+    @staticmethod
+    def wait_for_ready(load, errors):
+        """Returns when carillon-load has said that its connections are ready, that is: when it begins to send."""
+        until = time.monotonic() + 30
+        while "connections are ready" not in tail(errors):
+            if load.poll() is not None or time.monotonic() > until:
+                load.kill()
+                raise Failure(f"carillon-load did not get to send: {tail(errors)}")
+            time.sleep(0.002)
 
     def crash_in_recovery(self):
         if self.before_start:
@@ -466,8 +483,10 @@ class Crashes:
         while gateway.process is None and starter.is_alive():
             time.sleep(0.001)
         time.sleep(self.rng.uniform(0.005, 0.15))
-        self.ignore_failure(gateway.kill)
+        gateway.process.kill()
+        gateway.process.wait()
         starter.join(READY_SECONDS + 5)
+        gateway.forget()
         if self.after_crash:
             self.after_crash()
 
@@ -475,12 +494,12 @@ class Crashes:
     def ignore_failure(function):
         try:
             function()
-        except (Failure, OSError):
+        except (Failure, OSError, http.client.HTTPException):
             pass  # it was killed on purpose
 
     def ask_again(self, record):
-        """Sends again, with the same client_id, up to 20 messages that had no answer and 5 that had one: the first may get
-        their seq now, the others must get the one they have. Returns how many were acknowledged and how many open."""
+        """Sends again, with the same client_id, up to 20 messages that had no answer and 5 that had one: the first may
+        get their seq now, the others must get the one they have. Returns how many were acknowledged, how many open."""
         invoked, ok, unknown = {}, [], []
         if os.path.exists(record):
             with open(record, encoding="utf-8") as lines:
@@ -509,7 +528,8 @@ class Crashes:
         """Lets the followers reach the heads, stops the gateway, and lets checker and verifier judge."""
         heads = {}
         for number, room in enumerate(self.rooms):
-            heads[room] = must(self.port, "GET", f"/v1/rooms/{room}", None, acting(self.key, f"load-{number}-0"))["last_seq"]
+            answer = must(self.port, "GET", f"/v1/rooms/{room}", None, acting(self.key, f"load-{number}-0"))
+            heads[room] = answer["last_seq"]
         until = time.monotonic() + 15
         while time.monotonic() < until and any(f.seq < heads[f.room] and not f.problem for f in self.followers):
             time.sleep(0.05)
@@ -519,10 +539,10 @@ class Crashes:
             if follower.problem:
                 raise Failure(follower.problem)
             if follower.seq < heads[follower.room]:
-                raise Failure(f"the follower of room {follower.room} got to seq {follower.seq} of {heads[follower.room]}")
+                raise Failure(f"the follower of room {follower.room} got to seq {follower.seq} of "
+                              f"{heads[follower.room]}")
         self.port = None
         self.gateway.stop()
-        tool(self.options, "verify-store", self.data)
         export = os.path.join(self.directory, "export.jsonl")
         for room in self.rooms:
             tool(self.options, "export-history", self.data, "--room", room, into=export)
@@ -533,6 +553,7 @@ class Crashes:
         say(checked.stdout.rstrip())
         if checked.returncode != 0:
             raise Failure("the history checker found violations")
+        tool(self.options, "verify-store", self.data)
         if self.counts["ok"] == 0:
             raise Failure("nothing was acknowledged in any round: the test proved nothing")
 

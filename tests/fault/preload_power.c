@@ -20,8 +20,9 @@
  *   RENAME LINK   path: from\0to
  *   UNLINK     path
  *
- * A write is recorded before it returns, so whatever the process knows to be written before it calls fsync stands before
- * SYNC. Not watched: mmap writes, stdio's own calls (RocksDB's LOG), copy_file_range: what holds data here uses none. */
+ * A write is recorded before it returns, so whatever the process knows to be written before it calls fsync stands
+ * before SYNC. Not watched: mmap writes, stdio's own calls (RocksDB's LOG), copy_file_range: what holds data here uses
+ * none. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -69,6 +70,10 @@ __attribute__((constructor)) static void begin(void)
     if (journal < 0) abort();
     const char *delay = getenv("CARILLON_POWER_SYNC_MS");
     unsigned long ms = delay ? strtoul(delay, NULL, 10) : 0;
+    /* the gateway refuses to start with a CARILLON_ name in its environment that is none of its settings */
+    unsetenv("CARILLON_POWER_DIR");
+    unsetenv("CARILLON_POWER_JOURNAL");
+    unsetenv("CARILLON_POWER_SYNC_MS");
     sync_delay = (struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
 }
 
@@ -122,8 +127,10 @@ static bool inside(char out[PATH_MAX], int at_fd, const char *path)
         snprintf(whole, sizeof whole, "%s", path);
     } else {
         char link[64];
-        if (at_fd == AT_FDCWD) snprintf(link, sizeof link, "/proc/self/cwd");
-        else snprintf(link, sizeof link, "/proc/self/fd/%d", at_fd);
+        if (at_fd == AT_FDCWD)
+            snprintf(link, sizeof link, "/proc/self/cwd");
+        else
+            snprintf(link, sizeof link, "/proc/self/fd/%d", at_fd);
         ssize_t len = readlink(link, base, sizeof base - 1);
         if (len < 0) return false;
         base[len] = '\0';
@@ -131,9 +138,12 @@ static bool inside(char out[PATH_MAX], int at_fd, const char *path)
     }
     char *to = whole; /* "//" and "/./" say nothing */
     for (const char *from = whole; *from;) {
-        if (from[0] == '/' && from[1] == '/') from++;
-        else if (from[0] == '/' && from[1] == '.' && (from[2] == '/' || from[2] == '\0')) from += 2;
-        else *to++ = *from++;
+        if (from[0] == '/' && from[1] == '/')
+            from++;
+        else if (from[0] == '/' && from[1] == '.' && (from[2] == '/' || from[2] == '\0'))
+            from += 2;
+        else
+            *to++ = *from++;
     }
     while (to > whole + 1 && to[-1] == '/') to--;
     *to = '\0';
@@ -154,8 +164,8 @@ static int watched_open(int at_fd, const char *path, int flags, mode_t mode)
     struct stat status;
     if (fd >= 0 && fstat(fd, &status) == 0 && (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode))) {
         atomic_store(inode_slot(status.st_ino), status.st_ino);
-        note(OPEN, (uint8_t)((existed ? 0 : FLAG_CREATED) | (S_ISDIR(status.st_mode) ? FLAG_DIRECTORY : 0)), status.st_ino,
-             (uint64_t)status.st_size, name, strlen(name), NULL, 0, 0);
+        note(OPEN, (uint8_t)((existed ? 0 : FLAG_CREATED) | (S_ISDIR(status.st_mode) ? FLAG_DIRECTORY : 0)),
+             status.st_ino, (uint64_t)status.st_size, name, strlen(name), NULL, 0, 0);
         if (existed && (flags & O_TRUNC)) note(TRUNCATE, 0, status.st_ino, 0, NULL, 0, NULL, 0, 0);
     }
     pthread_mutex_unlock(&order);
@@ -165,7 +175,7 @@ static int watched_open(int at_fd, const char *path, int flags, mode_t mode)
 
 #define MODE_ARGUMENT(flags, mode) \
     mode_t mode = 0; \
-    if (((flags) & O_CREAT) || ((flags) & O_TMPFILE) == O_TMPFILE) { \
+    if (((flags)&O_CREAT) || ((flags)&O_TMPFILE) == O_TMPFILE) { \
         va_list args; \
         va_start(args, flags); \
         mode = va_arg(args, mode_t); \
@@ -196,16 +206,23 @@ int openat64(int at_fd, const char *path, int flags, ...)
     return watched_open(at_fd, path, flags, mode);
 }
 
-int creat(const char *path, mode_t mode) { return watched_open(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode); }
-int creat64(const char *path, mode_t mode) { return watched_open(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode); }
+int creat(const char *path, mode_t mode)
+{
+    return watched_open(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode);
+}
+int creat64(const char *path, mode_t mode)
+{
+    return watched_open(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode);
+}
 
-/* --- contents ------------------------------------------------------------------------------------------------------ */
+/* --- contents ------------------------------------------------------------------------------------------------------
+ */
 
 static ssize_t watched_write(int fd, uint64_t inode, const struct iovec *data, int num_data, off64_t offset)
 {
     pthread_mutex_lock(&order);
-    ssize_t n = offset < 0 ? syscall(SYS_writev, fd, data, num_data)
-                           : syscall(SYS_pwritev, fd, data, num_data, offset, 0);
+    ssize_t n =
+        offset < 0 ? syscall(SYS_writev, fd, data, num_data) : syscall(SYS_pwritev, fd, data, num_data, offset, 0);
     int error = errno;
     if (n > 0) {
         uint64_t at = (uint64_t)(offset < 0 ? lseek64(fd, 0, SEEK_CUR) - n : offset);
@@ -230,7 +247,10 @@ ssize_t pwrite64(int fd, const void *data, size_t len, off64_t offset)
     return inode ? watched_write(fd, inode, &one, 1, offset) : syscall(SYS_pwrite64, fd, data, len, offset);
 }
 
-ssize_t pwrite(int fd, const void *data, size_t len, off_t offset) { return pwrite64(fd, data, len, offset); }
+ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
+{
+    return pwrite64(fd, data, len, offset);
+}
 
 ssize_t writev(int fd, const struct iovec *data, int num_data)
 {
@@ -241,7 +261,8 @@ ssize_t writev(int fd, const struct iovec *data, int num_data)
 ssize_t pwritev64(int fd, const struct iovec *data, int num_data, off64_t offset)
 {
     uint64_t inode = watched(fd);
-    return inode ? watched_write(fd, inode, data, num_data, offset) : syscall(SYS_pwritev, fd, data, num_data, offset, 0);
+    return inode ? watched_write(fd, inode, data, num_data, offset)
+                 : syscall(SYS_pwritev, fd, data, num_data, offset, 0);
 }
 
 ssize_t pwritev(int fd, const struct iovec *data, int num_data, off_t offset)
@@ -259,19 +280,35 @@ static int resized(int fd, uint8_t kind, uint64_t size, int result)
     return result;
 }
 
-int ftruncate64(int fd, off64_t size) { return resized(fd, TRUNCATE, (uint64_t)size, (int)syscall(SYS_ftruncate, fd, size)); }
-int ftruncate(int fd, off_t size) { return ftruncate64(fd, size); }
+int ftruncate64(int fd, off64_t size)
+{
+    return resized(fd, TRUNCATE, (uint64_t)size, (int)syscall(SYS_ftruncate, fd, size));
+}
+int ftruncate(int fd, off_t size)
+{
+    return ftruncate64(fd, size);
+}
 
 int fallocate64(int fd, int mode, off64_t offset, off64_t len)
 {
     int result = (int)syscall(SYS_fallocate, fd, mode, offset, len);
-    return mode == 0 ? resized(fd, EXTEND, (uint64_t)(offset + len), result) : result; /* KEEP_SIZE changes no content */
+    return mode == 0 ? resized(fd, EXTEND, (uint64_t)(offset + len), result)
+                     : result; /* KEEP_SIZE changes no content */
 }
 
-int fallocate(int fd, int mode, off_t offset, off_t len) { return fallocate64(fd, mode, offset, len); }
+int fallocate(int fd, int mode, off_t offset, off_t len)
+{
+    return fallocate64(fd, mode, offset, len);
+}
 
-int posix_fallocate64(int fd, off64_t offset, off64_t len) { return fallocate64(fd, 0, offset, len) == 0 ? 0 : errno; }
-int posix_fallocate(int fd, off_t offset, off_t len) { return posix_fallocate64(fd, offset, len); }
+int posix_fallocate64(int fd, off64_t offset, off64_t len)
+{
+    return fallocate64(fd, 0, offset, len) == 0 ? 0 : errno;
+}
+int posix_fallocate(int fd, off_t offset, off_t len)
+{
+    return posix_fallocate64(fd, offset, len);
+}
 
 static int watched_sync(int fd, long call)
 {
@@ -292,10 +329,17 @@ static int watched_sync(int fd, long call)
     return result;
 }
 
-int fsync(int fd) { return watched_sync(fd, SYS_fsync); }
-int fdatasync(int fd) { return watched_sync(fd, SYS_fdatasync); }
+int fsync(int fd)
+{
+    return watched_sync(fd, SYS_fsync);
+}
+int fdatasync(int fd)
+{
+    return watched_sync(fd, SYS_fdatasync);
+}
 
-/* --- names ----------------------------------------------------------------------------------------------------------- */
+/* --- names -----------------------------------------------------------------------------------------------------------
+ */
 
 static int moved(uint8_t kind, int from_fd, const char *from, int to_fd, const char *to, long call, unsigned flags)
 {
@@ -313,7 +357,10 @@ static int moved(uint8_t kind, int from_fd, const char *from, int to_fd, const c
     return result;
 }
 
-int rename(const char *from, const char *to) { return moved(RENAME, AT_FDCWD, from, AT_FDCWD, to, SYS_renameat2, 0); }
+int rename(const char *from, const char *to)
+{
+    return moved(RENAME, AT_FDCWD, from, AT_FDCWD, to, SYS_renameat2, 0);
+}
 
 int renameat(int from_fd, const char *from, int to_fd, const char *to)
 {
@@ -325,7 +372,10 @@ int renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned
     return moved(RENAME, from_fd, from, to_fd, to, SYS_renameat2, flags);
 }
 
-int link(const char *from, const char *to) { return moved(LINK, AT_FDCWD, from, AT_FDCWD, to, SYS_linkat, 0); }
+int link(const char *from, const char *to)
+{
+    return moved(LINK, AT_FDCWD, from, AT_FDCWD, to, SYS_linkat, 0);
+}
 
 int unlinkat(int at_fd, const char *path, int flags)
 {
@@ -339,4 +389,7 @@ int unlinkat(int at_fd, const char *path, int flags)
     return result;
 }
 
-int unlink(const char *path) { return unlinkat(AT_FDCWD, path, 0); }
+int unlink(const char *path)
+{
+    return unlinkat(AT_FDCWD, path, 0);
+}

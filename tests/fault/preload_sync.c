@@ -3,8 +3,8 @@
  * fsync, fdatasync, sync_file_range and msync(MS_SYNC) first sleep, then do their work:
  *
  *   CARILLON_SYNC_DELAY_MS=200   the delay in milliseconds
- *   CARILLON_SYNC_DELAY_FILE=F   F holds the delay as a 32-bit little-endian number instead; it is mapped at the start, so
- *                                a test can change the delay of a running process (for example from 0, after it is ready)
+ *   CARILLON_SYNC_DELAY_FILE=F   F holds the delay as a 32-bit little-endian number instead; it is mapped at the start,
+ * so a test can change the delay of a running process (for example from 0, after it is ready)
  *
  * The sleep comes first: until it ends, nothing that was written before the call is durable. */
 #define _GNU_SOURCE
@@ -24,10 +24,14 @@ __attribute__((constructor)) static void read_settings(void)
 {
     const char *fixed = getenv("CARILLON_SYNC_DELAY_MS"), *path = getenv("CARILLON_SYNC_DELAY_FILE");
     if (fixed) fixed_delay_ms = (uint32_t)strtoul(fixed, NULL, 10);
-    if (!path) return;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    void *map = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof(uint32_t), PROT_READ, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED) abort(); /* a test without its delay would prove nothing */
+    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (path && fd < 0) abort(); /* a test without its delay would prove nothing */
+    /* the gateway refuses to start with a CARILLON_ name in its environment that is none of its settings */
+    unsetenv("CARILLON_SYNC_DELAY_MS");
+    unsetenv("CARILLON_SYNC_DELAY_FILE");
+    if (fd < 0) return;
+    void *map = mmap(NULL, sizeof(uint32_t), PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED) abort();
     delay_ms = map;
     close(fd);
 }

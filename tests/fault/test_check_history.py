@@ -26,9 +26,9 @@ CHECKER = load_checker()
 
 
 def good_history():
-    """Two rooms, two senders each; per room: a join event, five acknowledged messages, a kept one without an answer, a lost
-    one without an answer, a refused one, and one sent again after its answer was lost. Two members receive everything, one
-    of them over two connections of a named device."""
+    """Two rooms, two senders each; per room: a join event, five acknowledged messages, a kept one without an answer, a
+    lost one without an answer, a refused one, and one sent again after its answer was lost. Two members receive
+    everything, one of them over two connections of a named device."""
     records, export, clock = [], [], 1000
     for room in ("r1", "r2"):
         for user in ("ann", "bob"):
@@ -42,14 +42,16 @@ def good_history():
             records.append({"t": clock, "op": "invoke", **name, "content": f"text of {client_id}"})
             if kept and not any(event.get("client_id") == client_id for event in log):
                 seq = len(log) + 1
-                log.append({"type": "message", "room_id": room, "message_id": f"{room}-{seq}", "seq": seq, "sender_id": sender,
-                            "client_id": client_id, "content": f"text of {client_id}", "meta": None, "created_at": created(seq)})
+                log.append({"type": "message", "room_id": room, "message_id": f"{room}-{seq}", "seq": seq,
+                            "sender_id": sender, "client_id": client_id, "content": f"text of {client_id}",
+                            "meta": None, "created_at": created(seq)})
             clock += 10
             if outcome == "ok":
                 event = next(event for event in log if event.get("client_id") == client_id)
                 records.append({"t": clock, "op": "ok", **name, "seq": event["seq"], "message_id": event["message_id"]})
             elif outcome:
-                records.append({"t": clock, "op": outcome, **name, **({"code": "rate.limited"} if outcome == "fail" else {})})
+                code = {"code": "rate.limited"} if outcome == "fail" else {}
+                records.append({"t": clock, "op": outcome, **name, **code})
 
         for number in range(5):
             send(f"m{number}", ("ann", "bob")[number % 2], "ok", True)
@@ -72,8 +74,8 @@ def created(number):
 
 
 def receipt(t, event, user, connection, device):
-    line = {"t": t, "op": "receive", "room": event["room_id"], "user": user, "connection": f"{event['room_id']}-{connection}",
-            "type": event["type"], "seq": event["seq"]}
+    line = {"t": t, "op": "receive", "room": event["room_id"], "user": user,
+            "connection": f"{event['room_id']}-{connection}", "type": event["type"], "seq": event["seq"]}
     if device:
         line["device"] = device
     for name, source in (("message_id", "message_id"), ("sender", "sender_id"), ("client_id", "client_id"),
@@ -325,8 +327,8 @@ def test_every_rule_is_proved_by_a_plant():
 
 
 def run_checker(*paths):
-    return subprocess.run([os.path.join(HERE, "check-history"), *paths], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, check=False)
+    return subprocess.run([os.path.join(HERE, "check-history"), *paths], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, check=False)
 
 
 def test_the_exit_code_and_the_lines_tell_the_verdict(tmp_path):

@@ -1,5 +1,5 @@
-"""The preload objects and the power model are proved on small programs, so that the fault tests rest on something: what was
-not synced is lost, what was synced is kept, and a slow disk is slow."""
+"""The preload objects and the power model are proved on small programs, so that the fault tests rest on something: what
+was not synced is lost, what was synced is kept, and a slow disk is slow."""
 import os
 import random
 import shutil
@@ -48,7 +48,6 @@ def preloads(tmp_path_factory):
 
 PROGRAM_HEAD = """
 import os, signal
-os.chdir(os.environ["CARILLON_POWER_DIR"])
 def opened(name, flags=os.O_WRONLY | os.O_CREAT): return os.open(name, flags, 0o644)
 def sync_directory():
     fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY); os.fsync(fd); os.close(fd)
@@ -69,7 +68,7 @@ def power(preloads, tmp_path):
         environment = dict(os.environ, LD_PRELOAD=preloads["preload_power"], CARILLON_POWER_DIR=data,
                            CARILLON_POWER_JOURNAL=journal)
         done = subprocess.run([sys.executable, "-c", PROGRAM_HEAD + program + "\nos.kill(os.getpid(), signal.SIGKILL)"],
-                              env=environment, check=False)
+                              cwd=data, env=environment, check=False)
         assert done.returncode == -signal.SIGKILL
         model = power_model.Model(snapshot)
         model.replay(power_model.read_journal(journal))
@@ -159,8 +158,8 @@ for sync in (os.fsync, os.fdatasync):
 
 
 def slow(preload, tmp_path, **environment):
-    done = subprocess.run([sys.executable, "-c", SLOW, str(tmp_path / "file")], check=True, stdout=subprocess.PIPE, text=True,
-                          env=dict(os.environ, LD_PRELOAD=preload, **environment))
+    done = subprocess.run([sys.executable, "-c", SLOW, str(tmp_path / "file")], check=True, stdout=subprocess.PIPE,
+                          text=True, env=dict(os.environ, LD_PRELOAD=preload, **environment))
     return [float(line) for line in done.stdout.split()]
 
 
@@ -172,9 +171,10 @@ def test_a_slow_disk_delays_every_sync(preloads, tmp_path):
 def test_the_delay_of_a_running_process_can_be_changed(preloads, tmp_path):
     delay = tmp_path / "delay"
     delay.write_bytes(struct.pack("<I", 0))
-    child = subprocess.Popen([sys.executable, "-c", SLOW.replace("for sync", "input()\nfor sync"), str(tmp_path / "file")],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                             env=dict(os.environ, LD_PRELOAD=preloads["preload_sync"], CARILLON_SYNC_DELAY_FILE=str(delay)))
+    program = SLOW.replace("for sync", "input()\nfor sync")
+    environment = dict(os.environ, LD_PRELOAD=preloads["preload_sync"], CARILLON_SYNC_DELAY_FILE=str(delay))
+    child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "file")], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, text=True, env=environment)
     time.sleep(0.3)  # it has started, with no delay
     with open(delay, "r+b") as file:
         file.write(struct.pack("<I", 150))

@@ -1,6 +1,6 @@
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 
 #include <cmocka.h>
@@ -128,10 +128,14 @@ static void any_text_escaped_reads_back_as_itself(void **state)
         struct buf text = {0}, quoted = {0};
         for (uint64_t n = hash_u64(seed++) % 200; n > 0; n--) {
             uint64_t kind = hash_u64(seed++) % 4;
-            if (kind == 0) buf_char(&text, (char)(hash_u64(seed++) % 0x20));
-            else if (kind == 1) buf_char(&text, (char)(0x20 + hash_u64(seed++) % 0x60));
-            else if (kind == 2) BUF_LIT(&text, "\xe2\x82\xac");
-            else buf_char(&text, "\"\\/"[hash_u64(seed++) % 3]);
+            if (kind == 0)
+                buf_char(&text, (char)(hash_u64(seed++) % 0x20));
+            else if (kind == 1)
+                buf_char(&text, (char)(0x20 + hash_u64(seed++) % 0x60));
+            else if (kind == 2)
+                BUF_LIT(&text, "\xe2\x82\xac");
+            else
+                buf_char(&text, "\"\\/"[hash_u64(seed++) % 3]);
         }
         buf_json_string(&quoted, buf_slice(&text));
         struct json_node root;

@@ -1,6 +1,6 @@
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 
 #include <cmocka.h>
@@ -28,8 +28,8 @@ static void assert_as_gmtime(uint64_t wall_ms)
     struct tm tm;
     assert_non_null(gmtime_r(&seconds, &tm));
     char expected[80];
-    snprintf(expected, sizeof expected, "%04d-%02d-%02dT%02d:%02d:%02d.%03uZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
-             tm.tm_hour, tm.tm_min, tm.tm_sec, (unsigned)(wall_ms % 1000));
+    snprintf(expected, sizeof expected, "%04d-%02d-%02dT%02d:%02d:%02d.%03uZ", tm.tm_year + 1900, tm.tm_mon + 1,
+             tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (unsigned)(wall_ms % 1000));
     assert_time(wall_ms, expected);
 }
 
@@ -48,7 +48,7 @@ static void known_instants_have_their_known_text(void **state)
 
 static void both_ends_of_every_day_until_2500_agree_with_gmtime(void **state)
 {
-    for (uint64_t day = 0; day < 530 * 366; day++) {
+    for (uint64_t day = 0; day < 530ull * 366; day++) {
         assert_as_gmtime(day * DAY_MS);
         assert_as_gmtime(day * DAY_MS + DAY_MS - 1);
     }

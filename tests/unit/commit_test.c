@@ -11,6 +11,7 @@
 
 #include "../../src/base/assert.h"
 #include "../../src/base/limits.h"
+#include "../../src/base/spsc.h"
 
 #define CORES 3u
 
@@ -52,7 +53,10 @@ struct key_of_row {
     uint64_t core, ticket;
 };
 
-static struct kv_batch *script_batch_new(struct kv *kv) { return calloc(1, sizeof(struct kv_batch)); }
+static struct kv_batch *script_batch_new(struct kv *kv)
+{
+    return calloc(1, sizeof(struct kv_batch));
+}
 
 static void script_batch_free(struct kv_batch *b)
 {
@@ -60,7 +64,10 @@ static void script_batch_free(struct kv_batch *b)
     free(b);
 }
 
-static void script_batch_clear(struct kv_batch *b) { b->num_rows = 0; }
+static void script_batch_clear(struct kv_batch *b)
+{
+    b->num_rows = 0;
+}
 
 static void script_row_add(struct kv_batch *b, enum commit_row_op op, enum kv_cf cf, struct slice key)
 {
@@ -177,11 +184,20 @@ static enum status script_mark_sync(struct mark *m)
 
 static const struct mark_ops script_mark_ops = {.write = script_mark_write, .sync = script_mark_sync};
 
-static uint64_t hand_ns(void *context) { return *(uint64_t *)context; }
+static uint64_t hand_ns(void *context)
+{
+    return *(uint64_t *)context;
+}
 
 /* Parks of the step tests never block; they count who would have been woken. */
-static void count_signal(struct park *p) { (*(unsigned *)p->ops_context)++; }
-static void never_block(struct park *p, uint64_t timeout_ns) { UNREACHABLE(); }
+static void count_signal(struct park *p)
+{
+    (*(unsigned *)p->ops_context)++;
+}
+static void never_block(struct park *p, uint64_t timeout_ns)
+{
+    UNREACHABLE();
+}
 static const struct park_ops counting_park = {count_signal, never_block};
 
 /* --- the pipeline under test ------------------------------------------------------------------------------------- */
@@ -194,13 +210,13 @@ struct completion {
 };
 
 struct pipeline {
+    struct park wake[CORES];
     struct script_kv store;
     struct script_mark mark;
     struct clock clock;
     uint64_t now_ns;
     struct commit *commit;
     struct commit_core *core[CORES];
-    struct park wake[CORES];
     unsigned woken[CORES];
     struct end {
         struct pipeline *pipeline;
@@ -243,8 +259,10 @@ static enum status push_one(struct pipeline *p, unsigned core, enum commit_class
 {
     struct test_entry *t = entry_new(core, class, ticket);
     enum status s = commit_push(p->core[core], &t->entry);
-    if (s != STATUS_OK) free(t);
-    else assert_int_equal(t->entry.ticket, ticket);
+    if (s != STATUS_OK)
+        free(t);
+    else
+        assert_int_equal(t->entry.ticket, ticket);
     return s;
 }
 
@@ -255,7 +273,8 @@ static void push(struct pipeline *p, unsigned core, enum commit_class class, uin
 
 static int set_up_with(void **state, const struct park_ops *park_ops)
 {
-    struct pipeline *p = calloc(1, sizeof *p);
+    struct pipeline *p = aligned_alloc(CACHE_LINE, sizeof *p);
+    memset(p, 0, sizeof *p);
     p->store.kv.ops = &script_ops;
     p->store.context = p;
     p->mark = (struct script_mark){.mark = {&script_mark_ops}, .store = &p->store};
@@ -276,8 +295,14 @@ static int set_up_with(void **state, const struct park_ops *park_ops)
     return 0;
 }
 
-static int set_up_steps(void **state) { return set_up_with(state, &counting_park); }
-static int set_up_threads(void **state) { return set_up_with(state, NULL); }
+static int set_up_steps(void **state)
+{
+    return set_up_with(state, &counting_park);
+}
+static int set_up_threads(void **state)
+{
+    return set_up_with(state, NULL);
+}
 
 /* tear_down first brings what a test left open to its end: nothing may hang in the pipeline. */
 static int tear_down(void **state)
@@ -567,7 +592,10 @@ static void oldest_is_the_first_pushed_of_both_classes(void **state)
     assert_int_equal(commit_oldest_ns(p->core[0]), 0);
 }
 
-static void advance_900_us(void *context) { ((struct pipeline *)context)->now_ns += 900000; }
+static void advance_900_us(void *context)
+{
+    ((struct pipeline *)context)->now_ns += 900000;
+}
 
 static void histograms_count_by_bit_length(void **state)
 {
@@ -580,10 +608,10 @@ static void histograms_count_by_bit_length(void **state)
     commit_writer_step(p->commit);
     commit_syncer_step(p->commit);
     commit_poll(p->core[0]);
-    assert_int_equal(atomic_load(&stats->batch_bucket[3]), 1);     /* 4 ≤ 5 < 8 */
-    assert_int_equal(atomic_load(&stats->sync_ns_bucket[10]), 1);  /* 512 ≤ 900 < 1024 µs */
+    assert_int_equal(atomic_load(&stats->batch_bucket[3]), 1);    /* 4 ≤ 5 < 8 */
+    assert_int_equal(atomic_load(&stats->sync_ns_bucket[10]), 1); /* 512 ≤ 900 < 1024 µs */
     assert_int_equal(atomic_load(&stats->sync_ns_sum), 900000);
-    assert_int_equal(atomic_load(&stats->latency_bucket[11]), 5);  /* 1024 ≤ 1100 < 2048 µs */
+    assert_int_equal(atomic_load(&stats->latency_bucket[11]), 5); /* 1024 ≤ 1100 < 2048 µs */
     assert_int_equal(atomic_load(&stats->latency_ns_sum), 5 * 1100000);
     assert_int_equal(atomic_load(&stats->latency_count), 5);
     assert_int_equal(atomic_load(&stats->syncs), 1);
@@ -910,9 +938,9 @@ static void threads_call_back_everything_after_a_failed_sync(void **state)
 /* One core of the load test: keeps a changing number of entries open, sleeps when there is nothing to do, and looks at
  * the store inside each `done`. */
 struct load_core {
+    struct park wake;
     struct pipeline *pipeline;
     struct commit_core *end;
-    struct park wake;
     unsigned core;
     uint64_t num_done, last_done[2], num_broken;
 };
@@ -935,7 +963,7 @@ static void *load_main(void *argument)
     while (l->num_done < ENTRIES_PER_CORE) {
         random = random * 6364136223846793005u + 1442695040888963407u;
         uint64_t burst = random >> 54; /* 0 … 1023 entries a turn */
-        for (; burst && pushed < ENTRIES_PER_CORE && commit_pending(l->end) < 2 * COMMIT_RING_CELLS; burst--) {
+        for (; burst && pushed < ENTRIES_PER_CORE && commit_pending(l->end) < (size_t)2 * COMMIT_RING_CELLS; burst--) {
             struct test_entry *t = entry_new(l->core, (random >> (burst % 32)) & 1, ++pushed);
             t->entry.done = load_done;
             if (commit_push(l->end, &t->entry) != STATUS_OK) abort();

@@ -1,6 +1,6 @@
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 
 #include <cmocka.h>
@@ -104,7 +104,7 @@ static void print_config(FILE *out)
     config_print(out, &config);
 }
 
-/* --- the table ------------------------------------------------------------------------------------------------------- */
+/* --- the table ----------------------------------------------------------------------------------------------- */
 
 static unsigned values_of(const char *list)
 {
@@ -119,9 +119,12 @@ static void rows_are_complete_and_grouped_by_section(void **state)
         const struct setting *s = &settings[i];
         assert_true(strlen(s->help) > 10 && s->help[strlen(s->help) - 1] == '.');
         assert_true(s->min <= s->max);
-        for (const char *c = s->name; *c; c++) assert_true(islower((unsigned char)*c) || isdigit((unsigned char)*c) || *c == '_' || *c == '.');
-        if (s->type == SETTING_ENUM) assert_int_equal(s->max + 1, values_of(s->unit));
-        else assert_true(s->unit[0] || s->type == SETTING_BOOL);
+        for (const char *c = s->name; *c; c++)
+            assert_true(islower((unsigned char)*c) || isdigit((unsigned char)*c) || *c == '_' || *c == '.');
+        if (s->type == SETTING_ENUM)
+            assert_int_equal(s->max + 1, values_of(s->unit));
+        else
+            assert_true(s->unit[0] || s->type == SETTING_BOOL);
         size_t section = strcspn(s->name, ".");
         if (!s->name[section]) section = 0;
         bool ended = false; /* a section that has ended does not begin again */
@@ -167,7 +170,7 @@ static void enums_follow_the_order_of_their_rows(void **state)
     assert_int_equal(config.log_level, LOG_DEBUG);
 }
 
-/* --- printing ----------------------------------------------------------------------------------------------------------- */
+/* --- printing ------------------------------------------------------------------------------------------------ */
 
 static void printed_defaults_load_as_the_defaults(void **state)
 {
@@ -244,13 +247,14 @@ static void a_secret_is_shown_nowhere(void **state)
     assert_null(strstr(err.text, "hunter22"));
 }
 
-/* --- the file ------------------------------------------------------------------------------------------------------------- */
+/* --- the file ------------------------------------------------------------------------------------------------ */
 
 static void a_file_sets_values_by_section_and_by_full_name(void **state)
 {
-    assert_int_equal(load("# comment\n; comment\ndurability = fast\nnet.send_buffer=64k\n\n[limits]\n  tenant_rate = 100  \r\n"
-                          "ip_rate: 7\n[store]\ndir = /var/lib/a b ; c # d"),
-                     STATUS_OK);
+    assert_int_equal(
+        load("# comment\n; comment\ndurability = fast\nnet.send_buffer=64k\n\n[limits]\n  tenant_rate = 100  \r\n"
+             "ip_rate: 7\n[store]\ndir = /var/lib/a b ; c # d"),
+        STATUS_OK);
     assert_int_equal(config.durability, CONFIG_DURABILITY_FAST);
     assert_int_equal(config.net_send_buffer, 65536);
     assert_int_equal(config.limits_tenant_rate, 100);
@@ -269,11 +273,13 @@ static void a_fault_in_the_file_is_named_with_its_line(void **state)
         {"[net\nlisten = 127.0.0.1:1\n", ":1: the line is neither"},
         {"[process]\ncores = many\n", ":2: process.cores must be a whole number of cores from 0 to 64, not \"many\""},
         {"durability = fast\n\ndurability = fsync\n", ":3: durability is already set in line 1"},
-        {"[net]\nlisten = 127.0.0.1:1\n  tls.listen = x\n", ":3: there is no setting net.tls.listen; did you mean net.listen?"},
+        {"[net]\nlisten = 127.0.0.1:1\n  tls.listen = x\n",
+         ":3: there is no setting net.tls.listen; did you mean net.listen?"},
         {"[log]\nlevel = Info\n", ":2: log.level must be one of debug, info, warn, error, not \"Info\""},
         {"tenant_rate = 1\n", ":1: there is no setting tenant_rate; did you mean limits.tenant_rate?"},
         {"[limit]\nip_rate = 1\n", ":2: there is no setting limit.ip_rate; did you mean limits.ip_rate?"},
-        {"[weather]\nforecast = rain\n", ":2: there is no setting weather.forecast; \"carillon config --defaults\" shows all"},
+        {"[weather]\nforecast = rain\n",
+         ":2: there is no setting weather.forecast; \"carillon config --defaults\" shows all"},
         {"[store]\ndir =\n", ":2: store.dir must be a path, not empty"},
     };
     for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -325,7 +331,7 @@ static void a_file_that_cannot_be_read_is_an_io_error(void **state)
     assert_error("/tmp: the configuration file cannot be read: Is a directory");
 }
 
-/* --- environment and --set -------------------------------------------------------------------------------------------------- */
+/* --- environment and --set ----------------------------------------------------------------------------------- */
 
 static void every_setting_has_its_own_environment_name(void **state)
 {
@@ -353,7 +359,9 @@ static void every_setting_has_its_own_environment_name(void **state)
 
 static void the_environment_is_taken_by_prefix_and_must_be_known(void **state)
 {
-    char *good[] = {"PATH=/bin", "CARILLON_CONFIG=/etc/x", "CARILLON_LIMITS_IP_RATE=12", "CARILLON_DURABILITY=fast", "CARILLON", NULL};
+    char *good[] = {
+        "PATH=/bin", "CARILLON_CONFIG=/etc/x", "CARILLON_LIMITS_IP_RATE=12", "CARILLON_DURABILITY=fast", "CARILLON",
+        NULL};
     assert_int_equal(config_load_environment(&config, good, &err), STATUS_OK);
     assert_int_equal(config.limits_ip_rate, 12);
     assert_int_equal(config.durability, CONFIG_DURABILITY_FAST);
@@ -381,7 +389,8 @@ static void a_refused_value_changes_nothing(void **state)
     struct buf before = printed(print_config);
     refused("store.dir=a\nb", "--set: store.dir must be");
     refused("store.cache=", "--set: store.cache must be");
-    refused("store.cache=12q", "--set: store.cache must be a size in bytes, or with k, m, g, from 1m to 1024g, not \"12q\"");
+    refused("store.cache=12q",
+            "--set: store.cache must be a size in bytes, or with k, m, g, from 1m to 1024g, not \"12q\"");
     refused("store.cache=18446744073709551615g", "--set: store.cache must be");
     refused("store.reserve=17179869184g", "--set: store.reserve must be"); /* 2^64 bytes, where 0 is allowed */
     refused("store.cache=1k", "--set: store.cache must be");
@@ -402,7 +411,8 @@ static void a_refused_value_changes_nothing(void **state)
 
 static void booleans_have_four_spellings(void **state)
 {
-    static const char *const yes[] = {"true", "on", "yes", "1", "TRUE"}, *const no[] = {"false", "off", "no", "0", "Off"};
+    static const char *const yes[] = {"true", "on", "yes", "1", "TRUE"};
+    static const char *const no[] = {"false", "off", "no", "0", "Off"};
     for (unsigned i = 0; i < 5; i++) {
         char text[32];
         snprintf(text, sizeof text, "debug.echo=%s", yes[i]);
@@ -421,13 +431,16 @@ static void texts_are_bounded(void **state)
     memset(text + at, 'd', CONFIG_VALUE_BYTES_MAX);
     text[at + CONFIG_VALUE_BYTES_MAX] = '\0';
     set(text);
-    strcat(text, "d");
+    text[at + CONFIG_VALUE_BYTES_MAX] = 'd';
+    text[at + CONFIG_VALUE_BYTES_MAX + 1] = '\0';
     refused(text, "--set: store.dir must be a path");
-    refused("admin.socket=/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-            "--set: admin.socket must be a path, at most 107 bytes");
+    char socket[] =
+        "admin.socket=/"
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    refused(socket, "--set: admin.socket must be a path, at most 107 bytes");
 }
 
-/* --- the settings together ---------------------------------------------------------------------------------------------------- */
+/* --- the settings together ----------------------------------------------------------------------------------- */
 
 static void settings_that_contradict_each_other_are_refused(void **state)
 {
@@ -498,10 +511,25 @@ static void addresses_are_numeric_with_a_port(void **state)
     assert_int_equal(v6.sin6_family, AF_INET6);
     assert_int_equal(v6.sin6_port, 0);
     assert_int_equal(v6.sin6_addr.s6_addr[15], 2);
-    static const char *const bad[] = {"", ":", "1.2.3.4", "1.2.3.4:", ":80", "1.2.3.4:65536", "1.2.3.4:x", "1.2.3:80", "::1:80", "[::1]",
-                                      "[::1]80", "[1.2.3.4]:80", "[]:80", "[::1:80", "1.2.3.4:-1", "1.2.3.4:80 ",
+    static const char *const bad[] = {"",
+                                      ":",
+                                      "1.2.3.4",
+                                      "1.2.3.4:",
+                                      ":80",
+                                      "1.2.3.4:65536",
+                                      "1.2.3.4:x",
+                                      "1.2.3:80",
+                                      "::1:80",
+                                      "[::1]",
+                                      "[::1]80",
+                                      "[1.2.3.4]:80",
+                                      "[]:80",
+                                      "[::1:80",
+                                      "1.2.3.4:-1",
+                                      "1.2.3.4:80 ",
                                       "[2001:0db8:0000:0000:0000:0000:0000:00001111111111111111111111111111]:80"};
-    for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) assert_false(config_address(slice_str(bad[i]), &address, &len));
+    for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(config_address(slice_str(bad[i]), &address, &len));
 }
 
 static bool contains(const char *network, const char *peer)
@@ -532,7 +560,8 @@ static void networks_contain_what_shares_their_bits(void **state)
     assert_false(contains("2001:db8:8000::/33", "[2001:db8:7fff::1]:1"));
     assert_true(contains("::1", "[::1]:1"));
     struct config_network n;
-    static const char *const bad[] = {"", "/", "/8", "1.2.3.4/", "1.2.3.4/33", "::1/129", "1.2.3/8", "1.2.3.4/x", "1.2.3.4/8/8", "a"};
+    static const char *const bad[] = {"",        "/",       "/8",        "1.2.3.4/",    "1.2.3.4/33",
+                                      "::1/129", "1.2.3/8", "1.2.3.4/x", "1.2.3.4/8/8", "a"};
     for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) assert_false(config_network(slice_str(bad[i]), &n));
     struct sockaddr_storage local = {.ss_family = AF_UNIX};
     assert_true(config_network(SLICE("::/0"), &n));

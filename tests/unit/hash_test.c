@@ -1,6 +1,6 @@
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 
 #include <cmocka.h>
@@ -67,10 +67,8 @@ static void homes_are_spread_over_the_cores(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(keyed_hashes_are_siphash_2_4),
-        cmocka_unit_test(another_key_gives_another_hash),
-        cmocka_unit_test(text_homes_are_mixed_fnv_1a),
-        cmocka_unit_test(numbers_are_mixed_as_murmurhash3_does),
+        cmocka_unit_test(keyed_hashes_are_siphash_2_4),    cmocka_unit_test(another_key_gives_another_hash),
+        cmocka_unit_test(text_homes_are_mixed_fnv_1a),     cmocka_unit_test(numbers_are_mixed_as_murmurhash3_does),
         cmocka_unit_test(homes_are_spread_over_the_cores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE /* memmem */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -57,30 +57,36 @@ static void assert_slice(struct slice s, const char *text, size_t len)
     assert_memory_equal(s.data, text, len);
 }
 
-/* --- the grammar ------------------------------------------------------------------------------------------------- */
+/* --- the grammar --------------------------------------------------------------------------------------------- */
 
+/* clang-format off */
 static const char *const valid_texts[] = {
     "0", "-0", "1", "true", "false", "null", "\"\"", "[]", "{}", " [ ] ", "\t\n\r {} \t", "[1,2]", "[[],[[]]]",
     "[-0.0]", "[0e1]", "[0e+1]", "[1E-2]", "[1.5e+300]", "[1e400]", "[-1e400]", "[1e-400]", "[123e45678901234567890]",
     "[18446744073709551615]", "[18446744073709551616]", "[-9223372036854775808]", "[-9223372036854775809]",
     "[1234567890123456789012345678901234567890,1]", "99999999999999999999", "[1e400,\"1e400x\",{\"1e9999\":1}]",
     "{\"\":0}", "{\"a\":1,\"a\":2}", "{\"a\":[{\"b\":{}}]}", "[\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"]", "[\"\\u0000\"]",
-    "[\"\\uD834\\uDd1e\"]", "[\"\\ud800\"]", "[\"\\uDC00\\ud800\"]", "[\"\\\\ud800\"]", "[\"\\ud800\\n\", 1e999]", "[\"\\n\\ud800\\t\"]",
-    "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"", "[\"\x7f\"]", "[\"\xf4\x8f\xbf\xbf\"]", "[\"\xef\xbb\xbf\"]",
+    "[\"\\uD834\\uDd1e\"]", "[\"\\ud800\"]", "[\"\\uDC00\\ud800\"]", "[\"\\\\ud800\"]", "[\"\\ud800\\n\", 1e999]",
+    "[\"\\n\\ud800\\t\"]", "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"", "[\"\x7f\"]", "[\"\xf4\x8f\xbf\xbf\"]",
+    "[\"\xef\xbb\xbf\"]",
 };
+/* clang-format on */
 
+/* clang-format off */
 static const char *const invalid_texts[] = {
-    "", " ", "[", "]", "{", "}", "[1", "[1,", "[1,]", "[,1]", "[,]", "[1 2]", "[1,,2]", "[]]", "[}", "{]", "[1]x", "1 2",
-    "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "{\"a\" 1}", "{\"a\",1}", "{1:1}", "{a:1}", "{'a':1}", "{\"a\":1 \"b\":2}",
-    "{\"a\":1}}", "{\"a\"::1}", "{:1}", "[\"a\":1]", "[:]", "[\"", "[\"a", "\"", "[\"\\\"]", "[\"\\x\"]", "[\"\\u12\"]",
-    "[\"\\u12G4\"]", "[\"\\U0041\"]", "[\"\\ud800\\u\"]", "[\"\\ud800\\x\"]", "[\"\\", "['a']", "[\"a\nb\"]", "[\"\t\"]",
-    "[\"\x01\"]", "[01]", "[-01]", "[00]", "[1.]", "[.1]", "[-.1]", "[1.e1]", "[1e]", "[1e+]", "[1e1.5]", "[+1]", "[--1]",
-    "[-]", "[- 1]", "[1-2]", "[0x10]", "[1_000]", "[1e400x]", "[01e400]", "[99999999999999999999a]", "[1e400 1]",
-    "[1e400.]", "[1.e400]", "[-1e400-]", "[NaN]", "[Infinity]", "[-Infinity]", "[nan]", "[inf]", "tru", "truE", "True",
-    "truee", "nul", "nulll", "fals", "[true false]", "// a\n1", "/* */ 1", "[1] // a", "#1", "\xef\xbb\xbf[]", "\f[]", "\v1",
-    "[\xc2\xa0]", "[\"\x80\"]", "[\"\xc0\x80\"]", "[\"\xed\xa0\x80\"]", "[\"\xf4\x90\x80\x80\"]", "[\"\xe2\x82\"]", "[\xff]",
-    "\xff\xfe[\x01]", "*", "<a>", "[1e400,\"\\ud800\"", "[\"\\ud800\",]",
+    "", " ", "[", "]", "{", "}", "[1", "[1,", "[1,]", "[,1]", "[,]", "[1 2]", "[1,,2]", "[]]", "[}", "{]", "[1]x",
+    "1 2", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "{\"a\" 1}", "{\"a\",1}", "{1:1}", "{a:1}", "{'a':1}",
+    "{\"a\":1 \"b\":2}", "{\"a\":1}}", "{\"a\"::1}", "{:1}", "[\"a\":1]", "[:]", "[\"", "[\"a", "\"", "[\"\\\"]",
+    "[\"\\x\"]", "[\"\\u12\"]", "[\"\\u12G4\"]", "[\"\\U0041\"]", "[\"\\ud800\\u\"]", "[\"\\ud800\\x\"]", "[\"\\",
+    "['a']", "[\"a\nb\"]", "[\"\t\"]", "[\"\x01\"]", "[01]", "[-01]", "[00]", "[1.]", "[.1]", "[-.1]", "[1.e1]",
+    "[1e]", "[1e+]", "[1e1.5]", "[+1]", "[--1]", "[-]", "[- 1]", "[1-2]", "[0x10]", "[1_000]", "[1e400x]", "[01e400]",
+    "[99999999999999999999a]", "[1e400 1]", "[1e400.]", "[1.e400]", "[-1e400-]", "[NaN]", "[Infinity]", "[-Infinity]",
+    "[nan]", "[inf]", "tru", "truE", "True", "truee", "nul", "nulll", "fals", "[true false]", "// a\n1", "/* */ 1",
+    "[1] // a", "#1", "\xef\xbb\xbf[]", "\f[]", "\v1", "[\xc2\xa0]", "[\"\x80\"]", "[\"\xc0\x80\"]",
+    "[\"\xed\xa0\x80\"]", "[\"\xf4\x90\x80\x80\"]", "[\"\xe2\x82\"]", "[\xff]", "\xff\xfe[\x01]", "*", "<a>",
+    "[1e400,\"\\ud800\"", "[\"\\ud800\",]",
 };
+/* clang-format on */
 
 static void every_valid_text_is_accepted(void **state)
 {
@@ -93,7 +99,8 @@ static void every_invalid_text_is_refused(void **state)
     for (size_t i = 0; i < COUNT(invalid_texts); i++) {
         struct json_node root;
         if (json_valid(slice_str(invalid_texts[i]))) fail_msg("valid: %s", invalid_texts[i]);
-        if (parse(&root, invalid_texts[i], strlen(invalid_texts[i])) == JSON_OK) fail_msg("parsed: %s", invalid_texts[i]);
+        if (parse(&root, invalid_texts[i], strlen(invalid_texts[i])) == JSON_OK)
+            fail_msg("parsed: %s", invalid_texts[i]);
     }
     assert_false(json_valid(slice_of("1\0", 2)));
     assert_false(json_valid(slice_of("[\"a\0a\"]", 7)));
@@ -139,16 +146,24 @@ static void parsing_and_validity_agree_on_damaged_texts(void **state)
     assert_true(parses > 10000 && parses < 190000);
 }
 
-/* --- parsing ------------------------------------------------------------------------------------------------------- */
+/* --- parsing ------------------------------------------------------------------------------------------------- */
 
 static void nodes_tell_their_types(void **state)
 {
     static const struct {
         const char *text;
         enum json_type type;
-    } cases[] = {{"null", JSON_NULL},    {"true", JSON_BOOL}, {"false", JSON_BOOL},   {"1", JSON_NUMBER},
-                 {"-1", JSON_NUMBER},    {"1.5", JSON_NUMBER}, {"1e999", JSON_NUMBER}, {"\"a\"", JSON_STRING},
-                 {"[]", JSON_ARRAY},     {"{}", JSON_OBJECT}, {"18446744073709551615", JSON_NUMBER}};
+    } cases[] = {{"null", JSON_NULL},
+                 {"true", JSON_BOOL},
+                 {"false", JSON_BOOL},
+                 {"1", JSON_NUMBER},
+                 {"-1", JSON_NUMBER},
+                 {"1.5", JSON_NUMBER},
+                 {"1e999", JSON_NUMBER},
+                 {"\"a\"", JSON_STRING},
+                 {"[]", JSON_ARRAY},
+                 {"{}", JSON_OBJECT},
+                 {"18446744073709551615", JSON_NUMBER}};
     for (size_t i = 0; i < COUNT(cases); i++) assert_int_equal(json_type_of(parsed(cases[i].text)), cases[i].type);
 }
 
@@ -167,8 +182,19 @@ static void integers_are_exact_over_64_bits(void **state)
 
 static void what_is_no_unsigned_integer_is_not_read_as_one(void **state)
 {
-    static const char *const texts[] = {"-1", "1.0", "1e2", "0.5", "\"1\"", "true", "null", "[1]", "{}",
-                                        "-9223372036854775808", "18446744073709551616", "1e400", "-99999999999999999999"};
+    static const char *const texts[] = {"-1",
+                                        "1.0",
+                                        "1e2",
+                                        "0.5",
+                                        "\"1\"",
+                                        "true",
+                                        "null",
+                                        "[1]",
+                                        "{}",
+                                        "-9223372036854775808",
+                                        "18446744073709551616",
+                                        "1e400",
+                                        "-99999999999999999999"};
     for (size_t i = 0; i < COUNT(texts); i++) {
         uint64_t v = 7;
         assert_false(json_u64(parsed(texts[i]), &v));
@@ -219,8 +245,8 @@ static void strings_come_unescaped_and_may_hold_nul(void **state)
 
 static void half_a_surrogate_pair_is_malformed(void **state)
 {
-    static const char *const texts[] = {"\"\\ud800\"", "\"\\udc00\"", "\"\\ud800\\u0041\"", "\"\\ud800\\ud800\"",
-                                        "\"\\udfff\\ud800\"", "[1e999,\"\\uDBFFx\"]"};
+    static const char *const texts[] = {"\"\\ud800\"",        "\"\\udc00\"",        "\"\\ud800\\u0041\"",
+                                        "\"\\ud800\\ud800\"", "\"\\udfff\\ud800\"", "[1e999,\"\\uDBFFx\"]"};
     for (size_t i = 0; i < COUNT(texts); i++) {
         struct json_node root;
         assert_int_equal(parse(&root, texts[i], strlen(texts[i])), JSON_MALFORMED);
@@ -325,15 +351,24 @@ static void get_finds_names_exactly_and_only_in_objects(void **state)
     assert_false(json_get(parsed("\"a\""), "a", &out));
 }
 
-/* --- raw members ----------------------------------------------------------------------------------------------------- */
+/* --- raw members --------------------------------------------------------------------------------------------- */
 
 static void raw_members_come_back_byte_for_byte(void **state)
 {
-    static const char *const values[] = {"1", "-1.50e+3", "1e999", "true", "null", "\"\"", "\"a\\\"}],\\\\\"", "[]", "{}",
-                                         "[1, [2 ,{\"meta\":\"]\"}] ]", "{ \"a\" : \"}\" , \"b\":[ ] }"};
-    static const char *const frames[] = {"{\"meta\":%s}",
-                                         " {\t\"x\" : [\"meta\", {\"meta\": 0}] ,\n\"meta\" :  %s  , \"z\":1} ",
-                                         "{\"y\":{\"meta\":[]},\"m\\u0065ta\":%s\n}", "{\"\":\"\\\"meta\\\":0\",\"meta\":%s,\"meta\":0}"};
+    static const char *const values[] = {"1",
+                                         "-1.50e+3",
+                                         "1e999",
+                                         "true",
+                                         "null",
+                                         "\"\"",
+                                         "\"a\\\"}],\\\\\"",
+                                         "[]",
+                                         "{}",
+                                         "[1, [2 ,{\"meta\":\"]\"}] ]",
+                                         "{ \"a\" : \"}\" , \"b\":[ ] }"};
+    static const char *const frames[] = {
+        "{\"meta\":%s}", " {\t\"x\" : [\"meta\", {\"meta\": 0}] ,\n\"meta\" :  %s  , \"z\":1} ",
+        "{\"y\":{\"meta\":[]},\"m\\u0065ta\":%s\n}", "{\"\":\"\\\"meta\\\":0\",\"meta\":%s,\"meta\":0}"};
     for (size_t f = 0; f < COUNT(frames); f++)
         for (size_t v = 0; v < COUNT(values); v++) {
             struct buf text = {0};
@@ -349,12 +384,18 @@ static void raw_members_come_back_byte_for_byte(void **state)
 
 static void an_absent_raw_member_is_null(void **state)
 {
-    static const char *const texts[] = {"{}", " { } ", "{\"a\":1}", "{\"a\":{\"meta\":1}}", "{\"metas\":1,\"met\":2}",
-                                        "{\"a\":\"meta\"}", "{\"m\\u00e9ta\":1}", "{\"\\u006deta\\u0000\":1}"};
+    static const char *const texts[] = {"{}",
+                                        " { } ",
+                                        "{\"a\":1}",
+                                        "{\"a\":{\"meta\":1}}",
+                                        "{\"metas\":1,\"met\":2}",
+                                        "{\"a\":\"meta\"}",
+                                        "{\"m\\u00e9ta\":1}",
+                                        "{\"\\u006deta\\u0000\":1}"};
     for (size_t i = 0; i < COUNT(texts); i++) assert_null(json_raw_member(slice_str(texts[i]), "meta").data);
 }
 
-/* --- UTF-8 ------------------------------------------------------------------------------------------------------------- */
+/* --- UTF-8 --------------------------------------------------------------------------------------------------- */
 
 static void utf8_is_checked_and_its_characters_counted(void **state)
 {
@@ -362,8 +403,11 @@ static void utf8_is_checked_and_its_characters_counted(void **state)
     assert_true(json_utf8_valid(SLICE("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80")));
     assert_int_equal(json_utf8_chars(SLICE("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80")), 4);
     assert_int_equal(json_utf8_chars(slice_of(NULL, 0)), 0);
-    static const char *const bad[] = {"\x80", "\xc3", "\xc0\xaf", "\xe0\x80\x80", "\xed\xbf\xbf", "\xf4\x90\x80\x80", "\xf8",
-                                      "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xe2\x82"};
+    static const char *const bad[] = {
+        "\x80",         "\xc3",
+        "\xc0\xaf",     "\xe0\x80\x80",
+        "\xed\xbf\xbf", "\xf4\x90\x80\x80",
+        "\xf8",         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xe2\x82"};
     for (size_t i = 0; i < COUNT(bad); i++) assert_false(json_utf8_valid(slice_str(bad[i])));
 }
 

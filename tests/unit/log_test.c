@@ -1,7 +1,7 @@
 #define _GNU_SOURCE /* memfd_create */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 
 #include <cmocka.h>
@@ -84,15 +84,15 @@ static bool has(struct json_node line, const char *name)
 
 static struct slice text_of(struct json_node line, const char *name)
 {
-    struct json_node value;
+    struct json_node value = {0};
     assert_true(json_get(line, name, &value));
     return json_string(value);
 }
 
 static uint64_t number_of(struct json_node line, const char *name)
 {
-    struct json_node value;
-    uint64_t v;
+    struct json_node value = {0};
+    uint64_t v = 0;
     assert_true(json_get(line, name, &value));
     assert_true(json_u64(value, &v));
     return v;
@@ -117,9 +117,10 @@ static void a_line_is_one_object_with_time_level_scope_event_and_fields(void **s
     time_text(high, after);
     assert_int_equal(ts.len, TIME_TEXT_LEN);
     assert_true(memcmp(low, ts.data, ts.len) <= 0 && memcmp(ts.data, high, ts.len) <= 0);
-    const char *expected = ",\"level\":\"warn\",\"scope\":\"net\",\"event\":\"accept_failed\",\"a\":\"x\\\"y\\n\",\"b\":\"zz\","
-                           "\"c\":18446744073709551615,\"d\":-9223372036854775808,\"e\":5,\"f\":true,\"g\":false,"
-                           "\"took_ms\":1234.567,\"short_ms\":0.042,\"error\":\"ENOENT\"}\n";
+    const char *expected =
+        ",\"level\":\"warn\",\"scope\":\"net\",\"event\":\"accept_failed\",\"a\":\"x\\\"y\\n\",\"b\":\"zz\","
+        "\"c\":18446744073709551615,\"d\":-9223372036854775808,\"e\":5,\"f\":true,\"g\":false,"
+        "\"took_ms\":1234.567,\"short_ms\":0.042,\"error\":\"ENOENT\"}\n";
     const char *tail = memchr(text.data, ',', text.len);
     assert_int_equal((size_t)(text.data + text.len - tail), strlen(expected));
     assert_memory_equal(tail, expected, strlen(expected));
@@ -209,7 +210,8 @@ static void a_line_too_long_is_cut_and_stays_valid(void **state)
             for (size_t i = 0; i < n; i++) buf_slice_append(&value, one);
             struct log_site site = {0};
             capture_begin();
-            const struct log_field fields[] = {LOG_U64("n", n), LOG_SLICE("v", buf_slice(&value)), LOG_U64("last", n), LOG_END};
+            const struct log_field fields[] = {LOG_U64("n", n), LOG_SLICE("v", buf_slice(&value)), LOG_U64("last", n),
+                                               LOG_END};
             log_write(&site, LOG_INFO, "test", "long", fields);
             struct buf text = capture_end();
             struct slice rest = buf_slice(&text);
@@ -250,7 +252,10 @@ static void bytes_that_are_not_utf8_are_replaced(void **state)
     static const struct {
         const char *bytes, *shown;
     } cases[] = {
-        {"a\xff" "b", "a\xef\xbf\xbd" "b"},
+        {"a\xff"
+         "b",
+         "a\xef\xbf\xbd"
+         "b"},
         {"\xc3", "\xef\xbf\xbd"},
         {"\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd"},
         {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},

@@ -1,6 +1,6 @@
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 
 #include <cmocka.h>
@@ -46,8 +46,8 @@ static void every_row_writes_its_head(void **state)
     for (unsigned i = 0; i < METRICS; i++) {
         struct buf out = {0}, expected = {0};
         metrics_head(&out, (enum metric_id)i);
-        buf_printf(&expected, "# HELP %s %s\n# TYPE %s %s\n", metric_rows[i].name, metric_rows[i].help, metric_rows[i].name,
-                   kinds[metric_rows[i].kind]);
+        buf_printf(&expected, "# HELP %s %s\n# TYPE %s %s\n", metric_rows[i].name, metric_rows[i].help,
+                   metric_rows[i].name, kinds[metric_rows[i].kind]);
         buf_char(&expected, '\0');
         assert_text(&out, expected.data);
         buf_free(&expected);
@@ -88,10 +88,20 @@ static void a_value_falls_into_the_bucket_of_its_power_of_two(void **state)
     static const struct {
         uint64_t ns;
         unsigned bucket;
-    } cases[] = {{0, 0},          {999, 0},        {1000, 1},          {1999, 1},
-                 {2000, 2},       {3999, 2},       {4000, 3},          {1023999, 10},
-                 {1024000, 11},   {1000000000, 20}, {(1ull << 26) * 1000 - 1, 26},
-                 {(1ull << 26) * 1000, 27}, {(1ull << 27) * 1000, 27}, {UINT64_MAX, 27}};
+    } cases[] = {{0, 0},
+                 {999, 0},
+                 {1000, 1},
+                 {1999, 1},
+                 {2000, 2},
+                 {3999, 2},
+                 {4000, 3},
+                 {1023999, 10},
+                 {1024000, 11},
+                 {1000000000, 20},
+                 {(1ull << 26) * 1000 - 1, 26},
+                 {(1ull << 26) * 1000, 27},
+                 {(1ull << 27) * 1000, 27},
+                 {UINT64_MAX, 27}};
     for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct histogram h = {0};
         histogram_record(&h, cases[i].ns);
@@ -145,8 +155,10 @@ static void bucket_bounds_rise_and_hold_their_values(void **state)
             double bound = strtod(line + 4, &end);
             assert_true(bound > last);
             last = bound;
-            if (strncmp(end, "\"} 0\n", 5) == 0) below = bound;
-            else assert_true(bound * 1e9 >= (double)ns);
+            if (strncmp(end, "\"} 0\n", 5) == 0)
+                below = bound;
+            else
+                assert_true(bound * 1e9 >= (double)ns);
         }
         assert_true(below * 1e9 <= (double)ns);
         buf_free(&out);

@@ -1,6 +1,6 @@
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 
 #include <cmocka.h>
@@ -122,9 +122,7 @@ static void *publish_and_wake(void *argument)
     return NULL;
 }
 
-static void ignore_signal(struct park *p)
-{
-}
+static void ignore_signal(struct park *p) {}
 
 static void either_the_sleeper_sees_the_work_or_the_waker_the_sleeper(void **state)
 {

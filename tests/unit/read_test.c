@@ -10,6 +10,7 @@
 
 #include "../../src/base/assert.h"
 #include "../../src/base/limits.h"
+#include "../../src/base/spsc.h"
 
 #define CORES 3u
 #define READERS 2u
@@ -18,9 +19,9 @@
 static struct kv empty_store;
 
 struct bench {
+    struct park wake[CORES];
     struct readers *readers;
     struct reader_core *core[CORES];
-    struct park wake[CORES];
     unsigned woken[CORES], readers_woken;
     struct end {
         struct bench *bench;
@@ -65,14 +66,21 @@ static void submit(struct bench *b, unsigned from, unsigned to, uint64_t number)
     read_submit(b->core[from], &t->job);
 }
 
-static void count_signal(struct park *p) { (*(unsigned *)p->ops_context)++; }
-static void never_block(struct park *p, uint64_t timeout_ns) { UNREACHABLE(); }
+static void count_signal(struct park *p)
+{
+    (*(unsigned *)p->ops_context)++;
+}
+static void never_block(struct park *p, uint64_t timeout_ns)
+{
+    UNREACHABLE();
+}
 static const struct park_ops counting_park = {count_signal, never_block};
 
 static int set_up_with(void **state, const struct park_ops *park_ops)
 {
-    struct bench *b = calloc(1, sizeof *b);
-    b->done = calloc(16 * READ_RING_CELLS, sizeof *b->done);
+    struct bench *b = aligned_alloc(CACHE_LINE, sizeof *b);
+    memset(b, 0, sizeof *b);
+    b->done = calloc((size_t)16 * READ_RING_CELLS, sizeof *b->done);
     struct readers_config config = {&empty_store, park_ops, &b->readers_woken, CORES, READERS};
     if (readers_open(&b->readers, &config) != STATUS_OK) return -1;
     for (unsigned core = 0; core < CORES; core++) {
@@ -84,8 +92,14 @@ static int set_up_with(void **state, const struct park_ops *park_ops)
     return 0;
 }
 
-static int set_up_steps(void **state) { return set_up_with(state, &counting_park); }
-static int set_up_threads(void **state) { return set_up_with(state, NULL); }
+static int set_up_steps(void **state)
+{
+    return set_up_with(state, &counting_park);
+}
+static int set_up_threads(void **state)
+{
+    return set_up_with(state, NULL);
+}
 
 static int tear_down(void **state)
 {
@@ -150,7 +164,7 @@ static void job_returns_on_the_core_it_names(void **state)
 static void jobs_of_one_core_keep_their_order_over_full_rings(void **state)
 {
     struct bench *b = *state;
-    uint64_t num_jobs = 5 * READ_RING_CELLS + 7;
+    uint64_t num_jobs = UINT64_C(5) * READ_RING_CELLS + 7;
     for (uint64_t number = 1; number <= num_jobs; number++) submit(b, 0, 1, number);
     for (unsigned turn = 0; turn < 100000 && b->num_done < num_jobs; turn++) {
         read_publish(b->core[0]);
@@ -254,7 +268,7 @@ static void stop_lets_published_jobs_finish(void **state)
 static void results_that_had_no_room_return_after_the_stop(void **state)
 {
     struct bench *b = *state;
-    uint64_t num_jobs = 3 * READ_RING_CELLS;
+    uint64_t num_jobs = UINT64_C(3) * READ_RING_CELLS;
     assert_int_equal(readers_start_threads(b->readers), STATUS_OK);
     for (uint64_t number = 1; number <= num_jobs; number++) submit(b, 0, 1, number);
     read_publish(b->core[0]);
@@ -271,7 +285,7 @@ static void results_that_had_no_room_return_after_the_stop(void **state)
     assert_done_in_order(b, num_jobs);
 }
 
-#define JOBS_PER_CORE 20000u
+#define JOBS_PER_CORE UINT64_C(20000)
 
 /* One core of the load test: sends jobs that return to it or to its neighbour, and counts what comes to it. */
 struct load_core {

@@ -1,6 +1,6 @@
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 
 #include <cmocka.h>
@@ -54,8 +54,21 @@ static void whole_decimal_numbers_are_read_exactly(void **state)
     assert_true(slice_u64(SLICE("007"), &v) && v == 7);
     assert_true(slice_u64(SLICE("18446744073709551615"), &v) && v == UINT64_MAX);
     assert_true(slice_u64(SLICE("18446744073709551609"), &v) && v == UINT64_MAX - 6);
-    static const char *const bad[] = {"", " 1", "1 ", "+1", "-1", "1.0", "0x1", "1e3", "a", ":", "/", "18446744073709551616",
-                                      "18446744073709551620", "99999999999999999999", "000000000000000000001"};
+    static const char *const bad[] = {"",
+                                      " 1",
+                                      "1 ",
+                                      "+1",
+                                      "-1",
+                                      "1.0",
+                                      "0x1",
+                                      "1e3",
+                                      "a",
+                                      ":",
+                                      "/",
+                                      "18446744073709551616",
+                                      "18446744073709551620",
+                                      "99999999999999999999",
+                                      "000000000000000000001"};
     for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
         v = 42;
         assert_false(slice_u64(slice_str(bad[i]), &v));

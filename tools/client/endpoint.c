@@ -35,8 +35,10 @@ bool endpoint_parse(struct endpoint *out, const char *url)
 {
     *out = (struct endpoint){.port = "80"};
     if (strncmp(url, "unix:", 5) == 0) return endpoint_unix(out, url + 5);
-    if (strncmp(url, "http://", 7) == 0) url += 7;
-    else if (strstr(url, "://")) return false;
+    if (strncmp(url, "http://", 7) == 0)
+        url += 7;
+    else if (strstr(url, "://"))
+        return false;
 
     size_t len = strcspn(url, "/");
     if (url[len] == '/' && url[len + 1] != '\0') return false; /* a path has no meaning here */
@@ -109,7 +111,10 @@ int endpoint_connect(const struct endpoint *e, unsigned timeout_ms, const char *
 
 void endpoint_authority(const struct endpoint *e, char *out, size_t out_cap)
 {
-    if (e->local) snprintf(out, out_cap, "localhost");
-    else if (strchr(e->host, ':')) snprintf(out, out_cap, "[%s]:%s", e->host, e->port);
-    else snprintf(out, out_cap, "%s:%s", e->host, e->port);
+    if (e->local)
+        snprintf(out, out_cap, "localhost");
+    else if (strchr(e->host, ':'))
+        snprintf(out, out_cap, "[%s]:%s", e->host, e->port);
+    else
+        snprintf(out, out_cap, "%s:%s", e->host, e->port);
 }

@@ -143,9 +143,12 @@ static bool chunked_take(struct buf *in, size_t *at, struct buf *body, bool *don
         for (; rest.data + digits < line_end && rest.data[digits] != ';'; digits++) {
             char digit = rest.data[digits];
             if (digits >= 8) return false;
-            if (digit >= '0' && digit <= '9') size = size * 16 + (uint64_t)(digit - '0');
-            else if ((digit | 0x20) >= 'a' && (digit | 0x20) <= 'f') size = size * 16 + (uint64_t)((digit | 0x20) - 'a' + 10);
-            else return false;
+            if (digit >= '0' && digit <= '9')
+                size = size * 16 + (uint64_t)(digit - '0');
+            else if ((digit | 0x20) >= 'a' && (digit | 0x20) <= 'f')
+                size = size * 16 + (uint64_t)((digit | 0x20) - 'a' + 10);
+            else
+                return false;
         }
         if (digits == 0 || body->len + size > HTTP_CLIENT_BODY_BYTES_MAX) return false;
         size_t line_len = (size_t)(line_end - rest.data) + 2;
@@ -170,7 +173,8 @@ static enum status read_body(struct http_client *c, struct http_answer *answer, 
     bool none = answer->status == 204 || answer->status == 304 || strcmp(method, "HEAD") == 0;
     uint64_t length = 0;
     if (length_text.data && (!slice_u64(length_text, &length) || length > HTTP_CLIENT_BODY_BYTES_MAX))
-        return fail(c, STATUS_INVALID, "the answer's length is malformed or above %u bytes", HTTP_CLIENT_BODY_BYTES_MAX);
+        return fail(c, STATUS_INVALID, "the answer's length is malformed or above %u bytes",
+                    HTTP_CLIENT_BODY_BYTES_MAX);
     bool until_end = !chunked && !length_text.data, ended = false, done = none;
 
     for (;;) {
@@ -185,8 +189,10 @@ static enum status read_body(struct http_client *c, struct http_answer *answer, 
         if (status != STATUS_OK) return status;
     }
     answer->fields = slice_of(c->_in.data + fields_at, fields_len);
-    if (chunked) answer->body = buf_slice(&c->_body);
-    else answer->body = slice_of(c->_in.data + body_at, none ? 0 : until_end ? c->_in.len - body_at : length);
+    if (chunked)
+        answer->body = buf_slice(&c->_body);
+    else
+        answer->body = slice_of(c->_in.data + body_at, none ? 0 : until_end ? c->_in.len - body_at : length);
     if (closes || (until_end && !none)) {
         close(c->_fd);
         c->_fd = -1;

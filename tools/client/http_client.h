@@ -11,8 +11,8 @@
 #include "../../src/base/status.h"
 #include "endpoint.h"
 
-#define HTTP_CLIENT_HEAD_BYTES_MAX (64u << 10)  /* status line and fields of an answer */
-#define HTTP_CLIENT_BODY_BYTES_MAX (64u << 20)  /* an answer's body */
+#define HTTP_CLIENT_HEAD_BYTES_MAX (64u << 10) /* status line and fields of an answer */
+#define HTTP_CLIENT_BODY_BYTES_MAX (64u << 20) /* an answer's body */
 
 struct http_client {
     struct endpoint endpoint;
@@ -24,8 +24,8 @@ struct http_client {
 };
 
 struct http_answer {
-    unsigned status;      /* 200 … 599 */
-    struct slice fields;  /* the header lines, each ending in CRLF */
+    unsigned status;     /* 200 … 599 */
+    struct slice fields; /* the header lines, each ending in CRLF */
     struct slice body;
 };
 

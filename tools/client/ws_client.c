@@ -61,8 +61,7 @@ enum status ws_client_answer(size_t *head_len, unsigned *http_status, struct sli
     *http_status = (unsigned)code;
     if (code != 101) return STATUS_DENIED;
     const char *line_end = memchr(bytes.data, '\r', *head_len);
-    struct http_answer answer = {.status = 101,
-                                 .fields = slice_of(line_end + 2, (size_t)(end - line_end))};
+    struct http_answer answer = {.status = 101, .fields = slice_of(line_end + 2, (size_t)(end - line_end))};
     struct slice protocol = http_answer_field(&answer, "Sec-WebSocket-Protocol");
     bool accepted = slice_eq(http_answer_field(&answer, "Sec-WebSocket-Accept"), slice_of(accept, WS_ACCEPT_LEN)) &&
                     slice_eq_nocase(http_answer_field(&answer, "Upgrade"), SLICE("websocket")) &&
@@ -191,7 +190,10 @@ enum status ws_client_receive(struct ws_client *w, struct slice *text, unsigned 
     }
 }
 
-int ws_client_fd(const struct ws_client *w) { return w->_fd; }
+int ws_client_fd(const struct ws_client *w)
+{
+    return w->_fd;
+}
 
 void ws_client_close(struct ws_client *w)
 {

@@ -14,14 +14,15 @@
 
 /* --- pure ---------------------------------------------------------------------------------------------------- */
 
-#define WS_CLIENT_KEY_LEN 24u /* base64 of 16 bytes */
+#define WS_CLIENT_KEY_LEN 24u                 /* base64 of 16 bytes */
 #define WS_CLIENT_FRAME_BYTES_MAX (16u << 20) /* a longer frame from the server is refused */
 
 /* ws_client_key makes a fresh Sec-WebSocket-Key and the Sec-WebSocket-Accept that must answer it; neither is
  * NUL-terminated. */
 void ws_client_key(char key[WS_CLIENT_KEY_LEN], char accept[WS_ACCEPT_LEN]);
 
-/* ws_client_request appends an upgrade request. `fields` are complete lines ending in CRLF; `subprotocol` may be NULL. */
+/* ws_client_request appends an upgrade request. `fields` are complete lines ending in CRLF; `subprotocol` may be NULL.
+ */
 void ws_client_request(struct buf *out, const char *authority, const char *target, const char *key,
                        const char *subprotocol, struct slice fields);
 
@@ -34,18 +35,18 @@ MUST_USE enum status ws_client_answer(size_t *head_len, unsigned *http_status, s
 /* ws_client_frame appends one masked FIN frame (RFC 6455 5.3). */
 void ws_client_frame(struct buf *out, enum ws_opcode opcode, struct slice payload, uint32_t mask);
 
-/* ws_client_header reads a server frame's header. Returns its length (2, 4 or 10), 0 when more bytes are needed, -1 when
- * the frame is masked, fragmented, has reserved bits or is longer than WS_CLIENT_FRAME_BYTES_MAX. */
+/* ws_client_header reads a server frame's header. Returns its length (2, 4 or 10), 0 when more bytes are needed, -1
+ * when the frame is masked, fragmented, has reserved bits or is longer than WS_CLIENT_FRAME_BYTES_MAX. */
 int ws_client_header(const char *bytes, size_t len, unsigned *opcode, size_t *payload_len);
 
 /* --- blocking ------------------------------------------------------------------------------------------------ */
 
 struct ws_client {
-    char why[256];     /* after a failure: a sentence for people */
+    char why[256];       /* after a failure: a sentence for people */
     uint16_t close_code; /* after STATUS_NOT_FOUND: the peer's code, 1005 without one, 1006 without a close frame */
     int _fd;
     struct buf _in;
-    size_t _taken;     /* bytes of _in that belong to the frame handed out last */
+    size_t _taken; /* bytes of _in that belong to the frame handed out last */
 };
 
 /* ws_client_open connects and upgrades; `timeout_ms` bounds each wait. STATUS_IO, STATUS_DENIED or STATUS_INVALID with
@@ -57,7 +58,8 @@ MUST_USE enum status ws_client_send(struct ws_client *w, struct slice text);
  * on the way. STATUS_FULL: nothing within `timeout_ms` (0: what is there already); STATUS_NOT_FOUND: the peer closed;
  * STATUS_IO and STATUS_INVALID as they say. */
 MUST_USE enum status ws_client_receive(struct ws_client *w, struct slice *text, unsigned timeout_ms);
-/* ws_client_fd gives the descriptor for poll(2); call ws_client_receive with 0 until STATUS_FULL after it is readable. */
+/* ws_client_fd gives the descriptor for poll(2); call ws_client_receive with 0 until STATUS_FULL after it is readable.
+ */
 int ws_client_fd(const struct ws_client *w);
 /* ws_client_close says goodbye (code 1000) without waiting and frees. */
 void ws_client_close(struct ws_client *w);

@@ -8,12 +8,14 @@
 #include "push.h"
 
 static void message(struct crowd *c, struct participant *p, struct slice frame, uint64_t now_ns);
-static void first_receipt(struct crowd *c, struct room *room, struct timing *timing, struct slice frame, uint64_t now_ns);
+static void first_receipt(struct crowd *c, struct room *room, struct timing *timing, struct slice frame,
+                          uint64_t now_ns);
 static void in_order(struct crowd *c, struct participant *p, uint64_t seq);
 static void answer(struct crowd *c, struct participant *p, struct slice frame, uint64_t now_ns);
 static void answered(struct crowd *c, struct participant *p, uint64_t number, uint64_t seq, struct slice message_id,
                      uint64_t now_ns);
 static void other(struct crowd *c, struct participant *p, struct slice frame, uint64_t now_ns);
+static void welcome(struct crowd *c, struct participant *p, struct json_node root, uint64_t now_ns);
 static void event(struct crowd *c, struct participant *p, struct json_node root, uint64_t now_ns);
 static void refusal(struct crowd *c, struct participant *p, struct json_node root, uint64_t now_ns);
 static void count_code(struct crowd *c, struct slice code);
@@ -26,8 +28,9 @@ static struct message_key key_of(const struct crowd *c, const struct participant
 void arrival_upgraded(void *context, struct session *s, uint64_t now_ns)
 {
     struct crowd *c = context;
-    session_send(&c->hub, s, c->subscribe ? SLICE("{\"type\":\"hello\",\"id\":0,\"rooms\":\"all\"}")
-                                          : SLICE("{\"type\":\"hello\",\"id\":0,\"rooms\":\"none\"}"));
+    session_send(&c->hub, s,
+                 c->subscribe ? SLICE("{\"type\":\"hello\",\"id\":0,\"rooms\":\"all\"}")
+                              : SLICE("{\"type\":\"hello\",\"id\":0,\"rooms\":\"none\"}"));
 }
 
 void arrival_text(void *context, struct session *s, struct slice text, uint64_t now_ns)
@@ -45,8 +48,10 @@ void arrival_lost(void *context, struct session *s, uint64_t now_ns)
 {
     struct crowd *c = context;
     struct participant *p = (struct participant *)s;
-    if (p->state == PARTICIPANT_READY) c->num_ready--;
-    else if (p->state != PARTICIPANT_AWAY) c->num_greeting--;
+    if (p->state == PARTICIPANT_READY)
+        c->num_ready--;
+    else if (p->state != PARTICIPANT_AWAY)
+        c->num_greeting--;
     if (p->state == PARTICIPANT_READY && c->subscribe) p->room->num_receivers--;
     p->state = PARTICIPANT_AWAY;
     if (!s->gone) return;
@@ -83,8 +88,8 @@ static void message(struct crowd *c, struct participant *p, struct slice frame, 
     if (c->record.on || !push_has(frame, buf_slice(&room->needle), &c->hint_room) ||
         !push_number(&seq, frame, SLICE("\"seq\":"), &c->hint_seq)) {
         struct json_node root, node;
-        if (json_parse_copy(c->parser, &root, frame) != JSON_OK || !json_get(root, "seq", &node) || !json_u64(node, &seq) ||
-            !json_get(root, "room_id", &node) || !slice_is(json_string(node), room->id)) {
+        if (json_parse_copy(c->parser, &root, frame) != JSON_OK || !json_get(root, "seq", &node) ||
+            !json_u64(node, &seq) || !json_get(root, "room_id", &node) || !slice_is(json_string(node), room->id)) {
             violation(c, p, "a message that is malformed or of another room", 0, 0);
             return;
         }
@@ -106,7 +111,8 @@ static void message(struct crowd *c, struct participant *p, struct slice frame, 
 }
 
 /* first_receipt reads the stamp of a message that nobody had received yet: where "in flight" ends. */
-static void first_receipt(struct crowd *c, struct room *room, struct timing *timing, struct slice frame, uint64_t now_ns)
+static void first_receipt(struct crowd *c, struct room *room, struct timing *timing, struct slice frame,
+                          uint64_t now_ns)
 {
     struct stamp stamp;
     if (!stamp_read(&stamp, frame) || stamp.run != c->run || stamp.publisher >= c->num_publishers) return;
@@ -179,10 +185,7 @@ static void other(struct crowd *c, struct participant *p, struct slice frame, ui
     } else if (slice_is(name, "error")) {
         refusal(c, p, root, now_ns);
     } else if (slice_is(name, "welcome")) {
-        if (p->state != PARTICIPANT_GREETING) return;
-        p->state = PARTICIPANT_WELCOME;
-        p->ready_due_ns = now_ns + ARRIVAL_POSITION_WAIT_NS;
-        if (!c->subscribe) arrival_ready(c, p);
+        welcome(c, p, root, now_ns);
     } else if (slice_is(name, "resumed")) {
         if (json_get(root, "from", &node)) json_u64(node, &p->next_seq);
         if (p->state == PARTICIPANT_WELCOME) arrival_ready(c, p);
@@ -193,12 +196,32 @@ static void other(struct crowd *c, struct participant *p, struct slice frame, ui
     }
 }
 
+/* welcome carries the head of every room that was subscribed to: the next event is the one after it. */
+static void welcome(struct crowd *c, struct participant *p, struct json_node root, uint64_t now_ns)
+{
+    struct json_node rooms, room, node;
+    uint64_t head;
+    if (p->state != PARTICIPANT_GREETING) return;
+    p->state = PARTICIPANT_WELCOME;
+    p->ready_due_ns = now_ns + ARRIVAL_POSITION_WAIT_NS;
+    bool positioned = !c->subscribe;
+    if (!positioned && json_get(root, "rooms", &rooms) && json_type_of(rooms) == JSON_ARRAY) {
+        struct json_iter each = json_array(rooms);
+        while (json_array_next(&each, &room)) {
+            if (!json_get(room, "room_id", &node) || !slice_is(json_string(node), p->room->id)) continue;
+            positioned = json_get(room, "head", &node) && json_u64(node, &head);
+            if (positioned) p->next_seq = head + 1;
+        }
+    }
+    if (positioned) arrival_ready(c, p);
+}
+
 /* event handles the durable pushes that are no messages: they take their place in the order. Ephemeral ones are not
  * looked at. */
 static void event(struct crowd *c, struct participant *p, struct json_node root, uint64_t now_ns)
 {
-    static const char *const durable[] = {"message.edited", "message.deleted", "reaction", "user_joined", "user_left",
-                                          "room.updated"};
+    static const char *const durable[] = {"message.edited", "message.deleted", "reaction",
+                                          "user_joined",    "user_left",       "room.updated"};
     struct json_node type, node;
     uint64_t seq;
     if (!json_get(root, "type", &type)) return;
@@ -243,8 +266,10 @@ static void refusal(struct crowd *c, struct participant *p, struct json_node roo
         bool open = slice_starts(code, SLICE("store.")) && !slice_is(code, "store.overloaded");
         char user[64], client_id[64];
         const struct message_key key = key_of(c, p, number, user, client_id);
-        if (open) record_unknown(&c->record, now_ns, &key);
-        else record_fail(&c->record, now_ns, &key, code);
+        if (open)
+            record_unknown(&c->record, now_ns, &key);
+        else
+            record_fail(&c->record, now_ns, &key, code);
     }
     settle(c, p); /* the next attempt comes with publish_fill_all, so that a refusing gateway is not hammered */
 }
@@ -253,7 +278,8 @@ static void count_code(struct crowd *c, struct slice code)
 {
     for (unsigned i = 0; i < CROWD_CODES_MAX; i++) {
         if (c->codes[i].count == 0)
-            snprintf(c->codes[i].text, sizeof c->codes[i].text, "refused.%.*s", (int)(code.len < 48 ? code.len : 48), code.data);
+            snprintf(c->codes[i].text, sizeof c->codes[i].text, "refused.%.*s", (int)(code.len < 48 ? code.len : 48),
+                     code.data);
         if (!slice_eq(slice_str(c->codes[i].text + 8), code)) continue;
         c->codes[i].count++;
         return;
@@ -271,7 +297,8 @@ static void violation(struct crowd *c, const struct participant *p, const char *
 {
     if (c->violations++ < 10)
         fprintf(stderr,
-                "carillon-load: VIOLATION: connection %" PRIu32 ", room %s: %s (expected %" PRIu64 ", saw %" PRIu64 ")\n",
+                "carillon-load: VIOLATION: connection %" PRIu32 ", room %s: %s (expected %" PRIu64 ", saw %" PRIu64
+                ")\n",
                 p->number, p->room->id, what, expected, seen);
 }
 

@@ -5,7 +5,7 @@
 
 #include "crowd.h"
 
-#define ARRIVAL_POSITION_WAIT_NS 500000000ull /* for a room's `resumed`, after which a welcome alone counts as ready */
+#define ARRIVAL_POSITION_WAIT_NS 500000000ull /* for the `resumed` of a room that welcome did not list */
 
 /* The handlers of the session hub; `context` is the crowd. */
 void arrival_upgraded(void *context, struct session *s, uint64_t now_ns);

@@ -9,13 +9,13 @@
 #include "session.h"
 #include "stop.h"
 
-#define CONNECT_USERS 1000u       /* `connect` comes back as the same users: the directory is not what it measures */
-#define HANDSHAKES_MAX 256u       /* closed loop: handshakes under way; below the listener's backlog */
+#define CONNECT_USERS 1000u /* `connect` comes back as the same users: the directory is not what it measures */
+#define HANDSHAKES_MAX 256u /* closed loop: handshakes under way; below the listener's backlog */
 #define OPEN_LOOP_HANDSHAKES_MAX 4096u
 #define HELD_NS_MAX 5000000000ull /* well before the gateway misses the hello that `connect` never sends */
 #define TICK_NS 10000000ull
-#define LEAVE_NS 3000000000ull    /* for the goodbyes: above the gateway's CLOSE_TIMEOUT_MS */
-#define SETTLE_NS 500000000ull    /* before memory is read: frees and late replies are done */
+#define LEAVE_NS 3000000000ull /* for the goodbyes: above the gateway's CLOSE_TIMEOUT_MS */
+#define SETTLE_NS 500000000ull /* before memory is read: frees and late replies are done */
 
 struct visitor {
     struct session session; /* first */
@@ -30,13 +30,14 @@ struct visit {
     struct session_hub hub;
     struct visitor *visitors;
     uint64_t num_visitors, num_coming, num_there, num_upgraded, num_failed;
-    bool idle;              /* hello and stay; else an upgrade is all */
+    bool idle; /* hello and stay; else an upgrade is all */
     struct histogram upgrade;
 };
 
 static struct visit visit; /* one run a process; the report borrows its histogram */
 
-static bool visit_open(struct visit *v, const struct options *o, uint64_t num_visitors, uint64_t (*members_of)(const struct options *o, uint64_t room));
+static bool visit_open(struct visit *v, const struct options *o, uint64_t num_visitors,
+                       uint64_t (*members_of)(const struct options *o, uint64_t room));
 static bool begin(struct visit *v, struct visitor *one, uint64_t number, uint64_t due_ns);
 static bool upgrade_all(struct visit *v);
 static bool leave_oldest(struct visit *v, struct visitor *one, uint64_t now_ns);
@@ -51,7 +52,8 @@ int connections_connect(const struct options *o, struct report *report)
 {
     struct visit *v = &visit;
     uint64_t hold = o->hold < o->connections ? o->hold : o->connections, cpu_ns[2] = {0};
-    uint64_t slots = hold + (o->rate > 0 ? OPEN_LOOP_HANDSHAKES_MAX : HANDSHAKES_MAX); /* those that come and go on top */
+    uint64_t slots =
+        hold + (o->rate > 0 ? OPEN_LOOP_HANDSHAKES_MAX : HANDSHAKES_MAX); /* those that come and go on top */
     if (slots > o->connections + 1) slots = o->connections + 1;
     if (slots > ENGINE_PEERS_MAX) slots = ENGINE_PEERS_MAX;
     if (!engine_descriptors(slots) || !visit_open(v, o, slots, NULL)) return 2;
@@ -73,7 +75,8 @@ int connections_connect(const struct options *o, struct report *report)
     report_count(report, "failed", "", v->num_failed);
     if (o->pid && v->num_upgraded) {
         report_real(report, "server_cpu_seconds", "", (double)(cpu_ns[1] - cpu_ns[0]) / 1e9);
-        report_real(report, "server_cpu_us_per_upgrade", "us", (double)(cpu_ns[1] - cpu_ns[0]) / 1e3 / (double)v->num_upgraded);
+        report_real(report, "server_cpu_us_per_upgrade", "us",
+                    (double)(cpu_ns[1] - cpu_ns[0]) / 1e3 / (double)v->num_upgraded);
     }
     return done && v->num_failed == 0 ? 0 : 1;
 }
@@ -118,7 +121,8 @@ static uint64_t idle_members(const struct options *o, uint64_t room)
     return o->connections / o->rooms + (room < o->connections % o->rooms ? 1 : 0);
 }
 
-static bool visit_open(struct visit *v, const struct options *o, uint64_t num_visitors, uint64_t (*members_of)(const struct options *o, uint64_t room))
+static bool visit_open(struct visit *v, const struct options *o, uint64_t num_visitors,
+                       uint64_t (*members_of)(const struct options *o, uint64_t room))
 {
     const struct session_handlers handlers = {on_upgraded, on_text, on_lost, v};
     v->options = o;
@@ -133,7 +137,8 @@ static bool begin(struct visit *v, struct visitor *one, uint64_t number, uint64_
 {
     char user[SETUP_USER_BYTES_MAX];
     uint64_t rooms = v->options->rooms;
-    size_t len = v->idle ? setup_user(user, number % rooms, number / rooms) : setup_user(user, 0, number % CONNECT_USERS);
+    size_t len =
+        v->idle ? setup_user(user, number % rooms, number / rooms) : setup_user(user, 0, number % CONNECT_USERS);
     one->number = number;
     one->due_ns = due_ns;
     if (session_open(&v->hub, &one->session, slice_of(user, len)) != STATUS_OK) return false;
@@ -142,8 +147,8 @@ static bool begin(struct visit *v, struct visitor *one, uint64_t number, uint64_
     return true;
 }
 
-/* upgrade_all opens --connections connections, on schedule or so many at a time. Visitors are a ring of slots: the oldest
- * leaves when more than --hold are there. False when it failed, was stopped or timed out. */
+/* upgrade_all opens --connections connections, on schedule or so many at a time. Visitors are a ring of slots: the
+ * oldest leaves when more than --hold are there. False when it failed, was stopped or timed out. */
 static bool upgrade_all(struct visit *v)
 {
     const struct options *o = v->options;
@@ -158,13 +163,16 @@ static bool upgrade_all(struct visit *v)
             started++;
             due_ns = o->rate > 0 ? due_ns + interval_ns : now_ns;
         }
-        engine_turn(v->hub.engine, o->rate > 0 && due_ns > now_ns && due_ns < now_ns + TICK_NS ? due_ns : now_ns + TICK_NS);
+        engine_turn(v->hub.engine,
+                    o->rate > 0 && due_ns > now_ns && due_ns < now_ns + TICK_NS ? due_ns : now_ns + TICK_NS);
         now_ns = engine_now_ns();
-        while (!v->idle && oldest < started && leave_oldest(v, &v->visitors[oldest % v->num_visitors], now_ns)) oldest++;
+        while (!v->idle && oldest < started && leave_oldest(v, &v->visitors[oldest % v->num_visitors], now_ns))
+            oldest++;
         if (v->num_upgraded != seen) progress_ns = now_ns;
         seen = v->num_upgraded;
         if (now_ns - progress_ns > (uint64_t)(o->timeout * 1e9) || v->num_failed > 100) {
-            fprintf(stderr, "carillon-load: gave up after %" PRIu64 " upgrades and %" PRIu64 " failures\n", v->num_upgraded, v->num_failed);
+            fprintf(stderr, "carillon-load: gave up after %" PRIu64 " upgrades and %" PRIu64 " failures\n",
+                    v->num_upgraded, v->num_failed);
             return false;
         }
     }
@@ -218,15 +226,19 @@ static void arrived(struct visit *v, struct visitor *one, uint64_t now_ns)
 static void on_upgraded(void *context, struct session *s, uint64_t now_ns)
 {
     struct visit *v = context;
-    if (v->idle) session_send(&v->hub, s, SLICE("{\"type\":\"hello\",\"id\":0,\"rooms\":\"all\"}"));
-    else arrived(v, (struct visitor *)s, now_ns);
+    if (v->idle)
+        session_send(&v->hub, s, SLICE("{\"type\":\"hello\",\"id\":0,\"rooms\":\"all\"}"));
+    else
+        arrived(v, (struct visitor *)s, now_ns);
 }
 
 static void on_text(void *context, struct session *s, struct slice text, uint64_t now_ns)
 {
     struct visit *v = context;
-    if (slice_starts(text, SLICE("{\"type\":\"welcome\""))) arrived(v, (struct visitor *)s, now_ns);
-    else if (slice_starts(text, SLICE("{\"type\":\"error\""))) session_fail(&v->hub, s, "hello was refused");
+    if (slice_starts(text, SLICE("{\"type\":\"welcome\"")))
+        arrived(v, (struct visitor *)s, now_ns);
+    else if (slice_starts(text, SLICE("{\"type\":\"error\"")))
+        session_fail(&v->hub, s, "hello was refused");
 }
 
 static void on_lost(void *context, struct session *s, uint64_t now_ns)

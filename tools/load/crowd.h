@@ -10,9 +10,9 @@
 #include "session.h"
 #include "window.h"
 
-#define CROWD_CODES_MAX 16u          /* different error codes that are counted one by one */
-#define TIMINGS_MAX (1u << 20)       /* remembered messages of all rooms together */
-#define TIMINGS_PER_ROOM_MAX 16384u  /* a power of two */
+#define CROWD_CODES_MAX 16u         /* different error codes that are counted one by one */
+#define TIMINGS_MAX (1u << 20)      /* remembered messages of all rooms together */
+#define TIMINGS_PER_ROOM_MAX 16384u /* a power of two */
 
 /* timing: when a message was due, by its seq, for the receipts that follow the first. */
 struct timing {
@@ -22,32 +22,32 @@ struct timing {
 
 struct room {
     const char *id;
-    struct buf needle;         /* "room_id":"…": every push to a member of this room holds it */
-    struct buf send_head;      /* {"type":"send_message","room_id":"…","content":" */
-    uint32_t num_receivers;    /* subscribed participants */
-    uint64_t newest_seq;       /* highest seq that anyone received */
-    struct timing *timings;    /* of seq at seq & timings_mask */
+    struct buf needle;      /* "room_id":"…": every push to a member of this room holds it */
+    struct buf send_head;   /* {"type":"send_message","room_id":"…","content":" */
+    uint32_t num_receivers; /* subscribed participants */
+    uint64_t newest_seq;    /* highest seq that anyone received */
+    struct timing *timings; /* of seq at seq & timings_mask */
     uint32_t timings_mask;
 };
 
 struct publisher {
     uint32_t number;
-    uint32_t in_flight;        /* messages that have not met the scenario's end: first receipt, or answer */
+    uint32_t in_flight; /* messages that have not met the scenario's end: first receipt, or answer */
     uint64_t num_sent;
-    struct window window;      /* messages that wait for an answer, when ids are sent */
+    struct window window; /* messages that wait for an answer, when ids are sent */
 };
 
 enum participant_state {
-    PARTICIPANT_AWAY = 0,  /* not connected, or lost (session.gone) */
-    PARTICIPANT_GREETING,  /* connecting, up to the answer to hello */
-    PARTICIPANT_WELCOME,   /* welcomed; waits for its room's position until ready_due_ns */
-    PARTICIPANT_READY,     /* subscribed */
+    PARTICIPANT_AWAY = 0, /* not connected, or lost (session.gone) */
+    PARTICIPANT_GREETING, /* connecting, up to the answer to hello */
+    PARTICIPANT_WELCOME,  /* welcomed; waits for its room's position until ready_due_ns */
+    PARTICIPANT_READY,    /* subscribed */
 };
 
 struct participant {
-    struct session session;      /* first */
+    struct session session; /* first */
     enum participant_state state;
-    uint32_t number;             /* names the connection in the record */
+    uint32_t number; /* names the connection in the record */
     uint64_t room_number, member;
     struct room *room;
     struct publisher *publisher; /* NULL: only listens */
@@ -61,11 +61,11 @@ struct crowd {
     struct session_hub hub;
     struct record record;
     struct json_parser *parser;
-    uint32_t run;                /* random; in every stamp and client_id */
-    bool subscribe;              /* participants receive their room's pushes */
-    bool with_ids;               /* messages carry `id`, so that each is answered */
-    bool ends_at_ok;             /* in flight ends at the answer, else at the room's first receipt */
-    bool stopping;               /* no message is sent any more */
+    uint32_t run;    /* random; in every stamp and client_id */
+    bool subscribe;  /* participants receive their room's pushes */
+    bool with_ids;   /* messages carry `id`, so that each is answered */
+    bool ends_at_ok; /* in flight ends at the answer, else at the room's first receipt */
+    bool stopping;   /* no message is sent any more */
 
     struct room *rooms;
     uint64_t num_rooms;
@@ -79,11 +79,14 @@ struct crowd {
     uint64_t measure_from_ns, measure_until_ns; /* by the time a message was due; deliveries by their arrival */
     uint64_t num_sent, num_settled;             /* whole run; settled: met its end or was refused */
     uint64_t messages, deliveries, acked, refused, refused_for_good, violations; /* measured; the last two always */
-    struct { char text[64]; uint64_t count; } codes[CROWD_CODES_MAX];
+    struct {
+        char text[64];
+        uint64_t count;
+    } codes[CROWD_CODES_MAX];
     struct histogram any, last, answer; /* ns from due to: each delivery, the room's last one, the answer */
 
-    char *content;   /* the filling of every message */
-    struct buf text; /* a message being built */
+    char *content;                                      /* the filling of every message */
+    struct buf text;                                    /* a message being built */
     uint32_t hint_room, hint_seq, hint_re, hint_ok_seq; /* see push.h */
 };
 

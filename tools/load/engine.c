@@ -72,7 +72,7 @@ enum status engine_open(struct engine **out, const struct engine_handlers *handl
         free(e);
         return STATUS_IO;
     }
-    io_uring_register_ring_fd(&e->ring); /* only saves a table lookup a turn: its failure changes nothing */
+    io_uring_register_ring_fd(&e->ring);     /* only saves a table lookup a turn: its failure changes nothing */
     prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0); /* 1 µs instead of 50: an open loop must send when it intends to */
     *out = e;
     return STATUS_OK;
@@ -171,18 +171,23 @@ void engine_turn(struct engine *e, uint64_t until_ns)
     }
 }
 
-unsigned engine_peers(const struct engine *e) { return e->num_peers; }
+unsigned engine_peers(const struct engine *e)
+{
+    return e->num_peers;
+}
 
 static bool buffers_open(struct engine *e)
 {
     size_t ring_bytes = ENGINE_BUFFERS * sizeof(struct io_uring_buf);
     void *ring_memory = NULL, *memory = NULL;
-    if (posix_memalign(&ring_memory, 4096, ring_bytes) || posix_memalign(&memory, 4096, ENGINE_BUFFERS * ENGINE_BUFFER_BYTES))
+    if (posix_memalign(&ring_memory, 4096, ring_bytes) ||
+        posix_memalign(&memory, 4096, ENGINE_BUFFERS * ENGINE_BUFFER_BYTES))
         return false;
     memset(ring_memory, 0, ring_bytes);
     e->buffer_ring = ring_memory;
     e->buffers = memory;
-    struct io_uring_buf_reg reg = {.ring_addr = (uintptr_t)ring_memory, .ring_entries = ENGINE_BUFFERS, .bgid = BUFFER_GROUP};
+    struct io_uring_buf_reg reg = {
+        .ring_addr = (uintptr_t)ring_memory, .ring_entries = ENGINE_BUFFERS, .bgid = BUFFER_GROUP};
     int error = io_uring_register_buf_ring(&e->ring, &reg, 0);
     if (error) {
         errno = -error;
@@ -218,8 +223,8 @@ static int socket_open(struct engine *e)
     return fd;
 }
 
-/* prepare takes a submission entry for `p`, entering the kernel first when the queue is full. The caller's io_uring_prep_*
- * keeps user_data, which liburing clears nowhere but here. */
+/* prepare takes a submission entry for `p`, entering the kernel first when the queue is full. The caller's
+ * io_uring_prep_* keeps user_data, which liburing clears nowhere but here. */
 static struct io_uring_sqe *prepare(struct engine *e, struct peer *p, unsigned op)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&e->ring);
@@ -328,8 +333,10 @@ static void handle_send(struct engine *e, struct peer *p, int result)
     }
     p->_wire_sent += (size_t)result;
     if (p->state != PEER_OPEN) return;
-    if (p->_wire_sent < p->_wire.len) send_start(e, p);
-    else if (p->out.len) engine_send(e, p);
+    if (p->_wire_sent < p->_wire.len)
+        send_start(e, p);
+    else if (p->out.len)
+        engine_send(e, p);
 }
 
 /* shut begins the end: the shutdown makes every operation on the socket complete; join closes after the last one. */

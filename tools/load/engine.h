@@ -5,8 +5,8 @@
  * them, and because a generator that shared the server's data path would share its mistakes.
  *
  * Call order: engine_open; for each socket engine_connect, then append to peer->out and engine_send; engine_turn in a
- * loop; engine_close_peer; engine_close when engine_peers is 0 or the process ends. Lifetime: a peer belongs to the caller
- * and must stay in place until on_closed for it was called; then it may be connected again. */
+ * loop; engine_close_peer; engine_close when engine_peers is 0 or the process ends. Lifetime: a peer belongs to the
+ * caller and must stay in place until on_closed for it was called; then it may be connected again. */
 #ifndef CARILLON_TOOLS_LOAD_ENGINE_H
 #define CARILLON_TOOLS_LOAD_ENGINE_H
 
@@ -17,9 +17,9 @@
 #include "../../src/base/buf.h"
 #include "../../src/base/status.h"
 
-#define ENGINE_PEERS_MAX 15000u       /* sockets of one run */
+#define ENGINE_PEERS_MAX 15000u         /* sockets of one run */
 #define ENGINE_PORTS_PER_ADDRESS 20000u /* then the next source address: the range of local ports holds 28,000 */
-#define ENGINE_BUFFERS 512u           /* provided receive buffers; each is handed back as soon as it was read */
+#define ENGINE_BUFFERS 512u             /* provided receive buffers; each is handed back as soon as it was read */
 #define ENGINE_BUFFER_BYTES 16384u
 
 enum peer_state {
@@ -32,12 +32,12 @@ enum peer_state {
 /* peer: one socket; embedded in its owner's struct. A zeroed peer is idle. */
 struct peer {
     enum peer_state state;
-    struct buf out;      /* to be sent: append, then engine_send */
+    struct buf out; /* to be sent: append, then engine_send */
     int _fd;
-    int _error;          /* errno of the first failure, 0: the other side ended the stream */
-    unsigned _pending;   /* operations in the ring */
+    int _error;        /* errno of the first failure, 0: the other side ended the stream */
+    unsigned _pending; /* operations in the ring */
     bool _sending, _dirty;
-    struct buf _wire;    /* bytes in the ring's hands, from _wire_sent on */
+    struct buf _wire; /* bytes in the ring's hands, from _wire_sent on */
     size_t _wire_sent;
     struct peer *_next_dirty, *_next_starved;
 };
@@ -46,8 +46,8 @@ struct engine_handlers {
     void (*on_connected)(void *context, struct peer *p, uint64_t now_ns);
     /* `bytes` die on return. */
     void (*on_bytes)(void *context, struct peer *p, const char *bytes, size_t len, uint64_t now_ns);
-    /* The socket is gone and the peer idle: `error` is an errno value or 0 for the end of the stream. Called exactly once
-     * for every engine_connect that returned STATUS_OK. */
+    /* The socket is gone and the peer idle: `error` is an errno value or 0 for the end of the stream. Called exactly
+     * once for every engine_connect that returned STATUS_OK. */
     void (*on_closed)(void *context, struct peer *p, int error, uint64_t now_ns);
     void *context;
 };

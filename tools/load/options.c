@@ -38,15 +38,18 @@ static const struct option_row option_rows[] = {
      "subscribers of each room, default 1000"},
     {"members", OPTION_COUNT, FIELD(members), 2, MEMBERS_MAX, BIT(SCENARIO_CHAT), "M",
      "members of each room, who all talk, default 2"},
-    {"publishers", OPTION_COUNT, FIELD(publishers), 1, ENGINE_PEERS_MAX, BIT(SCENARIO_FANOUT) | BIT(SCENARIO_DURABLE), "P",
-     "publishers in all, spread over the rooms (fanout: one a room, durable 16)"},
+    {"publishers", OPTION_COUNT, FIELD(publishers), 1, ENGINE_PEERS_MAX, BIT(SCENARIO_FANOUT) | BIT(SCENARIO_DURABLE),
+     "P", "publishers in all, spread over the rooms (fanout: one a room, durable 16)"},
     {"in-flight", OPTION_COUNT, FIELD(in_flight), 1, IN_FLIGHT_MAX, TALKS, "K",
      "messages that each publisher keeps under way (fanout, chat 1; durable 64)"},
     {"rate", OPTION_REAL, FIELD(rate), 0.01, RATE_MAX, TALKS | BIT(SCENARIO_CONNECT), "X",
      "open loop: X messages (connect: upgrades) a second in all, sent on schedule whatever the answers do"},
-    {"size", OPTION_COUNT, FIELD(size), CONTENT_BYTES_MIN, CONTENT_BYTES_MAX, TALKS, "BYTES", "content of a message, default 128"},
-    {"seconds", OPTION_REAL, FIELD(seconds), 0.05, SECONDS_MAX, EVERY & ~BIT(SCENARIO_CONNECT), "S", "measured time, default 5"},
-    {"warmup", OPTION_REAL, FIELD(warmup), 0, 600, TALKS | BIT(SCENARIO_REST), "S", "time before it that is not counted, default 0.5"},
+    {"size", OPTION_COUNT, FIELD(size), CONTENT_BYTES_MIN, CONTENT_BYTES_MAX, TALKS, "BYTES",
+     "content of a message, default 128"},
+    {"seconds", OPTION_REAL, FIELD(seconds), 0.05, SECONDS_MAX, EVERY & ~BIT(SCENARIO_CONNECT), "S",
+     "measured time, default 5"},
+    {"warmup", OPTION_REAL, FIELD(warmup), 0, 600, TALKS | BIT(SCENARIO_REST), "S",
+     "time before it that is not counted, default 0.5"},
     {"messages", OPTION_COUNT, FIELD(messages), 1, MESSAGES_MAX, TALKS, "N", "stop after N messages, warm-up included"},
     {"connections", OPTION_COUNT, FIELD(connections), 1, UPGRADES_MAX,
      BIT(SCENARIO_CONNECT) | BIT(SCENARIO_IDLE) | BIT(SCENARIO_REST), "N",
@@ -56,10 +59,12 @@ static const struct option_row option_rows[] = {
     {"path", OPTION_TEXT, FIELD(path), 0, 0, BIT(SCENARIO_REST), "PATH", "what to request, default /health"},
     {"method", OPTION_TEXT, FIELD(method), 0, 0, BIT(SCENARIO_REST), "M", "default GET, or POST with --body"},
     {"body", OPTION_TEXT, FIELD(body), 0, 0, BIT(SCENARIO_REST), "JSON", "body of every request"},
-    {"pid", OPTION_COUNT, FIELD(pid), 1, 4194304, EVERY, "PID", "the gateway's process: reports its CPU time and memory"},
+    {"pid", OPTION_COUNT, FIELD(pid), 1, 4194304, EVERY, "PID",
+     "the gateway's process: reports its CPU time and memory"},
     {"record", OPTION_TEXT, FIELD(record_path), 0, 0, TALKS, "FILE",
      "append what was sent, answered and received, for tests/fault/check-history (JSON lines)"},
-    {"client-ids", OPTION_FLAG, FIELD(client_ids), 0, 0, TALKS, NULL, "send a client_id with each message (--record does)"},
+    {"client-ids", OPTION_FLAG, FIELD(client_ids), 0, 0, TALKS, NULL,
+     "send a client_id with each message (--record does)"},
     {"tolerate-disconnect", OPTION_FLAG, FIELD(tolerate_disconnect), 0, 0, TALKS | BIT(SCENARIO_IDLE), NULL,
      "a lost connection is no failure: exit 0, with what was in flight recorded as unknown"},
     {"timeout", OPTION_REAL, FIELD(timeout), 1, 3600, EVERY, "S", "for setting up and for draining, default 60"},
@@ -87,11 +92,18 @@ static void scenario_print_help(enum scenario scenario);
 static bool apply(struct options *o, const struct option_row *row, const char *text);
 static bool complete(struct options *o);
 
-const char *scenario_name(enum scenario scenario) { return scenario_names[scenario]; }
+const char *scenario_name(enum scenario scenario)
+{
+    return scenario_names[scenario];
+}
 
 enum options_result options_parse(struct options *o, int argc, char **argv)
 {
-    *o = (struct options){.url = "http://127.0.0.1:8080", .path = "/health", .size = 128, .seconds = UNSET, .warmup = UNSET,
+    *o = (struct options){.url = "http://127.0.0.1:8080",
+                          .path = "/health",
+                          .size = 128,
+                          .seconds = UNSET,
+                          .warmup = UNSET,
                           .timeout = 60};
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
         help();
@@ -107,8 +119,8 @@ enum options_result options_parse(struct options *o, int argc, char **argv)
 
     struct option table[NUM_ROWS + 2] = {0};
     for (int i = 0; i < NUM_ROWS; i++)
-        table[i] = (struct option){option_rows[i].name, option_rows[i].kind == OPTION_FLAG ? no_argument : required_argument,
-                                   NULL, 256 + i};
+        table[i] = (struct option){option_rows[i].name,
+                                   option_rows[i].kind == OPTION_FLAG ? no_argument : required_argument, NULL, 256 + i};
     table[NUM_ROWS] = (struct option){"help", no_argument, NULL, 'h'};
     int choice;
     while ((choice = getopt_long(argc - 1, argv + 1, "h", table, NULL)) != -1) {
@@ -176,12 +188,16 @@ static bool apply(struct options *o, const struct option_row *row, const char *t
     errno = 0;
     double number = strtod(text, &end);
     bool whole = number >= 0 && number < 1e18 && (double)(uint64_t)number == number;
-    if (errno || end == text || *end || !(number >= row->min && number <= row->max) || (row->kind == OPTION_COUNT && !whole)) {
-        fprintf(stderr, "carillon-load: --%s takes a number from %.10g to %.10g, not '%s'\n", row->name, row->min, row->max, text);
+    if (errno || end == text || *end || !(number >= row->min && number <= row->max) ||
+        (row->kind == OPTION_COUNT && !whole)) {
+        fprintf(stderr, "carillon-load: --%s takes a number from %.10g to %.10g, not '%s'\n", row->name, row->min,
+                row->max, text);
         return false;
     }
-    if (row->kind == OPTION_COUNT) *(uint64_t *)field = (uint64_t)number;
-    else *(double *)field = number;
+    if (row->kind == OPTION_COUNT)
+        *(uint64_t *)field = (uint64_t)number;
+    else
+        *(double *)field = number;
     return true;
 }
 

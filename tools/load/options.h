@@ -6,15 +6,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define ROOMS_MAX 15000u            /* as many as sockets: a room without one would measure nothing */
-#define MEMBERS_MAX 15000u          /* of one room */
-#define IN_FLIGHT_MAX 4096u         /* messages of one publisher */
-#define CONTENT_BYTES_MIN 40u       /* the stamp that each message carries: run, publisher, number, time */
-#define CONTENT_BYTES_MAX 200000u   /* below the gateway's 256 KiB WebSocket message */
+#define ROOMS_MAX 15000u          /* as many as sockets: a room without one would measure nothing */
+#define MEMBERS_MAX 15000u        /* of one room */
+#define IN_FLIGHT_MAX 4096u       /* messages of one publisher */
+#define CONTENT_BYTES_MIN 40u     /* the stamp that each message carries: run, publisher, number, time */
+#define CONTENT_BYTES_MAX 200000u /* below the gateway's 256 KiB WebSocket message */
 #define SECONDS_MAX 86400.0
-#define RATE_MAX 5e6                /* messages or connections a second */
+#define RATE_MAX 5e6 /* messages or connections a second */
 #define MESSAGES_MAX 1000000000ull
-#define UPGRADES_MAX 10000000ull    /* connections of one `connect` run, in all */
+#define UPGRADES_MAX 10000000ull /* connections of one `connect` run, in all */
 
 enum scenario { SCENARIO_FANOUT, SCENARIO_CHAT, SCENARIO_DURABLE, SCENARIO_CONNECT, SCENARIO_IDLE, SCENARIO_REST };
 

@@ -40,7 +40,8 @@ size_t publish_client_id(char out[64], const struct crowd *c, const struct publi
 
 static bool may_send(const struct crowd *c, const struct participant *p)
 {
-    if (c->stopping || p->state != PARTICIPANT_READY || p->session.state != SESSION_OPEN || p->session.gone) return false;
+    if (c->stopping || p->state != PARTICIPANT_READY || p->session.state != SESSION_OPEN || p->session.gone)
+        return false;
     if (c->options->messages && c->num_sent >= c->options->messages) return false;
     return c->with_ids ? !window_full(&p->publisher->window) : p->publisher->in_flight < WINDOW_MESSAGES_MAX;
 }
@@ -69,7 +70,8 @@ static void send_message(struct crowd *c, struct participant *p, uint64_t intend
     if (c->record.on) {
         char user[SETUP_USER_BYTES_MAX];
         size_t user_len = setup_user(user, p->room_number, p->member);
-        const struct message_key key = {slice_str(p->room->id), slice_of(user, user_len), slice_of(client_id, client_id_len)};
+        const struct message_key key = {slice_str(p->room->id), slice_of(user, user_len),
+                                        slice_of(client_id, client_id_len)};
         record_invoke(&c->record, engine_now_ns(), &key, content);
     }
     session_send(&c->hub, &p->session, buf_slice(&c->text));

@@ -58,9 +58,12 @@ static bool hex_read(uint64_t *out, const char *text, unsigned digits)
     uint64_t v = 0;
     for (unsigned i = 0; i < digits; i++) {
         unsigned char c = (unsigned char)text[i];
-        if (c >= '0' && c <= '9') v = v << 4 | (uint64_t)(c - '0');
-        else if (c >= 'a' && c <= 'f') v = v << 4 | (uint64_t)(c - 'a' + 10);
-        else return false;
+        if (c >= '0' && c <= '9')
+            v = v << 4 | (uint64_t)(c - '0');
+        else if (c >= 'a' && c <= 'f')
+            v = v << 4 | (uint64_t)(c - 'a' + 10);
+        else
+            return false;
     }
     *out = v;
     return true;

@@ -130,7 +130,8 @@ static void leave(struct office *f)
     uint64_t until_ns = engine_now_ns() + LEAVE_NS, now_ns;
     f->stopping = true;
     for (uint64_t i = 0; i < f->options->connections; i++) engine_close_peer(f->engine, &f->callers[i].peer);
-    while (engine_peers(f->engine) > 0 && (now_ns = engine_now_ns()) < until_ns) engine_turn(f->engine, now_ns + TICK_NS);
+    while (engine_peers(f->engine) > 0 && (now_ns = engine_now_ns()) < until_ns)
+        engine_turn(f->engine, now_ns + TICK_NS);
     engine_close(f->engine);
     for (uint64_t i = 0; i < f->options->connections; i++) {
         peer_free(&f->callers[i].peer);
@@ -153,8 +154,8 @@ static void on_connected(void *context, struct peer *p, uint64_t now_ns)
     ask(context, (struct caller *)p, now_ns);
 }
 
-/* answer_len returns the length of a whole answer at the start of `bytes`, 0 when it is not whole yet. The gateway sends
- * a Content-Length with every body. */
+/* answer_len returns the length of a whole answer at the start of `bytes`, 0 when it is not whole yet. The gateway
+ * sends a Content-Length with every body. */
 static size_t answer_len(struct slice bytes, unsigned *status)
 {
     const char *end = bytes.len ? memmem(bytes.data, bytes.len, "\r\n\r\n", 4) : NULL;
@@ -196,5 +197,6 @@ static void on_closed(void *context, struct peer *p, int error, uint64_t now_ns)
 {
     struct office *f = context;
     if (!f->stopping && f->num_lost++ < 3)
-        fprintf(stderr, "carillon-load: lost a connection: %s\n", error ? strerrordesc_np(error) : "the gateway closed it");
+        fprintf(stderr, "carillon-load: lost a connection: %s\n",
+                error ? strerrordesc_np(error) : "the gateway closed it");
 }

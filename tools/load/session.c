@@ -132,8 +132,10 @@ static size_t take(struct session_hub *h, struct session *s, const char *bytes, 
         if (header <= 0 || len - at < (size_t)header + payload_len) break;
         struct slice payload = slice_of(bytes + at + header, payload_len);
         at += (size_t)header + payload_len;
-        if (LIKELY(opcode == WS_OP_TEXT)) h->handlers.on_text(h->handlers.context, s, payload, now_ns);
-        else take_control(h, s, opcode, payload);
+        if (LIKELY(opcode == WS_OP_TEXT))
+            h->handlers.on_text(h->handlers.context, s, payload, now_ns);
+        else
+            take_control(h, s, opcode, payload);
     }
     return at;
 }
@@ -167,8 +169,10 @@ static void take_control(struct session_hub *h, struct session *s, unsigned opco
         break;
     case WS_OP_PONG: break;
     case WS_OP_CLOSE:
-        if (s->state == SESSION_LEAVING) break; /* the answer to ours: the server ends the stream next (RFC 6455 7.1.1) */
-        if (payload.len < 2) snprintf(why, sizeof why, "the gateway closed without a code");
+        if (s->state == SESSION_LEAVING)
+            break; /* the answer to ours: the server ends the stream next (RFC 6455 7.1.1) */
+        if (payload.len < 2)
+            snprintf(why, sizeof why, "the gateway closed without a code");
         else
             snprintf(why, sizeof why, "the gateway closed with code %u: %.*s",
                      (unsigned)((uint8_t)payload.data[0] << 8 | (uint8_t)payload.data[1]), (int)payload.len - 2,

@@ -20,9 +20,9 @@ enum session_state {
 struct session {
     struct peer peer; /* first: the engine hands it back */
     enum session_state state;
-    bool gone;        /* on_lost was or is being called for an end that we did not ask for */
-    struct buf in;    /* an incomplete head or frame */
-    char why[96];     /* a sentence, once it was lost */
+    bool gone;     /* on_lost was or is being called for an end that we did not ask for */
+    struct buf in; /* an incomplete head or frame */
+    char why[96];  /* a sentence, once it was lost */
 };
 
 struct session_handlers {

@@ -26,7 +26,8 @@ struct maker {
 static enum status make_tenant(struct maker *m);
 static enum status make_room(struct maker *m, struct setup_room *room, uint64_t number, uint64_t num_members);
 static enum status add_members(struct maker *m, struct setup_room *room, uint64_t number, uint64_t from, uint64_t to);
-static enum status call(struct maker *m, struct json_node *answer, const char *target, const char *user, struct slice body);
+static enum status call(struct maker *m, struct json_node *answer, const char *target, const char *user,
+                        struct slice body);
 static bool state_read(struct setup *s, const struct options *o, bool *exists);
 static bool state_write(const struct setup *s, const char *path);
 static bool member_text(char *out, size_t cap, struct json_node object, const char *name);
@@ -47,7 +48,8 @@ enum status setup_make(struct setup *s, const struct options *o,
     http_client_init(&m.http, &s->endpoint, (unsigned)(o->timeout * 1000));
     enum status status = STATUS_OK;
     if (!exists) {
-        if (o->scenario != SCENARIO_REST || o->master_key || o->admin_socket) status = s->key[0] ? STATUS_OK : make_tenant(&m);
+        if (o->scenario != SCENARIO_REST || o->master_key || o->admin_socket)
+            status = s->key[0] ? STATUS_OK : make_tenant(&m);
         s->num_rooms = members_of ? o->rooms : 0;
         s->rooms = calloc(s->num_rooms + 1, sizeof *s->rooms);
         ASSERT(s->rooms != NULL);
@@ -116,7 +118,10 @@ static void members_json(struct buf *out, uint64_t room, uint64_t from, uint64_t
     buf_char(out, ']');
 }
 
-static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
 
 static enum status make_room(struct maker *m, struct setup_room *room, uint64_t number, uint64_t num_members)
 {
@@ -157,11 +162,14 @@ static enum status add_members(struct maker *m, struct setup_room *room, uint64_
 }
 
 /* call posts JSON and parses the answer; `user` NULL: as the operator. */
-static enum status call(struct maker *m, struct json_node *answer, const char *target, const char *user, struct slice body)
+static enum status call(struct maker *m, struct json_node *answer, const char *target, const char *user,
+                        struct slice body)
 {
     struct buf fields = {0};
-    if (user) buf_printf(&fields, "X-API-Key: %s\r\nX-User-Id: %s\r\n", m->setup->key, user);
-    else if (m->options->master_key) buf_printf(&fields, "X-Master-Key: %s\r\n", m->options->master_key);
+    if (user)
+        buf_printf(&fields, "X-API-Key: %s\r\nX-User-Id: %s\r\n", m->setup->key, user);
+    else if (m->options->master_key)
+        buf_printf(&fields, "X-Master-Key: %s\r\n", m->options->master_key);
     struct http_answer got = {0};
     enum status status = http_client_request(&m->http, &got, "POST", target, buf_slice(&fields), body);
     buf_free(&fields);

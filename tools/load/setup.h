@@ -20,12 +20,12 @@ struct setup {
     struct setup_room {
         char id[ROOM_ID_BYTES_MAX];
         uint64_t num_members;
-    } *rooms;
+    } * rooms;
 };
 
-/* setup_make resolves the URL, makes a tenant when asked to, and the rooms with `members_of(o, room)` members each; rooms
- * of an existing --state file are taken from there. STATUS_OK; STATUS_IO: the gateway could not be reached or went away;
- * STATUS_INVALID: it refused. Both with a message on stderr. */
+/* setup_make resolves the URL, makes a tenant when asked to, and the rooms with `members_of(o, room)` members each;
+ * rooms of an existing --state file are taken from there. STATUS_OK; STATUS_IO: the gateway could not be reached or
+ * went away; STATUS_INVALID: it refused. Both with a message on stderr. */
 MUST_USE enum status setup_make(struct setup *s, const struct options *o,
                                 uint64_t (*members_of)(const struct options *o, uint64_t room));
 void setup_free(struct setup *s);

@@ -18,4 +18,7 @@ void stop_install(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
-bool stop_asked(void) { return asked != 0; }
+bool stop_asked(void)
+{
+    return asked != 0;
+}

@@ -143,7 +143,8 @@ static void room_make(struct crowd *c, uint64_t number)
 static bool greet(struct crowd *c)
 {
     uint64_t next = 0, until_ns = engine_now_ns() + (uint64_t)(c->options->timeout * 1e9), now_ns;
-    while (c->num_ready < c->num_participants && c->num_lost == 0 && (now_ns = engine_now_ns()) < until_ns && !stop_asked()) {
+    while (c->num_ready < c->num_participants && c->num_lost == 0 && !stop_asked()) {
+        if ((now_ns = engine_now_ns()) >= until_ns) break;
         while (next < c->num_participants && c->num_greeting < GREETINGS_MAX) {
             struct participant *p = &c->participants[next++];
             char user[SETUP_USER_BYTES_MAX];
@@ -157,7 +158,10 @@ static bool greet(struct crowd *c)
             if (c->participants[i].state == PARTICIPANT_WELCOME && now_ns >= c->participants[i].ready_due_ns)
                 arrival_ready(c, &c->participants[i]);
     }
-    if (c->num_ready == c->num_participants) return true;
+    if (c->num_ready == c->num_participants) {
+        fprintf(stderr, "carillon-load: %" PRIu64 " connections are ready\n", c->num_ready);
+        return true;
+    }
     if (c->num_lost == 0)
         fprintf(stderr, "carillon-load: %" PRIu64 " of %" PRIu64 " connections were ready in time\n", c->num_ready,
                 c->num_participants);
@@ -202,8 +206,10 @@ static void measure(struct crowd *c, struct measurement *m, uint64_t now_ns)
     m->at_ns[which] = now_ns;
     process_cpu_ns(&m->own_cpu_ns[which], 0);
     if (c->options->pid) process_cpu_ns(&m->server_cpu_ns[which], (pid_t)c->options->pid);
-    if (ends) m->ended = true;
-    else m->began = true;
+    if (ends)
+        m->ended = true;
+    else
+        m->began = true;
 }
 
 /* complete: every message met its end, and every subscriber has seen all that anybody has seen. */
@@ -270,8 +276,10 @@ static void report_load(const struct crowd *c, struct report *report)
     report_count(report, "publishers", "", c->num_publishers);
     report_count(report, "connections", "", c->num_participants);
     report_count(report, "content_bytes", "", o->size);
-    if (o->rate > 0) report_real(report, "rate", "messages/s, open loop", o->rate);
-    else report_count(report, "in_flight", "a publisher", o->in_flight);
+    if (o->rate > 0)
+        report_real(report, "rate", "messages/s, open loop", o->rate);
+    else
+        report_count(report, "in_flight", "a publisher", o->in_flight);
 }
 
 static void fill_report(const struct crowd *c, const struct measurement *m, struct report *report)
@@ -300,11 +308,15 @@ static void fill_report(const struct crowd *c, const struct measurement *m, stru
     report_count(report, "lost_connections", "", c->num_lost);
     report_count(report, "violations", "of order, room or completeness", c->violations);
     double own_cpu = (double)(m->own_cpu_ns[1] - m->own_cpu_ns[0]) / 1e9;
-    if (m->ended) report_real(report, "generator_cpu_percent", "(near 100: the generator is the limit)", 100 * own_cpu * per_second);
+    if (m->ended)
+        report_real(report, "generator_cpu_percent", "(near 100: the generator is the limit)",
+                    100 * own_cpu * per_second);
     if (!m->ended || !c->options->pid) return;
     uint64_t cpu_ns = m->server_cpu_ns[1] - m->server_cpu_ns[0], work = c->subscribe ? c->deliveries : c->acked;
     report_real(report, "server_cpu_seconds", "", (double)cpu_ns / 1e9);
-    if (work) report_real(report, c->subscribe ? "server_cpu_ns_per_delivery" : "server_cpu_ns_per_message", "ns", (double)cpu_ns / (double)work);
+    if (work)
+        report_real(report, c->subscribe ? "server_cpu_ns_per_delivery" : "server_cpu_ns_per_message", "ns",
+                    (double)cpu_ns / (double)work);
 }
 
 static int verdict(const struct crowd *c, bool greeted)

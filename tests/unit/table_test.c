@@ -1,0 +1,110 @@
+/* carillonctl is no library: its pure parts are taken in as they are. */
+#include "../../tools/ctl/table.c" /* NOLINT(bugprone-suspicious-include) */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static struct json_node parsed(struct json_parser *p, struct slice text)
+{
+    struct json_node root;
+    assert_int_equal(json_parse_copy(p, &root, text), JSON_OK);
+    return root;
+}
+
+static void assert_written(FILE *out, char **text, const char *expected)
+{
+    fclose(out);
+    assert_string_equal(*text, expected);
+    free(*text);
+}
+
+static void text_of_others_never_steers_the_terminal(void **state)
+{
+    (void)state;
+    struct buf out = {0};
+    text_shown(&out, SLICE("a\033[2J\r\n\t\x7f" "\xc2\x9b" "é\xc2\xa0z"));
+    buf_char(&out, '\0');
+    assert_string_equal(out.data, "a\\x1b[2J\\x0d\\n\\t\\x7f\\x9bé\xc2\xa0z");
+    buf_free(&out);
+}
+
+static void columns_align_by_characters_not_bytes(void **state)
+{
+    (void)state;
+    struct json_parser *p = json_parser_new(4096);
+    struct table t;
+    char *text;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+    table_init(&t, "name,seq,none");
+    table_add(&t, parsed(p, SLICE("{\"name\":\"éé\",\"seq\":1,\"other\":5}")));
+    table_add(&t, parsed(p, SLICE("{\"seq\":18446744073709551615,\"name\":null}")));
+    table_add(&t, parsed(p, SLICE("{\"name\":true,\"seq\":-1,\"none\":[]}")));
+    table_print(&t, out);
+    assert_written(out, &text,
+                   "NAME  SEQ                   NONE\n"
+                   "éé    1                     -\n"
+                   "-     18446744073709551615  -\n"
+                   "yes   …                     …\n");
+    table_free(&t);
+    json_parser_free(p);
+}
+
+static void an_empty_table_still_has_its_head(void **state)
+{
+    (void)state;
+    struct table t;
+    char *text;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+    table_init(&t, "a,b");
+    table_print(&t, out);
+    assert_written(out, &text, "A  B\n");
+    table_free(&t);
+}
+
+static void figures_alone_are_flush_right(void **state)
+{
+    (void)state;
+    struct json_parser *p = json_parser_new(4096);
+    struct slice object = SLICE("{\"messages\":7,\"ok\":true,\"bytes\":1.25e3}");
+    char *text;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+    object_print(object, parsed(p, object), out);
+    assert_written(out, &text,
+                   "messages       7\n"
+                   "ok          true\n"
+                   "bytes     1.25e3\n");
+    json_parser_free(p);
+}
+
+static void an_object_with_texts_is_a_plain_list(void **state)
+{
+    (void)state;
+    struct json_parser *p = json_parser_new(4096);
+    struct slice object = SLICE("{\"id\":\"t_1\",\"n\":12,\"settings\":{\"a\":[1]},\"name\":null}");
+    char *text;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+    object_print(object, parsed(p, object), out);
+    assert_written(out, &text,
+                   "id        t_1\n"
+                   "n         12\n"
+                   "settings  {\"a\":[1]}\n"
+                   "name      -\n");
+    json_parser_free(p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(text_of_others_never_steers_the_terminal),
+        cmocka_unit_test(columns_align_by_characters_not_bytes),
+        cmocka_unit_test(an_empty_table_still_has_its_head),
+        cmocka_unit_test(figures_alone_are_flush_right),
+        cmocka_unit_test(an_object_with_texts_is_a_plain_list),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

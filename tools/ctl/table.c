@@ -1,0 +1,138 @@
+#include "table.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../src/base/assert.h"
+
+static void cell_text(struct buf *out, struct json_node node);
+static void pad(FILE *out, size_t width, size_t used);
+
+void table_init(struct table *t, const char *columns)
+{
+    *t = (struct table){0};
+    while (*columns) {
+        size_t len = strcspn(columns, ",");
+        ASSERT(t->num_columns < TABLE_COLUMNS_MAX);
+        t->names[t->num_columns++] = slice_of(columns, len);
+        columns += len + (columns[len] == ',');
+    }
+}
+
+void table_free(struct table *t)
+{
+    for (size_t i = 0; i < t->num_rows * t->num_columns; i++) buf_free(&t->cells[i]);
+    free(t->cells);
+    *t = (struct table){0};
+}
+
+void table_add(struct table *t, struct json_node object)
+{
+    t->cells = realloc(t->cells, (t->num_rows + 1) * t->num_columns * sizeof *t->cells);
+    ASSERT(t->cells);
+    struct buf *row = &t->cells[t->num_rows++ * t->num_columns];
+    for (unsigned c = 0; c < t->num_columns; c++) {
+        char name[64];
+        struct json_node node;
+        snprintf(name, sizeof name, "%.*s", SLICE_FMT(t->names[c]));
+        row[c] = (struct buf){0};
+        if (json_get(object, name, &node)) cell_text(&row[c], node);
+        else BUF_LIT(&row[c], "-");
+    }
+}
+
+void table_print(const struct table *t, FILE *out)
+{
+    size_t widths[TABLE_COLUMNS_MAX];
+    for (unsigned c = 0; c < t->num_columns; c++) {
+        widths[c] = t->names[c].len;
+        for (size_t r = 0; r < t->num_rows; r++) {
+            size_t chars = json_utf8_chars(buf_slice(&t->cells[r * t->num_columns + c]));
+            if (chars > widths[c]) widths[c] = chars;
+        }
+    }
+    for (unsigned c = 0; c < t->num_columns; c++) {
+        for (size_t i = 0; i < t->names[c].len; i++) fputc(toupper((unsigned char)t->names[c].data[i]), out);
+        if (c + 1 < t->num_columns) pad(out, widths[c], t->names[c].len);
+    }
+    fputc('\n', out);
+    for (size_t r = 0; r < t->num_rows; r++) {
+        for (unsigned c = 0; c < t->num_columns; c++) {
+            struct slice text = buf_slice(&t->cells[r * t->num_columns + c]);
+            fwrite(text.data, 1, text.len, out);
+            if (c + 1 < t->num_columns) pad(out, widths[c], json_utf8_chars(text));
+        }
+        fputc('\n', out);
+    }
+}
+
+static void value_text(struct buf *out, struct slice text, struct slice name, struct json_node value)
+{
+    char key[64];
+    enum json_type type = json_type_of(value);
+    out->len = 0;
+    snprintf(key, sizeof key, "%.*s", SLICE_FMT(name));
+    if (type == JSON_STRING || type == JSON_NULL) cell_text(out, value);
+    else text_shown(out, json_raw_member(text, key));
+}
+
+void object_print(struct slice text, struct json_node object, FILE *out)
+{
+    struct slice name;
+    struct json_node value;
+    struct buf shown = {0};
+    size_t names_width = 0, values_width = 0;
+    bool figures = true;
+    for (struct json_iter i = json_object(object); json_object_next(&i, &name, &value);) {
+        value_text(&shown, text, name, value);
+        if (name.len > names_width) names_width = name.len;
+        if (shown.len > values_width) values_width = shown.len;
+        figures = figures && (json_type_of(value) == JSON_NUMBER || json_type_of(value) == JSON_BOOL);
+    }
+    for (struct json_iter i = json_object(object); json_object_next(&i, &name, &value);) {
+        value_text(&shown, text, name, value);
+        fprintf(out, "%.*s", SLICE_FMT(name));
+        pad(out, names_width, name.len);
+        fprintf(out, "%*.*s\n", figures ? (int)values_width : 0, SLICE_FMT(buf_slice(&shown)));
+    }
+    buf_free(&shown);
+}
+
+void text_shown(struct buf *out, struct slice text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.data[i];
+        bool c1 = c == 0xC2 && i + 1 < text.len && (unsigned char)text.data[i + 1] < 0xA0; /* U+0080 … U+009F */
+        if (c == '\n') BUF_LIT(out, "\\n");
+        else if (c == '\t') BUF_LIT(out, "\\t");
+        else if (c < 0x20 || c == 0x7F) buf_printf(out, "\\x%02x", c);
+        else if (c1) buf_printf(out, "\\x%02x", (unsigned char)text.data[++i]);
+        else buf_char(out, (char)c);
+    }
+}
+
+static void cell_text(struct buf *out, struct json_node node)
+{
+    uint64_t number;
+    bool flag;
+    switch (json_type_of(node)) {
+    case JSON_NULL: BUF_LIT(out, "-"); return;
+    case JSON_BOOL:
+        if (json_bool(node, &flag)) buf_printf(out, "%s", flag ? "yes" : "no");
+        return;
+    case JSON_NUMBER:
+        if (json_u64(node, &number)) buf_u64(out, number);
+        else BUF_LIT(out, "…");
+        return;
+    case JSON_STRING: text_shown(out, json_string(node)); return;
+    case JSON_ARRAY:
+    case JSON_OBJECT: BUF_LIT(out, "…"); return;
+    }
+    UNREACHABLE();
+}
+
+static void pad(FILE *out, size_t width, size_t used)
+{
+    fprintf(out, "%*s", (int)(width > used ? width - used : 0) + 2, "");
+}
