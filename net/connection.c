@@ -157,7 +157,7 @@ static bool conn_account(struct net *n, struct conn *c)
     if (bytes > UINT32_MAX) bytes = UINT32_MAX;
     n->assembly_bytes += bytes - c->assembly_bytes;
     c->assembly_bytes = (uint32_t)bytes;
-    return n->assembly_bytes <= ASSEMBLY_BYTES_MAX || bytes == 0;
+    return n->assembly_bytes <= n->limits.assembly_bytes_max || bytes == 0;
 }
 
 /* --- answers ------------------------------------------------------------------------------------------------ */

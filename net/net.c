@@ -36,6 +36,7 @@ enum status net_open(struct net **out, const struct net_handlers *handlers, cons
     ASSERT(n != NULL);
     n->handlers = *handlers;
     n->limits = *limits;
+    if (!n->limits.assembly_bytes_max) n->limits.assembly_bytes_max = ASSEMBLY_BYTES_MAX;
     n->ticks = (struct net_ticks){.header = ticks_of(limits->header_timeout_ns),
                                   .body = ticks_of(limits->body_timeout_ns),
                                   .idle = ticks_of(limits->idle_timeout_ns),

@@ -57,6 +57,7 @@ struct net_limits {
     size_t ws_message_bytes_max;   /* an inbound message */
     size_t send_queue_bytes_max;   /* queued durable bytes before a reader counts as too slow */
     unsigned requests_in_flight_max; /* commands a connection may have open before it is not read from */
+    size_t assembly_bytes_max;     /* bodies and messages under assembly on this core; 0: ASSEMBLY_BYTES_MAX */
     uint64_t header_timeout_ns, body_timeout_ns, idle_timeout_ns, ping_interval_ns, close_timeout_ns, stall_timeout_ns;
 };
 

@@ -22,7 +22,8 @@
  *   +----------+---------+--------+----------+---------+----------+----------+
  *
  * Integers are little-endian. The checksum is the first 8 bytes of SHA-256 over the 56 bytes before it. `counter`
- * rises by one a write and chooses the slot: counter % 2. The good slot with the higher counter holds. */
+ * rises by one a write; the good slot with the higher counter holds. Writes go to one slot until a sync has made it
+ * durable, then to the other: at any moment one slot is on disk and left alone, so a torn write never costs both. */
 
 #define SLOT_LEN 64u
 #define BLOCK_LEN 4096u
@@ -46,6 +47,8 @@ struct mark_file {
     int fd;
     enum status found; /* what mark_read says: OK, NOT_FOUND or CORRUPT */
     uint64_t sequence, counter;
+    unsigned target; /* slot of the next write: not the one that holds the newest synced mark */
+    bool written;    /* since the last sync */
 };
 
 static enum status prepare(int fd, const char *dir);
@@ -93,19 +96,23 @@ static enum status mark_file_write(struct mark *m, uint64_t sequence)
     struct slot slot = {.version = MARK_VERSION, .sequence = sequence, .counter = f->counter + 1};
     memcpy(slot.magic, slot_magic, sizeof slot_magic);
     slot_checksum(slot.checksum, &slot);
-    off_t at = (off_t)(slot.counter % 2 * BLOCK_LEN);
+    off_t at = (off_t)(f->target * BLOCK_LEN);
     ssize_t n = pwrite(f->fd, &slot, sizeof slot, at);
     if (n != (ssize_t)sizeof slot) return io_error("write", n < 0 ? errno : EIO);
     f->counter = slot.counter;
     f->sequence = sequence;
     f->found = STATUS_OK;
+    f->written = true;
     return STATUS_OK;
 }
 
 static enum status mark_file_sync(struct mark *m)
 {
     struct mark_file *f = (struct mark_file *)m;
-    return fdatasync(f->fd) == 0 ? STATUS_OK : io_error("fdatasync", errno);
+    if (fdatasync(f->fd) != 0) return io_error("fdatasync", errno);
+    if (f->written) f->target ^= 1;
+    f->written = false;
+    return STATUS_OK;
 }
 
 static void mark_file_close(struct mark *m)
@@ -146,6 +153,7 @@ static enum status load(struct mark_file *f)
         if (slot.counter < f->counter) continue;
         f->counter = slot.counter;
         f->sequence = slot.sequence;
+        f->target = i ^ 1;
     }
     /* With one slot never written and the other bad, the first write of all was torn: nothing relied on it yet. */
     if (good) f->found = STATUS_OK;

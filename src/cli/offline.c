@@ -18,10 +18,12 @@
 #include "../chat/ids.h"
 #include "cli.h"
 
+#define PATH_BYTES_MAX 4096
 #define OFFLINE_CACHE_BYTES (64u << 20)
 #define OFFLINE_WRITE_BUFFER_BYTES (64u << 20) /* nothing is written; the WAL of an unclean end is read into it */
 
 static bool store_open_offline(struct store *store, const char *dir);
+static bool store_exists(const char *dir);
 static bool store_in_use(const char *dir);
 
 /* --- verify-store --------------------------------------------------------------------------------------------------- */
@@ -170,18 +172,16 @@ static bool export_row(struct export *e, struct slice key, struct slice value)
 static bool store_open_offline(struct store *store, const char *dir)
 {
     char why[1024];
-    struct stat info;
-    int error = stat(dir, &info) != 0 ? errno : S_ISDIR(info.st_mode) ? 0 : ENOTDIR;
-    if (error) { /* before RocksDB makes directories for its own log there */
-        cli_error("%s is no data directory: %s", dir, strerror(error));
-        return false;
-    }
     const struct store_options options = {.dir = dir,
                                           .cache_bytes = OFFLINE_CACHE_BYTES,
                                           .write_buffer_bytes = OFFLINE_WRITE_BUFFER_BYTES,
                                           .read_only = true};
+    if (!store_exists(dir)) return false;
     bool in_use = store_in_use(dir);
+    int level = atomic_load(&log_level_now);
+    log_set_level((enum log_level)(LOG_ERROR + 1)); /* the refusal is told in `why`, for people: log lines would repeat it */
     enum status status = store_open(store, &options, random_real(), why, sizeof why);
+    log_set_level((enum log_level)level);
     if (status != STATUS_OK) {
         cli_error("%s%s", why, in_use ? "; a gateway is using this store: stop it first" : "");
         return false;
@@ -190,10 +190,25 @@ static bool store_open_offline(struct store *store, const char *dir)
     return true;
 }
 
+/* store_exists looks before RocksDB does, which would make directories for its own log. */
+static bool store_exists(const char *dir)
+{
+    char path[PATH_BYTES_MAX];
+    struct stat info;
+    int error = stat(dir, &info) != 0 ? errno : S_ISDIR(info.st_mode) ? 0 : ENOTDIR;
+    if (error) {
+        cli_error("%s is no data directory: %s", dir, strerror(error));
+        return false;
+    }
+    if (snprintf(path, sizeof path, "%s/db", dir) < (int)sizeof path && stat(path, &info) == 0) return true;
+    cli_error("%s holds no store", dir);
+    return false;
+}
+
 /* A running gateway holds a lock on DIR/LOCK (store.h). */
 static bool store_in_use(const char *dir)
 {
-    char path[4096];
+    char path[PATH_BYTES_MAX];
     if (snprintf(path, sizeof path, "%s/LOCK", dir) >= (int)sizeof path) return false;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return false;

@@ -127,7 +127,7 @@ static int open_all(struct server *s)
     unsigned num_cores = (unsigned)c->process_cores;
     if (listeners_open(&s->listeners, c, num_cores, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);
     if (c->process_user[0] && process_become(c->process_user, s->why, sizeof s->why) != STATUS_OK)
-        return failed(s, CLI_FAILED);
+        return failed(s, CLI_CONFIGURATION);
     const struct store_options store = {
         .dir = c->store_dir, .cache_bytes = c->store_cache, .write_buffer_bytes = c->store_write_buffer};
     if (store_open(&s->store, &store, random_real(), s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_STORE);

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -44,7 +45,7 @@ struct app {
     bool hold_requests;    /* each message begins a request that the test ends */
     bool use_users;        /* connections get a user */
     bool listen_twice;     /* twice as many accepts at once */
-    unsigned messages, drains, closed, opened;
+    unsigned messages, drains, closed, opened, admins;
     struct conn_ref waiting; /* of the last /later request */
     struct conn_ref last_ws;
     struct buf last_message;
@@ -77,6 +78,7 @@ static void app_request(void *context, struct conn *c, const struct http_request
 {
     struct app *a = context;
     conn_peer(c, a->peer);
+    if (conn_is_admin(c)) a->admins++;
     if (a->use_users && !conn_user(c)) {
         a->opened++;
         conn_set_user(c, a);
@@ -1224,6 +1226,85 @@ static void more_input_than_receive_buffers_is_read_in_the_end(void **state)
     app_close(a);
 }
 
+static void a_core_short_of_memory_refuses_bodies_and_messages(void **state)
+{
+    struct app *a = *state;
+    a->limits.assembly_bytes_max = 300000;
+    app_open(a);
+    char fill[100000];
+    memset(fill, 'm', sizeof fill);
+    struct client ws = ws_connect(a), first = client_open(a), second = client_open(a);
+    const char *head = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 150000\r\n\r\n";
+    client_say(a, &first, head);
+    client_send(a, &first, slice_of(fill, sizeof fill));
+    turns(a, 10);
+    client_say(a, &second, head);
+    client_send(a, &second, slice_of(fill, sizeof fill));
+    client_send(a, &second, slice_of(fill, sizeof fill / 2));
+    UNTIL(a, client_ended(&second));
+    assert_true(slice_starts(buf_slice(&second.in), SLICE("HTTP/1.1 503 ")));
+    assert_true(client_has(&second, "\"code\":\"server.overloaded\""));
+    ws_say(a, &ws, 0x01, slice_of(fill, sizeof fill)); /* the first piece of a message */
+    ws_say(a, &ws, 0x00, slice_of(fill, sizeof fill));
+    UNTIL(a, client_has(&ws, "\x88\x0c\x10\x04overloaded")); /* 4100 */
+    client_send(a, &first, slice_of(fill, 50000)); /* who was there before is served */
+    UNTIL(a, client_got(&first, 150000));
+    assert_true(slice_starts(buf_slice(&first.in), SLICE("HTTP/1.1 200 ")));
+    client_close(&ws);
+    client_close(&first);
+    client_close(&second);
+    app_close(a);
+}
+
+/* The admin socket is served although everybody else fills the core. */
+static void the_trusted_listener_comes_first(void **state)
+{
+    struct app *a = *state;
+    a->limits.connections_max = 2;
+    app_open(a);
+    char why[256], path[64];
+    struct net *other;
+    snprintf(path, sizeof path, "/tmp/net_test.%d.sock", (int)getpid());
+    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a};
+    struct net_listener listeners[2] = {{.fd = a->listen_fd}, {.trusted = 1}};
+    struct park park;
+    assert_int_equal(park_init(&park, NULL, NULL), STATUS_OK);
+    assert_int_equal(listener_open_unix(&listeners[1].fd, path, why, sizeof why), STATUS_OK);
+    net_stop_accepting(a->n);
+    turns(a, 3);
+    assert_int_equal(net_open(&other, &handlers, &a->limits, &a->clock, &park, 1, why, sizeof why), STATUS_OK);
+    assert_int_equal(net_start(other, listeners, 2), STATUS_OK);
+    struct net *first = a->n;
+    a->n = other;
+
+    struct client crowd[3];
+    for (unsigned i = 0; i < 3; i++) {
+        crowd[i] = client_open(a);
+        client_say(a, &crowd[i], "GET /crowd HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    UNTIL(a, client_has(&crowd[0], "/crowd"));
+    turns(a, 10);
+    assert_int_equal(net_connections(other), 1); /* the last slot is kept for the operator */
+    struct client admin = {.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    memcpy(to.sun_path, path, strlen(path) + 1);
+    assert_int_equal(connect(admin.fd, (struct sockaddr *)&to, sizeof to), 0);
+    fcntl(admin.fd, F_SETFL, O_NONBLOCK);
+    client_say(a, &admin, "GET /who HTTP/1.1\r\nHost: x\r\n\r\n");
+    UNTIL(a, client_has(&admin, "/who"));
+    assert_string_equal(a->peer, "unix");
+    assert_int_equal(a->admins, 1);
+    client_close(&admin);
+    for (unsigned i = 0; i < 3; i++) client_close(&crowd[i]);
+    UNTIL(a, net_connections(other) == 0);
+    net_close(other);
+    park_close(&park);
+    close(listeners[1].fd);
+    unlink(path);
+    a->n = first;
+    app_close(a);
+}
+
 static void accepts_that_fail_back_off(void **state)
 {
     struct app *a = *state;
@@ -1344,6 +1425,8 @@ int main(void)
         NET_TEST(teardown_under_load_leaks_nothing),
         NET_TEST(closing_the_net_frees_open_connections),
         NET_TEST(more_input_than_receive_buffers_is_read_in_the_end),
+        NET_TEST(a_core_short_of_memory_refuses_bodies_and_messages),
+        NET_TEST(the_trusted_listener_comes_first),
         NET_TEST(accepts_that_fail_back_off),
         NET_TEST(accepting_stops_when_told),
         NET_TEST(another_thread_wakes_a_waiting_core_again_and_again),
