@@ -25,9 +25,13 @@ static void conn_read_on(struct net *n, struct conn *c);
 static void conn_push(struct net *n, struct conn *c, struct frame *f, enum conn_class class);
 static void conn_set_deadline(struct net *n, struct conn *c, uint32_t ticks);
 static void conn_arm_timer(struct net *n, struct conn *c);
-static void ws_close(struct net *n, struct conn *c, uint16_t code, const char *reason, bool drop_queued, uint32_t ticks);
+static void ws_close(struct net *n, struct conn *c, uint16_t code, const char *reason, bool drop_queued,
+                     uint32_t ticks);
 
-static uint64_t conn_tag(const struct conn *c, enum ring_op op) { return tag_make(op, c->generation, c->slot); }
+static uint64_t conn_tag(const struct conn *c, enum ring_op op)
+{
+    return tag_make(op, c->generation, c->slot);
+}
 
 static void op_begin(struct conn *c)
 {
@@ -48,8 +52,7 @@ static bool move_is_legal(enum conn_state from, enum conn_state to)
     switch (from) {
     case CONN_FREE: return to == CONN_HTTP;
     case CONN_HTTP: return to == CONN_REQUEST || to == CONN_ENDING || to == CONN_CLOSING;
-    case CONN_REQUEST:
-        return to == CONN_HTTP || to == CONN_WEBSOCKET || to == CONN_ENDING || to == CONN_CLOSING;
+    case CONN_REQUEST: return to == CONN_HTTP || to == CONN_WEBSOCKET || to == CONN_ENDING || to == CONN_CLOSING;
     case CONN_WEBSOCKET: return to == CONN_WS_CLOSING || to == CONN_ENDING || to == CONN_CLOSING;
     case CONN_WS_CLOSING: return to == CONN_ENDING || to == CONN_CLOSING;
     case CONN_ENDING: return to == CONN_CLOSING;
@@ -148,6 +151,15 @@ static void exchange_return(struct net *n, struct conn_exchange *exchange)
     }
 }
 
+/* input_discard gives back all that was lent for input; nothing more is taken up. */
+static void input_discard(struct net *n, struct conn *c)
+{
+    input_return(n, c);
+    exchange_return(n, c->exchange);
+    c->exchange = NULL;
+    if (c->websocket) ws_in_end(&c->ws, n->ws_pool);
+}
+
 /* conn_account brings the core's account of lent memory up to date; false when the core has lent too much. */
 static bool conn_account(struct net *n, struct conn *c)
 {
@@ -202,8 +214,10 @@ static struct frame *reply_frame(struct net *n, const struct conn *c, const stru
     /* 1xx, 204 and 304 end with their head (RFC 9112 section 6.3). */
     bool has_body = reply->status >= 200 && reply->status != 204 && reply->status != 304;
     struct slice connection = {0};
-    if (closing) connection = SLICE("Connection: close\r\n");
-    else if (c->minor_version == 0) connection = SLICE("Connection: keep-alive\r\n");
+    if (closing)
+        connection = SLICE("Connection: close\r\n");
+    else if (c->minor_version == 0)
+        connection = SLICE("Connection: keep-alive\r\n");
     size_t type_len = reply->content_type ? strlen(reply->content_type) : 0;
     size_t len_max = REPLY_HEAD_FIXED + type_len + reply->headers.len + reply->body.len;
     ASSERT(len_max <= UINT32_MAX);
@@ -396,7 +410,10 @@ static void ws_close(struct net *n, struct conn *c, uint16_t code, const char *r
     if (!c->consuming) net_resume(n, c); /* what was held back while too many requests ran may hold the peer's close */
 }
 
-void net_abort(struct net *n, struct conn *c) { conn_terminate(n, c); }
+void net_abort(struct net *n, struct conn *c)
+{
+    conn_terminate(n, c);
+}
 
 /* --- sending ------------------------------------------------------------------------------------------------ */
 
@@ -438,10 +455,12 @@ bool conn_flush(struct net *n, struct conn *c)
     struct iovec parts[SEND_VECTOR_MAX];
     size_t bytes;
     unsigned num = send_queue_peek(&c->queue, &bytes, parts, SEND_VECTOR_MAX, SEND_BYTES_MAX);
-    if (num == 1) ring_send(n->ring, c->ring_fd, parts[0].iov_base, bytes, conn_tag(c, RING_OP_SEND));
+    if (num == 1)
+        ring_send(n->ring, c->ring_fd, parts[0].iov_base, bytes, conn_tag(c, RING_OP_SEND));
     else if (bytes <= SEND_COPY_BYTES_MAX) {
         if (!send_copied(n, c, parts, num, bytes)) return false;
-    } else if (!send_vector(n, c, parts, num)) return false;
+    } else if (!send_vector(n, c, parts, num))
+        return false;
     op_begin(c);
     c->sending = true;
     c->sending_bytes = (uint32_t)bytes;
@@ -472,8 +491,10 @@ static void conn_progress(struct net *n, struct conn *c, size_t bytes)
     n->stats.bytes_out += bytes;
     n->stats.queued_bytes -= bytes;
     bool empty = send_queue_empty(&c->queue);
-    if (!empty) net_dirty(n, c);
-    else if (UNLIKELY(c->state == CONN_WS_CLOSING || c->state == CONN_ENDING)) conn_flushed(n, c);
+    if (!empty)
+        net_dirty(n, c);
+    else if (UNLIKELY(c->state == CONN_WS_CLOSING || c->state == CONN_ENDING))
+        conn_flushed(n, c);
     /* What was held back for want of room for its answers. */
     if (UNLIKELY(c->input || !c->receiving)) net_resume(n, c);
     bool room = c->above_half && push_bytes(c) <= n->limits.send_queue_bytes_max / 2;
@@ -523,8 +544,10 @@ static void conn_on_send(struct net *n, struct conn *c, int32_t result)
 static void conn_on_poll_out(struct net *n, struct conn *c)
 {
     c->blocked = false;
-    if (c->state >= CONN_CLOSING) conn_join(n, c);
-    else net_dirty(n, c); /* an error on the socket shows in the send */
+    if (c->state >= CONN_CLOSING)
+        conn_join(n, c);
+    else
+        net_dirty(n, c); /* an error on the socket shows in the send */
 }
 
 /* --- receiving ---------------------------------------------------------------------------------------------- */
@@ -568,7 +591,8 @@ static void conn_hold(struct net *n, struct conn *c, struct slice bytes)
 {
     if (!c->input) c->input = input_lend(n);
     struct conn_input *input = c->input;
-    if (input->at > 0 && input->at >= input->bytes.len / 2) { /* half is used up: moving costs no more than it brought */
+    if (input->at > 0 &&
+        input->at >= input->bytes.len / 2) { /* half is used up: moving costs no more than it brought */
         buf_consume(&input->bytes, input->at);
         input->at = 0;
     }
@@ -698,8 +722,10 @@ static size_t conn_consume(struct net *n, struct conn *c, struct slice bytes)
     while (at < bytes.len && conn_takes_input(n, c)) {
         struct slice rest = slice_from(bytes, at);
         size_t used;
-        if (c->websocket) used = ws_take(n, c, rest);
-        else used = c->exchange ? http_take_body(n, c, rest) : http_take_head(n, c, rest);
+        if (c->websocket)
+            used = ws_take(n, c, rest);
+        else
+            used = c->exchange ? http_take_body(n, c, rest) : http_take_head(n, c, rest);
         if (used == 0) break;
         at += used;
     }
@@ -716,20 +742,25 @@ static void conn_consume_held(struct net *n, struct conn *c)
     if (input->at == input->bytes.len) input_return(n, c);
 }
 
+/* conn_shed ends a connection for which the core has no memory left. */
+static void conn_shed(struct net *n, struct conn *c)
+{
+    if (c->state == CONN_HTTP) {
+        conn_refuse(n, c, 503, "server.overloaded", "The server is short of memory.");
+    } else if (c->state == CONN_WEBSOCKET) {
+        ws_push_close(n, c, CLOSE_OVERLOADED, SLICE("overloaded"));
+        conn_end(n, c, true);
+    } else {
+        conn_terminate(n, c);
+    }
+}
+
 /* conn_settle draws the conclusions once everything that can be consumed has been: the peer's end of stream, and a core
  * that has lent more memory than it has. */
 static void conn_settle(struct net *n, struct conn *c)
 {
-    if (c->state >= CONN_ENDING) {
-        input_return(n, c);
-        exchange_return(n, c->exchange);
-        c->exchange = NULL;
-    }
-    if (UNLIKELY(c->input || c->exchange || c->websocket || c->assembly_bytes) && !conn_account(n, c)) {
-        if (c->state == CONN_HTTP) conn_refuse(n, c, 503, "server.overloaded", "The server is short of memory.");
-        else if (c->state == CONN_WEBSOCKET) net_ws_close(n, c, CLOSE_OVERLOADED, "overloaded", false);
-        else conn_terminate(n, c);
-    }
+    if (c->state >= CONN_ENDING) input_discard(n, c);
+    if (UNLIKELY(c->input || c->exchange || c->websocket || c->assembly_bytes) && !conn_account(n, c)) conn_shed(n, c);
     if (!c->peer_done) return;
     bool flushed = send_queue_empty(&c->queue) && !c->sending;
     if (c->state == CONN_ENDING && flushed) conn_flushed(n, c);
@@ -811,11 +842,20 @@ void net_request_end(struct net *n, struct conn *c)
 
 /* --- deadlines ---------------------------------------------------------------------------------------------- */
 
-static uint32_t earlier(uint32_t a, uint32_t b) { return a < b ? a : b; }
-static uint32_t later(uint32_t a, uint32_t b) { return a > b ? a : b; }
+static uint32_t earlier(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+static uint32_t later(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
 
 /* One tick more than asked for: the current one has partly passed, and a deadline is never early. */
-static uint32_t tick_after(uint32_t tick, uint32_t ticks) { return tick + ticks + 1; }
+static uint32_t tick_after(uint32_t tick, uint32_t ticks)
+{
+    return tick + ticks + 1;
+}
 
 static uint32_t ping_due(const struct net *n, const struct conn *c)
 {
@@ -911,8 +951,10 @@ static void conn_end(struct net *n, struct conn *c, bool linger)
     conn_set_state(c, CONN_ENDING);
     c->linger = linger;
     conn_set_deadline(n, c, n->ticks.stall + n->ticks.close);
-    if (send_queue_empty(&c->queue) && !c->sending) conn_flushed(n, c);
-    else if (!c->consuming) net_resume(n, c); /* gives back what is held */
+    if (send_queue_empty(&c->queue) && !c->sending)
+        conn_flushed(n, c);
+    else if (!c->consuming)
+        net_resume(n, c); /* gives back what is held */
 }
 
 void conn_terminate(struct net *n, struct conn *c)
@@ -948,13 +990,8 @@ static void conn_on_close(struct net *n, struct conn *c)
 void conn_discard(struct net *n, struct conn *c)
 {
     n->stats.queued_bytes -= send_queue_clear(&c->queue, &n->send_pool, n->core);
-    if (c->websocket) {
-        ws_in_end(&c->ws, n->ws_pool);
-        n->stats.websockets--;
-    }
-    input_return(n, c);
-    exchange_return(n, c->exchange);
-    c->exchange = NULL;
+    input_discard(n, c);
+    if (c->websocket) n->stats.websockets--;
     n->assembly_bytes -= c->assembly_bytes;
     timer_cancel(&n->timers, &c->timer);
 }
@@ -987,13 +1024,34 @@ void conn_complete(struct net *n, struct conn *c, const struct ring_completion *
 
 /* --- what callers may know ---------------------------------------------------------------------------------- */
 
-struct conn_ref net_ref(const struct conn *c) { return (struct conn_ref){c->slot, c->generation}; }
-void conn_set_user(struct conn *c, void *user) { c->user = user; }
-void *conn_user(const struct conn *c) { return c->user; }
-bool conn_is_admin(const struct conn *c) { return c->admin; }
-bool conn_is_websocket(const struct conn *c) { return c->websocket; }
-uint64_t conn_opened_ns(const struct conn *c) { return c->opened_ns; }
-size_t net_queued(const struct conn *c) { return send_queue_bytes(&c->queue); }
+struct conn_ref net_ref(const struct conn *c)
+{
+    return (struct conn_ref){c->slot, c->generation};
+}
+void conn_set_user(struct conn *c, void *user)
+{
+    c->user = user;
+}
+void *conn_user(const struct conn *c)
+{
+    return c->user;
+}
+bool conn_is_admin(const struct conn *c)
+{
+    return c->admin;
+}
+bool conn_is_websocket(const struct conn *c)
+{
+    return c->websocket;
+}
+uint64_t conn_opened_ns(const struct conn *c)
+{
+    return c->opened_ns;
+}
+size_t net_queued(const struct conn *c)
+{
+    return send_queue_bytes(&c->queue);
+}
 
 void conn_peer(const struct conn *c, char out[46])
 {
@@ -1001,9 +1059,11 @@ void conn_peer(const struct conn *c, char out[46])
      * are, so that one address has one name. */
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     const char *text = NULL;
-    if (c->peer_family == AF_INET) text = inet_ntop(AF_INET, c->peer, out, 46);
+    if (c->peer_family == AF_INET)
+        text = inet_ntop(AF_INET, c->peer, out, 46);
     else if (c->peer_family == AF_INET6 && memcmp(c->peer, mapped, 12) == 0)
         text = inet_ntop(AF_INET, c->peer + 12, out, 46);
-    else if (c->peer_family == AF_INET6) text = inet_ntop(AF_INET6, c->peer, out, 46);
+    else if (c->peer_family == AF_INET6)
+        text = inet_ntop(AF_INET6, c->peer, out, 46);
     if (!text) memcpy(out, "unix", 5);
 }

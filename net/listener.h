@@ -23,8 +23,8 @@ struct listener_tcp {
 MUST_USE enum status listener_open_tcp(int *fd, char name[LISTENER_NAME_LEN], const struct listener_tcp *listener,
                                        char *why, size_t why_len);
 
-/* listener_open_unix listens on a Unix socket that only its owner may use (mode 0600). A socket file that nobody listens
- * on is removed; STATUS_EXISTS when somebody does, or when the path is something else. */
+/* listener_open_unix listens on a Unix socket that only its owner may use (mode 0600). A socket file that nobody
+ * listens on is removed; STATUS_EXISTS when somebody does, or when the path is something else. */
 MUST_USE enum status listener_open_unix(int *fd, const char *path, char *why, size_t why_len);
 
 #endif

@@ -26,7 +26,10 @@ static void list_shift(struct conn_list *list, uint32_t done);
 
 /* --- open and close ----------------------------------------------------------------------------------------- */
 
-static uint32_t ticks_of(uint64_t ns) { return (uint32_t)((ns + TICK_NS - 1) / TICK_NS); }
+static uint32_t ticks_of(uint64_t ns)
+{
+    return (uint32_t)((ns + TICK_NS - 1) / TICK_NS);
+}
 
 enum status net_open(struct net **out, const struct net_handlers *handlers, const struct net_limits *limits,
                      const struct clock *clock, struct park *park, unsigned core, char *why, size_t why_len)
@@ -61,8 +64,10 @@ enum status net_open(struct net **out, const struct net_handlers *handlers, cons
                                        .buffers = RECV_BUFFERS,
                                        .buffer_bytes = RECV_BUFFER_BYTES};
     enum status s = ws_pool_open(&n->ws_pool, WS_CONTEXTS_KEPT);
-    if (s != STATUS_OK) snprintf(why, why_len, "not enough memory for WebSocket contexts");
-    else s = ring_open(&n->ring, &config, why, why_len);
+    if (s != STATUS_OK)
+        snprintf(why, why_len, "not enough memory for WebSocket contexts");
+    else
+        s = ring_open(&n->ring, &config, why, why_len);
     if (s != STATUS_OK) {
         net_close(n);
         n = NULL;
@@ -187,8 +192,10 @@ void net_wait(struct net *n, uint64_t until_ns)
     if (n->dirty.len > 0 || n->resuming.len > 0) return;
     uint64_t due_ns = next_due_ns(n), now_ns = clock_mono_ns(n->clock);
     if (until_ns < due_ns) due_ns = until_ns;
-    if (due_ns == UINT64_MAX) ring_enter(n->ring, true, UINT64_MAX);
-    else if (due_ns > now_ns) ring_enter(n->ring, true, due_ns - now_ns);
+    if (due_ns == UINT64_MAX)
+        ring_enter(n->ring, true, UINT64_MAX);
+    else if (due_ns > now_ns)
+        ring_enter(n->ring, true, due_ns - now_ns);
 }
 
 static uint64_t next_due_ns(const struct net *n)
@@ -404,14 +411,26 @@ const char *net_date(struct net *n)
     gmtime_r(&time, &t);
     n->date_s = now_s;
     snprintf(n->date, sizeof n->date, "%s, %02u %s %04u %02u:%02u:%02u GMT", days[t.tm_wday], (unsigned)t.tm_mday % 100,
-             months[t.tm_mon], (unsigned)(t.tm_year + 1900) % 10000, (unsigned)t.tm_hour % 100, (unsigned)t.tm_min % 100,
-             (unsigned)t.tm_sec % 100);
+             months[t.tm_mon], (unsigned)(t.tm_year + 1900) % 10000, (unsigned)t.tm_hour % 100,
+             (unsigned)t.tm_min % 100, (unsigned)t.tm_sec % 100);
     return n->date;
 }
 
-uint64_t net_now_ns(const struct net *n) { return n->now_ns; }
-unsigned net_connections(const struct net *n) { return n->open; }
+uint64_t net_now_ns(const struct net *n)
+{
+    return n->now_ns;
+}
+unsigned net_connections(const struct net *n)
+{
+    return n->open;
+}
 
-const struct net_stats *net_stats(const struct net *n) { return &n->stats; }
+const struct net_stats *net_stats(const struct net *n)
+{
+    return &n->stats;
+}
 
-const struct ring_stats *net_ring_stats(const struct net *n) { return ring_stats(n->ring); }
+const struct ring_stats *net_ring_stats(const struct net *n)
+{
+    return ring_stats(n->ring);
+}

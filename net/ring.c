@@ -89,7 +89,9 @@ static enum status ring_fail(struct ring *ring, int error, const char *what, cha
     const char *advice = "";
     switch (error) {
     case ENOSYS: advice = ": this kernel has no io_uring, or a container's seccomp profile blocks it"; break;
-    case EPERM: advice = ": io_uring is switched off; see sysctl kernel.io_uring_disabled and the seccomp profile"; break;
+    case EPERM:
+        advice = ": io_uring is switched off; see sysctl kernel.io_uring_disabled and the seccomp profile";
+        break;
     case EINVAL: advice = ": the kernel is too old; Linux 6.1 or newer is needed"; break;
     case EMFILE: advice = ": more connections than RLIMIT_NOFILE allows; raise it or lower limits.connections"; break;
     case ENOMEM: advice = ": not enough memory, or RLIMIT_MEMLOCK is too low"; break;
@@ -195,8 +197,8 @@ void ring_watch(struct ring *ring, struct park *park, uint64_t tag)
     io_uring_prep_poll_multishot(sqe, park->fd, POLLIN);
 }
 
-/* next_sqe flushes a full queue into the kernel. The tag is set first, since liburing's prepare functions leave it; they
- * clear the flags, so those are set after them. */
+/* next_sqe flushes a full queue into the kernel. The tag is set first, since liburing's prepare functions leave it;
+ * they clear the flags, so those are set after them. */
 static struct io_uring_sqe *next_sqe(struct ring *ring, uint64_t tag)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
@@ -212,8 +214,10 @@ static struct io_uring_sqe *next_sqe(struct ring *ring, uint64_t tag)
 
 void ring_enter(struct ring *ring, bool wait, uint64_t timeout_ns)
 {
-    if (wait && !ring_ready(ring)) wait_for_one(ring, timeout_ns);
-    else submit_all(ring);
+    if (wait && !ring_ready(ring))
+        wait_for_one(ring, timeout_ns);
+    else
+        submit_all(ring);
     /* A wait that was interrupted may have left submissions behind; a silent send must be in the kernel by now. */
     while (UNLIKELY(ring_pending(ring))) submit_all(ring);
 }
@@ -271,7 +275,10 @@ static void flush_overflow(struct ring *ring)
     ASSERT(n >= 0 || n == -EINTR || n == -EAGAIN || n == -EBUSY);
 }
 
-bool ring_pending(const struct ring *ring) { return io_uring_sq_ready(&ring->uring) != 0; }
+bool ring_pending(const struct ring *ring)
+{
+    return io_uring_sq_ready(&ring->uring) != 0;
+}
 
 bool ring_ready(const struct ring *ring)
 {
@@ -292,4 +299,7 @@ void ring_buffer_return(struct ring *ring, uint16_t buffer)
     io_uring_buf_ring_advance(ring->buffer_ring, 1);
 }
 
-const struct ring_stats *ring_stats(const struct ring *ring) { return &ring->stats; }
+const struct ring_stats *ring_stats(const struct ring *ring)
+{
+    return &ring->stats;
+}

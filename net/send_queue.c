@@ -25,8 +25,14 @@ struct send_block {
     struct send_chunk chunks[BLOCK_CHUNKS];
 };
 
-static struct frame *entry_frame(uintptr_t entry) { return (struct frame *)(entry & ~ENTRY_CLASS_MASK); }
-static unsigned entry_class(uintptr_t entry) { return (unsigned)(entry & ENTRY_CLASS_MASK); }
+static struct frame *entry_frame(uintptr_t entry)
+{
+    return (struct frame *)(entry & ~ENTRY_CLASS_MASK);
+}
+static unsigned entry_class(uintptr_t entry)
+{
+    return (unsigned)(entry & ENTRY_CLASS_MASK);
+}
 static struct send_chunk *chunk_take(struct send_pool *pool);
 static void chunk_give(struct send_pool *pool, struct send_chunk *chunk);
 static void append(struct send_queue *q, struct send_pool *pool, uintptr_t entry);
@@ -40,7 +46,10 @@ struct walk {
 };
 static uintptr_t walk_next(const struct send_queue *q, struct walk *w);
 
-void send_pool_init(struct send_pool *pool) { *pool = (struct send_pool){0}; }
+void send_pool_init(struct send_pool *pool)
+{
+    *pool = (struct send_pool){0};
+}
 
 void send_pool_close(struct send_pool *pool)
 {

@@ -4,7 +4,10 @@
 
 _Static_assert((TIMER_SLOTS & (TIMER_SLOTS - 1)) == 0 && TIMER_SLOTS % 64 == 0, "slots are found by masking");
 
-static unsigned slot_of(uint32_t tick) { return tick & (TIMER_SLOTS - 1); }
+static unsigned slot_of(uint32_t tick)
+{
+    return tick & (TIMER_SLOTS - 1);
+}
 static void expire_slot(struct timer_wheel *wheel, unsigned slot, uint32_t now_tick);
 static void clear_if_empty(struct timer_wheel *wheel, unsigned slot);
 

@@ -610,6 +610,7 @@ bool config_network_contains(const struct config_network *n, const struct sockad
 /* --- settings against each other ----------------------------------------------------------------------------- */
 
 static bool listeners_valid(const struct config *c, struct config_error *err);
+static bool all_served(const struct config *c, struct config_error *err);
 static bool address_list_valid(const char *name, const char *list, bool *all_loopback, unsigned *num,
                                struct config_error *err);
 static bool tls_valid(const struct config *c, struct config_error *err);
@@ -618,7 +619,7 @@ static bool origin_valid(struct slice origin);
 
 enum status config_validate(const struct config *c, struct config_error *err)
 {
-    if (!listeners_valid(c, err) || !tls_valid(c, err) || !lists_valid(c, err)) return STATUS_INVALID;
+    if (!listeners_valid(c, err) || !tls_valid(c, err) || !lists_valid(c, err) || !all_served(c, err)) return STATUS_INVALID;
     if (c->net_ping_interval >= c->net_idle_timeout) {
         fail(err, "net.ping_interval must be shorter than net.idle_timeout, or a quiet socket is closed unasked");
         return STATUS_INVALID;
@@ -645,6 +646,23 @@ static bool listeners_valid(const struct config *c, struct config_error *err)
         return false;
     }
     return true;
+}
+
+/* all_served refuses values that ask for what this version does not do: a limit that is set and not kept, or a listener
+ * that never opens, would be worse than none. */
+static bool all_served(const struct config *c, struct config_error *err)
+{
+    const char *name = NULL;
+    if (c->net_zero_copy == CONFIG_ZERO_COPY_ON) name = "net.zero_copy=on";
+    if (c->auth_query_token) name = "auth.query_token";
+    if (c->cors_origins[0]) name = "cors.origins";
+    if (c->tls_listen[0]) name = "tls.listen";
+    if (c->limits_tenant_rate) name = "limits.tenant_rate";
+    if (c->limits_ip_rate) name = "limits.ip_rate";
+    if (c->limits_ip_handshakes) name = "limits.ip_handshakes";
+    if (!name) return true;
+    fail(err, "%s is not served by this version: leave it at its default", name);
+    return false;
 }
 
 static bool is_loopback(const struct sockaddr_storage *address)

@@ -16,7 +16,8 @@
  *   log           tenant u32 | room u64 | seq u64
  *   changes       tenant u32 | room u64 | target seq u64 | event seq u64
  *   cursors       tenant u32 | user u64 | device length u8 | device … | room u64
- *   idempotency   tenant u32 | room u64 | user u64 | client id …
+ *   idempotency   tenant u32 | room u64 | first seq u64          a run of message keys; room ≥ 1
+ *                 tenant u32 | 0 u64    | user u64 | text …      a kept answer; text is "path key"
  */
 
 static void append_u8(struct key *k, uint8_t v);
@@ -97,10 +98,18 @@ void key_cursor(struct key *k, uint32_t tenant, uint64_t user, struct slice devi
     append_u64(k, room);
 }
 
-void key_idempotency(struct key *k, uint32_t tenant, uint64_t room, uint64_t user, struct slice client_id)
+void key_idempotency_run(struct key *k, uint32_t tenant, uint64_t room, uint64_t first_seq)
 {
-    key_member(k, tenant, room, user);
-    append_text(k, client_id);
+    ASSERT(room > 0 && first_seq > 0); /* room 0 is where the kept answers lie */
+    key_log(k, tenant, room, first_seq);
+}
+
+void key_answer(struct key *k, uint32_t tenant, uint64_t user, struct slice text)
+{
+    ASSERT(text.len > 0);
+    key_room(k, tenant, 0);
+    append_u64(k, user);
+    append_text(k, text);
 }
 
 void key_prefix_end(struct key *end, struct slice prefix)

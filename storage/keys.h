@@ -8,8 +8,8 @@
 
 #include "../src/base/slice.h"
 
-#define KEY_MAX 352u /* the longest: idempotency (4+8+8+256) and names (4+1+ 2×128 text) */
-#define KEY_TEXT_MAX 300u
+#define KEY_MAX 352u /* the longest: a kept answer (4 + 8 + 8 + text); _Static_assert in keys.c */
+#define KEY_TEXT_MAX 300u /* DM names of two user ids (2 × 128 bytes); a kept answer's path and key */
 
 struct key {
     uint16_t len;
@@ -32,8 +32,11 @@ void key_log(struct key *k, uint32_t tenant, uint64_t room, uint64_t seq);      
 void key_change(struct key *k, uint32_t tenant, uint64_t room, uint64_t target, uint64_t seq);
 /* cursors: t · u · device length u8 · device · r, so that one device's cursors are one range */
 void key_cursor(struct key *k, uint32_t tenant, uint64_t user, struct slice device, uint64_t room);
-/* idempotency: t · r · u · client id; room 0 for requests that have no room */
-void key_idempotency(struct key *k, uint32_t tenant, uint64_t room, uint64_t user, struct slice client_id);
+/* idempotency holds two kinds of row, told apart by the room:
+ *   runs, t · r · first seq: a room's message keys from this seq on; room and seq count from 1, 0 aborts
+ *   kept answers, t · 0 · u · text: of the request whose path and Idempotency-Key are the text, "path key" */
+void key_idempotency_run(struct key *k, uint32_t tenant, uint64_t room, uint64_t first_seq);
+void key_answer(struct key *k, uint32_t tenant, uint64_t user, struct slice text);
 
 /* key_prefix_end turns a prefix into the first key behind its range: the prefix plus one; len 0 when there is none. */
 void key_prefix_end(struct key *end, struct slice prefix);

@@ -289,27 +289,91 @@ enum status cursor_record_decode(struct cursor_record *out, struct slice value)
     return reader_end(&r);
 }
 
-/* idempotency: seq u64 | payload_hash u64 | created_ms u64 | http_status u16 | answer text32 */
-void idempotency_record_encode(struct buf *out, const struct idempotency_record *r)
+/* answer: room u64 | payload_hash u64 | created_ms u64 | http_status u16 | answer text32 */
+void answer_record_encode(struct buf *out, const struct answer_record *r)
 {
     put_head(out);
-    put_u64(out, r->seq);
+    put_u64(out, r->room);
     put_u64(out, r->payload_hash);
     put_u64(out, r->created_ms);
     put_u16(out, r->http_status);
     put_text32(out, r->answer);
 }
 
-enum status idempotency_record_decode(struct idempotency_record *out, struct slice value)
+enum status answer_record_decode(struct answer_record *out, struct slice value)
 {
     struct reader r = reader_of(value);
-    *out = (struct idempotency_record){0};
-    out->seq = take_u64(&r);
+    *out = (struct answer_record){0};
+    out->room = take_u64(&r);
     out->payload_hash = take_u64(&r);
     out->created_ms = take_u64(&r);
     out->http_status = take_u16(&r);
     out->answer = take_bytes(&r, take_u32(&r));
     return reader_end(&r);
+}
+
+/* idempotency run, from the value's first byte; its fingerprints rise by print, then by seq, for a binary search:
+ *
+ *   0     1        5          13          21      25      33
+ *   +-----+--------+----------+-----------+-------+-------+-----+-------+-----+----
+ *   | ver | key id | last seq | newest ms | count | print | seq | print | seq | …
+ *   | u8  | u32    | u64      | u64       | u32   | u64   | u64 | u64   | u64 | count times
+ *   +-----+--------+----------+-----------+-------+-------+-----+-------+-----+---- */
+#define FINGERPRINT_LEN 16u
+_Static_assert(sizeof(struct fingerprint) == FINGERPRINT_LEN, "fingerprints are stored as they lie in memory");
+
+static bool run_in_order(const struct idempotency_run_record *r);
+
+void idempotency_run_record_encode(struct buf *out, const struct idempotency_run_record *r)
+{
+    ASSERT(r->prints.len % FINGERPRINT_LEN == 0 && r->prints.len / FINGERPRINT_LEN <= UINT32_MAX);
+    ASSERT(run_in_order(r));
+    put_head(out);
+    put_u64(out, r->last_seq);
+    put_u64(out, r->newest_ms);
+    put_u32(out, fingerprints_len(r->prints));
+    buf_slice_append(out, r->prints);
+}
+
+enum status idempotency_run_record_decode(struct idempotency_run_record *out, struct slice value)
+{
+    struct reader r = reader_of(value);
+    *out = (struct idempotency_run_record){0};
+    out->last_seq = take_u64(&r);
+    out->newest_ms = take_u64(&r);
+    out->prints = take_bytes(&r, (size_t)take_u32(&r) * FINGERPRINT_LEN);
+    if (reader_end(&r) != STATUS_OK) return STATUS_CORRUPT;
+    return run_in_order(out) ? STATUS_OK : STATUS_CORRUPT;
+}
+
+/* run_in_order: every fingerprint is above the one before it, so that none is there twice, and points into the run. */
+static bool run_in_order(const struct idempotency_run_record *r)
+{
+    uint32_t num = fingerprints_len(r->prints);
+    struct fingerprint last = {0, 0};
+    for (uint32_t i = 0; i < num; i++) {
+        struct fingerprint f = fingerprints_at(r->prints, i);
+        if (f.seq == 0 || f.seq > r->last_seq || fingerprint_order(&last, &f) >= 0) return false;
+        last = f;
+    }
+    return r->last_seq > 0;
+}
+
+int fingerprint_order(const void *a, const void *b)
+{
+    const struct fingerprint *x = a, *y = b;
+    int by_print = (x->print > y->print) - (x->print < y->print);
+    return by_print ? by_print : (x->seq > y->seq) - (x->seq < y->seq);
+}
+
+uint32_t fingerprints_len(struct slice prints) { return (uint32_t)(prints.len / FINGERPRINT_LEN); }
+
+struct fingerprint fingerprints_at(struct slice prints, uint32_t index)
+{
+    ASSERT(index < fingerprints_len(prints));
+    struct fingerprint f;
+    memcpy(&f, prints.data + (size_t)index * FINGERPRINT_LEN, FINGERPRINT_LEN);
+    return f;
 }
 
 /* number: v u64 */

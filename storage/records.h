@@ -116,12 +116,27 @@ struct cursor_record {
     uint64_t delivered, read;
 };
 
-struct idempotency_record {
-    uint64_t seq;          /* messages: the event's; others: 0 */
+/* answer_record: what a request with an Idempotency-Key was answered. */
+struct answer_record {
+    uint64_t room;         /* the room that POST /rooms made, whose object is the answer; other requests: 0 */
     uint64_t payload_hash; /* of what was sent: another hash under the same key is a mismatch */
     uint64_t created_ms;
-    uint16_t http_status;  /* requests with a stored answer; 0: none */
+    uint16_t http_status;
     struct slice answer;   /* its body, u32 length */
+};
+
+/* fingerprint: the key of one message. The print is a keyed hash of its sender and client id; two messages may share
+ * one, so who finds a print compares the log row. */
+struct fingerprint {
+    uint64_t print;
+    uint64_t seq;
+};
+
+/* idempotency_run_record: the keys of a room's messages from the first seq, which stands in the row's key, to the last. */
+struct idempotency_run_record {
+    uint64_t last_seq;   /* ≥ 1 */
+    uint64_t newest_ms;  /* when the newest of the run's messages was made */
+    struct slice prints; /* array of struct fingerprint, of any alignment: rising by print, then by seq; seqs in [1, last] */
 };
 
 void tenant_record_encode(struct buf *out, const struct tenant_record *r);
@@ -140,8 +155,15 @@ char *log_record_encode_to(char *out, const struct log_record *r);
 MUST_USE enum status log_record_decode(struct log_record *out, struct slice value);
 void cursor_record_encode(struct buf *out, const struct cursor_record *r);
 MUST_USE enum status cursor_record_decode(struct cursor_record *out, struct slice value);
-void idempotency_record_encode(struct buf *out, const struct idempotency_record *r);
-MUST_USE enum status idempotency_record_decode(struct idempotency_record *out, struct slice value);
+void answer_record_encode(struct buf *out, const struct answer_record *r);
+MUST_USE enum status answer_record_decode(struct answer_record *out, struct slice value);
+void idempotency_run_record_encode(struct buf *out, const struct idempotency_run_record *r);
+MUST_USE enum status idempotency_run_record_decode(struct idempotency_run_record *out, struct slice value);
+/* fingerprint_order compares two fingerprints for qsort: by print, then by seq. */
+int fingerprint_order(const void *a, const void *b);
+/* fingerprints_len counts an array of fingerprints; fingerprints_at reads one, index < len. */
+uint32_t fingerprints_len(struct slice prints);
+struct fingerprint fingerprints_at(struct slice prints, uint32_t index);
 /* names and numbers: a u64 under a name, or in meta */
 void number_record_encode(struct buf *out, uint64_t v);
 MUST_USE enum status number_record_decode(uint64_t *out, struct slice value);

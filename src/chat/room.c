@@ -518,4 +518,5 @@ void rooms_free(struct core *core)
     uint32_t at = 0;
     for (struct room *r; (r = map_next(&core->rooms, &at));) room_free(r);
     map_free(&core->rooms);
+    map_free(&core->dms_opening);
 }

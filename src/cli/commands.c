@@ -22,7 +22,7 @@
 static const struct command commands[] = {
     {"serve", "[OPTION]…", "run the gateway", SETTINGS_HELP
      "\n"
-     "Says {\"event\":\"ready\",\"listen\":\"127.0.0.1:8080\",…} on stderr, among its other log lines, once it serves.\n"
+     "Says {\"event\":\"ready\",\"listen\":\"127.0.0.1:8080\",…} on stderr, among other log lines, once it serves.\n"
      "SIGTERM or Ctrl-C lets clients leave first (drain.timeout_s), a second one ends at once; SIGHUP reads log.level\n"
      "and drain.timeout_s again.\n"
      "\n"
@@ -54,7 +54,7 @@ static const struct command commands[] = {
      config_command},
     {"verify-store", "DIR", "check every row of a store",
      "Reads the whole store and changes nothing: each row decodes, room logs have no gap, indexes agree. Prints each\n"
-     "problem. Stop the gateway first. Ends with 0 when all is well, 1 with problems, 4 when the store cannot be opened.\n"
+     "problem. Stop the gateway first. Ends with 0 when all is well, 1 with problems, 4 when it cannot be opened.\n"
      "\n"
      "example:\n"
      "  carillon verify-store /var/lib/carillon\n",

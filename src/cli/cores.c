@@ -88,7 +88,7 @@ static int start_thread(struct core_thread *t, unsigned id)
     return error;
 }
 
-/* --- on the core's thread ------------------------------------------------------------------------------------------ */
+/* --- on the core's thread ----------------------------------------------------------------------------------------- */
 
 static void *core_thread(void *context)
 {

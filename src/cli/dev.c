@@ -58,7 +58,7 @@ static int greet(const struct serving *serving)
     return cli_flush(CLI_DONE); /* without a demo the gateway still serves, and carillonctl can mend what is wrong */
 }
 
-/* --- requests --------------------------------------------------------------------------------------------------------- */
+/* --- requests ----------------------------------------------------------------------------------------------------- */
 
 /* member_text is a string member's text, empty when there is none. */
 static struct slice member_text(struct json_node object, const char *name)
@@ -104,7 +104,7 @@ static bool member_copy(struct demo *d, char *out, size_t cap, struct json_node 
     return false;
 }
 
-/* --- the key ------------------------------------------------------------------------------------------------------------ */
+/* --- the key ------------------------------------------------------------------------------------------------------ */
 
 static bool demo_key_load(struct demo *d)
 {
@@ -140,7 +140,7 @@ static bool demo_tenant_make(struct demo *d)
            member_copy(d, d->key, sizeof d->key, root, "api_key") && demo_key_save(d);
 }
 
-/* --- the rooms ---------------------------------------------------------------------------------------------------------- */
+/* --- the rooms ---------------------------------------------------------------------------------------------------- */
 
 /* demo_rooms_find looks for the lobby among alice's rooms; *key_works is false when the key is of another store. */
 static bool demo_rooms_find(struct demo *d, bool *key_works)
@@ -174,7 +174,7 @@ static bool demo_rooms_make(struct demo *d)
            member_copy(d, d->direct, sizeof d->direct, root, "room_id");
 }
 
-/* --- what to paste -------------------------------------------------------------------------------------------------------- */
+/* --- what to paste ------------------------------------------------------------------------------------------------ */
 
 /* An address to listen on is not always one to connect to: the unspecified ones mean "all of this machine's". */
 static void authority_of(char *out, size_t out_len, const char *address)

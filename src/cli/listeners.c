@@ -72,8 +72,8 @@ static enum status open_address(struct listeners *l, struct slice address, int s
     return status;
 }
 
-/* wait_for_port makes sure that nobody else listens there. SO_REUSEPORT alone would let two gateways of one user share a
- * port, each getting half of the connections; a socket without it is refused as long as any other is bound. It also
+/* wait_for_port makes sure that nobody else listens there. SO_REUSEPORT alone would let two gateways of one user share
+ * a port, each getting half of the connections; a socket without it is refused as long as any other is bound. It also
  * sits out what a killed process' ring holds on to. */
 static enum status wait_for_port(const char *address, char *why, size_t why_len)
 {
@@ -85,8 +85,8 @@ static enum status wait_for_port(const char *address, char *why, size_t why_len)
         if (status == STATUS_OK) close(fd);
         if (status == STATUS_OK) return status;
         if (status == STATUS_EXISTS && waited_ms < PORT_WAIT_MS) continue;
-        snprintf(why, why_len, "%s%s", first_why,
-                 status == STATUS_EXISTS ? ": stop it (`ss -ltnp` names it), or choose another port with --listen" : "");
+        const char *advice = ": stop it (`ss -ltnp` names it), or choose another port with --listen";
+        snprintf(why, why_len, "%s%s", first_why, status == STATUS_EXISTS ? advice : "");
         return status;
     }
 }

@@ -26,7 +26,7 @@ static bool store_open_offline(struct store *store, const char *dir);
 static bool store_exists(const char *dir);
 static bool store_in_use(const char *dir);
 
-/* --- verify-store --------------------------------------------------------------------------------------------------- */
+/* --- verify-store ------------------------------------------------------------------------------------------------- */
 
 static void print_problem(void *context, const char *text)
 {
@@ -50,7 +50,7 @@ int verify_store_command(int argc, char **argv)
     return cli_flush(problems ? CLI_FAILED : CLI_DONE);
 }
 
-/* --- export-history -------------------------------------------------------------------------------------------------- */
+/* --- export-history ----------------------------------------------------------------------------------------------- */
 
 struct export {
     struct kv *kv;
@@ -166,7 +166,7 @@ static bool export_row(struct export *e, struct slice key, struct slice value)
     return true;
 }
 
-/* --- opening ---------------------------------------------------------------------------------------------------------- */
+/* --- opening ------------------------------------------------------------------------------------------------------ */
 
 /* store_open_offline opens read-only, and says on stderr why when it cannot. */
 static bool store_open_offline(struct store *store, const char *dir)
@@ -179,7 +179,7 @@ static bool store_open_offline(struct store *store, const char *dir)
     if (!store_exists(dir)) return false;
     bool in_use = store_in_use(dir);
     int level = atomic_load(&log_level_now);
-    log_set_level((enum log_level)(LOG_ERROR + 1)); /* the refusal is told in `why`, for people: log lines would repeat it */
+    log_set_level((enum log_level)(LOG_ERROR + 1)); /* a refusal is told in `why`: log lines would only repeat it */
     enum status status = store_open(store, &options, random_real(), why, sizeof why);
     log_set_level((enum log_level)level);
     if (status != STATUS_OK) {

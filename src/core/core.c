@@ -116,6 +116,20 @@ static const struct net_handlers *core_handlers(struct core *core, struct net_ha
     return h;
 }
 
+/* message_bytes_max: the longest message a client may send: its content with every character escaped as a pair of
+ * surrogates (12 bytes), its meta, and the rest. */
+static size_t message_bytes_max(const struct config *c)
+{
+    size_t bytes = c->limits_content_chars * 12 + META_BYTES_MAX + 8192;
+    return bytes > WS_MESSAGE_BYTES_MAX ? bytes : WS_MESSAGE_BYTES_MAX;
+}
+
+static size_t body_bytes_max(const struct config *c)
+{
+    size_t bytes = message_bytes_max(c);
+    return bytes > HTTP_BODY_BYTES_MAX ? bytes : HTTP_BODY_BYTES_MAX;
+}
+
 static struct net_limits core_limits(const struct core *core)
 {
     const struct config *c = core->gateway->config;
@@ -123,8 +137,8 @@ static struct net_limits core_limits(const struct core *core)
         .connections_max = (unsigned)(c->limits_connections / core->num_cores) + 1,
         .http = {.head_bytes_max = HTTP_HEAD_BYTES_MAX,
                  .target_bytes_max = HTTP_TARGET_BYTES_MAX,
-                 .body_bytes_max = c->debug_echo ? ECHO_MESSAGE_BYTES_MAX : HTTP_BODY_BYTES_MAX},
-        .ws_message_bytes_max = WS_MESSAGE_BYTES_MAX,
+                 .body_bytes_max = c->debug_echo ? ECHO_MESSAGE_BYTES_MAX : body_bytes_max(c)},
+        .ws_message_bytes_max = message_bytes_max(c),
         .send_queue_bytes_max = c->limits_send_queue,
         .requests_in_flight_max = REQUESTS_IN_FLIGHT_MAX,
         .header_timeout_ns = HEADER_TIMEOUT_MS * 1000000ull,
@@ -159,7 +173,7 @@ enum status core_open(struct core **out, struct gateway *g, unsigned id, char *w
     memset(core, 0, sizeof *core);
     *out = core;
     core_init(core, g, id);
-    core->json = json_parser_new(HTTP_BODY_BYTES_MAX);
+    core->json = json_parser_new(body_bytes_max(g->config));
     core->route_seconds = calloc(api_num_routes(), sizeof *core->route_seconds);
     core->route_status = calloc(api_num_routes() * 6, sizeof *core->route_status);
     if (!core->json || !core->route_seconds || !core->route_status) return STATUS_NO_MEMORY;

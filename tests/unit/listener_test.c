@@ -84,9 +84,10 @@ static void an_ipv6_listener_is_ipv6_only(void **state)
 
 static void what_is_not_an_address_is_refused(void **state)
 {
-    static const char *const bad[] = {"",          "8080",         "127.0.0.1",    "127.0.0.1:",   "127.0.0.1:x",
-                                      "127.0.0.1:65536", "localhost:80", "::1:80",       "[::1]80",      "[127.0.0.1]:80",
-                                      "[::1:80",   "1.2.3:80",     "127.0.0.1:-1", "127.0.0.1: 80", "]:80", ":80"};
+    static const char *const bad[] = {
+        "",       "8080",    "127.0.0.1",      "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "localhost:80",
+        "::1:80", "[::1]80", "[127.0.0.1]:80", "[::1:80",    "1.2.3:80",    "127.0.0.1:-1",    "127.0.0.1: 80",
+        "]:80",   ":80"};
     for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct listener_tcp listener = {.address = bad[i]};
         int fd;

@@ -41,10 +41,10 @@ struct app {
     struct net_limits limits;
     int listen_fd;
     uint16_t port;
-    bool stop_echo;        /* messages are counted, not answered */
-    bool hold_requests;    /* each message begins a request that the test ends */
-    bool use_users;        /* connections get a user */
-    bool listen_twice;     /* twice as many accepts at once */
+    bool stop_echo;     /* messages are counted, not answered */
+    bool hold_requests; /* each message begins a request that the test ends */
+    bool use_users;     /* connections get a user */
+    bool listen_twice;  /* twice as many accepts at once */
     unsigned messages, drains, closed, opened, admins;
     struct conn_ref waiting; /* of the last /later request */
     struct conn_ref last_ws;
@@ -58,7 +58,10 @@ static uint64_t app_mono_ns(void *context)
     return clock_mono_ns(clock_real()) + a->skipped_ns;
 }
 
-static uint64_t app_wall_ms(void *context) { return clock_wall_ms(clock_real()); }
+static uint64_t app_wall_ms(void *context)
+{
+    return clock_wall_ms(clock_real());
+}
 
 static void answer(struct app *a, struct conn *c, unsigned status, struct slice body)
 {
@@ -86,14 +89,19 @@ static void app_request(void *context, struct conn *c, const struct http_request
     char sum = 0; /* reads the promised padding, for the address sanitizer to see */
     for (unsigned i = 0; i < NET_PADDING && request->body.len; i++) sum ^= request->body.data[request->body.len + i];
     (void)sum;
-    if (slice_is(request->path, "/ws")) app_upgrade(a, c, request);
-    else if (slice_is(request->path, "/later")) a->waiting = net_ref(c);
-    else if (slice_is(request->path, "/abort")) net_abort(a->n, c);
+    if (slice_is(request->path, "/ws"))
+        app_upgrade(a, c, request);
+    else if (slice_is(request->path, "/later"))
+        a->waiting = net_ref(c);
+    else if (slice_is(request->path, "/abort"))
+        net_abort(a->n, c);
     else if (slice_is(request->path, "/close")) {
         struct http_reply reply = {.status = 200, .content_type = "text/plain", .body = SLICE("bye"), .close = true};
         net_http_reply(a->n, c, &reply);
-    } else if (slice_is(request->path, "/echo")) answer(a, c, 200, request->body);
-    else answer(a, c, 404, request->path);
+    } else if (slice_is(request->path, "/echo"))
+        answer(a, c, 200, request->body);
+    else
+        answer(a, c, 404, request->path);
 }
 
 static void app_message(void *context, struct conn *c, bool text, struct slice data)
@@ -106,11 +114,16 @@ static void app_message(void *context, struct conn *c, bool text, struct slice d
     a->last_message.len = 0;
     buf_slice_append(&a->last_message, data);
     if (a->hold_requests) net_request_begin(a->n, c);
-    if (slice_is(data, "abort")) net_abort(a->n, c);
-    else if (slice_is(data, "close")) net_ws_close(a->n, c, 4001, "asked for", false);
-    else if (a->stop_echo) return;
-    else if (text) net_reply_text(a->n, c, data);
-    else net_reply_binary(a->n, c, data);
+    if (slice_is(data, "abort"))
+        net_abort(a->n, c);
+    else if (slice_is(data, "close"))
+        net_ws_close(a->n, c, 4001, "asked for", false);
+    else if (a->stop_echo)
+        return;
+    else if (text)
+        net_reply_text(a->n, c, data);
+    else
+        net_reply_binary(a->n, c, data);
 }
 
 static void app_drain(void *context, struct conn *c)
@@ -246,7 +259,8 @@ static void client_read(struct client *c)
     for (;;) {
         buf_reserve(&c->in, 65536);
         ssize_t n = recv(c->fd, c->in.data + c->in.len, 65535, 0);
-        if (n > 0) c->in.len += (size_t)n;
+        if (n > 0)
+            c->in.len += (size_t)n;
         else {
             if (n == 0 || errno != EAGAIN) c->ended = true;
             break;
@@ -260,7 +274,8 @@ static void client_send(struct app *a, struct client *c, struct slice bytes)
     uint64_t until_ns = clock_mono_ns(clock_real()) + PATIENCE_NS;
     while (bytes.len > 0) {
         ssize_t n = send(c->fd, bytes.data, bytes.len, MSG_NOSIGNAL);
-        if (n > 0) bytes = slice_from(bytes, (size_t)n);
+        if (n > 0)
+            bytes = slice_from(bytes, (size_t)n);
         else {
             assert_true(n < 0 && errno == EAGAIN && clock_mono_ns(clock_real()) < until_ns);
             turn(a);
@@ -268,7 +283,10 @@ static void client_send(struct app *a, struct client *c, struct slice bytes)
     }
 }
 
-static void client_say(struct app *a, struct client *c, const char *text) { client_send(a, c, slice_str(text)); }
+static void client_say(struct app *a, struct client *c, const char *text)
+{
+    client_send(a, c, slice_str(text));
+}
 
 static bool client_has(struct client *c, const char *text)
 {
@@ -302,7 +320,8 @@ static void frame_masked(struct buf *out, unsigned first_byte, struct slice payl
     static const unsigned char mask[4] = {0x11, 0x82, 0x5c, 0xf3};
     unsigned char head[14] = {(unsigned char)first_byte};
     size_t len = 2;
-    if (payload.len < 126) head[1] = (unsigned char)(0x80 | payload.len);
+    if (payload.len < 126)
+        head[1] = (unsigned char)(0x80 | payload.len);
     else if (payload.len < 65536) {
         head[1] = 0x80 | 126;
         head[2] = (unsigned char)(payload.len >> 8);
@@ -316,7 +335,8 @@ static void frame_masked(struct buf *out, unsigned first_byte, struct slice payl
     memcpy(head + len, mask, 4);
     buf_append(out, head, len + 4);
     buf_reserve(out, payload.len);
-    for (size_t i = 0; i < payload.len; i++) out->data[out->len + i] = (char)((unsigned char)payload.data[i] ^ mask[i % 4]);
+    for (size_t i = 0; i < payload.len; i++)
+        out->data[out->len + i] = (char)((unsigned char)payload.data[i] ^ mask[i % 4]);
     out->len += payload.len;
 }
 
@@ -380,8 +400,9 @@ static void pipelined_requests_are_answered_in_order(void **state)
     struct app *a = *state;
     app_open(a);
     struct client c = client_open(a);
-    client_say(a, &c, "GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n"
-                      "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n/3GET /4 HTTP/1.1\r\nHost: x\r\n\r\n");
+    client_say(a, &c,
+               "GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n"
+               "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n/3GET /4 HTTP/1.1\r\nHost: x\r\n\r\n");
     UNTIL(a, client_has(&c, "/4"));
     const char *one = strstr(c.in.data, "\r\n\r\n/1"), *two = strstr(c.in.data, "\r\n\r\n/2"),
                *three = strstr(c.in.data, "\r\n\r\n/3"), *four = strstr(c.in.data, "\r\n\r\n/4");
@@ -555,7 +576,8 @@ static void what_is_not_http_is_refused_as_a_problem(void **state)
     struct client c = client_open(a);
     client_say(a, &c, "complete nonsense\r\n\r\n");
     UNTIL(a, client_ended(&c));
-    assert_true(slice_starts(buf_slice(&c.in), SLICE("HTTP/1.1 4")) || slice_starts(buf_slice(&c.in), SLICE("HTTP/1.1 5")));
+    assert_true(slice_starts(buf_slice(&c.in), SLICE("HTTP/1.1 4")) ||
+                slice_starts(buf_slice(&c.in), SLICE("HTTP/1.1 5")));
     assert_true(client_has(&c, "{\"type\":\"about:blank\",\"title\":"));
     assert_int_equal(net_stats(a->n)->protocol_errors, 1);
     client_close(&c);
@@ -646,7 +668,10 @@ static void a_websocket_echoes_text_and_fragments(void **state)
     assert_memory_equal(c.in.data, "\x8a\x04ping", 6);
     ws_say(a, &c, 0x80, SLICE("ment"));
     UNTIL(a, client_got(&c, 16));
-    assert_memory_equal(c.in.data + 6, "\x82\x08" "fragment", 10);
+    assert_memory_equal(c.in.data + 6,
+                        "\x82\x08"
+                        "fragment",
+                        10);
     client_close(&c);
     app_close(a);
 }
@@ -660,7 +685,8 @@ static void frames_right_behind_the_upgrade_are_not_lost(void **state)
     buf_append(&both, upgrade, sizeof upgrade - 1);
     frame_masked(&both, 0x81, SLICE("early"));
     client_send(a, &c, buf_slice(&both));
-    UNTIL(a, client_has(&c, "\r\n\r\n\x81\x05" "early"));
+    UNTIL(a, client_has(&c, "\r\n\r\n\x81\x05"
+                            "early"));
     buf_free(&both);
     client_close(&c);
     app_close(a);
@@ -691,7 +717,9 @@ static void the_peers_close_is_echoed(void **state)
     struct app *a = *state;
     app_open(a);
     struct client c = ws_connect(a);
-    ws_say(a, &c, 0x88, SLICE("\x03\xe8" "bye"));
+    ws_say(a, &c, 0x88,
+           SLICE("\x03\xe8"
+                 "bye"));
     UNTIL(a, client_ended(&c));
     assert_int_equal(c.in.len, 4);
     assert_memory_equal(c.in.data, "\x88\x02\x03\xe8", 4);
@@ -712,7 +740,10 @@ static void our_close_waits_for_the_peers(void **state)
     struct client c = ws_connect(a);
     ws_say(a, &c, 0x81, SLICE("close"));
     UNTIL(a, client_got(&c, 13));
-    assert_memory_equal(c.in.data, "\x88\x0b\x0f\xa1" "asked for", 13);
+    assert_memory_equal(c.in.data,
+                        "\x88\x0b\x0f\xa1"
+                        "asked for",
+                        13);
     assert_null(net_conn(a->n, a->last_ws)); /* closing: nobody finds it any more */
     ws_say(a, &c, 0x81, SLICE("too late"));
     turns(a, 5);
@@ -879,7 +910,8 @@ static void a_slow_reader_fills_its_queue_and_then_gets_every_byte_in_order(void
     enum status s = STATUS_OK;
     while (s == STATUS_OK) { /* frames of many lengths, several a turn: single, copied and vectored sends */
         for (unsigned i = 0; s == STATUS_OK && i < 1 + rounds % 7; i++) {
-            struct frame *f = text_frame(1 + accepted * 997 % (rounds % 3 == 0 ? 120 : 30000), (char)('a' + accepted % 26));
+            struct frame *f =
+                text_frame(1 + accepted * 997 % (rounds % 3 == 0 ? 120 : 30000), (char)('a' + accepted % 26));
             frame_ref(f, 0);
             s = net_send(a->n, conn, f, CONN_DURABLE);
             frame_unref(f, 0);
@@ -1157,11 +1189,22 @@ static void teardown_under_load_leaks_nothing(void **state)
             dice = dice * 1103515245 + 12345;
             struct client *c = &clients[i];
             switch (dice >> 16 & 31) {
-            case 0: client_close(c); *c = client_open(a); client_say(a, c, upgrade); break;
+            case 0:
+                client_close(c);
+                *c = client_open(a);
+                client_say(a, c, upgrade);
+                break;
             case 1: shutdown(c->fd, SHUT_WR); break;
-            case 2: client_close(c); *c = client_open(a); client_say(a, c, "POST /echo HTTP/1.1\r\nHo"); break;
+            case 2:
+                client_close(c);
+                *c = client_open(a);
+                client_say(a, c, "POST /echo HTTP/1.1\r\nHo");
+                break;
             case 3:
-            case 4: client_read(c); c->in.len = 0; break;
+            case 4:
+                client_read(c);
+                c->in.len = 0;
+                break;
             case 5: send(c->fd, payload, sizeof payload, MSG_NOSIGNAL); break;
             default: break;
             }
@@ -1185,7 +1228,8 @@ static void closing_the_net_frees_open_connections(void **state)
     turns(a, 5);
     struct frame *f = text_frame(100, 'x');
     frame_ref(f, 0);
-    for (unsigned i = 0; i < 5; i++) assert_int_equal(net_send(a->n, net_conn(a->n, a->last_ws), f, CONN_DURABLE), STATUS_OK);
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(net_send(a->n, net_conn(a->n, a->last_ws), f, CONN_DURABLE), STATUS_OK);
     frame_unref(f, 0);
     net_flush(a->n);
     net_close(a->n);
@@ -1247,7 +1291,7 @@ static void a_core_short_of_memory_refuses_bodies_and_messages(void **state)
     ws_say(a, &ws, 0x01, slice_of(fill, sizeof fill)); /* the first piece of a message */
     ws_say(a, &ws, 0x00, slice_of(fill, sizeof fill));
     UNTIL(a, client_has(&ws, "\x88\x0c\x10\x04overloaded")); /* 4100 */
-    client_send(a, &first, slice_of(fill, 50000)); /* who was there before is served */
+    client_send(a, &first, slice_of(fill, 50000));           /* who was there before is served */
     UNTIL(a, client_got(&first, 150000));
     assert_true(slice_starts(buf_slice(&first.in), SLICE("HTTP/1.1 200 ")));
     client_close(&ws);

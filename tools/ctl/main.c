@@ -10,8 +10,22 @@
 
 #define SOCKET_DEFAULT "./carillon-data/admin.sock"
 
-enum { OPTION_SOCKET = 256, OPTION_URL, OPTION_MASTER_KEY, OPTION_KEY, OPTION_AS, OPTION_ROLE, OPTION_TYPE, OPTION_MEMBERS,
-       OPTION_PRIVATE, OPTION_LIMIT, OPTION_AFTER, OPTION_BEFORE, OPTION_JSON, OPTION_YES };
+enum { /* behind every character that could be a short option */
+    OPTION_SOCKET = 256,
+    OPTION_URL,
+    OPTION_MASTER_KEY,
+    OPTION_KEY,
+    OPTION_AS,
+    OPTION_ROLE,
+    OPTION_TYPE,
+    OPTION_MEMBERS,
+    OPTION_PRIVATE,
+    OPTION_LIMIT,
+    OPTION_AFTER,
+    OPTION_BEFORE,
+    OPTION_JSON,
+    OPTION_YES,
+};
 
 static int parse(struct ctl *c, int argc, char **argv);
 static bool option_take(struct ctl *c, int choice);
@@ -77,7 +91,8 @@ static int parse(struct ctl *c, int argc, char **argv)
     }
     for (int i = optind; i < argc; i++) {
         if (c->num_words == CTL_WORDS_MAX) {
-            fprintf(stderr, "carillonctl: too many arguments, from '%s' on; a text with spaces needs quotes\n", argv[i]);
+            fprintf(stderr, "carillonctl: too many arguments, from '%s' on; put a text with spaces in quotes\n",
+                    argv[i]);
             return CTL_USAGE;
         }
         c->words[c->num_words++] = argv[i];
@@ -210,7 +225,7 @@ static void help(FILE *out)
             "  --url URL          over the network: http://HOST:PORT\n"
             "who:\n"
             "  --master-key K     the operator over the network (or CARILLON_ADMIN_MASTER_KEY)\n"
-            "  --key K, --as USER a tenant's key and the acting user, for room and message (or CARILLONCTL_KEY, _USER)\n"
+            "  --key K, --as USER a tenant's key and the acting user, for room and message (CARILLONCTL_KEY, _USER)\n"
             "how:\n"
             "  --json             the server's JSON instead of a table, one line an answer\n"
             "  --yes              destroy without asking\n"

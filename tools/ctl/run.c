@@ -60,7 +60,7 @@ static bool confirm(const struct ctl *c, const struct ctl_command *command)
     return false;
 }
 
-/* --- the request ---------------------------------------------------------------------------------------------------- */
+/* --- the request -------------------------------------------------------------------------------------------------- */
 
 /* percent-encoding of everything but RFC 3986's unreserved characters: an id with a slash stays one segment. */
 static void encoded(struct buf *out, const char *text)
@@ -136,7 +136,7 @@ static bool call(struct exchange *x, const struct ctl *c, const struct ctl_comma
     return report;
 }
 
-/* --- the answer ------------------------------------------------------------------------------------------------------- */
+/* --- the answer --------------------------------------------------------------------------------------------------- */
 
 static void print_json(const struct exchange *x)
 {

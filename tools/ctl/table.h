@@ -27,8 +27,8 @@ void table_add(struct table *t, struct json_node object);
 /* table_print writes a head of upper-case names, then the rows. */
 void table_print(const struct table *t, FILE *out);
 
-/* object_print writes each member of a JSON object (its text, just parsed as `object`) on a line of its own. Figures alone
- * are set flush right. */
+/* object_print writes each member of a JSON object (its text, just parsed as `object`) on a line of its own. Figures
+ * alone are set flush right. */
 void object_print(struct slice text, struct json_node object, FILE *out);
 
 /* text_shown appends text with its control characters as \n, \t or \xNN. */

@@ -1,0 +1,676 @@
+#include "fake_ring.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../net/ring.h"
+#include "../../net/tag.h"
+#include "../../src/base/buf.h"
+#include "../../src/base/limits.h"
+#include "../../src/base/park.h"
+#include "store_watch.h"
+#include "world.h"
+
+#define LINKS_MAX 64u
+#define RINGS_MAX 8u
+#define NO_FD UINT32_MAX
+
+/* mark: what was durable when the bytes up to `end` of the stream left the gateway. */
+struct mark_of_bytes {
+    uint64_t end, version;
+};
+
+struct link {
+    unsigned number; /* for the trace */
+    int listen_fd;
+    struct buf up, down;
+    size_t up_max, down_max;
+    struct mark_of_bytes *marks; /* first..num - 1 are ahead of what link_version was asked for */
+    size_t first_mark, num_marks, cap_marks;
+    uint64_t down_sent;
+    bool client_ended, client_reset, client_gone;
+    bool gateway_ended; /* closed, shut, or reset by a crash */
+    bool gateway_closed;
+    struct ring *ring; /* from the accept on */
+    uint32_t fd;
+    bool receiving, polling, shutting;
+    uint64_t receive_tag, poll_tag, shutdown_tag;
+};
+
+enum operation_kind { OP_ACCEPT, OP_RECV, OP_SEND, OP_POLL_OUT, OP_CANCEL_FD, OP_CANCEL_TAG, OP_SHUTDOWN, OP_CLOSE, OP_WATCH };
+
+struct operation {
+    enum operation_kind kind;
+    uint32_t fd;
+    int listen_fd;
+    uint64_t tag, target;
+    const void *data;             /* of a send … */
+    size_t len;
+    const struct msghdr *message; /* … or this */
+    uint64_t bytes_hash;          /* of a send's bytes when it was prepared */
+    struct sockaddr_storage *peer;
+    socklen_t *peer_len;
+    struct park *park;
+};
+
+/* arrival: a completion that the kernel has, and that the ring shows with the next enter. */
+struct arrival {
+    struct ring_completion completion;
+    uint32_t fd; /* arrivals of one descriptor keep their order */
+};
+
+struct accept_armed {
+    int listen_fd;
+    uint64_t tag;
+    struct sockaddr_storage *peer;
+    socklen_t *peer_len;
+};
+
+struct ring {
+    struct ring_config config;
+    struct ring_stats stats;
+    struct operation *prepared;
+    size_t num_prepared, cap_prepared;
+    struct arrival *arrivals, *visible;
+    size_t num_arrivals, cap_arrivals, num_visible, cap_visible, next_visible;
+    struct accept_armed *accepts;
+    size_t num_accepts, cap_accepts;
+    struct link **descriptors;
+    char **buffers;
+    uint16_t *free_buffers;
+    bool *buffer_lent;
+    unsigned num_buffers, num_free;
+    struct park *watched;
+    uint64_t watch_tag;
+    bool enabled;
+};
+
+static struct network {
+    struct link *links[LINKS_MAX];
+    unsigned num_links, next_number;
+    struct ring *rings[RINGS_MAX];
+    unsigned num_rings;
+    unsigned buffers, fault_of;
+} network = {.buffers = 8};
+
+static void *grown(void *array, size_t len, size_t *cap, size_t item_bytes)
+{
+    if (len < *cap) return array;
+    *cap = *cap ? *cap * 2 : 16;
+    void *larger = realloc(array, *cap * item_bytes);
+    CHECK(larger, "out of memory");
+    return larger;
+}
+
+static bool fault(void) { return network.fault_of && world_chance(network.fault_of); }
+
+/* --- opening and closing ------------------------------------------------------------------------------------- */
+
+enum status ring_open(struct ring **out, const struct ring_config *config, char *why, size_t why_len)
+{
+    struct ring *r = calloc(1, sizeof *r);
+    CHECK(r && network.num_rings < RINGS_MAX, "too many rings");
+    r->config = *config;
+    r->num_buffers = network.buffers < config->buffers ? network.buffers : config->buffers;
+    r->descriptors = calloc(config->descriptors, sizeof *r->descriptors);
+    r->buffers = calloc(r->num_buffers, sizeof *r->buffers);
+    r->free_buffers = calloc(r->num_buffers, sizeof *r->free_buffers);
+    r->buffer_lent = calloc(r->num_buffers, sizeof *r->buffer_lent);
+    CHECK(r->descriptors && r->buffers && r->free_buffers && r->buffer_lent, "out of memory");
+    for (unsigned i = 0; i < r->num_buffers; i++) {
+        r->buffers[i] = calloc(1, config->buffer_bytes + RING_PADDING);
+        CHECK(r->buffers[i], "out of memory");
+        r->free_buffers[r->num_free++] = (uint16_t)i;
+    }
+    network.rings[network.num_rings++] = r;
+    *out = r;
+    return STATUS_OK;
+}
+
+enum status ring_enable_here(struct ring *ring)
+{
+    CHECK(!ring->enabled, "a ring is enabled twice");
+    ring->enabled = true;
+    return STATUS_OK;
+}
+
+static void ring_free(struct ring *ring)
+{
+    for (unsigned i = 0; i < ring->num_buffers; i++) free(ring->buffers[i]);
+    free(ring->buffers);
+    free(ring->free_buffers);
+    free(ring->buffer_lent);
+    free(ring->descriptors);
+    free(ring->prepared);
+    free(ring->arrivals);
+    free(ring->visible);
+    free(ring->accepts);
+    free(ring);
+}
+
+/* link_lose: the gateway's end is gone without a word; what was on the way may have come through. */
+static void link_lose(struct link *l)
+{
+    if (!l->gateway_ended && l->down.len) l->down.len = world_below(l->down.len + 1);
+    l->gateway_ended = l->gateway_closed = true;
+    l->ring = NULL;
+    l->receiving = l->polling = l->shutting = false;
+}
+
+void ring_close_all(struct ring *ring)
+{
+    if (!ring) return;
+    CHECK(ring->num_free == ring->num_buffers, "a ring ends with %u receive buffers not given back",
+          ring->num_buffers - ring->num_free);
+    for (size_t i = ring->next_visible; i < ring->num_visible; i++)
+        CHECK(tag_op(ring->visible[i].completion.tag) == RING_OP_WAKE, "a ring ends with a completion that was not taken");
+    for (unsigned i = 0; i < network.num_links; i++)
+        if (network.links[i]->ring == ring) link_lose(network.links[i]);
+    for (unsigned i = 0; i < network.num_rings; i++)
+        if (network.rings[i] == ring) network.rings[i--] = network.rings[--network.num_rings];
+    ring_free(ring);
+}
+
+void rings_crash(void)
+{
+    for (unsigned i = 0; i < network.num_links; i++) link_lose(network.links[i]);
+    while (network.num_rings) ring_free(network.rings[--network.num_rings]);
+}
+
+void rings_set_faults(unsigned buffers, unsigned of)
+{
+    network.buffers = buffers;
+    network.fault_of = of;
+}
+
+/* --- preparing ----------------------------------------------------------------------------------------------- */
+
+static struct operation *prepare(struct ring *ring, enum operation_kind kind, uint32_t fd, uint64_t tag)
+{
+    CHECK(ring->enabled, "an operation on a ring that is not enabled");
+    ring->prepared = grown(ring->prepared, ring->num_prepared, &ring->cap_prepared, sizeof *ring->prepared);
+    struct operation *op = &ring->prepared[ring->num_prepared++];
+    *op = (struct operation){.kind = kind, .fd = fd, .tag = tag};
+    return op;
+}
+
+/* open_link: the connection behind a descriptor in use. */
+static struct link *open_link(const struct ring *ring, uint32_t fd, const char *what)
+{
+    CHECK(fd < ring->config.descriptors && ring->descriptors[fd], "%s on descriptor %u, which is closed", what, fd);
+    return ring->descriptors[fd];
+}
+
+static uint64_t hash_of(uint64_t h, const void *data, size_t len)
+{
+    const unsigned char *at = data;
+    for (size_t i = 0; i < len; i++) h = (h ^ at[i]) * 0x100000001b3u;
+    return h;
+}
+
+static uint64_t send_hash(const struct operation *op)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    if (!op->message) return hash_of(h, op->data, op->len);
+    for (size_t i = 0; i < op->message->msg_iovlen; i++)
+        h = hash_of(h, op->message->msg_iov[i].iov_base, op->message->msg_iov[i].iov_len);
+    return h;
+}
+
+void ring_accept(struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len, uint64_t tag)
+{
+    struct operation *op = prepare(ring, OP_ACCEPT, NO_FD, tag);
+    op->listen_fd = listen_fd;
+    op->peer = peer;
+    op->peer_len = peer_len;
+}
+
+void ring_recv(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_RECV, ring_fd, tag); }
+
+void ring_send(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag)
+{
+    CHECK(len > 0, "a send of nothing");
+    struct operation *op = prepare(ring, OP_SEND, ring_fd, tag);
+    op->data = data;
+    op->len = len;
+    op->bytes_hash = send_hash(op);
+}
+
+void ring_sendv(struct ring *ring, uint32_t ring_fd, const struct msghdr *message, uint64_t tag)
+{
+    struct operation *op = prepare(ring, OP_SEND, ring_fd, tag);
+    op->message = message;
+    op->bytes_hash = send_hash(op);
+}
+
+void ring_poll_out(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_POLL_OUT, ring_fd, tag); }
+
+void ring_cancel(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_CANCEL_FD, ring_fd, tag); }
+
+void ring_cancel_tag(struct ring *ring, uint64_t target, uint64_t tag)
+{
+    prepare(ring, OP_CANCEL_TAG, NO_FD, tag)->target = target;
+}
+
+void ring_shutdown_out(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_SHUTDOWN, ring_fd, tag); }
+
+void ring_close(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_CLOSE, ring_fd, tag); }
+
+void ring_watch(struct ring *ring, struct park *park, uint64_t tag) { prepare(ring, OP_WATCH, NO_FD, tag)->park = park; }
+
+/* --- submitting ---------------------------------------------------------------------------------------------- */
+
+static void submit(struct ring *ring, const struct operation *op);
+static void show_arrivals(struct ring *ring);
+
+void ring_enter(struct ring *ring, bool wait, uint64_t timeout_ns)
+{
+    ring->stats.enters++;
+    for (size_t i = 0; i < ring->num_prepared; i++) submit(ring, &ring->prepared[i]);
+    ring->stats.submitted += ring->num_prepared;
+    ring->num_prepared = 0;
+    if (wait && !ring_ready(ring) && ring->num_arrivals == 0) actor_sleep_on_ring(ring, timeout_ns);
+    show_arrivals(ring);
+}
+
+static void arrive(struct ring *ring, uint32_t fd, struct ring_completion completion)
+{
+    ring->arrivals = grown(ring->arrivals, ring->num_arrivals, &ring->cap_arrivals, sizeof *ring->arrivals);
+    ring->arrivals[ring->num_arrivals++] = (struct arrival){completion, fd};
+}
+
+static void complete(struct ring *ring, uint32_t fd, uint64_t tag, int32_t result)
+{
+    arrive(ring, fd, (struct ring_completion){.tag = tag, .result = result});
+}
+
+/* show_arrivals: descriptors overtake each other; one descriptor's completions do not. */
+static void show_arrivals(struct ring *ring)
+{
+    if (ring->next_visible == ring->num_visible) ring->next_visible = ring->num_visible = 0;
+    while (ring->num_arrivals) {
+        size_t at = world_below(ring->num_arrivals);
+        for (size_t i = 0; i < at; i++)
+            if (ring->arrivals[i].fd == ring->arrivals[at].fd) at = i;
+        ring->visible = grown(ring->visible, ring->num_visible, &ring->cap_visible, sizeof *ring->visible);
+        ring->visible[ring->num_visible++] = ring->arrivals[at];
+        ring->num_arrivals--;
+        memmove(ring->arrivals + at, ring->arrivals + at + 1, (ring->num_arrivals - at) * sizeof *ring->arrivals);
+    }
+}
+
+static void note_version(struct link *l)
+{
+    uint64_t version = store_version();
+    struct mark_of_bytes *last = l->num_marks > l->first_mark ? &l->marks[l->num_marks - 1] : NULL;
+    if (last && last->version == version) {
+        last->end = l->down_sent;
+        return;
+    }
+    l->marks = grown(l->marks, l->num_marks, &l->cap_marks, sizeof *l->marks);
+    l->marks[l->num_marks++] = (struct mark_of_bytes){l->down_sent, version};
+}
+
+static size_t take_bytes(struct link *l, const void *data, size_t len)
+{
+    size_t room = l->down_max - l->down.len, taken = len < room ? len : room;
+    buf_append(&l->down, data, taken);
+    l->down_sent += taken;
+    return taken;
+}
+
+/* submit_send: the socket takes what fits, at once (MSG_DONTWAIT); all of it is silent. */
+static void submit_send(struct ring *ring, const struct operation *op)
+{
+    struct link *l = open_link(ring, op->fd, "send");
+    CHECK(send_hash(op) == op->bytes_hash, "bytes of a silent send were changed before it was taken");
+    CHECK(!l->shutting, "send behind a shutdown");
+    if (l->client_reset || (l->client_gone && world_chance(2))) {
+        complete(ring, op->fd, op->tag, l->client_reset ? -ECONNRESET : -EPIPE);
+        return;
+    }
+    if (l->client_gone) return; /* nobody reads it: the kernel does not know yet */
+    size_t sent = 0, wanted = op->message ? 0 : op->len;
+    if (op->message) {
+        for (size_t i = 0; i < op->message->msg_iovlen; i++) {
+            const struct iovec *part = &op->message->msg_iov[i];
+            wanted += part->iov_len;
+            if (sent + part->iov_len == wanted) sent += take_bytes(l, part->iov_base, part->iov_len);
+        }
+    } else {
+        sent = take_bytes(l, op->data, op->len);
+    }
+    if (sent) note_version(l);
+    world_note(l->number, sent);
+    if (sent < wanted) complete(ring, op->fd, op->tag, sent ? (int32_t)sent : -EAGAIN);
+}
+
+static void cancel_recv(struct ring *ring, struct link *l)
+{
+    l->receiving = false;
+    complete(ring, l->fd, l->receive_tag, -ECANCELED);
+}
+
+static void cancel_poll(struct ring *ring, struct link *l)
+{
+    l->polling = false;
+    complete(ring, l->fd, l->poll_tag, -ECANCELED);
+}
+
+/* submit_cancel: a cancellation may come while the operation is between two of its turns, and then misses it. */
+static int32_t cancel_tag(struct ring *ring, uint64_t target)
+{
+    if (fault()) return -EALREADY;
+    for (size_t i = 0; i < ring->num_accepts; i++) {
+        if (ring->accepts[i].tag != target) continue;
+        ring->accepts[i] = ring->accepts[--ring->num_accepts];
+        complete(ring, NO_FD, target, -ECANCELED);
+        return 0;
+    }
+    for (unsigned i = 0; i < network.num_links; i++) {
+        struct link *l = network.links[i];
+        if (l->ring != ring) continue;
+        bool receive = l->receiving && l->receive_tag == target, poll = l->polling && l->poll_tag == target;
+        if (receive) cancel_recv(ring, l);
+        if (poll) cancel_poll(ring, l);
+        if (receive || poll) return 0;
+    }
+    return -ENOENT;
+}
+
+static void submit_close(struct ring *ring, const struct operation *op)
+{
+    struct link *l = open_link(ring, op->fd, "close");
+    CHECK(!l->receiving && !l->polling && !l->shutting, "descriptor %u is closed with operations in flight", op->fd);
+    for (size_t i = ring->next_visible; i < ring->num_visible; i++)
+        CHECK(ring->visible[i].fd != op->fd, "descriptor %u is closed with a completion that was not taken", op->fd);
+    for (size_t i = 0; i < ring->num_arrivals; i++)
+        CHECK(ring->arrivals[i].fd != op->fd, "descriptor %u is closed with a completion on its way", op->fd);
+    /* closing with unread bytes resets the connection: what was sent last may be lost (RFC 1122 section 4.2.2.13) */
+    if (l->up.len && !l->client_gone && !l->gateway_ended && world_chance(2)) l->down.len = world_below(l->down.len + 1);
+    l->gateway_ended = l->gateway_closed = true;
+    l->ring = NULL;
+    ring->descriptors[op->fd] = NULL;
+    world_trace("link %u closed by the gateway", l->number);
+    complete(ring, op->fd, op->tag, 0);
+}
+
+static void submit(struct ring *ring, const struct operation *op)
+{
+    struct link *l;
+    switch (op->kind) {
+    case OP_ACCEPT:
+        ring->accepts = grown(ring->accepts, ring->num_accepts, &ring->cap_accepts, sizeof *ring->accepts);
+        ring->accepts[ring->num_accepts++] = (struct accept_armed){op->listen_fd, op->tag, op->peer, op->peer_len};
+        return;
+    case OP_RECV:
+        l = open_link(ring, op->fd, "receive");
+        CHECK(!l->receiving, "two receives are armed on descriptor %u", op->fd);
+        l->receiving = true;
+        l->receive_tag = op->tag;
+        return;
+    case OP_SEND: submit_send(ring, op); return;
+    case OP_POLL_OUT:
+        l = open_link(ring, op->fd, "poll");
+        CHECK(!l->polling, "two polls are armed on descriptor %u", op->fd);
+        l->polling = true;
+        l->poll_tag = op->tag;
+        return;
+    case OP_CANCEL_FD:
+        l = open_link(ring, op->fd, "cancel");
+        if (l->receiving) cancel_recv(ring, l);
+        if (l->polling) cancel_poll(ring, l);
+        complete(ring, NO_FD, op->tag, 0);
+        return;
+    case OP_CANCEL_TAG: complete(ring, NO_FD, op->tag, cancel_tag(ring, op->target)); return;
+    case OP_SHUTDOWN:
+        l = open_link(ring, op->fd, "shutdown");
+        l->shutting = true;
+        l->shutdown_tag = op->tag;
+        return;
+    case OP_CLOSE: submit_close(ring, op); return;
+    case OP_WATCH:
+        ring->watched = op->park;
+        ring->watch_tag = op->tag;
+        return;
+    }
+}
+
+/* --- completions --------------------------------------------------------------------------------------------- */
+
+bool ring_next(struct ring *ring, struct ring_completion *out)
+{
+    if (ring->next_visible == ring->num_visible) return false;
+    *out = ring->visible[ring->next_visible++].completion;
+    ring->stats.completed++;
+    if (out->result == -ENOBUFS) ring->stats.buffers_empty++;
+    return true;
+}
+
+bool ring_pending(const struct ring *ring) { return ring->num_prepared > 0; }
+
+bool ring_ready(const struct ring *ring) { return ring->next_visible < ring->num_visible; }
+
+bool ring_has_arrivals(const struct ring *ring) { return ring->num_arrivals > 0 || ring_ready(ring); }
+
+bool ring_signal_watch(const struct park *park)
+{
+    for (unsigned i = 0; i < network.num_rings; i++) {
+        struct ring *ring = network.rings[i];
+        if (ring->watched != park) continue;
+        bool there = false; /* an eventfd that is readable already says nothing new */
+        for (size_t n = 0; n < ring->num_arrivals; n++) there |= ring->arrivals[n].completion.tag == ring->watch_tag;
+        if (!there)
+            arrive(ring, NO_FD, (struct ring_completion){.tag = ring->watch_tag, .result = 1, .flags = RING_MORE});
+        return true;
+    }
+    return false;
+}
+
+const void *ring_buffer(struct ring *ring, uint16_t buffer)
+{
+    CHECK(buffer < ring->num_buffers && ring->buffer_lent[buffer], "receive buffer %u is read but not lent", buffer);
+    return ring->buffers[buffer];
+}
+
+void ring_buffer_return(struct ring *ring, uint16_t buffer)
+{
+    CHECK(buffer < ring->num_buffers && ring->buffer_lent[buffer], "receive buffer %u is given back twice", buffer);
+    ring->buffer_lent[buffer] = false;
+    memset(ring->buffers[buffer], 0xdd, 64); /* whoever still reads it sees nonsense */
+    ring->free_buffers[ring->num_free++] = buffer;
+}
+
+const struct ring_stats *ring_stats(const struct ring *ring) { return &ring->stats; }
+
+/* --- the clients' side --------------------------------------------------------------------------------------- */
+
+struct link *link_open(unsigned core, bool admin, size_t up_bytes, size_t down_bytes)
+{
+    CHECK(network.num_links < LINKS_MAX, "too many links");
+    struct link *l = calloc(1, sizeof *l);
+    CHECK(l, "out of memory");
+    l->number = network.next_number++;
+    l->listen_fd = LISTENER_FD_BASE + (int)core + (admin ? ADMIN_FD : 0);
+    l->up_max = up_bytes;
+    l->down_max = down_bytes;
+    l->fd = NO_FD;
+    network.links[network.num_links++] = l;
+    return l;
+}
+
+size_t link_writable(const struct link *l)
+{
+    return l->gateway_closed || l->up.len >= l->up_max ? 0 : l->up_max - l->up.len;
+}
+
+size_t link_write(struct link *l, struct slice bytes)
+{
+    size_t room = link_writable(l), n = bytes.len < room ? bytes.len : room;
+    buf_append(&l->up, bytes.data, n);
+    return n;
+}
+
+size_t link_readable(const struct link *l) { return l->down.len; }
+
+size_t link_read(struct link *l, void *out, size_t len)
+{
+    size_t n = len < l->down.len ? len : l->down.len;
+    memcpy(out, l->down.data, n);
+    buf_consume(&l->down, n);
+    return n;
+}
+
+bool link_ended(const struct link *l) { return l->gateway_ended && l->down.len == 0; }
+
+uint64_t link_version(struct link *l, uint64_t offset)
+{
+    while (l->first_mark + 1 < l->num_marks && l->marks[l->first_mark].end <= offset) l->first_mark++;
+    CHECK(l->first_mark < l->num_marks && offset < l->marks[l->first_mark].end, "a byte that never left the gateway");
+    return l->marks[l->first_mark].version;
+}
+
+void link_drop(struct link *l, bool reset)
+{
+    CHECK(!l->client_gone, "a link is dropped twice");
+    l->client_gone = l->client_ended = true;
+    l->client_reset = reset;
+    if (reset) l->up.len = world_below(l->up.len + 1);
+    l->down.len = 0;
+}
+
+/* --- the network --------------------------------------------------------------------------------------------- */
+
+unsigned links_len(void) { return network.num_links; }
+
+static struct accept_armed *armed_accept(const struct link *l, struct ring **ring)
+{
+    for (unsigned i = 0; i < network.num_rings; i++) {
+        *ring = network.rings[i];
+        for (size_t n = 0; n < (*ring)->num_accepts; n++)
+            if ((*ring)->accepts[n].listen_fd == l->listen_fd) return &(*ring)->accepts[n];
+    }
+    return NULL;
+}
+
+static bool can_accept(const struct link *l)
+{
+    struct ring *ring;
+    return l->fd == NO_FD && !l->gateway_closed && armed_accept(l, &ring);
+}
+
+static bool can_receive(const struct link *l) { return l->receiving && (l->up.len || l->client_ended); }
+
+static bool can_poll(const struct link *l) { return l->polling && (l->down.len < l->down_max || l->client_gone); }
+
+bool link_can_step(unsigned index)
+{
+    const struct link *l = network.links[index];
+    return can_accept(l) || can_receive(l) || can_poll(l) || l->shutting;
+}
+
+static void step_accept(struct link *l)
+{
+    struct ring *ring;
+    struct accept_armed accept = *armed_accept(l, &ring), *at = armed_accept(l, &ring);
+    *at = ring->accepts[--ring->num_accepts];
+    uint32_t fd = 0;
+    while (fd < ring->config.descriptors && ring->descriptors[fd]) fd++;
+    CHECK(fd < ring->config.descriptors, "more accepts are armed than there are free descriptors");
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x0a000000u + l->number)};
+    memcpy(accept.peer, &from, sizeof from);
+    *accept.peer_len = sizeof from;
+    ring->descriptors[fd] = l;
+    l->ring = ring;
+    l->fd = fd;
+    complete(ring, NO_FD, accept.tag, (int32_t)fd);
+    world_trace("link %u accepted as descriptor %u", l->number, fd);
+}
+
+/* step_end: the peer's end of stream, or a reset. */
+static void step_end(struct link *l)
+{
+    l->receiving = false;
+    complete(l->ring, l->fd, l->receive_tag, l->client_reset ? -ECONNRESET : 0);
+}
+
+static void step_receive(struct link *l)
+{
+    struct ring *ring = l->ring;
+    if (l->up.len == 0) {
+        step_end(l);
+        return;
+    }
+    if (ring->num_free == 0) {
+        l->receiving = false;
+        complete(ring, l->fd, l->receive_tag, -ENOBUFS);
+        return;
+    }
+    size_t len_max = l->up.len < ring->config.buffer_bytes ? l->up.len : ring->config.buffer_bytes;
+    size_t len = world_chance(3) ? 1 + world_below(len_max) : len_max;
+    uint16_t buffer = ring->free_buffers[--ring->num_free];
+    ring->buffer_lent[buffer] = true;
+    memcpy(ring->buffers[buffer], l->up.data, len);
+    buf_consume(&l->up, len);
+    struct ring_completion done = {
+        .tag = l->receive_tag, .result = (int32_t)len, .flags = RING_BUFFER | RING_MORE, .buffer = buffer};
+    if (l->up.len) done.flags |= RING_NONEMPTY;
+    if (fault()) { /* a multishot may end with any of its completions */
+        done.flags &= ~RING_MORE;
+        l->receiving = false;
+    }
+    arrive(ring, l->fd, done);
+    world_note(l->number, len);
+}
+
+static void step_poll(struct link *l)
+{
+    l->polling = false;
+    complete(l->ring, l->fd, l->poll_tag, 4 /* POLLOUT */);
+}
+
+static void step_shutdown(struct link *l)
+{
+    l->shutting = false;
+    l->gateway_ended = true;
+    complete(l->ring, l->fd, l->shutdown_tag, 0);
+}
+
+void link_step(unsigned index)
+{
+    struct link *l = network.links[index];
+    void (*steps[4])(struct link *);
+    unsigned num = 0;
+    if (can_accept(l)) steps[num++] = step_accept;
+    if (can_receive(l)) steps[num++] = step_receive;
+    if (can_poll(l)) steps[num++] = step_poll;
+    if (l->shutting) steps[num++] = step_shutdown;
+    CHECK(num > 0, "a link that cannot go on is stepped");
+    steps[world_below(num)](l);
+}
+
+unsigned links_open_at_gateway(void)
+{
+    unsigned num = 0;
+    for (unsigned i = 0; i < network.num_links; i++) num += network.links[i]->ring != NULL;
+    return num;
+}
+
+void links_sweep(void)
+{
+    for (unsigned i = 0; i < network.num_links;) {
+        struct link *l = network.links[i];
+        /* one that the gateway has not accepted yet will be, unless it is gone */
+        if (!l->client_gone || !l->gateway_closed) {
+            i++;
+            continue;
+        }
+        memmove(network.links + i, network.links + i + 1, (--network.num_links - i) * sizeof *network.links);
+        buf_free(&l->up);
+        buf_free(&l->down);
+        free(l->marks);
+        free(l);
+    }
+}
