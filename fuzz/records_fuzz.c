@@ -49,14 +49,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct slice value = slice_of(data + 1, len - 1);
     struct buf again = {0};
     bool decoded = false;
-    switch (data[0] % 10) {
+    switch (data[0] % 11) {
     case 0: AGAIN(tenant)
     case 1: AGAIN(api_key)
     case 2: AGAIN(user)
     case 3: AGAIN(room)
     case 4: AGAIN(member)
     case 5: AGAIN(cursor)
-    case 6: AGAIN(idempotency)
+    case 6: AGAIN(answer)
     case 7: {
         uint64_t v;
         decoded = number_record_decode(&v, value) == STATUS_OK;
@@ -65,6 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     }
     case 8: fuzz_log(value, &again, &decoded); break;
     case 9: fuzz_key(value); break;
+    case 10: AGAIN(idempotency_run)
     }
     if (decoded) ASSERT(slice_eq(buf_slice(&again), value));
     buf_free(&again);

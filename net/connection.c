@@ -262,7 +262,8 @@ static void conn_refuse(struct net *n, struct conn *c, unsigned status, const ch
     buf_json_string(&body, slice_str(code));
     BUF_LIT(&body, ",\"status_code\":");
     buf_u64(&body, status);
-    BUF_LIT(&body, "}");
+    /* what never became a request is named by its connection */
+    buf_printf(&body, ",\"request_id\":\"%04x%08x%06x\"}", n->core, c->slot, c->generation);
     c->head_only = false;
     struct http_reply reply = {
         .status = status, .content_type = "application/problem+json", .body = buf_slice(&body), .close = true};

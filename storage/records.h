@@ -132,11 +132,11 @@ struct fingerprint {
     uint64_t seq;
 };
 
-/* idempotency_run_record: the keys of a room's messages from the first seq, which stands in the row's key, to the last. */
+/* idempotency_run_record: the keys of a room's messages from the first seq, which is in the row's key, to the last. */
 struct idempotency_run_record {
     uint64_t last_seq;   /* ≥ 1 */
     uint64_t newest_ms;  /* when the newest of the run's messages was made */
-    struct slice prints; /* array of struct fingerprint, of any alignment: rising by print, then by seq; seqs in [1, last] */
+    struct slice prints; /* struct fingerprint, unaligned, rising by print, then by seq; each seq in [1, last seq] */
 };
 
 void tenant_record_encode(struct buf *out, const struct tenant_record *r);

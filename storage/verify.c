@@ -1,5 +1,6 @@
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "../src/base/assert.h"
 #include "keys.h"
@@ -25,6 +26,12 @@ struct verify {
         uint32_t tenant;
         uint64_t room, next_seq, last_created_ms;
     } log;
+    /* the room whose runs of message keys are being walked */
+    struct {
+        bool started;
+        uint32_t tenant;
+        uint64_t room, next_seq; /* next_seq 0: not known, behind a damaged run */
+    } run;
 };
 
 typedef void (*row_check)(struct verify *v, struct slice key, struct slice value);
@@ -44,6 +51,15 @@ static void enter_room_log(struct verify *v, uint32_t tenant, uint64_t room, uin
 static void check_change(struct verify *v, struct slice key, struct slice value);
 static void check_cursor(struct verify *v, struct slice key, struct slice value);
 static void check_idempotency(struct verify *v, struct slice key, struct slice value);
+static void check_answer(struct verify *v, uint32_t tenant, struct slice value);
+static void check_run(struct verify *v, uint32_t tenant, uint64_t room, uint64_t first_seq, struct slice value);
+static void check_run_place(struct verify *v, const struct room_record *r, uint64_t first_seq, uint64_t last_seq);
+static void enter_run(struct verify *v, uint32_t tenant, uint64_t room, uint64_t next_seq);
+static void check_run_prints(struct verify *v, const struct room_record *r, uint64_t first_seq,
+                             const struct idempotency_run_record *run);
+static void compare_run_with_log(struct verify *v, struct kv_iter *log, const uint64_t *seqs, uint32_t num);
+static uint32_t drop_repeated(uint64_t *seqs, uint32_t num, uint64_t *repeated);
+static int seq_order(const void *a, const void *b);
 static bool find_user(struct verify *v, uint32_t tenant, uint64_t user, struct user_record *out);
 static bool find_room(struct verify *v, uint32_t tenant, uint64_t room, struct room_record *out);
 static bool find_event(struct verify *v, uint32_t tenant, uint64_t room, uint64_t seq, struct log_record *out);
@@ -329,32 +345,144 @@ static void check_cursor(struct verify *v, struct slice key, struct slice value)
                 (unsigned long long)room, (unsigned long long)head);
 }
 
+/* The family holds kept answers, under room 0, and runs of message keys. */
 static void check_idempotency(struct verify *v, struct slice key, struct slice value)
 {
     uint32_t tenant;
-    uint64_t room, user;
-    struct idempotency_record r;
-    if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &room) || !key_parse_u64(&key, &user) || !key.len) {
-        finding(v, "the key is no tenant, room, user and client id");
+    uint64_t room, number;
+    if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &room) || !key_parse_u64(&key, &number)) {
+        finding(v, "the key is no tenant, room and first seq or user");
         return;
     }
-    if (idempotency_record_decode(&r, value) != STATUS_OK) {
+    if (room == 0 && key.len == 0) finding(v, "the key of a kept answer has no text");
+    else if (room == 0) check_answer(v, tenant, value);
+    else if (number == 0 || key.len) finding(v, "the key of a run is no tenant, room and first seq");
+    else check_run(v, tenant, room, number, value);
+}
+
+static void check_answer(struct verify *v, uint32_t tenant, struct slice value)
+{
+    struct answer_record r;
+    struct room_record room;
+    if (answer_record_decode(&r, value) != STATUS_OK) finding(v, "the record is damaged");
+    else if (r.room && !find_room(v, tenant, r.room, &room))
+        finding(v, "the answer is room %llu, which does not exist", (unsigned long long)r.room);
+}
+
+static void check_run(struct verify *v, uint32_t tenant, uint64_t room, uint64_t first_seq, struct slice value)
+{
+    struct idempotency_run_record run;
+    struct room_record r;
+    if (idempotency_run_record_decode(&run, value) != STATUS_OK) {
         finding(v, "the record is damaged");
-        return;
+        enter_run(v, tenant, room, 0);
+    } else if (run.last_seq < first_seq) {
+        finding(v, "the run ends at seq %llu, before its first", (unsigned long long)run.last_seq);
+        enter_run(v, tenant, room, 0);
+    } else if (!find_room(v, tenant, room, &r)) {
+        finding(v, "a run of room %llu, which does not exist", (unsigned long long)room);
+    } else {
+        check_run_place(v, &r, first_seq, run.last_seq);
+        check_run_prints(v, &r, first_seq, &run);
+        enter_run(v, tenant, room, run.last_seq + 1);
     }
-    if (r.seq == 0) return; /* a stored answer, which points at no event */
-    struct room_record room_record;
-    struct log_record event;
-    unsigned long long seq = r.seq;
-    if (!find_room(v, tenant, room, &room_record)) {
-        finding(v, "points at seq %llu of room %llu, which does not exist", seq, (unsigned long long)room);
-        return;
+}
+
+/* Runs lie one behind the other without a gap, so that every event up to the last run's end is in one of them. Those
+ * that were wholly removed by retention may be gone: the first one left begins at the first kept event or before it. */
+static void check_run_place(struct verify *v, const struct room_record *r, uint64_t first_seq, uint64_t last_seq)
+{
+    bool is_first = !v->run.started || v->run.tenant != r->tenant || v->run.room != r->room;
+    unsigned long long first = first_seq, next = v->run.next_seq, retained_from = r->retained_from;
+    uint64_t head;
+    if (is_first && first > retained_from)
+        finding(v, "the first run begins at seq %llu, but events are kept from seq %llu", first, retained_from);
+    if (!is_first && next && first != next)
+        finding(v, "the run begins at seq %llu where %llu was next", first, next);
+    if (room_head(v, r, &head) && last_seq > head)
+        finding(v, "the run ends at seq %llu, but the head is %llu", (unsigned long long)last_seq,
+                (unsigned long long)head);
+}
+
+static void enter_run(struct verify *v, uint32_t tenant, uint64_t room, uint64_t next_seq)
+{
+    v->run.started = true;
+    v->run.tenant = tenant;
+    v->run.room = room;
+    v->run.next_seq = next_seq;
+}
+
+/* A run names exactly the events in its range that have a client id. What retention or the room's end removed is in the
+ * run still, where it does no harm. */
+static void check_run_prints(struct verify *v, const struct room_record *r, uint64_t first_seq,
+                             const struct idempotency_run_record *run)
+{
+    if (r->flags & ROOM_DELETED) return;
+    uint64_t from = first_seq > r->retained_from ? first_seq : r->retained_from, below = 0, repeated = 0;
+    uint32_t num = fingerprints_len(run->prints), kept = 0;
+    uint64_t *seqs = malloc((num ? num : 1) * sizeof *seqs);
+    ASSERT(seqs != NULL);
+    for (uint32_t i = 0; i < num; i++) {
+        uint64_t seq = fingerprints_at(run->prints, i).seq;
+        if (seq < first_seq) below = seq;
+        else if (seq >= from) seqs[kept++] = seq;
     }
-    /* What retention or the room's end removed may still be asked for again. */
-    if (r.seq < room_record.retained_from || (room_record.flags & ROOM_DELETED)) return;
-    if (!find_event(v, tenant, room, r.seq, &event)) finding(v, "points at seq %llu, which does not exist", seq);
-    else if (!slice_eq(event.client_id, key)) finding(v, "points at seq %llu, which has another client id", seq);
-    else if (event.sender != user) finding(v, "points at seq %llu, which has another sender", seq);
+    qsort(seqs, kept, sizeof *seqs, seq_order);
+    kept = drop_repeated(seqs, kept, &repeated);
+    if (below) finding(v, "the run names seq %llu, which lies before it", (unsigned long long)below);
+    if (repeated) finding(v, "the run names seq %llu more than once", (unsigned long long)repeated);
+    if (from <= run->last_seq) {
+        struct key begin, end;
+        key_log(&begin, r->tenant, r->room, from);
+        key_log(&end, r->tenant, r->room, run->last_seq);
+        end.bytes[end.len++] = 0; /* the first key behind the last event's */
+        struct kv_iter *log = kv_iter_open(v->kv, KV_LOG, key_slice(&begin), key_slice(&end));
+        compare_run_with_log(v, log, seqs, kept);
+        enum status s = kv_iter_close(v->kv, log);
+        if (s != STATUS_OK) finding(v, "the log of the run cannot be read to its end (%s)", status_name(s));
+    }
+    free(seqs);
+}
+
+/* drop_repeated leaves each of the rising seqs once; returns how many are left. */
+static uint32_t drop_repeated(uint64_t *seqs, uint32_t num, uint64_t *repeated)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < num; i++) {
+        if (kept && seqs[kept - 1] == seqs[i]) *repeated = seqs[i];
+        else seqs[kept++] = seqs[i];
+    }
+    return kept;
+}
+
+/* Both walks rise: a seq that only one of them meets is a difference. The first of each kind is told: behind it, a run
+ * that is wrong has thousands. Damaged events are not judged here, the log's own walk finds them. */
+static void compare_run_with_log(struct verify *v, struct kv_iter *log, const uint64_t *seqs, uint32_t num)
+{
+    uint64_t wrong = 0, lacking = 0;
+    uint32_t n = 0;
+    for (bool on = kv_iter_first(v->kv, log); on; on = kv_iter_next(v->kv, log)) {
+        struct log_record event;
+        struct slice rest = slice_from(kv_iter_key(v->kv, log), 4 + 8);
+        uint64_t seq;
+        if (!key_parse_u64(&rest, &seq)) continue;
+        for (; n < num && seqs[n] < seq; n++)
+            if (!wrong) wrong = seqs[n];
+        bool named = n < num && seqs[n] == seq;
+        n += named;
+        if (log_record_decode(&event, kv_iter_value(v->kv, log)) != STATUS_OK) continue;
+        if (named && event.client_id.len == 0 && !wrong) wrong = seq;
+        if (!named && event.client_id.len && !lacking) lacking = seq;
+    }
+    if (n < num && !wrong) wrong = seqs[n];
+    if (wrong) finding(v, "the run names seq %llu, which is no event with a client id", (unsigned long long)wrong);
+    if (lacking) finding(v, "the run lacks seq %llu, which has a client id", (unsigned long long)lacking);
+}
+
+static int seq_order(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
 }
 
 static bool find_user(struct verify *v, uint32_t tenant, uint64_t user, struct user_record *out)

@@ -6,8 +6,6 @@
 #include "../base/assert.h"
 #include "api.h"
 
-#define VERSION "0.1.0"
-
 static bool db_writable(const struct core *core)
 {
     const struct gateway *g = core->gateway;
@@ -25,7 +23,7 @@ void rest_health(struct call *call)
     bool good = store_ok && disk_ok;
     char out[384];
     int len = snprintf(out, sizeof out,
-                       "{\"status\":\"%s\",\"service\":\"carillon\",\"version\":\"" VERSION
+                       "{\"status\":\"%s\",\"service\":\"carillon\",\"version\":\"" CARILLON_VERSION
                        "\",\"uptime_s\":%llu,\"db_writable\":%s,\"epoch\":%llu,\"checks\":{\"store\":\"%s\",\"disk\":\"%s\","
                        "\"cores\":\"ok\"}}",
                        good ? "ok" : "unavailable", (unsigned long long)uptime_s(core), good ? "true" : "false",
@@ -77,7 +75,7 @@ static uint64_t resident_bytes(void)
 static void write_process(struct buf *out, struct core *core)
 {
     metrics_head(out, METRIC_INFO);
-    metrics_value(out, METRIC_INFO, "version=\"" VERSION "\"", 1);
+    metrics_value(out, METRIC_INFO, "version=\"" CARILLON_VERSION "\"", 1);
     metric_one(out, METRIC_UPTIME_SECONDS, uptime_s(core));
     metric_one(out, METRIC_EPOCH, core->gateway->epoch);
     metric_one(out, METRIC_RESIDENT_MEMORY_BYTES, resident_bytes());

@@ -180,101 +180,71 @@ void room_keys_drop_old(struct room_keys *k, uint64_t now_ms)
     }
 }
 
-/* --- runs ------------------------------------------------------------------------------------------------------------
- *
- *   key    tenant u32 BE · room u64 BE · first seq u64 BE
- *   value  version u8 · key id u32 · last seq u64 · newest ms u64 · count u32 · count × (fingerprint u64 · seq u64)
- *          little-endian, sorted by fingerprint */
+/* --- runs -------------------------------------------------------------------------------------------------------- */
 
-#define RUN_HEAD 25u
-#define RUN_ITEM 16u
-
-static void put_be64(struct buf *out, uint64_t v)
+void room_keys_encode(struct buf *value, struct room_keys *k, uint64_t last_seq, uint64_t newest_ms)
 {
-    uint64_t be = __builtin_bswap64(v);
-    buf_append(out, &be, 8);
+    ASSERT(k->run_from > 0 && last_seq >= k->run_from);
+    if (k->num_open) qsort(k->open, k->num_open, sizeof *k->open, fingerprint_order);
+    struct idempotency_run_record run = {
+        .last_seq = last_seq, .newest_ms = newest_ms, .prints = slice_of(k->open, k->num_open * sizeof *k->open)};
+    idempotency_run_record_encode(value, &run);
 }
 
-void run_key(struct buf *out, uint32_t tenant, uint64_t room, uint64_t first_seq)
+void room_keys_close(struct room_keys *k, uint64_t last_seq)
 {
-    uint32_t be = __builtin_bswap32(tenant);
-    buf_append(out, &be, 4);
-    put_be64(out, room);
-    put_be64(out, first_seq);
+    ASSERT(last_seq >= k->run_from);
+    k->run_from = last_seq + 1;
+    k->num_open = 0;
 }
 
-static int fingerprint_order(const void *a, const void *b)
+/* A room's rows in `log` and in `idempotency` both begin with its key in `rooms`: t · r. */
+static struct kv_iter *room_iter(struct kv *kv, enum kv_cf cf, uint32_t tenant, uint64_t room, uint64_t from_seq)
 {
-    uint64_t x = ((const struct fingerprint *)a)->print, y = ((const struct fingerprint *)b)->print;
-    return (x > y) - (x < y);
+    struct key prefix, from, to;
+    key_room(&prefix, tenant, room);
+    key_prefix_end(&to, key_slice(&prefix));
+    key_log(&from, tenant, room, from_seq);
+    return kv_iter_open(kv, cf, key_slice(&from), key_slice(&to));
 }
 
-void run_encode(struct buf *out, uint64_t last_seq, uint64_t newest_ms, struct fingerprint *prints, uint32_t num)
+/* run_take decodes the run an iterator stands on. One that ends before it begins would send the log walk behind it to
+ * the wrong place, and keys would be missed. */
+static enum status run_take(struct idempotency_run_record *run, struct kv *kv, struct kv_iter *i)
 {
-    qsort(prints, num, sizeof *prints, fingerprint_order);
-    uint8_t version = 1;
-    uint32_t key_id = 0;
-    buf_append(out, &version, 1);
-    buf_append(out, &key_id, 4);
-    buf_append(out, &last_seq, 8);
-    buf_append(out, &newest_ms, 8);
-    buf_append(out, &num, 4);
-    buf_append(out, prints, num * sizeof *prints);
-}
-_Static_assert(sizeof(struct fingerprint) == RUN_ITEM, "a run's items are stored as they stand in memory");
-
-enum status run_decode(struct slice value, uint64_t *last_seq, uint64_t *newest_ms, uint32_t *num)
-{
-    if (value.len < RUN_HEAD || value.data[0] != 1) return STATUS_CORRUPT;
-    memcpy(last_seq, value.data + 5, 8);
-    memcpy(newest_ms, value.data + 13, 8);
-    memcpy(num, value.data + 21, 4);
-    return value.len == RUN_HEAD + (size_t)*num * RUN_ITEM ? STATUS_OK : STATUS_CORRUPT;
-}
-
-struct fingerprint run_at(struct slice value, uint32_t index)
-{
-    struct fingerprint f;
-    memcpy(&f, value.data + RUN_HEAD + (size_t)index * RUN_ITEM, RUN_ITEM);
-    return f;
-}
-
-static void run_bounds(struct key *from, struct key *to, uint32_t tenant, uint64_t room)
-{
-    key_room(from, tenant, room); /* a room's prefix is its key in `rooms`: t · r */
-    key_prefix_end(to, key_slice(from));
+    struct slice key = kv_iter_key(kv, i);
+    uint32_t tenant;
+    uint64_t room, first_seq;
+    if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &room) || !key_parse_u64(&key, &first_seq) || key.len)
+        return STATUS_CORRUPT;
+    enum status s = idempotency_run_record_decode(run, kv_iter_value(kv, i));
+    return s == STATUS_OK && run->last_seq < first_seq ? STATUS_CORRUPT : s;
 }
 
 static enum status load_runs(struct room_keys *k, struct kv *kv, uint32_t tenant, uint64_t room, uint64_t now_ms)
 {
-    struct key from, to;
-    run_bounds(&from, &to, tenant, room);
-    struct kv_iter *i = kv_iter_open(kv, KV_IDEMPOTENCY, key_slice(&from), key_slice(&to));
+    struct kv_iter *i = room_iter(kv, KV_IDEMPOTENCY, tenant, room, 1);
     enum status s = STATUS_OK;
-    for (bool on = kv_iter_first(kv, i); on && s == STATUS_OK; on = kv_iter_next(kv, i)) {
-        uint64_t last_seq = 0, newest_ms = 0;
-        uint32_t num = 0;
-        struct slice value = kv_iter_value(kv, i);
-        s = run_decode(value, &last_seq, &newest_ms, &num);
+    for (bool on = kv_iter_first(kv, i); on; on = kv_iter_next(kv, i)) {
+        struct idempotency_run_record run;
+        s = run_take(&run, kv, i);
         if (s != STATUS_OK) break;
-        k->run_from = last_seq + 1;
-        if (newest_ms + IDEMPOTENCY_KEEP_MS < now_ms) continue;
-        for (uint32_t n = 0; n < num; n++) filter_add(k, run_at(value, n).print, newest_ms);
+        k->run_from = run.last_seq + 1;
+        if (run.newest_ms + IDEMPOTENCY_KEEP_MS < now_ms) continue;
+        uint32_t num = fingerprints_len(run.prints);
+        for (uint32_t n = 0; n < num; n++) filter_add(k, fingerprints_at(run.prints, n).print, run.newest_ms);
     }
     enum status closed = kv_iter_close(kv, i);
     return s == STATUS_OK ? closed : s;
 }
 
-enum status room_keys_load(struct room_keys *k, struct kv *kv, const struct hash_key *key, uint32_t tenant, uint64_t room,
-                           uint64_t now_ms)
+enum status room_keys_load(struct room_keys *k, struct kv *kv, const struct hash_key *key, uint32_t tenant,
+                           uint64_t room, uint64_t now_ms)
 {
     k->run_from = 1;
     enum status s = load_runs(k, kv, tenant, room, now_ms);
     if (s != STATUS_OK) return s;
-    struct key from, to;
-    key_log(&from, tenant, room, k->run_from);
-    run_bounds(&(struct key){0}, &to, tenant, room);
-    struct kv_iter *i = kv_iter_open(kv, KV_LOG, key_slice(&from), key_slice(&to));
+    struct kv_iter *i = room_iter(kv, KV_LOG, tenant, room, k->run_from);
     for (bool on = kv_iter_first(kv, i); on && s == STATUS_OK; on = kv_iter_next(kv, i)) {
         struct log_record r;
         s = log_record_decode(&r, kv_iter_value(kv, i));
@@ -285,81 +255,93 @@ enum status room_keys_load(struct room_keys *k, struct kv *kv, const struct hash
     return s == STATUS_OK ? closed : s;
 }
 
-/* --- search ---------------------------------------------------------------------------------------------------------- */
+/* --- search ------------------------------------------------------------------------------------------------------ */
 
-static enum status row_matches(struct log_record *row, struct buf *bytes, struct kv *kv, uint32_t tenant, uint64_t room,
-                               uint64_t seq, uint64_t sender, struct slice client_id)
-{
-    struct key key;
-    key_log(&key, tenant, room, seq);
-    enum status s = kv_get(kv, KV_LOG, key_slice(&key), bytes);
-    if (s != STATUS_OK) return s;
-    s = log_record_decode(row, buf_slice(bytes));
-    if (s != STATUS_OK) return s;
-    return row->sender == sender && slice_eq(row->client_id, client_id) ? STATUS_OK : STATUS_NOT_FOUND;
-}
+/* search: whose message is looked for, and where it goes when found */
+struct search {
+    struct kv *kv;
+    uint32_t tenant;
+    uint64_t room, sender;
+    struct slice client_id;
+    uint64_t print;
+    struct log_record *row;
+    struct buf *bytes;
+};
 
-/* run_search: binary search for the first of possibly several equal fingerprints, then each row in turn. */
-static enum status run_search(struct log_record *row, struct buf *bytes, struct kv *kv, struct slice run, uint32_t num,
-                              uint64_t print, uint32_t tenant, uint64_t room, uint64_t sender, struct slice client_id)
-{
-    uint32_t low = 0, high = num;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (run_at(run, middle).print < print) low = middle + 1;
-        else high = middle;
-    }
-    for (; low < num && run_at(run, low).print == print; low++) {
-        enum status s = row_matches(row, bytes, kv, tenant, room, run_at(run, low).seq, sender, client_id);
-        if (s != STATUS_NOT_FOUND) return s;
-    }
-    return STATUS_NOT_FOUND;
-}
-
-static enum status search_log(struct log_record *row, struct buf *bytes, struct kv *kv, uint64_t from_seq, uint32_t tenant,
-                              uint64_t room, uint64_t sender, struct slice client_id)
-{
-    struct key from, to;
-    key_log(&from, tenant, room, from_seq);
-    run_bounds(&(struct key){0}, &to, tenant, room);
-    struct kv_iter *i = kv_iter_open(kv, KV_LOG, key_slice(&from), key_slice(&to));
-    enum status s = STATUS_NOT_FOUND;
-    for (bool on = kv_iter_first(kv, i); on && s == STATUS_NOT_FOUND; on = kv_iter_next(kv, i)) {
-        struct slice value = kv_iter_value(kv, i);
-        enum status decoded = log_record_decode(row, value);
-        if (decoded != STATUS_OK) s = decoded;
-        else if (row->sender == sender && slice_eq(row->client_id, client_id)) {
-            bytes->len = 0;
-            buf_slice_append(bytes, value);
-            s = log_record_decode(row, buf_slice(bytes));
-        }
-    }
-    enum status closed = kv_iter_close(kv, i);
-    return closed == STATUS_OK ? s : closed;
-}
+static enum status search_run(const struct search *s, const struct idempotency_run_record *run);
+static enum status search_log(const struct search *s, uint64_t from_seq);
 
 enum status idempotency_search(struct log_record *row, struct buf *bytes, struct kv *kv, const struct hash_key *key,
                                uint32_t tenant, uint64_t room, uint64_t sender, struct slice client_id)
 {
-    uint64_t print = fingerprint_of(key, sender, client_id), log_from = 1;
-    struct key from, to;
-    run_bounds(&from, &to, tenant, room);
-    struct kv_iter *i = kv_iter_open(kv, KV_IDEMPOTENCY, key_slice(&from), key_slice(&to));
+    const struct search search = {.kv = kv,
+                                  .tenant = tenant,
+                                  .room = room,
+                                  .sender = sender,
+                                  .client_id = client_id,
+                                  .print = fingerprint_of(key, sender, client_id),
+                                  .row = row,
+                                  .bytes = bytes};
+    uint64_t log_from = 1;
+    struct kv_iter *i = room_iter(kv, KV_IDEMPOTENCY, tenant, room, 1);
     enum status s = STATUS_NOT_FOUND;
-    bool newest = true;
     for (bool on = kv_iter_last(kv, i); on && s == STATUS_NOT_FOUND; on = kv_iter_prev(kv, i)) {
-        uint64_t last_seq = 0, newest_ms = 0;
-        uint32_t num = 0;
-        struct slice run = kv_iter_value(kv, i);
-        enum status decoded = run_decode(run, &last_seq, &newest_ms, &num);
-        if (decoded != STATUS_OK) s = decoded;
-        else s = run_search(row, bytes, kv, run, num, print, tenant, room, sender, client_id);
-        if (newest) log_from = last_seq + 1;
-        newest = false;
+        struct idempotency_run_record run;
+        enum status taken = run_take(&run, kv, i);
+        s = taken == STATUS_OK ? search_run(&search, &run) : taken;
+        if (taken == STATUS_OK && run.last_seq >= log_from) log_from = run.last_seq + 1;
     }
     enum status closed = kv_iter_close(kv, i);
     if (closed != STATUS_OK) return closed;
-    return s == STATUS_NOT_FOUND ? search_log(row, bytes, kv, log_from, tenant, room, sender, client_id) : s;
+    return s == STATUS_NOT_FOUND ? search_log(&search, log_from) : s;
+}
+
+static bool row_is_sought(const struct search *s)
+{
+    return s->row->sender == s->sender && slice_eq(s->row->client_id, s->client_id);
+}
+
+static enum status search_row(const struct search *s, uint64_t seq)
+{
+    struct key key;
+    key_log(&key, s->tenant, s->room, seq);
+    enum status status = kv_get(s->kv, KV_LOG, key_slice(&key), s->bytes);
+    if (status == STATUS_OK) status = log_record_decode(s->row, buf_slice(s->bytes));
+    return status == STATUS_OK && !row_is_sought(s) ? STATUS_NOT_FOUND : status;
+}
+
+/* search_run: binary search for the first of possibly several equal prints, then each one's row in turn. */
+static enum status search_run(const struct search *s, const struct idempotency_run_record *run)
+{
+    uint32_t num = fingerprints_len(run->prints), low = 0, high = num;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (fingerprints_at(run->prints, middle).print < s->print) low = middle + 1;
+        else high = middle;
+    }
+    for (; low < num && fingerprints_at(run->prints, low).print == s->print; low++) {
+        enum status status = search_row(s, fingerprints_at(run->prints, low).seq);
+        if (status != STATUS_NOT_FOUND) return status;
+    }
+    return STATUS_NOT_FOUND;
+}
+
+static enum status search_log(const struct search *s, uint64_t from_seq)
+{
+    struct kv_iter *i = room_iter(s->kv, KV_LOG, s->tenant, s->room, from_seq);
+    enum status status = STATUS_NOT_FOUND;
+    for (bool on = kv_iter_first(s->kv, i); on && status == STATUS_NOT_FOUND; on = kv_iter_next(s->kv, i)) {
+        struct slice value = kv_iter_value(s->kv, i);
+        enum status decoded = log_record_decode(s->row, value);
+        if (decoded != STATUS_OK) status = decoded;
+        else if (row_is_sought(s)) {
+            s->bytes->len = 0; /* the iterator's bytes end with it: the row is decoded again from a copy */
+            buf_slice_append(s->bytes, value);
+            status = log_record_decode(s->row, buf_slice(s->bytes));
+        }
+    }
+    enum status closed = kv_iter_close(s->kv, i);
+    return closed == STATUS_OK ? status : closed;
 }
 
 uint64_t payload_hash(const struct hash_key *key, struct slice content, struct slice meta, struct slice message_type,

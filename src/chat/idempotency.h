@@ -5,11 +5,11 @@
  *  1. The window: the newest keys of this core, exact, in memory: duplicates of what is still on its way to the disk
  *     are found here and wait for the same ticket.
  *  2. A filter for each room: a Bloom filter over all its keys of the last days. "No" is certain: a new message.
- *  3. Runs: one row per IDEMPOTENCY_RUN events of a room, holding (fingerprint, seq) sorted. "Maybe" makes a reader look
- *     through them and compare the log row itself.
+ *  3. Runs: one row per IDEMPOTENCY_RUN events of a room, holding (fingerprint, seq) sorted. "Maybe" makes a reader
+ *     look through them and compare the log row itself.
  *
  * A row a message instead of runs would double the cost of a durable append (random keys: 7–13 µs); a run costs
- * 12 bytes a message and one row in thousands. Keys of the log not yet in a run are read from the log when the room
+ * 16 bytes a message and one row in thousands. Keys of the log not yet in a run are read from the log when the room
  * is loaded, so a crash loses nothing.
  *
  * Owner: the room's home core. */
@@ -55,11 +55,6 @@ void idempotency_evict(struct idempotency *i);
 
 /* --- a room's keys: filter and runs ----------------------------------------------------------------------------- */
 
-struct fingerprint {
-    uint64_t print; /* keyed hash of sender and client id */
-    uint64_t seq;
-};
-
 #define FILTER_BLOCK_BITS (1u << 19) /* 64 KiB: 36,000 keys at 14 bits a key, one false "maybe" in a thousand */
 #define FILTER_BLOCK_KEYS 36000u
 #define FILTER_BLOCKS_MAX 512u       /* 32 MiB a room; beyond, every key is a "maybe" */
@@ -75,12 +70,13 @@ struct room_keys {
     struct filter_block *newest;
     uint32_t num_blocks;
     bool unknown;              /* the filter does not hold all keys: every miss is a "maybe" */
-    struct fingerprint *open;  /* keys since the last run, in seq order */
+    struct fingerprint *open;  /* keys since the last run */
     uint32_t num_open, cap_open;
     uint64_t run_from;         /* first seq not covered by a run */
 };
 
 void room_keys_free(struct room_keys *k);
+/* fingerprint_of gives the print that the filter and the runs know a message by; client_id ≤ 256 bytes. */
 uint64_t fingerprint_of(const struct hash_key *key, uint64_t sender, struct slice client_id);
 /* room_keys_add records a message's key; keys without client id are not added. */
 void room_keys_add(struct room_keys *k, uint64_t print, uint64_t seq, uint64_t created_ms);
@@ -89,17 +85,18 @@ bool room_keys_maybe(const struct room_keys *k, uint64_t print);
 /* room_keys_drop_old forgets filter blocks whose newest key is older than IDEMPOTENCY_KEEP_MS. */
 void room_keys_drop_old(struct room_keys *k, uint64_t now_ms);
 
-/* run: key t · r · first seq, in the idempotency column family; the value covers [first seq, last seq]. */
-void run_key(struct buf *out, uint32_t tenant, uint64_t room, uint64_t first_seq);
-void run_encode(struct buf *out, uint64_t last_seq, uint64_t newest_ms, struct fingerprint *prints, uint32_t num);
-MUST_USE enum status run_decode(struct slice value, uint64_t *last_seq, uint64_t *newest_ms, uint32_t *num);
-struct fingerprint run_at(struct slice value, uint32_t index);
+/* room_keys_encode appends the open keys as the value of the run [run_from, last_seq], and sorts them for it. They stay
+ * open until room_keys_close, so that a run that could not be pushed is tried again. */
+void room_keys_encode(struct buf *value, struct room_keys *k, uint64_t last_seq, uint64_t newest_ms);
+/* room_keys_close forgets the open keys: their run, up to last_seq, is on its way to the store. */
+void room_keys_close(struct room_keys *k, uint64_t last_seq);
 
-/* room_keys_load fills the filter from the runs and from the log behind them; on a reader thread. */
+/* room_keys_load fills the filter from the runs and from the log behind them; on a reader thread. STATUS_CORRUPT: a
+ * damaged run or event. */
 MUST_USE enum status room_keys_load(struct room_keys *k, struct kv *kv, const struct hash_key *key, uint32_t tenant,
                                     uint64_t room, uint64_t now_ms);
-/* idempotency_search looks for the message in the runs; on a reader thread. Found: STATUS_OK and the decoded row in
- * `row` (its bytes in `bytes`); not there: STATUS_NOT_FOUND. */
+/* idempotency_search looks for the message in the runs and in the log behind them; on a reader thread. Found:
+ * STATUS_OK and the decoded row in `row` (its bytes in `bytes`); not there: STATUS_NOT_FOUND. */
 MUST_USE enum status idempotency_search(struct log_record *row, struct buf *bytes, struct kv *kv,
                                         const struct hash_key *key, uint32_t tenant, uint64_t room, uint64_t sender,
                                         struct slice client_id);

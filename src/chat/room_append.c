@@ -345,13 +345,13 @@ static void repeat_lookup(struct core *core, struct room *r, struct op *op)
 struct key_run {
     struct commit_entry entry;
     struct commit_row row;
-    struct buf key, value;
+    struct key key;
+    struct buf value;
 };
 
 static void run_done(void *context, struct commit_entry *entry, enum status result)
 {
     struct key_run *run = CONTAINER_OF(entry, struct key_run, entry);
-    buf_free(&run->key);
     buf_free(&run->value);
     free(run);
 }
@@ -363,16 +363,15 @@ static void run_push(struct core *core, struct room *r, uint64_t newest_ms)
     if (commit_pending(core->commit) >= COMMIT_PENDING_MAX) return; /* the next message tries again */
     struct key_run *run = calloc(1, sizeof *run);
     ASSERT(run != NULL);
-    run_key(&run->key, r->tenant, r->number, k->run_from);
-    run_encode(&run->value, r->head, newest_ms, k->open, k->num_open);
-    run->row = (struct commit_row){COMMIT_PUT, KV_IDEMPOTENCY, buf_slice(&run->key), buf_slice(&run->value)};
+    key_idempotency_run(&run->key, r->tenant, r->number, k->run_from);
+    room_keys_encode(&run->value, k, r->head, newest_ms);
+    run->row = (struct commit_row){COMMIT_PUT, KV_IDEMPOTENCY, key_slice(&run->key), buf_slice(&run->value)};
     run->entry = (struct commit_entry){.class = COMMIT_FSYNC, .rows = &run->row, .num_rows = 1, .done = run_done};
     if (commit_push(core->commit, &run->entry) != STATUS_OK) {
         run_done(core, &run->entry, STATUS_IO); /* poisoned: nothing is written any more */
         return;
     }
-    k->run_from = r->head + 1;
-    k->num_open = 0;
+    room_keys_close(k, r->head);
 }
 
 /* --- membership ------------------------------------------------------------------------------------------------------------ */

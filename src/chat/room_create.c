@@ -121,7 +121,7 @@ static void creation_lookup_key(struct core *core, struct creation *c)
         buf_free(&unique);
         buf_free(&name);
     } else if (op->client_id.len) {
-        key_idempotency(&key, op->tenant, 0, op->user, op->client_id);
+        key_answer(&key, op->tenant, op->user, op->client_id);
         c->lookup_cf = KV_IDEMPOTENCY;
     } else {
         return;
@@ -201,9 +201,9 @@ static void lookup_done(void *context, struct read_job *job)
     if (s == STATUS_OK && c->lookup_cf == KV_NAMES) {
         s = number_record_decode(&c->room, buf_slice(&c->found));
     } else if (s == STATUS_OK) {
-        struct idempotency_record record;
-        s = idempotency_record_decode(&record, buf_slice(&c->found));
-        c->room = record.seq;
+        struct answer_record record;
+        s = answer_record_decode(&record, buf_slice(&c->found));
+        c->room = record.room;
         if (s == STATUS_OK && record.payload_hash != c->op->payload_hash) {
             creation_end(core, c, ERR_IDEMPOTENCY_MISMATCH, true);
             return;
@@ -254,11 +254,11 @@ static void creation_room_row(struct core *core, struct creation *c)
         number_record_encode(value, c->room);
         buf_free(&name);
     } else if (op->client_id.len) {
-        struct idempotency_record repeat = {
-            .seq = c->room, .payload_hash = op->payload_hash, .created_ms = op->now_ms, .http_status = 201};
+        struct answer_record repeat = {
+            .room = c->room, .payload_hash = op->payload_hash, .created_ms = op->now_ms, .http_status = 201};
         value = creation_row(c, KV_IDEMPOTENCY, &key);
-        key_idempotency(key, op->tenant, 0, op->user, op->client_id);
-        idempotency_record_encode(value, &repeat);
+        key_answer(key, op->tenant, op->user, op->client_id);
+        answer_record_encode(value, &repeat);
     }
     buf_free(&unique);
 }

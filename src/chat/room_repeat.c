@@ -20,11 +20,11 @@ static void answer_run(struct read_job *job, struct kv *kv)
 {
     struct repeat_answer *a = CONTAINER_OF(job, struct repeat_answer, job);
     struct key key;
-    key_idempotency(&key, a->op->tenant, 0, a->op->user, a->op->client_id);
+    key_answer(&key, a->op->tenant, a->op->user, a->op->client_id);
     a->status = kv_get(kv, KV_IDEMPOTENCY, key_slice(&key), &a->bytes);
 }
 
-static void answer_found(struct core *core, struct op *op, const struct idempotency_record *r)
+static void answer_found(struct core *core, struct op *op, const struct answer_record *r)
 {
     if (r->payload_hash != op->payload_hash) {
         op_fail(op, ERR_IDEMPOTENCY_MISMATCH, NULL, "Idempotency-Key");
@@ -42,11 +42,11 @@ static void answer_done(void *context, struct read_job *job)
     struct repeat_answer *a = CONTAINER_OF(job, struct repeat_answer, job);
     struct room *r = a->room;
     struct op *op = a->op;
-    struct idempotency_record record;
+    struct answer_record record;
     enum status s = a->status;
     ASSERT(r->state == ROOM_BLOCKED);
     r->state = ROOM_READY;
-    if (s == STATUS_OK) s = idempotency_record_decode(&record, buf_slice(&a->bytes));
+    if (s == STATUS_OK) s = answer_record_decode(&record, buf_slice(&a->bytes));
     if (s == STATUS_OK) {
         answer_found(core, op, &record);
     } else if (s == STATUS_NOT_FOUND) {
@@ -75,12 +75,12 @@ void room_repeat_lookup(struct core *core, struct room *r, struct op *op)
 
 void room_repeat_row(const struct op *op, struct key *key, struct buf *value)
 {
-    struct idempotency_record record = {.payload_hash = op->payload_hash,
-                                        .created_ms = op->now_ms,
-                                        .http_status = op->http_status,
-                                        .answer = buf_slice(&op->out)};
-    key_idempotency(key, op->tenant, 0, op->user, op->client_id);
-    idempotency_record_encode(value, &record);
+    struct answer_record record = {.payload_hash = op->payload_hash,
+                                   .created_ms = op->now_ms,
+                                   .http_status = op->http_status,
+                                   .answer = buf_slice(&op->out)};
+    key_answer(key, op->tenant, op->user, op->client_id);
+    answer_record_encode(value, &record);
 }
 
 /* --- an answer without a change ---------------------------------------------------------------------------------- */

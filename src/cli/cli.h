@@ -4,7 +4,6 @@
 
 #include "../base/slice.h"
 
-#define CARILLON_VERSION "0.1.0"
 
 /* What a script may rely on. */
 enum cli_exit {

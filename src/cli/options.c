@@ -13,7 +13,7 @@
 static void assign(struct options *o, const char *name, const char *value);
 static void assign_listen(struct options *o, const char *address);
 static void hide_secret(struct options *o, char *assignment);
-static enum status check_served(const struct config *c, struct config_error *err);
+static enum status check_addresses(const struct config *c, struct config_error *err);
 
 bool options_parse(struct options *o, int argc, char **argv)
 {
@@ -63,7 +63,7 @@ enum status options_load(struct config *out, const struct options *o, struct con
     for (unsigned i = 0; i < o->num_assignments && status == STATUS_OK; i++)
         status = config_set(out, o->assignments[i], err);
     if (status == STATUS_OK) status = config_validate(out, err);
-    if (status == STATUS_OK) status = check_served(out, err);
+    if (status == STATUS_OK) status = check_addresses(out, err);
     if (status != STATUS_OK) config_free(out);
     return status;
 }
@@ -109,14 +109,9 @@ static void hide_secret(struct options *o, char *assignment)
     }
 }
 
-/* What can be set and is not served must not be taken silently: whoever sets it relies on it. */
-static enum status check_served(const struct config *c, struct config_error *err)
+/* A core's table of listening sockets is fixed, and one place in it is the admin socket's. */
+static enum status check_addresses(const struct config *c, struct config_error *err)
 {
-    if (c->tls_listen[0]) {
-        snprintf(err->text, sizeof err->text,
-                 "tls.listen: this version does not serve TLS itself; put a TLS proxy in front of net.listen");
-        return STATUS_INVALID;
-    }
     struct slice rest = slice_str(c->net_listen), item;
     unsigned num = 0;
     while (config_list_next(&rest, &item)) num++;

@@ -55,8 +55,10 @@ static void keys_lie_in_bytes_as_documented(void **state)
     ASSERT_KEY(&k, "\0\0\0\7\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\2");
     key_cursor(&k, 7, 9, SLICE("phone"), 8);
     ASSERT_KEY(&k, "\0\0\0\7\0\0\0\0\0\0\0\x09\5phone\0\0\0\0\0\0\0\x08");
-    key_idempotency(&k, 7, 8, 9, SLICE("c1"));
-    ASSERT_KEY(&k, "\0\0\0\7\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\x09" "c1");
+    key_idempotency_run(&k, 7, 8, 4097);
+    ASSERT_KEY(&k, "\0\0\0\7\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\x10\1");
+    key_answer(&k, 7, 9, SLICE("/rooms k1"));
+    ASSERT_KEY(&k, "\0\0\0\7\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x09/rooms k1");
 }
 
 static int sign(int v) { return (v > 0) - (v < 0); }
@@ -148,23 +150,57 @@ static void cursors_of_one_device_do_not_mix_with_another(void **state)
     assert_false(slice_starts(key_slice(&k), key_slice(&prefix)));
 }
 
-static void too_long_text_aborts(void **state)
+static void runs_of_a_room_lie_apart_from_kept_answers(void **state)
 {
-    static char text[KEY_TEXT_MAX + 1];
-    struct key k;
-    key_name(&k, 1, NAME_DM, slice_of(text, KEY_TEXT_MAX));
-    assert_int_equal(k.len, 5 + KEY_TEXT_MAX);
-    key_idempotency(&k, 1, 2, 3, slice_of(text, KEY_TEXT_MAX));
-    assert_int_equal(k.len, 20 + KEY_TEXT_MAX);
+    struct key prefix, end, k;
+    key_room(&prefix, 7, 1);
+    key_prefix_end(&end, key_slice(&prefix));
+    key_answer(&k, 7, UINT64_MAX, SLICE("\xff"));
+    assert_true(kv_key_compare(key_slice(&k), key_slice(&prefix)) < 0);
+    key_idempotency_run(&k, 7, 1, UINT64_MAX);
+    assert_true(kv_key_compare(key_slice(&k), key_slice(&end)) < 0);
+    key_idempotency_run(&k, 7, 2, 1);
+    assert_true(kv_key_compare(key_slice(&k), key_slice(&end)) >= 0);
+}
+
+static char text[KEY_TEXT_MAX + 1];
+
+static void make_too_long_name(struct key *k) { key_name(k, 1, NAME_DM, slice_of(text, KEY_TEXT_MAX + 1)); }
+static void make_too_long_answer(struct key *k) { key_answer(k, 1, 2, slice_of(text, KEY_TEXT_MAX + 1)); }
+static void make_empty_answer(struct key *k) { key_answer(k, 1, 2, SLICE("")); }
+static void make_run_of_room_0(struct key *k) { key_idempotency_run(k, 1, 0, 1); }
+static void make_run_from_seq_0(struct key *k) { key_idempotency_run(k, 1, 1, 0); }
+
+static void assert_aborts(void (*make)(struct key *k))
+{
     pid_t child = fork();
     if (child == 0) {
         close(2);
-        key_name(&k, 1, NAME_DM, slice_of(text, KEY_TEXT_MAX + 1));
+        struct key k;
+        make(&k);
         _exit(0);
     }
     int ended;
     assert_int_equal(waitpid(child, &ended, 0), child);
     assert_true(WIFSIGNALED(ended) && WTERMSIG(ended) == SIGABRT);
+}
+
+static void too_long_text_aborts(void **state)
+{
+    struct key k;
+    key_name(&k, 1, NAME_DM, slice_of(text, KEY_TEXT_MAX));
+    assert_int_equal(k.len, 5 + KEY_TEXT_MAX);
+    key_answer(&k, 1, 3, slice_of(text, KEY_TEXT_MAX));
+    assert_int_equal(k.len, 20 + KEY_TEXT_MAX);
+    assert_aborts(make_too_long_name);
+    assert_aborts(make_too_long_answer);
+}
+
+static void idempotency_keys_that_could_be_taken_for_the_other_kind_abort(void **state)
+{
+    assert_aborts(make_run_of_room_0);
+    assert_aborts(make_run_from_seq_0);
+    assert_aborts(make_empty_answer);
 }
 
 int main(void)
@@ -177,7 +213,9 @@ int main(void)
         cmocka_unit_test(prefix_end_is_the_first_key_behind_the_prefix),
         cmocka_unit_test(a_prefix_of_highest_bytes_has_no_end),
         cmocka_unit_test(cursors_of_one_device_do_not_mix_with_another),
+        cmocka_unit_test(runs_of_a_room_lie_apart_from_kept_answers),
         cmocka_unit_test(too_long_text_aborts),
+        cmocka_unit_test(idempotency_keys_that_could_be_taken_for_the_other_kind_abort),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

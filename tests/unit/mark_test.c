@@ -115,7 +115,7 @@ static void a_torn_first_write_is_a_new_mark(void **state)
 {
     uint64_t v;
     write_marks(7, 7);
-    flip(4096 + 20, 1);
+    flip(20, 1);
     assert_int_equal(reread(&v), STATUS_NOT_FOUND);
 }
 
@@ -131,12 +131,56 @@ static void two_damaged_slots_are_corrupt(void **state)
 static void writing_goes_on_behind_the_slot_that_holds(void **state)
 {
     uint64_t v;
-    write_marks(1, 4);   /* counters 3 and 4 remain, 4 in slot 0 */
-    flip(40, 1);         /* slot 0 is torn */
-    write_marks(5, 5);   /* must not overwrite the good slot 1 */
-    flip(4096 + 16, 1);  /* were 5 there, nothing would be left */
+    write_marks(1, 4);   /* counters 3 and 4 remain, 4 in slot 1 */
+    flip(4096 + 40, 1);  /* slot 1 is torn */
+    write_marks(5, 5);   /* must not overwrite the good slot 0 */
+    flip(16, 1);         /* were 5 there, nothing would be left */
     assert_int_equal(reread(&v), STATUS_OK);
     assert_int_equal(v, 5);
+}
+
+static void read_slot(char bytes[64], off_t at)
+{
+    int fd = open(path, O_RDONLY);
+    assert_int_equal(pread(fd, bytes, 64, at), 64);
+    close(fd);
+}
+
+/* Writes that no sync has made durable may be torn, all of them: what they went over must not be the synced mark. */
+static void writes_without_a_sync_leave_the_synced_slot_alone(void **state)
+{
+    struct mark *m = open_mark();
+    for (off_t synced = 0, n = 1; n <= 4; n++, synced ^= 4096) {
+        char before[64], after[64], other[64], other_after[64];
+        uint64_t v;
+        assert_int_equal(mark_write(m, (uint64_t)n * 1000), STATUS_OK);
+        assert_int_equal(mark_sync(m), STATUS_OK);
+        read_slot(before, synced);
+        read_slot(other, synced ^ 4096);
+        for (uint64_t i = 1; i <= 100; i++) assert_int_equal(mark_write(m, (uint64_t)n * 1000 + i), STATUS_OK);
+        read_slot(after, synced);
+        assert_memory_equal(before, after, sizeof before);
+        read_slot(other_after, synced ^ 4096);
+        assert_memory_not_equal(other, other_after, sizeof other);
+
+        assert_true(reread(&v) == STATUS_OK && v == (uint64_t)n * 1000 + 100);
+        flip((synced ^ 4096) + 24, 1);
+        assert_true(reread(&v) == STATUS_OK && v == (uint64_t)n * 1000); /* the newest was torn: the synced one holds */
+        flip((synced ^ 4096) + 24, 1);
+    }
+    mark_close(m);
+}
+
+static void a_sync_without_a_write_moves_nothing(void **state)
+{
+    uint64_t v;
+    struct mark *m = open_mark();
+    assert_int_equal(mark_write(m, 1), STATUS_OK);
+    for (int i = 0; i < 2; i++) assert_int_equal(mark_sync(m), STATUS_OK);
+    assert_int_equal(mark_write(m, 2), STATUS_OK); /* over slot 0, were the second sync counted */
+    mark_close(m);
+    flip(4096 + 16, 1);
+    assert_true(reread(&v) == STATUS_OK && v == 1);
 }
 
 static void a_short_file_is_completed(void **state)
@@ -209,6 +253,8 @@ int main(void)
         WITH_DIR(a_torn_first_write_is_a_new_mark),
         WITH_DIR(two_damaged_slots_are_corrupt),
         WITH_DIR(writing_goes_on_behind_the_slot_that_holds),
+        WITH_DIR(writes_without_a_sync_leave_the_synced_slot_alone),
+        WITH_DIR(a_sync_without_a_write_moves_nothing),
         WITH_DIR(a_short_file_is_completed),
         WITH_DIR(a_mark_that_goes_back_aborts),
         WITH_DIR(a_missing_directory_is_an_error),

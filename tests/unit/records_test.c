@@ -111,10 +111,22 @@ static void make_cursor(struct buf *out)
     cursor_record_encode(out, &(struct cursor_record){next_random(), next_random()});
 }
 
-static void make_idempotency(struct buf *out)
+static void make_answer(struct buf *out)
 {
-    idempotency_record_encode(out, &(struct idempotency_record){next_random(), next_random(), next_random(),
-                                                                (uint16_t)next_random(), some_text(900)});
+    answer_record_encode(out, &(struct answer_record){next_random(), next_random(), next_random(),
+                                                      (uint16_t)next_random(), some_text(900)});
+}
+
+/* A third of the prints are met more than once, under another seq. */
+static void make_idempotency_run(struct buf *out)
+{
+    struct fingerprint prints[40];
+    uint32_t num = (uint32_t)(next_random() % 41);
+    for (uint32_t i = 0; i < num; i++)
+        prints[i] = (struct fingerprint){i && i % 3 == 0 ? prints[i - 1].print : next_random(), 5000 - i};
+    qsort(prints, num, sizeof *prints, fingerprint_order);
+    struct idempotency_run_record r = {5000 + next_random() % 10, next_random(), slice_of(prints, num * sizeof *prints)};
+    idempotency_run_record_encode(out, &r);
 }
 
 static void make_number(struct buf *out) { number_record_encode(out, next_random()); }
@@ -133,7 +145,8 @@ AGAIN(user)
 AGAIN(room)
 AGAIN(member)
 AGAIN(cursor)
-AGAIN(idempotency)
+AGAIN(answer)
+AGAIN(idempotency_run)
 
 static enum status again_log(struct buf *out, struct slice value)
 {
@@ -159,7 +172,8 @@ static const struct kind kinds[] = {
     {make_member, again_member},
     {make_log, again_log},
     {make_cursor, again_cursor},
-    {make_idempotency, again_idempotency},
+    {make_answer, again_answer},
+    {make_idempotency_run, again_idempotency_run},
     {make_number, again_number},
 };
 #define KINDS (sizeof kinds / sizeof *kinds)
@@ -228,6 +242,55 @@ static void a_log_event_lies_in_bytes_as_documented(void **state)
     assert_true(slice_is(d.client_id, "c") && d.message_type.len == 0 && slice_is(d.content, "hi"));
     assert_true(slice_is(d.meta, "{}"));
     buf_free(&b);
+}
+
+static void a_run_lies_in_bytes_as_documented(void **state)
+{
+    struct fingerprint prints[] = {{0x0102030405060708, 9}, {0xff00000000000000, 4}};
+    struct idempotency_run_record r = {.last_seq = 0x1001, .newest_ms = 0x0a0b, .prints = slice_of(prints, sizeof prints)};
+    static const char expected[] = "\1\0\0\0\0" "\1\x10\0\0\0\0\0\0" "\x0b\x0a\0\0\0\0\0\0" "\2\0\0\0"
+                                   "\x08\7\6\5\4\3\2\1" "\x09\0\0\0\0\0\0\0"
+                                   "\0\0\0\0\0\0\0\xff" "\4\0\0\0\0\0\0\0";
+    struct buf b = {0};
+    idempotency_run_record_encode(&b, &r);
+    assert_int_equal(b.len, sizeof expected - 1);
+    assert_memory_equal(b.data, expected, b.len);
+    struct idempotency_run_record d;
+    assert_int_equal(idempotency_run_record_decode(&d, buf_slice(&b)), STATUS_OK);
+    assert_true(d.last_seq == 0x1001 && d.newest_ms == 0x0a0b && fingerprints_len(d.prints) == 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct fingerprint f = fingerprints_at(d.prints, i);
+        assert_true(f.print == prints[i].print && f.seq == prints[i].seq);
+    }
+    buf_free(&b);
+}
+
+/* run_status puts fingerprints into a run's bytes without the encoder, which would refuse them, and decodes. */
+static enum status run_status(uint64_t last_seq, const struct fingerprint *prints, uint32_t num)
+{
+    struct buf b = {0};
+    struct idempotency_run_record r = {.last_seq = 1}, d;
+    idempotency_run_record_encode(&b, &r);
+    memcpy(b.data + 5, &last_seq, 8);
+    memcpy(b.data + 21, &num, 4);
+    buf_append(&b, prints, num * sizeof *prints);
+    enum status s = idempotency_run_record_decode(&d, buf_slice(&b));
+    buf_free(&b);
+    return s;
+}
+
+static void a_run_out_of_order_or_out_of_its_range_is_refused(void **state)
+{
+    static const struct fingerprint good[] = {{1, 5}, {2, 3}, {2, 4}}, prints_fall[] = {{2, 3}, {1, 5}},
+                                    seqs_fall[] = {{2, 4}, {2, 3}}, twice[] = {{2, 3}, {2, 3}}, seq_0[] = {{2, 0}};
+    assert_int_equal(run_status(5, good, 3), STATUS_OK);
+    assert_int_equal(run_status(4, good, 3), STATUS_CORRUPT); /* seq 5 lies behind the run */
+    assert_int_equal(run_status(5, prints_fall, 2), STATUS_CORRUPT);
+    assert_int_equal(run_status(5, seqs_fall, 2), STATUS_CORRUPT);
+    assert_int_equal(run_status(5, twice, 2), STATUS_CORRUPT);
+    assert_int_equal(run_status(5, seq_0, 1), STATUS_CORRUPT);
+    assert_int_equal(run_status(5, NULL, 0), STATUS_OK);
+    assert_int_equal(run_status(0, NULL, 0), STATUS_CORRUPT); /* a run ends at an event */
 }
 
 static void every_truncated_record_is_refused(void **state)
@@ -330,6 +393,8 @@ int main(void)
         cmocka_unit_test(records_decode_to_what_was_encoded),
         cmocka_unit_test(a_room_keeps_every_field),
         cmocka_unit_test(a_log_event_lies_in_bytes_as_documented),
+        cmocka_unit_test(a_run_lies_in_bytes_as_documented),
+        cmocka_unit_test(a_run_out_of_order_or_out_of_its_range_is_refused),
         cmocka_unit_test(every_truncated_record_is_refused),
         cmocka_unit_test(a_byte_too_many_is_refused),
         cmocka_unit_test(unknown_versions_and_encryption_keys_are_refused),

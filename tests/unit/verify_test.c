@@ -9,8 +9,8 @@
 #include "../../storage/records.h"
 #include "../../storage/store.h"
 
-/* A small store that is in order: tenant 1 with users 11 and 12, group 21 with both (events 3 to 6 kept, 5 edits 4),
- * DM 22 without events. Each test breaks one thing. */
+/* A small store that is in order: tenant 1 with users 11 and 12, group 21 with both (events 3 to 6 kept, 5 edits 4, 4 has
+ * a client id; its runs are 1 to 4 and 5 to 6), DM 22 without events. Each test breaks one thing. */
 
 #define TENANT 1u
 #define ANN 11u
@@ -121,13 +121,35 @@ static void put_cursor(uint64_t room, uint64_t delivered)
     put_row(KV_CURSORS, &k, &value);
 }
 
-static void put_idempotency(uint64_t room, uint64_t user, const char *client_id, uint64_t seq)
+static void put_answer(const char *text, uint64_t room)
 {
     struct key k;
     struct buf value = {0};
-    key_idempotency(&k, TENANT, room, user, slice_str(client_id));
-    idempotency_record_encode(&value, &(struct idempotency_record){.seq = seq});
+    key_answer(&k, TENANT, ANN, slice_str(text));
+    answer_record_encode(&value, &(struct answer_record){.room = room, .http_status = 201});
     put_row(KV_IDEMPOTENCY, &k, &value);
+}
+
+static void put_run_of(uint64_t room, uint64_t first, uint64_t last, const struct fingerprint *prints, size_t num)
+{
+    struct key k;
+    struct buf value = {0};
+    key_idempotency_run(&k, TENANT, room, first);
+    struct idempotency_run_record r = {.last_seq = last, .prints = slice_of(prints, num * sizeof *prints)};
+    idempotency_run_record_encode(&value, &r);
+    put_row(KV_IDEMPOTENCY, &k, &value);
+}
+#define PUT_RUN(first, last, ...) \
+    do { \
+        static const struct fingerprint prints_[] = {__VA_ARGS__}; \
+        put_run_of(GROUP, (first), (last), prints_, sizeof prints_ / sizeof *prints_); \
+    } while (0)
+
+static void delete_run(uint64_t first)
+{
+    struct key k;
+    key_idempotency_run(&k, TENANT, GROUP, first);
+    delete_row(KV_IDEMPOTENCY, &k);
 }
 
 static int fill(void **state)
@@ -164,9 +186,10 @@ static int fill(void **state)
     put_cursor(GROUP, 6);
     put_cursor(DM, 0);
     put_cursor(99, 50); /* the room is gone */
-    put_idempotency(GROUP, ANN, "c4", 4);
-    put_idempotency(GROUP, ANN, "c1", 1); /* removed by retention */
-    put_idempotency(0, ANN, "request", 0);
+    PUT_RUN(1, 4, {100, 1}, {200, 4}); /* retention removed event 1, not its key */
+    put_run_of(GROUP, 5, 6, NULL, 0);
+    put_answer("/rooms k1", GROUP);
+    put_answer("/rooms/r/join k2", 0);
     return 0;
 }
 
@@ -350,16 +373,141 @@ static void a_cursor_ahead_of_the_head_is_found(void **state)
     assert_findings(2, "stands at seq 7, but the head of room 21 is 6");
 }
 
-static void idempotency_rows_must_point_at_their_event(void **state)
+static void a_gap_between_runs_is_found(void **state)
 {
-    put_idempotency(GROUP, ANN, "late", 7);
-    put_idempotency(GROUP, ANN, "other", 4);
-    put_idempotency(GROUP, BEN, "c4", 4);
-    put_idempotency(77, BEN, "c4", 4);
-    assert_findings(4, "points at seq 4, which has another sender");
-    assert_non_null(strstr(found, "points at seq 7, which does not exist"));
-    assert_non_null(strstr(found, "points at seq 4, which has another client id"));
-    assert_non_null(strstr(found, "points at seq 4 of room 77, which does not exist"));
+    delete_run(5);
+    put_run_of(GROUP, 6, 6, NULL, 0);
+    assert_findings(1, "the run begins at seq 6 where 5 was next");
+}
+
+static void runs_that_overlap_are_found(void **state)
+{
+    delete_run(5);
+    PUT_RUN(4, 6, {200, 4});
+    assert_findings(1, "the run begins at seq 4 where 5 was next");
+}
+
+static void a_first_run_that_begins_behind_the_first_event_is_found(void **state)
+{
+    delete_run(1);
+    PUT_RUN(3, 4, {200, 4}); /* runs that retention emptied may be gone */
+    assert_findings(0, "");
+    delete_run(3);
+    assert_findings(1, "the first run begins at seq 5, but events are kept from seq 3");
+}
+
+static void a_run_that_ends_behind_the_head_is_found(void **state)
+{
+    put_run_of(GROUP, 5, 7, NULL, 0);
+    assert_findings(1, "the run ends at seq 7, but the head is 6");
+}
+
+static void a_run_that_ends_before_it_begins_is_found_alone(void **state)
+{
+    PUT_RUN(1, 2, {100, 1}, {200, 2}); /* event 2 is gone, so it may be named */
+    put_run_of(GROUP, 3, 2, NULL, 0);
+    assert_findings(1, "the run ends at seq 2, before its first"); /* where the next one begins is not known then */
+}
+
+static void a_run_that_names_an_event_without_a_client_id_is_found(void **state)
+{
+    PUT_RUN(5, 6, {200, 6});
+    assert_findings(1, "the run names seq 6, which is no event with a client id");
+}
+
+static void a_run_that_names_a_missing_event_is_found(void **state)
+{
+    struct key k;
+    key_log(&k, TENANT, GROUP, 4);
+    delete_row(KV_LOG, &k);
+    assert_findings(2, "the run names seq 4, which is no event with a client id"); /* and the log has a gap */
+}
+
+static void a_run_that_names_the_last_events_wrongly_is_found(void **state)
+{
+    put_event_at(7, event_record(7));
+    PUT_RUN(5, 8, {200, 8});
+    assert_findings(2, "the run names seq 8, which is no event with a client id"); /* and it ends behind the head */
+}
+
+static void a_run_that_lacks_a_client_id_is_found(void **state)
+{
+    PUT_RUN(1, 4, {100, 1});
+    assert_findings(1, "the run lacks seq 4, which has a client id");
+}
+
+static void a_run_with_keys_from_before_it_is_found(void **state)
+{
+    PUT_RUN(5, 6, {200, 4});
+    assert_findings(1, "the run names seq 4, which lies before it");
+}
+
+static void a_run_that_names_an_event_twice_is_found(void **state)
+{
+    PUT_RUN(1, 4, {100, 4}, {200, 4});
+    assert_findings(1, "the run names seq 4 more than once");
+}
+
+static void a_damaged_run_is_found_alone(void **state)
+{
+    struct key k;
+    struct buf value = {0};
+    key_idempotency_run(&k, TENANT, GROUP, 1);
+    BUF_LIT(&value, "garbage");
+    put_row(KV_IDEMPOTENCY, &k, &value);
+    assert_findings(1, "idempotency 0000000100000000000000150000000000000001: the record is damaged");
+}
+
+static void a_run_of_a_missing_room_is_found(void **state)
+{
+    put_run_of(77, 1, 4096, NULL, 0);
+    assert_findings(1, "a run of room 77, which does not exist");
+}
+
+static void runs_of_a_deleted_room_need_no_log(void **state)
+{
+    struct room_record r = group_record();
+    r.flags = ROOM_DELETED;
+    put_room(r);
+    for (uint64_t seq = 3; seq <= 6; seq++) {
+        struct key k;
+        key_log(&k, TENANT, GROUP, seq);
+        delete_row(KV_LOG, &k);
+    }
+    struct key change;
+    key_change(&change, TENANT, GROUP, 4, 5);
+    delete_row(KV_CHANGES, &change);
+    assert_findings(0, "");
+}
+
+static void the_first_run_of_every_room_is_one(void **state)
+{
+    put_run_of(DM, 1, 1, NULL, 0); /* the DM is empty, but its run goes on from no other room's */
+    assert_findings(1, "the run ends at seq 1, but the head is 0");
+}
+
+static void answers_name_rooms_that_exist(void **state)
+{
+    put_answer("/rooms k3", 77);
+    assert_findings(1, "the answer is room 77, which does not exist");
+}
+
+static void idempotency_keys_of_neither_kind_are_found(void **state)
+{
+    struct key k;
+    struct buf value = {0};
+    key_room(&k, TENANT, 0);
+    k.len += 8; /* a user, and no text */
+    memset(k.bytes + 12, 1, 8);
+    put_row(KV_IDEMPOTENCY, &k, &value);
+    key_idempotency_run(&k, TENANT, GROUP, 9);
+    k.len++;
+    put_row(KV_IDEMPOTENCY, &k, &value);
+    k.len--;
+    memset(k.bytes + 12, 0, 8); /* a run from seq 0 */
+    put_row(KV_IDEMPOTENCY, &k, &value);
+    assert_findings(3, "the key of a kept answer has no text");
+    assert_non_null(strstr(found, "the key of a run is no tenant, room and first seq"));
 }
 
 static void rows_of_a_missing_tenant_are_found(void **state)
@@ -411,7 +559,23 @@ int main(void)
         WITH_STORE(an_epoch_the_store_never_had_is_found),
         WITH_STORE(a_change_without_its_event_is_found),
         WITH_STORE(a_cursor_ahead_of_the_head_is_found),
-        WITH_STORE(idempotency_rows_must_point_at_their_event),
+        WITH_STORE(a_gap_between_runs_is_found),
+        WITH_STORE(runs_that_overlap_are_found),
+        WITH_STORE(a_first_run_that_begins_behind_the_first_event_is_found),
+        WITH_STORE(a_run_that_ends_behind_the_head_is_found),
+        WITH_STORE(a_run_that_ends_before_it_begins_is_found_alone),
+        WITH_STORE(a_run_that_names_an_event_without_a_client_id_is_found),
+        WITH_STORE(a_run_that_names_a_missing_event_is_found),
+        WITH_STORE(a_run_that_names_the_last_events_wrongly_is_found),
+        WITH_STORE(a_run_that_lacks_a_client_id_is_found),
+        WITH_STORE(a_run_with_keys_from_before_it_is_found),
+        WITH_STORE(a_run_that_names_an_event_twice_is_found),
+        WITH_STORE(a_damaged_run_is_found_alone),
+        WITH_STORE(a_run_of_a_missing_room_is_found),
+        WITH_STORE(runs_of_a_deleted_room_need_no_log),
+        WITH_STORE(the_first_run_of_every_room_is_one),
+        WITH_STORE(answers_name_rooms_that_exist),
+        WITH_STORE(idempotency_keys_of_neither_kind_are_found),
         WITH_STORE(rows_of_a_missing_tenant_are_found),
         WITH_STORE(keys_of_the_wrong_shape_are_found),
         WITH_STORE(odd_state_in_meta_is_found),
