@@ -122,6 +122,7 @@ static struct tenant *tenant_apply(struct directory *d, const struct tenant_reco
         ASSERT(t != NULL);
         t->number = r->tenant;
         map_insert(&d->tenants, hash_u64(t->number), t);
+        if (t->number > d->max_tenant) d->max_tenant = t->number;
     }
     t->state = r->state;
     t->durability = r->durability;
@@ -168,9 +169,9 @@ static void apply_here(struct core *core, struct op *op)
 /* directory_change: one change on its way: to the disk, then to every core, then back to the operator. */
 struct directory_change {
     struct commit_entry entry;
-    struct commit_row rows[3];
-    struct key keys[3];
-    struct buf values[3];
+    struct commit_row rows[2];
+    struct key keys[2];
+    struct buf values[2];
     struct op *op;
     uint32_t left; /* cores that have yet to take it over */
 };
@@ -202,9 +203,8 @@ static struct tenant_record tenant_record_of(const struct tenant *t)
 
 static bool tenant_create(struct core *core, struct op *op)
 {
-    uint64_t number = gateway_number(core->gateway);
-    ASSERT(number <= UINT32_MAX);
-    op->tenant = op->in.directory.tenant.tenant = (uint32_t)number;
+    ASSERT(core->directory.max_tenant < UINT32_MAX);
+    op->tenant = op->in.directory.tenant.tenant = ++core->directory.max_tenant;
     op->in.directory.tenant.state = TENANT_ACTIVE;
     op->in.directory.tenant.created_ms = op->now_ms;
     op->in.directory.key.role = KEY_ROLE_SERVER;
@@ -309,11 +309,6 @@ static void change_commit(struct core *core, struct op *op)
         c->rows[num].cf = KV_KEYS;
         num++;
     }
-    if (op->kind == OP_TENANT_CREATE) {
-        number_row(core, &c->keys[num], &c->values[num], op->tenant);
-        c->rows[num].cf = KV_META;
-        num++;
-    }
     for (uint16_t i = 0; i < num; i++) {
         c->rows[i].op = COMMIT_PUT;
         c->rows[i].key = key_slice(&c->keys[i]);
@@ -330,7 +325,7 @@ static void change_done(void *context, struct commit_entry *entry, enum status r
     struct core *core = context;
     struct directory_change *c = CONTAINER_OF(entry, struct directory_change, entry);
     struct op *op = c->op;
-    for (unsigned i = 0; i < 3; i++) buf_free(&c->values[i]);
+    for (unsigned i = 0; i < 2; i++) buf_free(&c->values[i]);
     if (result != STATUS_OK) {
         free(c);
         op_fail(op, result == STATUS_UNKNOWN ? ERR_STORE_UNKNOWN : ERR_STORE_READ_ONLY, NULL, NULL);

@@ -34,6 +34,7 @@ struct api_key {
 struct directory {
     struct map tenants; /* by number */
     struct map keys;    /* by prefix */
+    uint32_t max_tenant; /* highest number given out; tenants have their own, so that they fit into 32 bits */
 };
 
 /* directory_load fills an empty directory from the store, before threads run. */

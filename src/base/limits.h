@@ -80,7 +80,8 @@
 #define REPLAY_BATCH_EVENTS 256u     /* events of one replay read */
 #define REPLAY_BATCH_BYTES (256u << 10)
 #define ROOM_WAITING_MAX 4096u       /* commands parked at one room that loads */
-#define USER_WAITING_MAX 1024u
+#define USER_WAITING_MAX 8192u       /* commands parked at one user that loads: a bot may open thousands of sockets at once */
+#define USERS_LOADED_MAX 200000u     /* a core; idle users are evicted above it */
 #define CURSOR_FLUSH_MS 100u         /* a moved cursor is in the WAL after at most this */
 #define IDEMPOTENCY_WINDOW 262144u   /* keys of recent messages a core keeps in memory before they live on disk only */
 #define IDEMPOTENCY_RUN 4096u        /* keys written in one sorted run */

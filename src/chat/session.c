@@ -39,6 +39,7 @@ struct known_user *known_user_find(const struct core *core, uint32_t tenant, str
 static void known_forget_oldest(struct core *core)
 {
     struct known_user *oldest = CONTAINER_OF(list_pop(&core->known_idle), struct known_user, idle);
+    core->num_known_idle--;
     ASSERT(map_remove(&core->known_users, oldest->hash, oldest));
     free(oldest);
 }
@@ -47,8 +48,7 @@ struct known_user *known_user_add(struct core *core, uint32_t tenant, struct sli
 {
     struct known_user *u = known_user_find(core, tenant, id);
     if (u) return u;
-    if (core->known_users.len - core->num_sessions > KNOWN_IDLE_MAX && !list_empty(&core->known_idle))
-        known_forget_oldest(core);
+    if (core->num_known_idle >= KNOWN_IDLE_MAX) known_forget_oldest(core);
     u = malloc(sizeof *u + id.len);
     ASSERT(u != NULL);
     *u = (struct known_user){
@@ -57,6 +57,7 @@ struct known_user *known_user_add(struct core *core, uint32_t tenant, struct sli
     list_init(&u->sessions);
     list_init(&u->idle);
     list_push(&core->known_idle, &u->idle);
+    core->num_known_idle++;
     map_insert(&core->known_users, u->hash, u);
     return u;
 }
@@ -82,7 +83,10 @@ struct session *session_open(struct core *core, struct conn *conn, struct known_
     list_init(&s->of_user);
     list_init(&s->waiting);
     list_init(&s->replays);
-    list_remove(&user->idle);
+    if (list_empty(&user->sessions)) {
+        list_remove(&user->idle);
+        core->num_known_idle--;
+    }
     list_push(&user->sessions, &s->of_user);
     if (subprotocol) list_push(&core->hello_waiting, &s->waiting);
     conn_set_user(conn, s);
@@ -106,7 +110,10 @@ static void session_free(struct core *core, struct session *s)
     }
     list_remove(&s->of_user);
     list_remove(&s->waiting);
-    if (list_empty(&s->user->sessions)) list_push(&core->known_idle, &s->user->idle);
+    if (list_empty(&s->user->sessions)) {
+        list_push(&core->known_idle, &s->user->idle);
+        core->num_known_idle++;
+    }
     core->num_sessions--;
     free(s);
 }

@@ -42,13 +42,15 @@ struct user {
     struct device_room *devices;
     uint32_t num_devices, cap_devices;
     struct list dirty; /* in core->users_dirty */
-    uint64_t hash;
+    struct list idle;  /* in core->users_idle once it is ready */
+    uint64_t hash, last_used_ns;
     uint16_t id_len, num_cores;
     uint32_t sockets[]; /* for each core; the id's bytes stand behind them */
 };
 
 static struct slice user_id(const struct user *u) { return slice_of(u->sockets + u->num_cores, u->id_len); }
 static void user_serve(struct core *core, struct user *u, struct op *op);
+static void user_evict_idle(struct core *core);
 static void user_look(struct core *core, struct user *u);
 static void user_create(struct core *core, struct user *u, struct op *first);
 static void rooms_load(struct core *core, struct user *u);
@@ -77,6 +79,7 @@ static struct user *user_get(struct core *core, uint32_t tenant, struct slice id
 {
     struct user *u = user_find(core, tenant, id);
     if (u) return u;
+    user_evict_idle(core);
     ASSERT(id.len > 0 && id.len <= USER_ID_BYTES_MAX);
     u = calloc(1, sizeof *u + core->num_cores * sizeof u->sockets[0] + id.len);
     ASSERT(u != NULL);
@@ -86,6 +89,7 @@ static struct user *user_get(struct core *core, uint32_t tenant, struct slice id
     u->id_len = (uint16_t)id.len;
     memcpy(u->sockets + u->num_cores, id.data, id.len);
     list_init(&u->dirty);
+    list_init(&u->idle);
     map_insert(&core->users_by_id, u->hash, u);
     user_look(core, u);
     return u;
@@ -96,6 +100,32 @@ static void user_free(struct user *u)
     free(u->rooms);
     free(u->devices);
     free(u);
+}
+
+/* A user is evicted only with no socket, nothing to load and nothing to write: what is on disk tells the rest. */
+static bool user_evictable(const struct user *u)
+{
+    if (u->state != USER_READY || u->rooms_state == ROOMS_LOADING || u->waiting.len || u->rooms_waiting.len) return false;
+    if (u->dirty.next != &u->dirty) return false;
+    for (unsigned core = 0; core < u->num_cores; core++)
+        if (u->sockets[core]) return false;
+    return true;
+}
+
+/* user_evict_idle gives users used lately, and those it must keep, a second chance; a few looks keep it O(1). */
+static void user_evict_idle(struct core *core)
+{
+    for (unsigned looks = 0; core->users_by_id.len >= USERS_LOADED_MAX && looks < 8; looks++) {
+        struct list *oldest = list_pop(&core->users_idle);
+        if (!oldest) return;
+        struct user *u = CONTAINER_OF(oldest, struct user, idle);
+        if (!user_evictable(u) || core->now_ns - u->last_used_ns < 1000000000u) {
+            list_push(&core->users_idle, &u->idle);
+            continue;
+        }
+        ASSERT(map_remove(&core->users_by_id, u->hash, u));
+        user_free(u);
+    }
 }
 
 /* user_forget drops a user that turned out not to exist. */
@@ -130,6 +160,7 @@ void user_on_op(struct core *core, struct op *op)
 {
     ASSERT(gateway_user_home(core->gateway, op->tenant, op->user_id) == core->id);
     struct user *u = user_get(core, op->tenant, op->user_id);
+    u->last_used_ns = core->now_ns;
     if (u->state == USER_READY) user_serve(core, u, op);
     else user_wait(core, &u->waiting, op);
 }
@@ -227,6 +258,7 @@ static void user_ready(struct core *core, struct user *u, uint64_t number, uint6
     u->number = number;
     u->created_ms = created_ms;
     u->state = USER_READY;
+    list_push(&core->users_idle, &u->idle);
 }
 
 static void look_done(void *context, struct read_job *job)
@@ -615,6 +647,7 @@ void user_cursors_flush(struct core *core)
 {
     if (core->cursor_flush_open || core->now_ns < core->cursor_flush_due_ns) return;
     if (list_empty(&core->users_dirty) && core->cursor_ops.len == 0) return;
+    if (commit_pending(core->commit) >= COMMIT_PENDING_MAX) return; /* the next turn tries again */
     struct cursor_flush *f = malloc(sizeof *f);
     ASSERT(f != NULL);
     f->num = 0;

@@ -157,6 +157,7 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     list_init(&core->known_idle);
     list_init(&core->hello_waiting);
     list_init(&core->users_dirty);
+    list_init(&core->users_idle);
     list_init(&core->rooms_dirty);
     list_init(&core->rooms_idle);
     core->next_request_id = random_u64(g->random);

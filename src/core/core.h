@@ -40,6 +40,7 @@ struct core {
     struct directory directory; /* all tenants and keys */
     struct map known_users;     /* struct known_user: users that act here */
     struct list known_idle;     /* those without a session, oldest first */
+    uint32_t num_known_idle;
     struct map local_rooms;     /* struct local_room: rooms with subscribers here */
     struct list hello_waiting;  /* struct session, by deadline */
     uint64_t num_sessions, num_subscriptions;
@@ -47,6 +48,7 @@ struct core {
     /* what is at home here */
     struct map users_by_id;                  /* struct user */
     struct list users_dirty;                 /* cursors to be written */
+    struct list users_idle;                  /* least recently used first */
     struct queue cursor_ops;                 /* acks that wait for the write */
     bool cursor_flush_open;
     uint64_t cursor_flush_due_ns;

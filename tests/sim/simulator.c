@@ -1,0 +1,469 @@
+/* simulator: the production gateway - cores, net, commit pipeline, readers - in one thread from one seed.
+ *
+ *   simulator --seed N [--trace]     one run, in this process
+ *   simulator --seeds A..B [--jobs J] [--hashes]    one process a run; the first failure's seed and why it failed
+ *
+ * A run: a store, a gateway with one to three cores over it, clients that do what clients do; the scheduler lets one
+ * actor, one client or one link take one step at a time; now and then the process dies and another one, with another
+ * number of cores, is started over what the crash has left of the store. Then the run heals: no more faults, no new
+ * requests, until everybody holds everything; and at the end the gateway is closed in good order. */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../../src/base/assert.h"
+#include "../../src/base/log.h"
+#include "../../src/core/core.h"
+#include "client.h"
+#include "fake_ring.h"
+#include "store_watch.h"
+#include "world.h"
+
+#define CORES_OF_A_RUN 3u
+#define CRASHES_MAX 4u
+#define HEALING_STEPS_MAX 200000u
+#define WRITER 0u /* numbers of actors, in the order in which they are made */
+#define SYNCER 1u
+
+struct plan {
+    uint64_t chaos_steps;
+    uint64_t crash_at[CRASHES_MAX];      /* steps */
+    uint64_t disk_fails_at[CRASHES_MAX]; /* before the crash of the same place; 0: never */
+    unsigned num_crashes;
+};
+
+static struct run {
+    struct plan plan;
+    struct config config;
+    struct kv *kv;
+    struct mark *mark;
+    uint8_t pepper[32];
+    struct store store;
+    struct gateway gateway;
+    unsigned first_core_actor;
+    uint64_t steps;
+    unsigned crashes, restarts;
+} run;
+
+static void plan_make(struct plan *plan);
+static void gateway_start(void);
+static void gateway_crash(void);
+static void gateway_stop(void);
+static bool step(void);
+static void heal(void);
+
+static void run_seed(uint64_t seed, bool trace)
+{
+    world_begin(seed, trace);
+    plan_make(&run.plan);
+    run.kv = watched_store_open();
+    run.mark = mark_fake_new();
+    random_fill(world_gateway_random(), run.pepper, sizeof run.pepper);
+    config_defaults(&run.config);
+    run.config.process_readers = 1 + world_below(2);
+    run.config.limits_connections = 24;
+    struct config_error error;
+    ASSERT(config_set(&run.config, "admin.master_key=" SCENARIO_MASTER_KEY, &error) == STATUS_OK);
+    clients_open();
+    gateway_start();
+    for (; run.steps < run.plan.chaos_steps; run.steps++) {
+        unsigned next = run.crashes;
+        if (next < run.plan.num_crashes && run.steps == run.plan.disk_fails_at[next] && run.steps) {
+            scenario.disk_failed = true;
+            bool writes = world_chance(2);
+            world_trace("the disk fails: %s", writes ? "writes" : "syncs");
+            watched_store_fail(writes, !writes);
+        }
+        if (next < run.plan.num_crashes && run.steps == run.plan.crash_at[next]) {
+            gateway_crash();
+            gateway_start();
+        }
+        step();
+    }
+    heal();
+    gateway_stop();
+    for (unsigned i = 0; i < scenario.num_clients; i++) client_check_end(i);
+    CHECK(store_rooms() == SCENARIO_ROOMS, "%u rooms were made instead of %u", store_rooms(), SCENARIO_ROOMS);
+    store_check_end();
+    clients_close();
+    watched_store_end();
+    mark_close(run.mark);
+    config_free(&run.config);
+    world_trace("done after %" PRIu64 " steps, %u crashes, %u messages", run.steps, run.crashes, clients_messages());
+}
+
+static int by_size(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void plan_make(struct plan *plan)
+{
+    *plan = (struct plan){.chaos_steps = 1500 + world_below(4000), .num_crashes = (unsigned)world_below(CRASHES_MAX)};
+    for (unsigned i = 0; i < plan->num_crashes; i++) plan->crash_at[i] = 1 + world_below(plan->chaos_steps);
+    qsort(plan->crash_at, plan->num_crashes, sizeof plan->crash_at[0], by_size);
+    for (unsigned i = 0; i < plan->num_crashes; i++) {
+        uint64_t before = 20 + world_below(300);
+        if (world_chance(4) && plan->crash_at[i] > before) plan->disk_fails_at[i] = plan->crash_at[i] - before;
+    }
+    static const unsigned rates[] = {0, 4, 16, 64};
+    world_set_preemption(rates[world_below(4)]);
+    rings_set_faults(world_chance(3) ? 1 + (unsigned)world_below(3) : 64, world_chance(2) ? 40 : 0);
+    scenario = (struct scenario){.num_clients = 2 + (unsigned)world_below(CLIENTS_MAX - 1)};
+    scenario.num_users = scenario.num_clients > 2 && world_chance(3) ? scenario.num_clients - 1 : scenario.num_clients;
+}
+
+/* --- the gateway ----------------------------------------------------------------------------------------------- */
+
+/* core_body is what a core's thread runs (src/cli/cores.c), without pinning. */
+static void *core_body(void *argument)
+{
+    struct core *core = argument;
+    struct net_listener listeners[2] = {{.fd = LISTENER_FD_BASE + (int)core->id},
+                                        {.fd = LISTENER_FD_BASE + ADMIN_FD + (int)core->id, .trusted = 1}};
+    CHECK(core_start(core, listeners, 2) == STATUS_OK, "core %u does not start", core->id);
+    while (!atomic_load(&core->gateway->stop)) core_turn(core, true);
+    return NULL;
+}
+
+static void gateway_start(void)
+{
+    char why[512] = "";
+    watched_store_fail(false, false);
+    mark_fake_hold(run.mark);
+    enum status s = store_open_with(&run.store, run.kv, run.mark, world_gateway_random(), why, sizeof why);
+    CHECK(s == STATUS_OK, "the store does not open again: %s", why);
+    memcpy(run.store.pepper, run.pepper, sizeof run.pepper); /* a file of its own in production, which stays */
+    run.gateway = (struct gateway){.config = &run.config,
+                                   .clock = world_clock(),
+                                   .random = world_gateway_random(),
+                                   .park_ops = &world_park_ops,
+                                   .store = &run.store,
+                                   .num_cores = 1 + (unsigned)world_below(CORES_OF_A_RUN)};
+    s = gateway_open(&run.gateway, why, sizeof why);
+    CHECK(s == STATUS_OK, "the gateway does not open: %s", why);
+    scenario.num_cores = run.gateway.num_cores;
+    scenario.disk_failed = false;
+    CHECK(commit_start_threads(run.gateway.commit) == STATUS_OK, "the writer does not start");
+    CHECK(readers_start_threads(run.gateway.readers) == STATUS_OK, "the readers do not start");
+    run.first_core_actor = actors_len();
+    for (unsigned i = 0; i < run.gateway.num_cores; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "core/%u", i % CORES_OF_A_RUN);
+        actor_new(name, core_body, run.gateway.cores[i]);
+    }
+    world_trace("gateway started with %u cores in epoch %" PRIu64, run.gateway.num_cores, run.gateway.epoch);
+}
+
+/* gateway_crash: the process is gone between two instructions; its memory is left to the end of the run. */
+static void gateway_crash(void)
+{
+    rings_crash();
+    actors_drop();
+    watched_store_crash();
+    mark_fake_crash(run.mark, world_chance(2));
+    run.crashes++;
+}
+
+/* gateway_stop: the last client has gone; the cores leave their loops, the pipeline ends, everything is freed. */
+static void gateway_stop(void)
+{
+    for (unsigned i = 0; i < scenario.num_clients; i++) client_leave(i);
+    for (unsigned n = 0; links_open_at_gateway(); n++) {
+        CHECK(n < HEALING_STEPS_MAX, "%u connections are never closed", links_open_at_gateway());
+        step();
+    }
+    world_set_preemption(0);
+    atomic_store(&run.gateway.stop, true);
+    for (unsigned i = 0; i < run.gateway.num_cores; i++) {
+        park_wake(&run.gateway.cores[i]->park);
+        CHECK(__wrap_pthread_join(run.first_core_actor + i, NULL) == 0, "a core does not end");
+    }
+    for (bool busy = true; busy;) {
+        busy = false;
+        for (unsigned i = 0; i < run.gateway.num_cores; i++) {
+            struct core *core = run.gateway.cores[i];
+            busy |= core_turn(core, false) || commit_pending(core->commit) > 0;
+        }
+        for (unsigned actor = 0; actor < run.first_core_actor; actor++)
+            if (actor_runnable(actor)) actor_resume(actor);
+    }
+    commit_stop_threads(run.gateway.commit);
+    readers_stop_threads(run.gateway.readers);
+    gateway_close(&run.gateway);
+    actors_drop();
+    store_close(&run.store, true);
+}
+
+/* --- the scheduler --------------------------------------------------------------------------------------------- */
+
+/* check_wakes: who sleeps has nothing to do. The work is published before the wake-up is sent, with no seam between the
+ * two, so whenever the scheduler runs a sleeper with work is one that nobody will wake. */
+static void check_wakes(void)
+{
+    bool settled = true; /* nobody who moves entries along is awake */
+    for (unsigned actor = 0; actor < actors_len(); actor++)
+        if (actor < 2 || actor >= run.first_core_actor) settled &= actor_sleeping(actor);
+    for (unsigned i = 0; i < run.gateway.num_cores; i++) {
+        struct core *core = run.gateway.cores[i];
+        if (!actor_sleeping(run.first_core_actor + i)) continue;
+        CHECK(!commit_pollable(core->commit) || actor_runnable(run.first_core_actor + i),
+              "core %u sleeps over a completed commit", i);
+        CHECK(!read_pollable(core->reader) || actor_runnable(run.first_core_actor + i),
+              "core %u sleeps over a finished read", i);
+        for (unsigned from = 0; from < run.gateway.num_cores; from++)
+            CHECK(from == i || spsc_empty(core->in[from]) || actor_runnable(run.first_core_actor + i),
+                  "core %u sleeps over mail of core %u", i, from);
+        CHECK(!settled || scenario.disk_failed || commit_pending(core->commit) == 0,
+              "core %u has entries that nobody moves on", i);
+    }
+    CHECK(!settled || scenario.disk_failed || store_unsynced() == 0, "what is written is not synced");
+}
+
+struct choice {
+    enum { CHOICE_ACTOR, CHOICE_CLIENT, CHOICE_LINK, CHOICE_TIME } kind;
+    unsigned index, weight;
+};
+
+static unsigned choices_make(struct choice *choices)
+{
+    unsigned num = 0;
+    for (unsigned i = 0; i < actors_len(); i++)
+        if (actor_runnable(i)) choices[num++] = (struct choice){CHOICE_ACTOR, i, 6};
+    for (unsigned i = 0; i < scenario.num_clients; i++)
+        if (client_can_step(i)) choices[num++] = (struct choice){CHOICE_CLIENT, i, 3};
+    for (unsigned i = 0; i < links_len(); i++)
+        if (link_can_step(i)) choices[num++] = (struct choice){CHOICE_LINK, i, 4};
+    if (!scenario.healing) choices[num++] = (struct choice){CHOICE_TIME, 0, 1};
+    return num;
+}
+
+static uint64_t next_wake_ns(void)
+{
+    uint64_t next = WORLD_NEVER;
+    for (unsigned i = 0; i < actors_len(); i++)
+        if (actor_wake_ns(i) < next) next = actor_wake_ns(i);
+    for (unsigned i = 0; i < scenario.num_clients; i++)
+        if (client_wake_ns(i) < next) next = client_wake_ns(i);
+    return next;
+}
+
+/* pass_time: mostly as long as a request takes; now and then beyond the pings. */
+static void pass_time(void)
+{
+    uint64_t ns = world_below(3000000);
+    if (world_chance(100)) ns = world_below(300000000);
+    if (world_chance(2000)) ns = 20000000000u + world_below(30000000000u);
+    world_advance(ns);
+    world_note(1, ns);
+}
+
+static void choose(const struct choice *choices, unsigned num)
+{
+    uint64_t total = 0;
+    for (unsigned i = 0; i < num; i++) total += choices[i].weight;
+    uint64_t at = world_below(total);
+    const struct choice *c = choices;
+    for (; at >= c->weight; c++) at -= c->weight;
+    world_note((uint64_t)c->kind, c->index);
+    switch (c->kind) {
+    case CHOICE_ACTOR: actor_resume(c->index); return;
+    case CHOICE_CLIENT: client_step(c->index); return;
+    case CHOICE_LINK: link_step(c->index); return;
+    case CHOICE_TIME: pass_time(); return;
+    }
+}
+
+/* step: false when nothing could run and only time passed. */
+static bool step(void)
+{
+    struct choice choices[ACTORS_MAX + CLIENTS_MAX + 128];
+    links_sweep();
+    check_wakes();
+    unsigned num = choices_make(choices);
+    if (num) {
+        choose(choices, num);
+        return true;
+    }
+    for (unsigned i = 0; i < scenario.num_clients; i++) client_check_stall(i);
+    uint64_t next = next_wake_ns();
+    CHECK(next != WORLD_NEVER && next >= world_now_ns(), "nothing can run, and nothing will");
+    world_advance(next - world_now_ns());
+    return false;
+}
+
+static void heal(void)
+{
+    if (scenario.disk_failed) {
+        gateway_crash();
+        gateway_start();
+    }
+    world_trace("healing");
+    scenario.healing = true;
+    rings_set_faults(64, 0);
+    for (unsigned i = 0; i < scenario.num_clients; i++) client_heal(i);
+    for (unsigned n = 0;; n++) {
+        bool settled = true;
+        for (unsigned i = 0; i < scenario.num_clients; i++) settled &= client_settled(i);
+        if (settled) return;
+        CHECK(n < HEALING_STEPS_MAX, "the run does not come to rest");
+        step();
+        run.steps++;
+    }
+}
+
+/* --- one process a seed ---------------------------------------------------------------------------------------- */
+
+/* result: what a child leaves for its parent, in shared memory. */
+struct result {
+    bool done;
+    uint64_t hash, steps;
+    unsigned messages, crashes;
+    char why[512];
+};
+
+static struct result *result_of_child;
+
+static void report_failure(const char *text)
+{
+    if (result_of_child) snprintf(result_of_child->why, sizeof result_of_child->why, "%s", text);
+    else fprintf(stderr, "FAILED: %s\n", text);
+}
+
+static void result_take(struct result *r)
+{
+    r->done = true;
+    r->hash = world_hash();
+    r->steps = run.steps;
+    r->messages = clients_messages();
+    r->crashes = run.crashes;
+}
+
+struct options {
+    uint64_t first, last;
+    unsigned jobs;
+    bool trace, hashes, single;
+};
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: simulator --seed N [--trace] | --seeds A..B [--jobs J] [--hashes]\n");
+    return 2;
+}
+
+static bool options_parse(struct options *o, int argc, char **argv)
+{
+    *o = (struct options){.first = 1, .last = 300, .jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN)};
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        int used = 0;
+        if (strcmp(argv[i], "--trace") == 0) o->trace = true;
+        else if (strcmp(argv[i], "--hashes") == 0) o->hashes = true;
+        else if (strcmp(argv[i], "--seed") == 0 && sscanf(value, "%" SCNu64 "%n", &o->first, &used) == 1 && !value[used]) {
+            o->last = o->first;
+            o->single = true;
+            i++;
+        } else if (strcmp(argv[i], "--seeds") == 0 &&
+                   sscanf(value, "%" SCNu64 "..%" SCNu64 "%n", &o->first, &o->last, &used) == 2 && !value[used] &&
+                   o->first <= o->last && o->last - o->first < 1000000) {
+            i++;
+        } else if (strcmp(argv[i], "--jobs") == 0 && sscanf(value, "%u%n", &o->jobs, &used) == 1 && o->jobs) {
+            i++;
+        } else {
+            return false;
+        }
+    }
+    return !o->trace || o->single;
+}
+
+static int run_single(const struct options *o)
+{
+    struct result r = {0};
+    world_on_fail(report_failure);
+    run_seed(o->first, o->trace);
+    result_take(&r);
+    printf("seed %" PRIu64 " hash %016" PRIx64 ": %" PRIu64 " steps, %u crashes, %u messages\n", o->first, r.hash, r.steps,
+           r.crashes, r.messages);
+    return 0;
+}
+
+static pid_t child_start(uint64_t seed, struct result *r)
+{
+    fflush(stdout);
+    pid_t pid = fork();
+    ASSERT(pid >= 0);
+    if (pid > 0) return pid;
+    result_of_child = r;
+    world_on_fail(report_failure);
+    run_seed(seed, false);
+    result_take(r);
+    exit(0);
+}
+
+struct totals {
+    uint64_t seeds, failed, steps, messages, crashes;
+};
+
+static void result_count(struct totals *t, const struct options *o, uint64_t seed, const struct result *r, int status)
+{
+    t->seeds++;
+    t->steps += r->steps;
+    t->messages += r->messages;
+    t->crashes += r->crashes;
+    if (r->done && status == 0) {
+        if (o->hashes) printf("seed %" PRIu64 " hash %016" PRIx64 "\n", seed, r->hash);
+        return;
+    }
+    t->failed++;
+    const char *why = r->why[0] ? r->why : WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "the sanitizer's report";
+    printf("seed %" PRIu64 " FAILED: %s\n  replay: simulator --seed %" PRIu64 " --trace\n", seed, why, seed);
+}
+
+static int run_many(const struct options *o)
+{
+    size_t num = o->last - o->first + 1;
+    struct result *results = mmap(NULL, num * sizeof *results, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t *children = calloc(num, sizeof *children);
+    ASSERT(results != MAP_FAILED && children);
+    struct totals t = {0};
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    for (size_t started = 0; t.seeds < num;) {
+        if (started < num && started - t.seeds < o->jobs) {
+            children[started] = child_start(o->first + started, &results[started]);
+            started++;
+            continue;
+        }
+        int status;
+        pid_t pid = wait(&status);
+        ASSERT(pid > 0);
+        for (size_t i = 0; i < started; i++)
+            if (children[i] == pid) result_count(&t, o, o->first + i, &results[i], status);
+    }
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    double seconds = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9;
+    printf("sim: %" PRIu64 " seeds, %" PRIu64 " failed, %" PRIu64 " steps, %" PRIu64 " crashes, %" PRIu64
+           " messages, %.1f s, %.0f seeds/s\n",
+           t.seeds, t.failed, t.steps, t.crashes, t.messages, seconds, (double)t.seeds / seconds);
+    munmap(results, num * sizeof *results);
+    free(children);
+    return t.failed ? 1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o;
+    if (!options_parse(&o, argc, argv)) return usage();
+    mallopt(M_MMAP_THRESHOLD, 64 << 20); /* big blocks come and go with every gateway */
+    log_set_level(LOG_ERROR);
+    atomic_store(&log_level_now, o.trace ? (int)LOG_INFO : (int)LOG_ERROR + 1);
+    return o.single ? run_single(&o) : run_many(&o);
+}
