@@ -242,9 +242,8 @@ void net_http_reply(struct net *n, struct conn *c, const struct http_reply *repl
         conn_end(n, c, c->keep_alive);
         return;
     }
-    conn_set_state(c, CONN_HTTP);
+    conn_set_state(c, CONN_HTTP); /* what is held is looked at when the reply has gone out: conn_progress */
     conn_set_deadline(n, c, n->ticks.idle);
-    if (!c->consuming && (c->input || c->peer_done)) net_resume(n, c);
 }
 
 /* conn_refuse answers what could not be read as a request, and ends the connection once the client had the chance to
@@ -305,7 +304,6 @@ void net_ws_accept(struct net *n, struct conn *c, struct slice accept_key, struc
     c->heard_tick = c->pinged_tick = n->now_tick;
     n->stats.websockets++;
     conn_arm_timer(n, c);
-    if (!c->consuming && (c->input || c->peer_done)) net_resume(n, c);
 }
 
 /* --- WebSocket down ----------------------------------------------------------------------------------------- */
@@ -456,12 +454,12 @@ bool conn_flush(struct net *n, struct conn *c)
     struct iovec parts[SEND_VECTOR_MAX];
     size_t bytes;
     unsigned num = send_queue_peek(&c->queue, &bytes, parts, SEND_VECTOR_MAX, SEND_BYTES_MAX);
-    if (num == 1)
+    if (num == 1) {
         ring_send(n->ring, c->ring_fd, parts[0].iov_base, bytes, conn_tag(c, RING_OP_SEND));
-    else if (bytes <= SEND_COPY_BYTES_MAX) {
-        if (!send_copied(n, c, parts, num, bytes)) return false;
-    } else if (!send_vector(n, c, parts, num))
-        return false;
+    } else {
+        bool small = bytes <= SEND_COPY_BYTES_MAX;
+        if (!(small ? send_copied(n, c, parts, num, bytes) : send_vector(n, c, parts, num))) return false;
+    }
     op_begin(c);
     c->sending = true;
     c->sending_bytes = (uint32_t)bytes;
@@ -592,8 +590,8 @@ static void conn_hold(struct net *n, struct conn *c, struct slice bytes)
 {
     if (!c->input) c->input = input_lend(n);
     struct conn_input *input = c->input;
-    if (input->at > 0 &&
-        input->at >= input->bytes.len / 2) { /* half is used up: moving costs no more than it brought */
+    /* Half is used up: moving the rest costs no more than it brought. */
+    if (input->at > 0 && input->at >= input->bytes.len / 2) {
         buf_consume(&input->bytes, input->at);
         input->at = 0;
     }
@@ -802,8 +800,7 @@ static void conn_on_recv(struct net *n, struct conn *c, const struct ring_comple
         c->peer_done = true;
         conn_settle(n, c);
     } else if (done->result == -ENOBUFS) {
-        n->stats.recv_enobufs++;
-        net_resume(n, c); /* armed again when this turn's buffers are back */
+        n->stats.recv_enobufs++; /* armed again below: when that is submitted, this turn's buffers are back */
     } else if (done->result != -ECANCELED && done->result != -EINTR) {
         conn_terminate(n, c);
     }

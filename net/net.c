@@ -266,10 +266,17 @@ static void complete_accept(struct net *n, uint32_t at, int32_t result)
     if (first) LOG(LOG_WARN, "net", "accept_failed", LOG_ERRNO(-result), LOG_U64("core", n->core));
 }
 
+/* accepts_max: every armed accept holds a slot back, so the operator's listener has one: it needs no bursts, and more of
+ * them would take the last free slots from everybody else. */
+static uint32_t accepts_max(const struct net *n, unsigned listener)
+{
+    return n->listeners[listener].trusted ? 1 : ACCEPTS_ARMED_MAX;
+}
+
 /* arm_listener arms one more accept of a listener; false when it has all of them. */
 static bool arm_listener(struct net *n, unsigned listener)
 {
-    for (unsigned i = 0; i < ACCEPTS_ARMED_MAX; i++) {
+    for (unsigned i = 0; i < accepts_max(n, listener); i++) {
         uint32_t at = listener * ACCEPTS_ARMED_MAX + i;
         struct accept_slot *accept = &n->accepts[at];
         if (accept->armed) continue;
@@ -286,7 +293,8 @@ static bool arm_listener(struct net *n, unsigned listener)
  * descriptor afterwards, so a client too many would be accepted and dropped instead of waiting in the backlog. */
 static void arm_accepts(struct net *n)
 {
-    uint32_t armed_max = n->num_listeners * ACCEPTS_ARMED_MAX;
+    uint32_t armed_max = 0;
+    for (unsigned i = 0; i < n->num_listeners; i++) armed_max += accepts_max(n, i);
     if (!n->accepting || n->accepts_armed == armed_max || n->now_ns < n->accept_after_ns) return;
     bool trusted_first = true, armed = true;
     while (armed && n->open + n->accepts_armed < n->limits.connections_max) {

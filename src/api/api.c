@@ -263,6 +263,7 @@ void sent_json(struct buf *out, const struct op *op)
     time_text(time, op->created_ms);
     buf_printf(out, "\"room_id\":\"%.*s\",\"message_id\":\"%.*s\",\"seq\":%llu,\"created_at\":\"%.*s\"", (int)ID_TEXT_LEN,
                room_id, message_id_len, message_id, (unsigned long long)op->seq, (int)TIME_TEXT_LEN, time);
+    if (op->fast) BUF_LIT(out, ",\"durability\":\"fast\"");
 }
 
 /* --- ops ------------------------------------------------------------------------------------------------------------------- */

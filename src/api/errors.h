@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "../base/buf.h"
+#include "../base/status.h"
 
 enum error_code {
 #define ERROR(id, code, http_status, temporary, title) ERR_##id,
@@ -28,6 +29,12 @@ struct error {
     const char *detail; /* NULL: the row's title */
     const char *field;  /* the offending field, or NULL */
 };
+
+/* store_error: what a commit entry that failed is answered with. */
+static inline enum error_code store_error(enum status result)
+{
+    return result == STATUS_UNKNOWN ? ERR_STORE_UNKNOWN : ERR_STORE_READ_ONLY;
+}
 
 /* error_problem appends an application/problem+json object. */
 void error_problem(struct buf *out, const struct error *e, uint64_t request_id);

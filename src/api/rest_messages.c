@@ -123,6 +123,13 @@ static void acked(struct core *core, struct op *op)
     rest_answer(core, op);
 }
 
+static bool device_header(struct call *call, struct slice *device)
+{
+    *device = http_header_find(call->request, "X-Device-Id");
+    if (device->len <= DEVICE_BYTES_MAX && json_utf8_valid(*device)) return true;
+    return call_fail(call, ERR_FIELD_TOO_LONG, "A device name is at most 64 bytes of UTF-8", "X-Device-Id");
+}
+
 static void mark(struct call *call, bool read)
 {
     uint64_t room, seq = 0;
@@ -132,11 +139,8 @@ static void mark(struct call *call, bool read)
         call_fail(call, f.error.code, f.error.detail, f.error.field);
         return;
     }
-    struct slice device = http_header_find(call->request, "X-Device-Id");
-    if (device.len > DEVICE_BYTES_MAX || !json_utf8_valid(device)) {
-        call_fail(call, ERR_FIELD_TOO_LONG, "A device name is at most 64 bytes of UTF-8", "X-Device-Id");
-        return;
-    }
+    struct slice device;
+    if (!device_header(call, &device)) return;
     struct op *op = call_op(call, OP_ROOM_ACK, device.len);
     op->room = room;
     op->in.cursor.seq = seq;
@@ -156,10 +160,10 @@ void rest_read(struct call *call) { mark(call, true); }
 
 void rest_sync(struct call *call)
 {
-    if (!call_body(call, true)) return;
-    struct op *op = call_op(call, OP_USER_ROOMS, DEVICE_BYTES_MAX);
-    struct slice device = http_header_find(call->request, "X-Device-Id");
-    if (device.len && device.len <= DEVICE_BYTES_MAX) op->in.rooms.device = op_keep(op, device);
+    struct slice device;
+    if (!device_header(call, &device) || !call_body(call, true)) return;
+    struct op *op = call_op(call, OP_USER_ROOMS, device.len);
+    op->in.rooms.device = op_keep(op, device);
     op->then = listed;
     op->http_status = 200;
     if (sync_begin(call->core, op, call->body)) call_go(call, op);

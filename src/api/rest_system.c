@@ -1,6 +1,7 @@
 /* rest_system: health, readiness, metrics, statistics, and the page at the root. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "../base/assert.h"
@@ -80,6 +81,13 @@ static void write_process(struct buf *out, struct core *core)
     metric_one(out, METRIC_EPOCH, core->gateway->epoch);
     metric_one(out, METRIC_RESIDENT_MEMORY_BYTES, resident_bytes());
     metric_one(out, METRIC_STORE_WRITABLE, db_writable(core));
+    metric_one(out, METRIC_STORE_FREE_BYTES, atomic_load_explicit(&core->gateway->disk_free, memory_order_relaxed));
+    uint64_t (*property)(struct kv *, const char *) = core->gateway->store_property;
+    metric_one(out, METRIC_STORE_WRITE_STOPPED, property ? property(core->gateway->store->kv, "rocksdb.is-write-stopped") : 0);
+    struct rusage used;
+    if (getrusage(RUSAGE_SELF, &used) == 0)
+        metric_one(out, METRIC_CPU_SECONDS, (uint64_t)(used.ru_utime.tv_sec + used.ru_stime.tv_sec));
+    metrics_head(out, METRIC_NOTIFICATIONS_SENT); /* no provider is served yet: a name without samples */
 }
 
 /* counters that each core keeps up to date itself, once a turn (core_metrics) or as things happen */

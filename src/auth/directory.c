@@ -328,7 +328,7 @@ static void change_done(void *context, struct commit_entry *entry, enum status r
     for (unsigned i = 0; i < 2; i++) buf_free(&c->values[i]);
     if (result != STATUS_OK) {
         free(c);
-        op_fail(op, result == STATUS_UNKNOWN ? ERR_STORE_UNKNOWN : ERR_STORE_READ_ONLY, NULL, NULL);
+        op_fail(op, store_error(result), NULL, NULL);
         op_return(core, op);
         return;
     }

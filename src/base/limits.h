@@ -31,7 +31,6 @@
 #define HTTP_TRAILER_BYTES_MAX 4096u /* the trailer section, which is read and dropped */
 #define WS_MESSAGE_BYTES_MAX (256u << 10) /* an inbound WebSocket message: the largest content escaped, plus meta */
 #define ECHO_MESSAGE_BYTES_MAX (16u << 20) /* debug.echo only */
-#define SEND_QUEUE_BYTES_MAX (1u << 20)  /* queued durable bytes before a reader is too slow */
 #define EPHEMERAL_QUEUE_BYTES_MAX (64u << 10)
 #define REPLY_QUEUE_BYTES_MAX (4u << 20) /* replies and controls; beyond it the connection is not answered but closed */
 #define REQUESTS_IN_FLIGHT_MAX 256u  /* commands of one connection in the pipeline; at it the socket is not read */
@@ -39,8 +38,6 @@
 #define HEADER_TIMEOUT_MS 10000u
 #define BODY_TIMEOUT_MS 30000u
 #define HELLO_TIMEOUT_MS 10000u
-#define IDLE_TIMEOUT_MS 60000u       /* silence before a socket is closed */
-#define PING_INTERVAL_MS 30000u
 #define CLOSE_TIMEOUT_MS 2000u       /* wait for the peer's close frame, or for a refused body to end */
 #define STALL_TIMEOUT_MS 30000u      /* queued bytes and not one taken by the peer */
 #define LISTEN_BACKLOG 4096u         /* connections that the kernel completes before they are accepted */
@@ -71,7 +68,6 @@
 #define AVATAR_URL_BYTES_MAX 2048u
 #define SETTINGS_BYTES_MAX (16u << 10)
 #define MEMBERS_PER_REQUEST_MAX 1000u
-#define ROOMS_PER_USER_MAX 5000u
 #define PAGE_LIMIT_DEFAULT 50u
 #define PAGE_LIMIT_MAX 1000u
 #define SYNC_LIMIT_DEFAULT 500u
@@ -85,7 +81,6 @@
 #define CURSOR_FLUSH_MS 100u         /* a moved cursor is in the WAL after at most this */
 #define IDEMPOTENCY_WINDOW 262144u   /* keys of recent messages a core keeps in memory before they live on disk only */
 #define IDEMPOTENCY_RUN 4096u        /* keys written in one sorted run */
-#define IDEMPOTENCY_FLUSH_MS 2000u
 #define IDEMPOTENCY_KEEP_MS (8ull * 24 * 3600 * 1000) /* protocol: at least 7 days */
 #define FRAMES_BYTES_MAX (256u << 20) /* bytes of frames in flight from one core; beyond: 503 server.overloaded */
 #define RUN_BYTES_MAX (256u << 10)   /* a room's concatenated run */

@@ -257,7 +257,10 @@ enum status room_keys_load(struct room_keys *k, struct kv *kv, const struct hash
 
 /* --- search ------------------------------------------------------------------------------------------------------ */
 
-/* search: whose message is looked for, and where it goes when found */
+/* The newest message comes first everywhere: the log behind the runs, the last run, the highest seq of equal prints. A
+ * client id that is used again after IDEMPOTENCY_KEEP_MS is a new message, and its repeats are that one's.
+ *
+ * search: whose message is looked for, and where it goes when found */
 struct search {
     struct kv *kv;
     uint32_t tenant;
@@ -282,18 +285,17 @@ enum status idempotency_search(struct log_record *row, struct buf *bytes, struct
                                   .print = fingerprint_of(key, sender, client_id),
                                   .row = row,
                                   .bytes = bytes};
-    uint64_t log_from = 1;
     struct kv_iter *i = room_iter(kv, KV_IDEMPOTENCY, tenant, room, 1);
-    enum status s = STATUS_NOT_FOUND;
-    for (bool on = kv_iter_last(kv, i); on && s == STATUS_NOT_FOUND; on = kv_iter_prev(kv, i)) {
-        struct idempotency_run_record run;
-        enum status taken = run_take(&run, kv, i);
-        s = taken == STATUS_OK ? search_run(&search, &run) : taken;
-        if (taken == STATUS_OK && run.last_seq >= log_from) log_from = run.last_seq + 1;
+    struct idempotency_run_record run = {0};
+    bool on = kv_iter_last(kv, i);
+    enum status s = on ? run_take(&run, kv, i) : STATUS_OK;
+    if (s == STATUS_OK) s = search_log(&search, run.last_seq + 1);
+    for (; on && s == STATUS_NOT_FOUND; on = kv_iter_prev(kv, i)) {
+        s = run_take(&run, kv, i);
+        if (s == STATUS_OK) s = search_run(&search, &run);
     }
     enum status closed = kv_iter_close(kv, i);
-    if (closed != STATUS_OK) return closed;
-    return s == STATUS_NOT_FOUND ? search_log(&search, log_from) : s;
+    return closed == STATUS_OK ? s : closed;
 }
 
 static bool row_is_sought(const struct search *s)
@@ -310,17 +312,17 @@ static enum status search_row(const struct search *s, uint64_t seq)
     return status == STATUS_OK && !row_is_sought(s) ? STATUS_NOT_FOUND : status;
 }
 
-/* search_run: binary search for the first of possibly several equal prints, then each one's row in turn. */
+/* search_run: binary search for the end of possibly several equal prints, then each one's row in turn. */
 static enum status search_run(const struct search *s, const struct idempotency_run_record *run)
 {
-    uint32_t num = fingerprints_len(run->prints), low = 0, high = num;
+    uint32_t low = 0, high = fingerprints_len(run->prints);
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (fingerprints_at(run->prints, middle).print < s->print) low = middle + 1;
+        if (fingerprints_at(run->prints, middle).print <= s->print) low = middle + 1;
         else high = middle;
     }
-    for (; low < num && fingerprints_at(run->prints, low).print == s->print; low++) {
-        enum status status = search_row(s, fingerprints_at(run->prints, low).seq);
+    for (; low > 0 && fingerprints_at(run->prints, low - 1).print == s->print; low--) {
+        enum status status = search_row(s, fingerprints_at(run->prints, low - 1).seq);
         if (status != STATUS_NOT_FOUND) return status;
     }
     return STATUS_NOT_FOUND;
@@ -330,7 +332,7 @@ static enum status search_log(const struct search *s, uint64_t from_seq)
 {
     struct kv_iter *i = room_iter(s->kv, KV_LOG, s->tenant, s->room, from_seq);
     enum status status = STATUS_NOT_FOUND;
-    for (bool on = kv_iter_first(s->kv, i); on && status == STATUS_NOT_FOUND; on = kv_iter_next(s->kv, i)) {
+    for (bool on = kv_iter_last(s->kv, i); on && status == STATUS_NOT_FOUND; on = kv_iter_prev(s->kv, i)) {
         struct slice value = kv_iter_value(s->kv, i);
         enum status decoded = log_record_decode(s->row, value);
         if (decoded != STATUS_OK) status = decoded;

@@ -166,6 +166,7 @@ static void event_push(struct core *core, struct room *r, struct event *e, const
 {
     e->entry = (struct commit_entry){.class = room_class(core, r), .rows = rows, .num_rows = num_rows, .done = event_done};
     if (e->entry.class == COMMIT_FSYNC) r->fsync_pending_seq = e->seq;
+    if (e->op) e->op->fast = e->entry.class == COMMIT_FAST;
     r->events_pending++;
     core_count(core, METRIC_MESSAGES, e->op && e->op->kind == OP_ROOM_SEND);
     enum status s = commit_push(core->commit, &e->entry);
@@ -220,7 +221,7 @@ void event_release(struct event *e)
  * never evicted and loaded again from rows that may not be durable: its durable head stays frozen until a restart. */
 static void event_failed(struct core *core, struct event *e, enum status result)
 {
-    enum error_code code = result == STATUS_UNKNOWN ? ERR_STORE_UNKNOWN : ERR_STORE_READ_ONLY;
+    enum error_code code = store_error(result);
     if (e->op) {
         op_fail(e->op, code, NULL, NULL);
         op_return(core, e->op);
@@ -457,12 +458,12 @@ static uint32_t members_bound(const struct core *core, const struct room *r)
     return r->record.members_max && r->record.members_max < bound ? r->record.members_max : bound;
 }
 
-/* users_body writes the event's own members: the ids in small rooms, a count in large ones (they would be told of
- * thousands otherwise). */
+/* users_body writes the event's own members: the ids, or, of those who join a large room, a count (its members would be
+ * told of thousands otherwise). */
 static void users_body(const struct core *core, const struct room *r, struct buf *body, const struct op_member *users,
-                       uint32_t num)
+                       uint32_t num, enum log_kind kind)
 {
-    if (r->members.len > core->gateway->config->limits_presence_room_members) {
+    if (kind == LOG_JOINED && r->members.len > core->gateway->config->limits_presence_room_members) {
         buf_printf(body, "\"count\":%u", num);
         return;
     }
@@ -494,7 +495,7 @@ static struct event *membership_event(struct core *core, struct room *r, struct 
                                       const struct op_member *users, uint32_t num)
 {
     struct buf body = {0};
-    users_body(core, r, &body, users, num);
+    users_body(core, r, &body, users, num, kind);
     struct log_record record = {
         .kind = (uint8_t)kind, .sender = op->user, .sender_id = op->user_id, .content = buf_slice(&body)};
     struct event *e = event_new(core, r, &record, op);

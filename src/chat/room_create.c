@@ -322,7 +322,7 @@ static void creation_done(void *context, struct commit_entry *entry, enum status
     struct creation *c = CONTAINER_OF(entry, struct creation, entry);
     struct op *op = c->op;
     if (result != STATUS_OK) {
-        creation_end(core, c, result == STATUS_UNKNOWN ? ERR_STORE_UNKNOWN : ERR_STORE_READ_ONLY, false);
+        creation_end(core, c, store_error(result), false);
         return;
     }
     for (uint32_t i = 0; i < op->num_members; i++) {

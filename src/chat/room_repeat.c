@@ -97,7 +97,7 @@ static void kept_done(void *context, struct commit_entry *entry, enum status res
 {
     struct kept_answer *k = CONTAINER_OF(entry, struct kept_answer, entry);
     struct op *op = k->op;
-    if (result != STATUS_OK) op_fail(op, ERR_STORE_READ_ONLY, NULL, NULL);
+    if (result != STATUS_OK) op_fail(op, store_error(result), NULL, NULL);
     buf_free(&k->value);
     free(k);
     op_return(context, op);

@@ -528,9 +528,9 @@ static void welcome_send(struct core *core, struct session *s, struct opening *o
     buf_printf(&out, ",\"session_id\":\"s_%016llx\",\"user_id\":", (unsigned long long)s->id);
     buf_json_string(&out, known_user_id(s->user));
     buf_printf(&out,
-               ",\"server_time\":\"%.*s\",\"limits\":{\"content_chars\":%llu,\"message_bytes\":%u,\"in_flight\":%u,"
+               ",\"server_time\":\"%.*s\",\"limits\":{\"content_chars\":%llu,\"message_bytes\":%zu,\"in_flight\":%u,"
                "\"subscriptions\":%u,\"ping_interval_ms\":%llu,\"idle_timeout_ms\":%llu},\"rooms\":[",
-               (int)TIME_TEXT_LEN, time, (unsigned long long)c->limits_content_chars, WS_MESSAGE_BYTES_MAX,
+               (int)TIME_TEXT_LEN, time, (unsigned long long)c->limits_content_chars, core_message_bytes_max(c),
                REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX, (unsigned long long)c->net_ping_interval,
                (unsigned long long)c->net_idle_timeout);
     bool first = true;
@@ -635,7 +635,7 @@ void session_revoke(struct core *core, const struct api_key *key, const struct t
     for (struct conn *c; (c = net_each(core->net, &at));) {
         struct session *s = conn_user(c);
         if (s && (s->key == key || s->key->tenant == tenant))
-            net_ws_close(core->net, c, 4004, "the key was revoked", true);
+            net_ws_close(core->net, c, 4004, key ? "the key was revoked" : "the tenant is switched off", true);
     }
 }
 

@@ -178,6 +178,14 @@ static void user_object(struct core *core, struct user *u, struct op *op)
 static void user_rooms_answer(struct core *core, struct user *u, struct op *op);
 static void user_cursor(struct core *core, struct user *u, struct op *op);
 
+/* user_count_socket counts a socket when its request comes, not when it is answered: the socket may close while the
+ * rooms are still being loaded, or the loading may fail, and its end is counted in either case. */
+static void user_count_socket(struct user *u, struct op *op)
+{
+    if (op->in.rooms.session) u->sockets[op->origin]++;
+    op->in.rooms.session = false;
+}
+
 static void user_serve(struct core *core, struct user *u, struct op *op)
 {
     switch ((enum op_kind)op->kind) {
@@ -191,6 +199,7 @@ static void user_serve(struct core *core, struct user *u, struct op *op)
         return;
     case OP_USER_ROOMS:
     case OP_USER_CURSOR:
+        if (op->kind == OP_USER_ROOMS) user_count_socket(u, op);
         if (u->rooms_state != ROOMS_LOADED) {
             if (user_wait(core, &u->rooms_waiting, op) && u->rooms_state == ROOMS_UNKNOWN) rooms_load(core, u);
         } else if (op->kind == OP_USER_ROOMS) {
@@ -308,7 +317,7 @@ static void creation_done(void *context, struct commit_entry *entry, enum status
     }
     for (int i = 0; i < 3; i++) buf_free(&c->values[i]);
     free(c);
-    user_settle(core, u, result == STATUS_OK ? ERR_NONE : ERR_STORE_READ_ONLY);
+    user_settle(core, u, result == STATUS_OK ? ERR_NONE : store_error(result));
 }
 
 static void user_create(struct core *core, struct user *u, struct op *first)
@@ -513,7 +522,6 @@ static void rooms_load(struct core *core, struct user *u)
  * own cursor. */
 static void user_rooms_answer(struct core *core, struct user *u, struct op *op)
 {
-    if (op->in.rooms.session) u->sockets[op->origin]++;
     op->user = u->number;
     op->positions = calloc(u->num_rooms ? u->num_rooms : 1, sizeof *op->positions);
     ASSERT(op->positions != NULL);
@@ -628,7 +636,7 @@ static void flush_answer(struct core *core, struct queue *ops, enum status resul
 {
     while (ops->len) {
         struct op *op = CONTAINER_OF(queue_pop(ops), struct op, mail.node);
-        if (result != STATUS_OK) op_fail(op, ERR_STORE_READ_ONLY, NULL, NULL);
+        if (result != STATUS_OK) op_fail(op, store_error(result), NULL, NULL);
         op_return(core, op);
     }
 }

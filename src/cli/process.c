@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,6 +85,20 @@ void process_notify(const char *state)
     if (fd < 0 || sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address, address_len) < 0)
         LOG(LOG_WARN, "process", "notify_failed", LOG_ERRNO(errno), LOG_STR("state", state));
     if (fd >= 0) close(fd);
+}
+
+uint64_t process_disk_bytes(const char *dir)
+{
+    char path[PATH_MAX];
+    struct statvfs fs;
+    if (snprintf(path, sizeof path, "%s", dir) >= (int)sizeof path) return UINT64_MAX;
+    while (statvfs(path, &fs) != 0) { /* a directory that is yet to be made lies in the nearest one that exists */
+        char *slash = strrchr(path, '/');
+        if (!slash) return statvfs(".", &fs) == 0 ? fs.f_blocks * (uint64_t)fs.f_frsize : UINT64_MAX;
+        slash[slash == path ? 1 : 0] = '\0';
+        if (slash == path && statvfs("/", &fs) != 0) return UINT64_MAX;
+    }
+    return fs.f_blocks * (uint64_t)fs.f_frsize;
 }
 
 uint64_t process_free_bytes(const char *dir)

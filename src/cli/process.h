@@ -30,6 +30,10 @@ MUST_USE enum status process_become(const char *user, char *why, size_t why_len)
 /* process_notify tells the service manager a state ("READY=1", sd_notify(3)); does nothing when there is none. */
 void process_notify(const char *state);
 
+/* process_disk_bytes returns the size of the file system that holds `dir`, or will hold it once it is made;
+ * UINT64_MAX if unknown. */
+uint64_t process_disk_bytes(const char *dir);
+
 /* process_free_bytes returns what the file system of `dir` has left for unprivileged users, UINT64_MAX if unknown. */
 uint64_t process_free_bytes(const char *dir);
 

@@ -119,6 +119,19 @@ static int failed(const struct server *s, int code)
     return code;
 }
 
+/* fit_disk: on a small file system the defaults would refuse every send. There the reserve is at most a quarter of it,
+ * and a write buffer at most a thirty-second, so that what is in memory still fits into the reserve. */
+static void fit_disk(struct server *s)
+{
+    uint64_t total = process_disk_bytes(s->running.store_dir);
+    if (s->running.store_reserve <= total / 4) return;
+    s->running.store_reserve = total / 4;
+    if (s->running.store_write_buffer > total / 32) s->running.store_write_buffer = total / 32;
+    if (s->running.store_write_buffer < 1u << 20) s->running.store_write_buffer = 1u << 20;
+    LOG(LOG_WARN, "store", "small_disk", LOG_U64("disk_bytes", total), LOG_U64("reserve_bytes", s->running.store_reserve),
+        LOG_U64("write_buffer_bytes", s->running.store_write_buffer));
+}
+
 /* Addresses first: they may need the starter's privileges, which are given up before the store makes any file; and a
  * port that is taken is found before a recovery is paid for. Clients that come early wait in the backlog. */
 static int open_all(struct server *s)
@@ -128,6 +141,7 @@ static int open_all(struct server *s)
     if (listeners_open(&s->listeners, c, num_cores, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);
     if (c->process_user[0] && process_become(c->process_user, s->why, sizeof s->why) != STATUS_OK)
         return failed(s, CLI_CONFIGURATION);
+    fit_disk(s);
     const struct store_options store = {
         .dir = c->store_dir, .cache_bytes = c->store_cache, .write_buffer_bytes = c->store_write_buffer};
     if (store_open(&s->store, &store, random_real(), s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_STORE);
@@ -136,6 +150,7 @@ static int open_all(struct server *s)
                                   .clock = clock_real(),
                                   .random = random_real(),
                                   .store = &s->store,
+                                  .store_property = kv_rocksdb_property,
                                   .num_cores = num_cores};
     s->gateway_opened = true;
     if (gateway_open(&s->gateway, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);
@@ -235,6 +250,7 @@ static void disk_look(struct server *s)
     s->watch_due_ns = clock_mono_ns(s->gateway.clock) + WATCH_INTERVAL_MS * 1000000ull;
     uint64_t reserve = s->running.store_reserve, free_bytes = process_free_bytes(s->running.store_dir);
     int before = atomic_load(&s->gateway.disk);
+    atomic_store_explicit(&s->gateway.disk_free, free_bytes, memory_order_relaxed);
     if (before == DISK_OK && free_bytes < reserve) {
         atomic_store(&s->gateway.disk, DISK_RESERVE);
         LOG(LOG_ERROR, "store", "disk_reserve_reached", LOG_U64("free_bytes", free_bytes),

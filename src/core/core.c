@@ -100,7 +100,9 @@ static void metrics_update(struct core *core)
 static uint64_t wake_at(const struct core *core)
 {
     uint64_t at = core->now_ns + 1000000000u; /* once a second at the latest: coarse timers need no more */
-    if (!list_empty(&core->users_dirty) && core->cursor_flush_due_ns < at) at = core->cursor_flush_due_ns;
+    /* while a write of cursors is under way its end wakes this core; the next one being due would keep it from sleeping */
+    if (!list_empty(&core->users_dirty) && !core->cursor_flush_open && core->cursor_flush_due_ns < at)
+        at = core->cursor_flush_due_ns;
     return at;
 }
 
@@ -116,9 +118,9 @@ static const struct net_handlers *core_handlers(struct core *core, struct net_ha
     return h;
 }
 
-/* message_bytes_max: the longest message a client may send: its content with every character escaped as a pair of
+/* core_message_bytes_max: the longest message a client may send: its content with every character escaped as a pair of
  * surrogates (12 bytes), its meta, and the rest. */
-static size_t message_bytes_max(const struct config *c)
+size_t core_message_bytes_max(const struct config *c)
 {
     size_t bytes = c->limits_content_chars * 12 + META_BYTES_MAX + 8192;
     return bytes > WS_MESSAGE_BYTES_MAX ? bytes : WS_MESSAGE_BYTES_MAX;
@@ -126,7 +128,7 @@ static size_t message_bytes_max(const struct config *c)
 
 static size_t body_bytes_max(const struct config *c)
 {
-    size_t bytes = message_bytes_max(c);
+    size_t bytes = core_message_bytes_max(c);
     return bytes > HTTP_BODY_BYTES_MAX ? bytes : HTTP_BODY_BYTES_MAX;
 }
 
@@ -138,7 +140,7 @@ static struct net_limits core_limits(const struct core *core)
         .http = {.head_bytes_max = HTTP_HEAD_BYTES_MAX,
                  .target_bytes_max = HTTP_TARGET_BYTES_MAX,
                  .body_bytes_max = c->debug_echo ? ECHO_MESSAGE_BYTES_MAX : body_bytes_max(c)},
-        .ws_message_bytes_max = message_bytes_max(c),
+        .ws_message_bytes_max = core_message_bytes_max(c),
         .send_queue_bytes_max = c->limits_send_queue,
         .requests_in_flight_max = REQUESTS_IN_FLIGHT_MAX,
         .header_timeout_ns = HEADER_TIMEOUT_MS * 1000000ull,

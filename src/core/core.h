@@ -79,6 +79,9 @@ MUST_USE enum status core_start(struct core *core, const struct net_listener *li
  * anything. */
 bool core_turn(struct core *core, bool may_wait);
 
+/* core_message_bytes_max: the longest WebSocket message that these settings need. */
+size_t core_message_bytes_max(const struct config *c);
+
 /* core_post sends a mail to another core; never fails: a full ring parks it. */
 void core_post(struct core *core, unsigned target, struct mail *mail);
 void core_post_run(struct core *core, unsigned target, struct frame *f);

@@ -39,6 +39,8 @@ struct gateway {
     uint64_t started_ns, started_ms;
     _Atomic uint64_t next_number;    /* tenants, rooms, users: given once, never reused */
     _Atomic int disk;                /* enum disk_state */
+    _Atomic uint64_t disk_free;      /* bytes, as last seen */
+    uint64_t (*store_property)(struct kv *kv, const char *name); /* the store's own gauges; NULL: it has none */
     _Atomic bool draining;
     _Atomic bool stop;               /* cores leave their loops */
     _Atomic uint32_t sockets_left;   /* while draining */

@@ -148,6 +148,7 @@ struct op {
     /* result */
     struct error error;
     uint16_t http_status;     /* of the success */
+    bool fast;                /* answered before the fsync: the room's durability says so */
     bool repeat_checked;      /* the idempotency row was looked up and is not there */
     uint16_t created_status;  /* OP_ROOM_GET at the end of a creation: 201, or 200 for a DM that existed */
     uint64_t seq, created_ms;

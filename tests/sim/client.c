@@ -24,6 +24,7 @@ struct line {
     struct link *link; /* NULL: none */
     struct buf out, in;
     uint64_t offset; /* of in's first byte in the stream */
+    unsigned gateway; /* the one it was opened to: its last words may come after its end */
 };
 
 enum message_state { MESSAGE_UNASKED, MESSAGE_OPEN, MESSAGE_ANSWERED, MESSAGE_REFUSED };
@@ -108,6 +109,15 @@ void clients_open(void)
         c->shares_user = scenario.num_users < scenario.num_clients;
     }
 }
+
+static void line_open(struct line *l, bool admin)
+{
+    size_t up = world_chance(3) ? 64 + world_below(512) : 16384, down = world_chance(3) ? 64 + world_below(512) : 65536;
+    l->link = link_open((unsigned)world_below(scenario.num_cores), admin, up, down);
+    l->gateway = scenario.gateway;
+}
+
+static bool disk_failed(const struct line *l) { return scenario.failed_gateways >> l->gateway & 1; }
 
 static void line_close(struct line *l, bool reset)
 {
@@ -419,11 +429,11 @@ static void message_answered(struct client *c, unsigned number, struct slice tex
 }
 
 /* refused: an error must have a reason that the scenario gave. True: asking again is of no use. */
-static bool refused(struct client *c, unsigned room, struct slice code)
+static bool refused(struct client *c, const struct line *l, unsigned room, struct slice code)
 {
     world_trace("%s: refused: %.*s", c->name, SLICE_FMT(code));
     if (slice_starts(code, SLICE("store."))) {
-        CHECK(scenario.disk_failed, "%s is told %.*s, but the disk is well", c->name, SLICE_FMT(code));
+        CHECK(disk_failed(l), "%s is told %.*s, but the disk is well", c->name, SLICE_FMT(code));
         return false;
     }
     bool room_code = slice_is(code, "room.not_member") || slice_is(code, "room.not_found");
@@ -452,11 +462,11 @@ static void on_error(struct client *c, struct slice text)
     CHECK(json_member(text, "code", &code), "%s: an error without code", c->name);
     for (unsigned i = 0; i < c->num_asked; i++) /* a room of hello that was refused: the welcome is still to come */
         if (c->asked[i].kind == ASK_HELLO && c->asked[i].id == json_number(text, "re")) {
-            refused(c, SCENARIO_ROOMS - 1, code);
+            refused(c, &c->socket, SCENARIO_ROOMS - 1, code);
             return;
         }
     CHECK(take_ask(c, text, &a), "%s: an error that answers nothing: %.*s", c->name, SLICE_FMT(text));
-    bool final = refused(c, a.room, code);
+    bool final = refused(c, &c->socket, a.room, code);
     if (a.kind == ASK_SEND && final && c->messages[a.message].state == MESSAGE_OPEN)
         c->messages[a.message].state = MESSAGE_REFUSED;
 }
@@ -539,7 +549,7 @@ static void upgrade_read(struct client *c)
         else c->state = SOCKET_OPEN;
         return;
     }
-    CHECK(answer.status == 503 && scenario.disk_failed, "%s: its upgrade is answered %u: %.*s", c->name, answer.status,
+    CHECK(answer.status == 503 && disk_failed(&c->socket), "%s: its upgrade is answered %u: %.*s", c->name, answer.status,
           SLICE_FMT(answer.body));
     socket_drop(c, false, "the upgrade was refused");
 }
@@ -602,15 +612,9 @@ static void say_hello(struct client *c)
     say(c, &text);
 }
 
-static struct link *connect_anywhere(bool admin)
-{
-    size_t up = world_chance(3) ? 64 + world_below(512) : 16384, down = world_chance(3) ? 64 + world_below(512) : 65536;
-    return link_open((unsigned)world_below(scenario.num_cores), admin, up, down);
-}
-
 static void socket_connect(struct client *c)
 {
-    c->socket.link = connect_anywhere(false);
+    line_open(&c->socket, false);
     /* Two clients of one user ack for each other; only one that says what it holds is owed the rest. */
     c->greeted_by_hello = scenario.healing || c->shares_user || !world_chance(6);
     c->wants_all = !c->greeted_by_hello;
@@ -704,7 +708,7 @@ static void request(struct client *c, const char *method, const char *path, cons
     bool operator = c->call == CALL_TENANT;
     bool admin_socket = operator && world_chance(2);
     if (l->link && operator) line_close(l, false);
-    if (!l->link) l->link = connect_anywhere(admin_socket);
+    if (!l->link) line_open(l, admin_socket);
     buf_printf(&l->out, "%s %s HTTP/1.1\r\nHost: gateway\r\n", method, path);
     if (operator) buf_printf(&l->out, "X-Master-Key: %s\r\n", SCENARIO_MASTER_KEY);
     else buf_printf(&l->out, "X-API-Key: %s\r\nX-User-Id: %s\r\n", scenario.api_key, c->user_id);
@@ -855,7 +859,7 @@ static void call_failed(struct client *c, const struct http_answer *answer)
     struct slice code;
     struct view *v = &c->views[c->call_room];
     CHECK(json_member(answer->body, "code", &code), "%s: a problem without code: %.*s", c->name, SLICE_FMT(answer->body));
-    bool final = refused(c, c->call_room, code);
+    bool final = refused(c, &c->rest, c->call_room, code);
     if (final && c->call == CALL_LEAVE) v->standing = MEMBER_NOT;
     if (final && c->call == CALL_SEND && c->messages[c->call_message].state == MESSAGE_OPEN)
         c->messages[c->call_message].state = MESSAGE_REFUSED;
@@ -888,7 +892,7 @@ static bool behind(const struct client *c)
         uint64_t changed;
         struct slice room_id = slice_str(scenario.room_ids[r]);
         if (!store_member(room_id, slice_str(c->user_id), store_version(), &changed)) continue;
-        if (!v->on || v->next > v->held + 1) return true;
+        if (!v->resume_asked && (!v->on || v->next > v->held + 1)) return true;
     }
     return false;
 }
@@ -985,7 +989,7 @@ bool client_settled(unsigned client)
     if (c->state != SOCKET_OPEN || c->socket.out.len || behind(c) || wants_repeat(c, &message)) return false;
     for (unsigned r = 0; r < SCENARIO_ROOMS; r++) {
         const struct view *v = &c->views[r];
-        if (v->on && v->held < store_head(slice_str(scenario.room_ids[r]))) return false;
+        if (v->resume_asked || (v->on && v->held < store_head(slice_str(scenario.room_ids[r])))) return false;
     }
     return true;
 }

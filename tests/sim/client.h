@@ -18,7 +18,9 @@ struct scenario {
     unsigned num_clients, num_users; /* client i acts as user i % num_users */
     unsigned num_cores;              /* of the gateway that runs now; 0: none does */
     bool healing;                    /* nobody starts anything new */
-    bool disk_failed;                /* since the gateway was started */
+    unsigned gateway;                /* counts them */
+    uint32_t failed_gateways;        /* bit g: the disk of gateway g has failed */
+    bool disk_failed;                /* of the one that runs now */
     char api_key[160];
     char room_ids[SCENARIO_ROOMS][32];
     uint64_t room_epochs[SCENARIO_ROOMS];

@@ -28,9 +28,10 @@
 
 #define CORES_OF_A_RUN 3u
 #define CRASHES_MAX 4u
-#define HEALING_STEPS_MAX 200000u
-#define WRITER 0u /* numbers of actors, in the order in which they are made */
-#define SYNCER 1u
+#define HEALING_STEPS_MAX 50000u
+#define IDLE_TURNS_MAX 1000u
+#define RUN_SECONDS_MAX 60u         /* of real time: a run takes milliseconds, and seconds under a sanitizer */
+#define PIPELINE_ACTORS 2u          /* writer and syncer are made first */
 
 struct plan {
     uint64_t chaos_steps;
@@ -77,6 +78,7 @@ static void run_seed(uint64_t seed, bool trace)
         unsigned next = run.crashes;
         if (next < run.plan.num_crashes && run.steps == run.plan.disk_fails_at[next] && run.steps) {
             scenario.disk_failed = true;
+            scenario.failed_gateways |= 1u << scenario.gateway;
             bool writes = world_chance(2);
             world_trace("the disk fails: %s", writes ? "writes" : "syncs");
             watched_store_fail(writes, !writes);
@@ -123,6 +125,14 @@ static void plan_make(struct plan *plan)
 
 /* --- the gateway ----------------------------------------------------------------------------------------------- */
 
+/* check_spin: a core that finds nothing to do goes to sleep, if not at once then soon. */
+static void check_spin(const struct core *core, bool busy, unsigned *idle_turns, uint64_t *sleeps)
+{
+    if (busy || actor_sleeps() != *sleeps) *idle_turns = 0;
+    *sleeps = actor_sleeps();
+    CHECK(++*idle_turns < IDLE_TURNS_MAX, "core %u turns without work and does not sleep", core->id);
+}
+
 /* core_body is what a core's thread runs (src/cli/cores.c), without pinning. */
 static void *core_body(void *argument)
 {
@@ -130,7 +140,12 @@ static void *core_body(void *argument)
     struct net_listener listeners[2] = {{.fd = LISTENER_FD_BASE + (int)core->id},
                                         {.fd = LISTENER_FD_BASE + ADMIN_FD + (int)core->id, .trusted = 1}};
     CHECK(core_start(core, listeners, 2) == STATUS_OK, "core %u does not start", core->id);
-    while (!atomic_load(&core->gateway->stop)) core_turn(core, true);
+    unsigned idle_turns = 0;
+    uint64_t sleeps = 0;
+    while (!atomic_load(&core->gateway->stop)) {
+        check_spin(core, core_turn(core, true), &idle_turns, &sleeps);
+        actor_yield();
+    }
     return NULL;
 }
 
@@ -152,6 +167,7 @@ static void gateway_start(void)
     CHECK(s == STATUS_OK, "the gateway does not open: %s", why);
     scenario.num_cores = run.gateway.num_cores;
     scenario.disk_failed = false;
+    scenario.gateway++;
     CHECK(commit_start_threads(run.gateway.commit) == STATUS_OK, "the writer does not start");
     CHECK(readers_start_threads(run.gateway.readers) == STATUS_OK, "the readers do not start");
     run.first_core_actor = actors_len();
@@ -177,6 +193,7 @@ static void gateway_crash(void)
 static void gateway_stop(void)
 {
     for (unsigned i = 0; i < scenario.num_clients; i++) client_leave(i);
+    scenario.num_cores = 0; /* nobody comes back */
     for (unsigned n = 0; links_open_at_gateway(); n++) {
         CHECK(n < HEALING_STEPS_MAX, "%u connections are never closed", links_open_at_gateway());
         step();
@@ -211,7 +228,7 @@ static void check_wakes(void)
 {
     bool settled = true; /* nobody who moves entries along is awake */
     for (unsigned actor = 0; actor < actors_len(); actor++)
-        if (actor < 2 || actor >= run.first_core_actor) settled &= actor_sleeping(actor);
+        if (actor < PIPELINE_ACTORS || actor >= run.first_core_actor) settled &= actor_sleeping(actor);
     for (unsigned i = 0; i < run.gateway.num_cores; i++) {
         struct core *core = run.gateway.cores[i];
         if (!actor_sleeping(run.first_core_actor + i)) continue;
@@ -403,6 +420,7 @@ static pid_t child_start(uint64_t seed, struct result *r)
     if (pid > 0) return pid;
     result_of_child = r;
     world_on_fail(report_failure);
+    alarm(RUN_SECONDS_MAX); /* a loop without a step in it cannot be seen from inside */
     run_seed(seed, false);
     result_take(r);
     exit(0);

@@ -21,7 +21,7 @@ struct actor {
     enum actor_state state;
     struct park *park; /* of a parked one */
     struct ring *ring; /* of one in a ring */
-    uint64_t wake_ns;
+    uint64_t wake_ns, sleeps;
     ucontext_t context;
     char *stack; /* kept for the next actor in this place */
     void *(*body)(void *argument);
@@ -258,6 +258,13 @@ static void leave(void)
     self->state = ACTOR_READY;
 }
 
+void actor_yield(void)
+{
+    if (world.running) leave();
+}
+
+uint64_t actor_sleeps(void) { return world.running->sleeps; }
+
 void actor_preempt(void)
 {
     if (!world.running || !world.preempt_of || !world_chance(world.preempt_of)) return;
@@ -269,12 +276,13 @@ static uint64_t deadline_of(uint64_t timeout_ns)
     return timeout_ns >= WORLD_NEVER - world.now_ns ? WORLD_NEVER : world.now_ns + timeout_ns;
 }
 
-void actor_sleep_on_ring(struct ring *ring, uint64_t until_ns)
+void actor_sleep_on_ring(struct ring *ring, uint64_t timeout_ns)
 {
     ASSERT(world.running);
     world.running->state = ACTOR_IN_RING;
     world.running->ring = ring;
-    world.running->wake_ns = deadline_of(until_ns);
+    world.running->wake_ns = deadline_of(timeout_ns);
+    world.running->sleeps++;
     leave();
 }
 

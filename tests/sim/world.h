@@ -83,8 +83,12 @@ uint64_t actor_wake_ns(unsigned actor);
 void actor_resume(unsigned actor);
 /* actor_preempt: called at a seam; goes on at once outside of actors. */
 void actor_preempt(void);
-/* actor_sleep_on_ring blocks the calling actor until the ring has completions or the time has come. */
-void actor_sleep_on_ring(struct ring *ring, uint64_t until_ns);
+/* actor_yield lets others run; the calling actor stays runnable. */
+void actor_yield(void);
+/* actor_sleeps counts how often the calling actor has slept. */
+uint64_t actor_sleeps(void);
+/* actor_sleep_on_ring blocks the calling actor until the ring has completions or the timeout passes. */
+void actor_sleep_on_ring(struct ring *ring, uint64_t timeout_ns);
 /* actors_drop forgets all actors where they stand, as a killed process does. */
 void actors_drop(void);
 

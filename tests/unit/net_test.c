@@ -45,6 +45,7 @@ struct app {
     bool hold_requests; /* each message begins a request that the test ends */
     bool use_users;     /* connections get a user */
     bool listen_twice;  /* twice as many accepts at once */
+    char unix_path[64]; /* listen here instead of on TCP, when set */
     unsigned messages, drains, closed, opened, admins;
     struct conn_ref waiting; /* of the last /later request */
     struct conn_ref last_ws;
@@ -145,7 +146,7 @@ static struct net_limits default_limits(void)
         .connections_max = 4096,
         .http = {HTTP_HEAD_BYTES_MAX, HTTP_TARGET_BYTES_MAX, HTTP_BODY_BYTES_MAX},
         .ws_message_bytes_max = WS_MESSAGE_BYTES_MAX,
-        .send_queue_bytes_max = SEND_QUEUE_BYTES_MAX,
+        .send_queue_bytes_max = 1u << 20,
         .requests_in_flight_max = 8,
         .header_timeout_ns = 10 * SECOND,
         .body_timeout_ns = 30 * SECOND,
@@ -162,9 +163,13 @@ static void app_open(struct app *a)
     const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a};
     a->clock = (struct clock){a, app_mono_ns, app_wall_ms};
     assert_int_equal(park_init(&a->park, NULL, NULL), STATUS_OK);
-    const struct listener_tcp listener = {.address = "127.0.0.1:0", .reuse_port = true, .send_buffer_bytes = 65536};
-    assert_int_equal(listener_open_tcp(&a->listen_fd, name, &listener, why, sizeof why), STATUS_OK);
-    a->port = (uint16_t)atoi(strrchr(name, ':') + 1);
+    if (a->unix_path[0]) {
+        assert_int_equal(listener_open_unix(&a->listen_fd, a->unix_path, why, sizeof why), STATUS_OK);
+    } else {
+        const struct listener_tcp tcp = {.address = "127.0.0.1:0", .reuse_port = true, .send_buffer_bytes = 65536};
+        assert_int_equal(listener_open_tcp(&a->listen_fd, name, &tcp, why, sizeof why), STATUS_OK);
+        a->port = (uint16_t)atoi(strrchr(name, ':') + 1);
+    }
     enum status s = net_open(&a->n, &handlers, &a->limits, &a->clock, &a->park, 0, why, sizeof why);
     if (s != STATUS_OK) print_error("%s\n", why);
     assert_int_equal(s, STATUS_OK);
@@ -235,16 +240,31 @@ struct client {
     bool ended; /* end of stream or reset */
 };
 
+static int connect_unix(const char *path)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    assert_true(fd >= 0);
+    memcpy(to.sun_path, path, strlen(path) + 1);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    return fd;
+}
+
+static int connect_tcp(uint16_t port)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    assert_true(fd >= 0);
+    int n = connect(fd, (struct sockaddr *)&to, sizeof to);
+    assert_true(n == 0 || errno == EINPROGRESS);
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    assert_int_equal(poll(&p, 1, 5000), 1);
+    return fd;
+}
+
 static struct client client_open(struct app *a)
 {
-    struct client c = {.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(a->port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    assert_true(c.fd >= 0);
-    int n = connect(c.fd, (struct sockaddr *)&to, sizeof to);
-    assert_true(n == 0 || errno == EINPROGRESS);
-    struct pollfd p = {.fd = c.fd, .events = POLLOUT};
-    assert_int_equal(poll(&p, 1, 5000), 1);
-    return c;
+    return (struct client){.fd = a->unix_path[0] ? connect_unix(a->unix_path) : connect_tcp(a->port)};
 }
 
 static void client_close(struct client *c)
@@ -533,7 +553,8 @@ static void a_body_too_large_is_refused_and_the_answer_is_readable(void **state)
     assert_true(slice_starts(buf_slice(&c.in), SLICE("HTTP/1.1 413 ")));
     assert_true(client_has(&c, "Connection: close\r\n"));
     assert_true(client_has(&c, "Content-Type: application/problem+json\r\n"));
-    assert_true(client_has(&c, "\"code\":\"http.body_too_large\",\"status_code\":413}"));
+    assert_true(client_has(&c, "\"code\":\"http.body_too_large\",\"status_code\":413,\"request_id\":\""));
+    assert_int_equal(net_stats(a->n)->timeouts, 0); /* its end came with the answer, not after a wait */
     client_close(&c);
     app_close(a);
 }
@@ -944,6 +965,33 @@ static void a_slow_reader_fills_its_queue_and_then_gets_every_byte_in_order(void
     app_close(a);
 }
 
+/* A Unix socket takes a small frame whole or not at all, so that a send meets a socket without any room. */
+static void a_send_into_a_full_socket_waits_for_room(void **state)
+{
+    struct app *a = *state;
+    snprintf(a->unix_path, sizeof a->unix_path, "/tmp/net_test.%d.sock", (int)getpid());
+    app_open(a);
+    struct client c = ws_connect(a);
+    struct conn *conn = net_conn(a->n, a->last_ws);
+    struct frame *f = text_frame(996, 'e');
+    frame_ref(f, 0);
+    size_t sent = 0;
+    while (net_queued(conn) < 20 * 1000) {
+        assert_int_equal(net_send(a->n, conn, f, CONN_DURABLE), STATUS_OK);
+        sent += 1000;
+        turn(a);
+        assert_ptr_equal(net_conn(a->n, a->last_ws), conn);
+    }
+    frame_unref(f, 0);
+    assert_int_equal(net_stats(a->n)->short_sends, 1);
+    assert_int_equal(net_queued(conn) % 1000, 0);
+    UNTIL(a, client_got(&c, sent));
+    assert_int_equal(c.in.len, sent);
+    client_close(&c);
+    app_close(a);
+    unlink(a->unix_path);
+}
+
 static void ephemerals_are_bounded_and_dropped_for_durable_pushes(void **state)
 {
     struct app *a = *state;
@@ -981,8 +1029,17 @@ static void a_frame_longer_than_the_cap_passes_an_empty_queue(void **state)
     frame_ref(f, 0);
     assert_int_equal(net_send(a->n, conn, f, CONN_DURABLE), STATUS_OK);
     assert_int_equal(net_send(a->n, conn, f, CONN_DURABLE), STATUS_FULL);
-    frame_unref(f, 0);
     UNTIL(a, client_got(&c, 5004));
+    turns(a, 3);
+    assert_int_equal(a->drains, 1);
+    struct frame *third = text_frame(400, 't');
+    frame_ref(third, 0);
+    assert_int_equal(net_send(a->n, conn, third, CONN_DURABLE), STATUS_OK);
+    assert_int_equal(net_send(a->n, conn, f, CONN_DURABLE), STATUS_FULL);
+    turns(a, 3);
+    assert_int_equal(a->drains, 2); /* whoever was refused is told, though the queue was not half full */
+    frame_unref(third, 0);
+    frame_unref(f, 0);
     client_close(&c);
     app_close(a);
 }
@@ -1150,12 +1207,15 @@ static void a_reader_that_makes_no_progress_is_closed_as_too_slow(void **state)
     frame_unref(f, 0);
     turns(a, 3);
     for (unsigned i = 0; i < 4; i++) { /* it lives, it only does not read */
-        skip_time(a, 9 * SECOND);
+        skip_time(a, 8 * SECOND);
         ws_say(a, &c, 0x8a, SLICE(""));
         turns(a, 2);
     }
     assert_int_equal(net_stats(a->n)->slow_closed, 1);
     assert_null(net_conn(a->n, a->last_ws));
+    skip_time(a, SECOND); /* within the close timeout */
+    assert_int_equal(net_stats(a->n)->slow_closed, 1);
+    assert_int_equal(net_connections(a->n), 1);
     UNTIL(a, client_has(&c, "\x88\x0a\x10\x68too slow")); /* 4200, behind the frame that was under way */
     ws_say(a, &c, 0x88, SLICE("\x10\x68"));
     UNTIL(a, client_ended(&c));
@@ -1329,16 +1389,15 @@ static void the_trusted_listener_comes_first(void **state)
     UNTIL(a, client_has(&crowd[0], "/crowd"));
     turns(a, 10);
     assert_int_equal(net_connections(other), 1); /* the last slot is kept for the operator */
-    struct client admin = {.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    struct sockaddr_un to = {.sun_family = AF_UNIX};
-    memcpy(to.sun_path, path, strlen(path) + 1);
-    assert_int_equal(connect(admin.fd, (struct sockaddr *)&to, sizeof to), 0);
-    fcntl(admin.fd, F_SETFL, O_NONBLOCK);
+    struct client admin = {.fd = connect_unix(path)};
     client_say(a, &admin, "GET /who HTTP/1.1\r\nHost: x\r\n\r\n");
     UNTIL(a, client_has(&admin, "/who"));
     assert_string_equal(a->peer, "unix");
     assert_int_equal(a->admins, 1);
     client_close(&admin);
+    UNTIL(a, net_connections(other) == 1);
+    turns(a, 10);
+    assert_false(client_has(&crowd[1], "/crowd") || client_has(&crowd[2], "/crowd"));
     for (unsigned i = 0; i < 3; i++) client_close(&crowd[i]);
     UNTIL(a, net_connections(other) == 0);
     net_close(other);
@@ -1457,6 +1516,7 @@ int main(void)
         NET_TEST(a_flood_into_a_paused_connection_is_left_in_the_socket),
         NET_TEST(a_client_that_does_not_read_its_answers_is_not_read_from),
         NET_TEST(a_slow_reader_fills_its_queue_and_then_gets_every_byte_in_order),
+        NET_TEST(a_send_into_a_full_socket_waits_for_room),
         NET_TEST(ephemerals_are_bounded_and_dropped_for_durable_pushes),
         NET_TEST(a_frame_longer_than_the_cap_passes_an_empty_queue),
         NET_TEST(a_wanted_drain_comes_once_when_the_queue_is_empty),

@@ -125,7 +125,8 @@ static void make_idempotency_run(struct buf *out)
     for (uint32_t i = 0; i < num; i++)
         prints[i] = (struct fingerprint){i && i % 3 == 0 ? prints[i - 1].print : next_random(), 5000 - i};
     qsort(prints, num, sizeof *prints, fingerprint_order);
-    struct idempotency_run_record r = {5000 + next_random() % 10, next_random(), slice_of(prints, num * sizeof *prints)};
+    struct slice sorted = slice_of(prints, num * sizeof *prints);
+    struct idempotency_run_record r = {5000 + next_random() % 10, next_random(), sorted};
     idempotency_run_record_encode(out, &r);
 }
 
@@ -247,7 +248,8 @@ static void a_log_event_lies_in_bytes_as_documented(void **state)
 static void a_run_lies_in_bytes_as_documented(void **state)
 {
     struct fingerprint prints[] = {{0x0102030405060708, 9}, {0xff00000000000000, 4}};
-    struct idempotency_run_record r = {.last_seq = 0x1001, .newest_ms = 0x0a0b, .prints = slice_of(prints, sizeof prints)};
+    struct idempotency_run_record r = {
+        .last_seq = 0x1001, .newest_ms = 0x0a0b, .prints = slice_of(prints, sizeof prints)};
     static const char expected[] = "\1\0\0\0\0" "\1\x10\0\0\0\0\0\0" "\x0b\x0a\0\0\0\0\0\0" "\2\0\0\0"
                                    "\x08\7\6\5\4\3\2\1" "\x09\0\0\0\0\0\0\0"
                                    "\0\0\0\0\0\0\0\xff" "\4\0\0\0\0\0\0\0";
