@@ -73,6 +73,8 @@ enum status mark_open_file(struct mark **out, const char *dir)
     *f = (struct mark_file){.mark = {&mark_file_ops}, .fd = fd};
     enum status s = prepare(fd, dir);
     if (s == STATUS_OK) s = load(f);
+    /* a killed process may have left its newest slot in the page cache alone: on disk before the other is written over */
+    if (s == STATUS_OK && fdatasync(fd) != 0) s = io_error("fdatasync", errno);
     if (s != STATUS_OK) {
         close(fd);
         free(f);

@@ -4,7 +4,8 @@
  * reads the store's sequence number; after it, it writes that number here. A store that opens with a lower number
  * has lost something acknowledged, and refuses to serve rather than give numbers a second time.
  *
- * The file holds two checksummed slots written in turn, so a torn write leaves the other. */
+ * The file holds two checksummed slots. Writes go to one until a sync has made it durable, then to the other, so a torn
+ * write leaves a good one. */
 #ifndef CARILLON_STORAGE_MARK_H
 #define CARILLON_STORAGE_MARK_H
 

@@ -80,7 +80,7 @@
 #define USERS_LOADED_MAX 200000u     /* a core; idle users are evicted above it */
 #define CURSOR_FLUSH_MS 100u         /* a moved cursor is in the WAL after at most this */
 #define IDEMPOTENCY_WINDOW 262144u   /* keys of recent messages a core keeps in memory before they live on disk only */
-#define IDEMPOTENCY_RUN 4096u        /* keys written in one sorted run */
+#define IDEMPOTENCY_RUN 4096u        /* events of a room covered by one run; a room that loads reads at most as many */
 #define IDEMPOTENCY_KEEP_MS (8ull * 24 * 3600 * 1000) /* protocol: at least 7 days */
 #define FRAMES_BYTES_MAX (256u << 20) /* bytes of frames in flight from one core; beyond: 503 server.overloaded */
 #define RUN_BYTES_MAX (256u << 10)   /* a room's concatenated run */

@@ -981,17 +981,22 @@ static void act(struct client *c)
 
 /* --- the end --------------------------------------------------------------------------------------------------- */
 
-bool client_settled(unsigned client)
+const char *client_unsettled(unsigned client)
 {
     const struct client *c = &clients[client];
     unsigned message;
-    if (!scenario.room_ids[SCENARIO_ROOMS - 1][0] || c->call != CALL_NONE || c->num_asked) return false;
-    if (c->state != SOCKET_OPEN || c->socket.out.len || behind(c) || wants_repeat(c, &message)) return false;
+    if (!scenario.room_ids[SCENARIO_ROOMS - 1][0]) return "its rooms are not made";
+    if (c->call != CALL_NONE) return "its call is not answered";
+    if (c->num_asked) return "it waits for an answer";
+    if (c->state != SOCKET_OPEN) return "its socket is not open";
+    if (c->socket.out.len) return "it has bytes to send";
+    if (wants_repeat(c, &message)) return "a message of its is not answered";
     for (unsigned r = 0; r < SCENARIO_ROOMS; r++) {
         const struct view *v = &c->views[r];
-        if (v->resume_asked || (v->on && v->held < store_head(slice_str(scenario.room_ids[r])))) return false;
+        if (v->resume_asked) return "a room is not resumed";
+        if (v->on && v->held < store_head(slice_str(scenario.room_ids[r]))) return "it does not hold the whole log";
     }
-    return true;
+    return behind(c) ? "it has missed something" : NULL;
 }
 
 void client_check_stall(unsigned client)

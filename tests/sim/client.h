@@ -35,8 +35,9 @@ bool client_can_step(unsigned client);
 void client_step(unsigned client);
 /* client_wake_ns: when it will want to do something though nothing comes for it; WORLD_NEVER: not at all. */
 uint64_t client_wake_ns(unsigned client);
-/* client_settled: it holds everything, and everything it asked has been answered. */
-bool client_settled(unsigned client);
+/* client_unsettled is NULL when it holds everything and everything it asked has been answered; else it says what is
+ * missing. */
+const char *client_unsettled(unsigned client);
 /* client_heal: from now on the gateway answers within a bound of simulated time, or the run fails. */
 void client_heal(unsigned client);
 /* client_check_stall fails the run when an answer has been missing for too long. */

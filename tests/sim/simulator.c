@@ -328,10 +328,11 @@ static void heal(void)
     rings_set_faults(64, 0);
     for (unsigned i = 0; i < scenario.num_clients; i++) client_heal(i);
     for (unsigned n = 0;; n++) {
-        bool settled = true;
-        for (unsigned i = 0; i < scenario.num_clients; i++) settled &= client_settled(i);
-        if (settled) return;
-        CHECK(n < HEALING_STEPS_MAX, "the run does not come to rest");
+        const char *missing = NULL;
+        unsigned who = 0;
+        for (unsigned i = 0; i < scenario.num_clients && !missing; i++) missing = client_unsettled(who = i);
+        if (!missing) return;
+        CHECK(n < HEALING_STEPS_MAX, "the run does not come to rest: client %u: %s", who, missing);
         step();
         run.steps++;
     }
