@@ -136,10 +136,12 @@ static void sync_choose(struct sync *s, const struct op *op)
 {
     struct sync_room *rooms = calloc(op->num_positions + 1, sizeof *rooms);
     ASSERT(rooms != NULL);
+    if (s->num_wishes) qsort(s->rooms, s->num_wishes, sizeof *s->rooms, by_number);
     for (uint32_t i = 0; i < op->num_positions; i++) {
         struct sync_room r = {.room = op->positions[i].room, .seq = op->positions[i].delivered};
-        for (uint32_t w = 0; w < s->num_wishes; w++)
-            if (s->rooms[w].room == r.room) r = s->rooms[w];
+        const struct sync_room *wish =
+            s->num_wishes ? bsearch(&r, s->rooms, s->num_wishes, sizeof r, by_number) : NULL;
+        if (wish) r = *wish;
         if (r.room == s->cursor_room) {
             r.resume = false;
             r.seq = s->cursor_seq - 1;

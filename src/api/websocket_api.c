@@ -197,12 +197,23 @@ static void on_hello(struct request *r)
     session_begin(r->core, s, request_op(r, OP_USER_ROOMS, 0), wish);
 }
 
-static struct wish_room *wish_room_get(struct session_wish *w, uint64_t room)
+static struct wish_room *wish_room_add(struct session_wish *w, uint64_t room)
 {
-    for (uint32_t i = 0; i < w->num_rooms; i++)
-        if (w->rooms[i].room == room) return &w->rooms[i];
     w->rooms[w->num_rooms] = (struct wish_room){.room = room};
     return &w->rooms[w->num_rooms++];
+}
+
+/* wish_sort sorts the wishes and makes one of those for the same room. */
+static void wish_sort(struct session_wish *w)
+{
+    qsort(w->rooms, w->num_rooms, sizeof w->rooms[0], wish_order);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < w->num_rooms; i++) {
+        struct wish_room *last = kept ? &w->rooms[kept - 1] : NULL;
+        if (!last || last->room != w->rooms[i].room) w->rooms[kept++] = w->rooms[i];
+        else if (w->rooms[i].resume) *last = w->rooms[i];
+    }
+    w->num_rooms = kept;
 }
 
 static bool resume_read(struct fields *f, struct session_wish *w, struct json_node resume)
@@ -221,7 +232,7 @@ static bool resume_read(struct fields *f, struct session_wish *w, struct json_no
             num++;
         }
         if (num != 2) return fields_fail(f, ERR_FIELD_INVALID, "A position is [epoch, seq]", "resume");
-        struct wish_room *wish = wish_room_get(w, room);
+        struct wish_room *wish = wish_room_add(w, room);
         wish->epoch = v[0];
         wish->seq = v[1];
         wish->resume = true;
@@ -243,7 +254,7 @@ static bool rooms_read(struct fields *f, struct session_wish *w, struct json_nod
         uint64_t room;
         if (json_type_of(item) != JSON_STRING || !room_id_parse(json_string(item), &room))
             return fields_fail(f, ERR_FIELD_INVALID, "rooms holds a name that is no room id", "rooms");
-        wish_room_get(w, room);
+        wish_room_add(w, room);
     }
     return true;
 }
@@ -273,6 +284,7 @@ static bool wish_read(struct request *r, struct session_wish **out)
     struct session_wish *w = calloc(1, sizeof *w + num * sizeof w->rooms[0]);
     ASSERT(w != NULL);
     if ((!has_rooms || rooms_read(f, w, rooms)) && (!has_resume || resume_read(f, w, resume))) {
+        wish_sort(w);
         *out = w;
         return true;
     }

@@ -87,19 +87,23 @@ static bool keeps_answer(const struct op *op)
            (op->kind == OP_ROOM_JOIN || op->kind == OP_ROOM_LEAVE || op->kind == OP_ROOM_ADD);
 }
 
+bool room_settled(struct core *core, struct room *r, struct op *op)
+{
+    if (LIKELY(r->changes_pending == 0)) return true;
+    if (commit_poisoned(core->gateway->commit)) { /* the change will never be known to be durable */
+        op_fail(op, ERR_STORE_READ_ONLY, NULL, NULL);
+        op_return(core, op);
+    } else {
+        queue_push(&r->readers, &op->mail.node);
+    }
+    return false;
+}
+
 void room_apply(struct core *core, struct room *r, struct op *op)
 {
     r->last_used_ns = core->now_ns;
     enum op_kind kind = (enum op_kind)op->kind;
-    if (UNLIKELY(r->changes_pending && (reads_membership(kind) || keeps_answer(op)))) {
-        if (commit_poisoned(core->gateway->commit)) { /* the change will never be known to be durable */
-            op_fail(op, ERR_STORE_READ_ONLY, NULL, NULL);
-            op_return(core, op);
-            return;
-        }
-        queue_push(&r->readers, &op->mail.node);
-        return;
-    }
+    if ((reads_membership(kind) || keeps_answer(op)) && !room_settled(core, r, op)) return;
     if (UNLIKELY(keeps_answer(op))) {
         room_repeat_lookup(core, r, op);
         return;

@@ -99,6 +99,9 @@ void room_remove(struct core *core, struct room *r, struct op *op);
 void room_role(struct core *core, struct room *r, struct op *op);
 /* room_may_write checks the server's state before anything is applied; false with the op failed. */
 bool room_may_write(struct core *core, struct op *op);
+/* room_settled makes an op that answers from the membership wait while a change of it is on its way; false when it waits,
+ * or was refused because the store has failed. It is applied again afterwards. */
+bool room_settled(struct core *core, struct room *r, struct op *op);
 /* room_unblock goes on with the commands that waited. */
 void room_unblock(struct core *core, struct room *r);
 void room_members_put(struct core *core, struct room *r, uint64_t user, struct slice id, uint8_t role, uint64_t seq,

@@ -534,6 +534,7 @@ static void join_users(struct core *core, struct room *r, struct op *op, struct 
 void room_join(struct core *core, struct room *r, struct op *op)
 {
     if (room_member(r, op->user)) {
+        if (!room_settled(core, r, op)) return; /* "already in it" may rest on a join that is not durable yet */
         change_answer(op, 0, 0);
         room_answer_kept(core, op);
     } else if (room_hidden(r)) {
@@ -565,6 +566,7 @@ void room_add(struct core *core, struct room *r, struct op *op)
         if (!room_member(r, op->members[i].user) && !named_before(op->members, num, op->members[i].user))
             op->members[num++] = op->members[i];
     if (num == 0) {
+        if (!room_settled(core, r, op)) return; /* like room_join */
         change_answer(op, 0, 0);
         room_answer_kept(core, op);
         return;

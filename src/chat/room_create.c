@@ -23,6 +23,7 @@ struct creation {
     struct buf found;
     enum status found_status;
     uint64_t room;
+    uint64_t payload_hash;  /* of the request that made the room: this one's, or the one that is found */
     struct commit_row *rows;
     uint32_t num_rows;
     struct key *keys;
@@ -49,6 +50,7 @@ void room_on_create(struct core *core, struct op *op)
     struct creation *c = calloc(1, sizeof *c);
     ASSERT(c != NULL);
     c->op = op;
+    c->payload_hash = op->payload_hash;
     creation_lookup_key(core, c);
     if (c->lookup_key.len == 0) {
         creation_commit(core, c);
@@ -160,7 +162,7 @@ static void creation_free(struct creation *c)
 static void answer_one(struct core *core, struct creation *c, struct op *op, bool existed)
 {
     bool dm = op->in.change.type == ROOM_DM;
-    if (!dm && op->payload_hash != c->op->payload_hash) {
+    if (!dm && op->payload_hash != c->payload_hash) {
         op_fail(op, ERR_IDEMPOTENCY_MISMATCH, NULL, "Idempotency-Key");
         op_return(core, op);
         return;
@@ -204,10 +206,7 @@ static void lookup_done(void *context, struct read_job *job)
         struct answer_record record;
         s = answer_record_decode(&record, buf_slice(&c->found));
         c->room = record.room;
-        if (s == STATUS_OK && record.payload_hash != c->op->payload_hash) {
-            creation_end(core, c, ERR_IDEMPOTENCY_MISMATCH, true);
-            return;
-        }
+        c->payload_hash = record.payload_hash;
     }
     creation_end(core, c, s == STATUS_OK ? ERR_NONE : ERR_STORE_READ_FAILED, true);
 }

@@ -100,6 +100,13 @@ struct session *session_on(struct core *core, struct conn_ref ref)
     return c ? conn_user(c) : NULL;
 }
 
+static void index_free(struct session *s)
+{
+    if (!s->index) return;
+    map_free(s->index);
+    free(s->index);
+}
+
 static void session_free(struct core *core, struct session *s)
 {
     while (s->subs) session_unsubscribe(core, s->subs);
@@ -110,6 +117,7 @@ static void session_free(struct core *core, struct session *s)
     }
     list_remove(&s->of_user);
     list_remove(&s->waiting);
+    index_free(s);
     if (list_empty(&s->user->sessions)) {
         list_push(&core->known_idle, &s->user->idle);
         core->num_known_idle++;
@@ -133,6 +141,7 @@ void sessions_free(struct core *core)
         for (struct list *n; (n = list_pop(&u->sessions));) {
             struct session *s = CONTAINER_OF(n, struct session, of_user);
             for (struct sub *sub; (sub = s->subs); free(sub)) s->subs = sub->next;
+            index_free(s);
             free(s);
         }
         free(u);
@@ -148,8 +157,16 @@ void sessions_free(struct core *core)
 
 /* --- subscriptions ---------------------------------------------------------------------------------------------------- */
 
+#define SUBS_LISTED_MAX 16u /* beyond, the session keeps an index */
+
+static bool sub_eq(const void *value, const void *key)
+{
+    return ((const struct sub *)value)->room->number == *(const uint64_t *)key;
+}
+
 struct sub *session_sub(struct session *s, uint64_t room)
 {
+    if (s->index) return map_find(s->index, hash_u64(room), sub_eq, &room);
     for (struct sub *sub = s->subs; sub; sub = sub->next)
         if (sub->room->number == room) return sub;
     return NULL;
@@ -166,6 +183,18 @@ void session_subscribe(struct core *core, struct session *s, struct op *op)
     op_dispatch(core, op);
 }
 
+static void index_add(struct session *s, struct sub *sub)
+{
+    if (s->index) {
+        map_insert(s->index, hash_u64(sub->room->number), sub);
+    } else if (s->num_subs > SUBS_LISTED_MAX) {
+        s->index = calloc(1, sizeof *s->index);
+        ASSERT(s->index != NULL);
+        for (struct sub *each = s->subs; each; each = each->next)
+            map_insert(s->index, hash_u64(each->room->number), each);
+    }
+}
+
 static struct sub *sub_new(struct core *core, struct session *s, struct local_room *l, uint64_t from)
 {
     struct sub *sub = calloc(1, sizeof *sub);
@@ -178,6 +207,7 @@ static struct sub *sub_new(struct core *core, struct session *s, struct local_ro
     sub->next = s->subs;
     s->subs = sub;
     s->num_subs++;
+    index_add(s, sub);
     core->num_subscriptions++;
     local_room_add(l, s->conn, sub);
     return sub;
@@ -209,6 +239,7 @@ void session_unsubscribe(struct core *core, struct sub *sub)
         break;
     }
     list_remove(&sub->replay);
+    if (s->index) ASSERT(map_remove(s->index, hash_u64(sub->room->number), sub));
     s->num_subs--;
     core->num_subscriptions--;
     local_room_remove(core, sub->room, sub);
@@ -226,6 +257,10 @@ static void sub_go_live(struct sub *sub)
 void session_start(struct core *core, struct sub *sub)
 {
     if (sub->state != SUB_NEW) return;
+    if (sub->last_seq && sub->replay_next > sub->last_seq) {
+        session_unsubscribe(core, sub);
+        return;
+    }
     if (sub->replay_next > sub->room->seen_head) {
         sub->replay_next = sub->room->seen_head + 1;
         sub_go_live(sub);
@@ -279,7 +314,8 @@ static void replay_send(struct core *core, struct session *s, struct sub *sub, s
     if (sent != STATUS_OK) return; /* closing; a full queue cannot be: the page waited for the socket to drain */
     core_count(core, METRIC_DELIVERIES, r->num);
     sub->replay_next += r->num;
-    if (sub->replay_next > sub->room->seen_head) sub_go_live(sub);
+    if (sub->last_seq && sub->replay_next > sub->last_seq) session_unsubscribe(core, sub);
+    else if (sub->replay_next > sub->room->seen_head) sub_go_live(sub);
 }
 
 static void replay_done(void *context, struct read_job *job)
@@ -319,7 +355,7 @@ static void replay_next(struct core *core, struct session *s)
     r->tenant = sub->room->tenant;
     r->room = sub->room->number;
     r->from = sub->replay_next;
-    r->to = sub->room->seen_head;
+    r->to = sub->last_seq ? sub->last_seq : sub->room->seen_head;
     s->replay_open = true;
     read_submit(core->reader, &r->job);
 }
@@ -384,11 +420,16 @@ void session_begin(struct core *core, struct session *s, struct op *hello, struc
     op_dispatch(core, op);
 }
 
+int wish_order(const void *a, const void *b)
+{
+    uint64_t x = ((const struct wish_room *)a)->room, y = ((const struct wish_room *)b)->room;
+    return (x > y) - (x < y);
+}
+
 static const struct wish_room *wish_for(const struct session_wish *wish, uint64_t room)
 {
-    for (uint32_t i = 0; wish && i < wish->num_rooms; i++)
-        if (wish->rooms[i].room == room) return &wish->rooms[i];
-    return NULL;
+    struct wish_room key = {.room = room};
+    return wish ? bsearch(&key, wish->rooms, wish->num_rooms, sizeof key, wish_order) : NULL;
 }
 
 static void opening_add(struct opening *o, struct wish_room wish, const struct room_position *cursors)
@@ -397,6 +438,18 @@ static void opening_add(struct opening *o, struct wish_room wish, const struct r
     *r = (struct opening_room){.wish = wish};
     r->wish.room = cursors ? cursors->room : wish.room;
     if (cursors) r->position = *cursors;
+}
+
+/* user_is_in looks in the user's rooms, which come sorted by number (user.c). */
+static bool user_is_in(const struct op *op, uint64_t room)
+{
+    uint32_t low = 0, high = op->num_positions;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (op->positions[middle].room < room) low = middle + 1;
+        else high = middle;
+    }
+    return low < op->num_positions && op->positions[low].room == room;
 }
 
 /* opening_choose makes the list: the user's rooms (all, or those wished for), then wishes the user is not in, so that
@@ -411,11 +464,8 @@ static void opening_choose(struct opening *o, const struct op *op)
         if (w || !o->wish || o->wish->mode == WISH_ALL)
             opening_add(o, w ? *w : (struct wish_room){.room = op->positions[i].room}, &op->positions[i]);
     }
-    for (uint32_t i = 0; i < wished; i++) {
-        bool in = false;
-        for (uint32_t n = 0; n < o->num && !in; n++) in = o->rooms[n].wish.room == o->wish->rooms[i].room;
-        if (!in) opening_add(o, o->wish->rooms[i], NULL);
-    }
+    for (uint32_t i = 0; i < wished; i++)
+        if (!user_is_in(op, o->wish->rooms[i].room)) opening_add(o, o->wish->rooms[i], NULL);
 }
 
 static void opening_subscribe(struct core *core, struct session *s, struct opening *o, uint32_t index)
@@ -470,6 +520,9 @@ static void opening_position(struct core *core, struct op *op)
         r->position.delivered = delivered;
         r->position.read = read;
         r->listed = true;
+        /* A join during the opening may have entered the subscription first, from its own event on. What counts is what
+         * the client is about to be told. */
+        if (sub->state == SUB_NEW) sub->replay_next = op->position.from;
     } else if (op_failed(op) && o->hello && wish_for(o->wish, r->wish.room)) {
         struct session *s = session_on(core, o->conn);
         struct buf out = {0};
@@ -591,7 +644,10 @@ static void joined_sockets(struct core *core, struct known_user *u, const struct
     for (struct list *at = u->sessions.next, *next; at != &u->sessions; at = next) {
         next = at->next;
         struct session *s = CONTAINER_OF(at, struct session, of_user);
-        if (!s->all || s->state == SESSION_HELLO || session_sub(s, n->room)) continue;
+        struct sub *sub = session_sub(s, n->room);
+        if (sub && n->seq > sub->joined_seq) sub->joined_seq = n->seq;
+        if (sub && n->seq > sub->last_seq) sub->last_seq = 0; /* back before the replay had reached the leave */
+        if (sub || !s->all || s->state == SESSION_HELLO) continue;
         struct op *op = op_new(core, OP_ROOM_POSITION, 0);
         op->room = n->room;
         op->in.position.mode = POSITION_AFTER;
@@ -601,11 +657,16 @@ static void joined_sockets(struct core *core, struct known_user *u, const struct
     }
 }
 
+/* removed_sockets: a live subscription has had the leave itself, which went out before this notice. One that replays
+ * goes on up to it, so that its client learns of the end as well. A notice of a later join may have come first: it takes
+ * another way, over the user's home. */
 static void removed_sockets(struct core *core, struct known_user *u, const struct notice *n)
 {
     for (struct list *at = u->sessions.next; at != &u->sessions; at = at->next) {
         struct sub *sub = session_sub(CONTAINER_OF(at, struct session, of_user), n->room);
-        if (sub) session_unsubscribe(core, sub);
+        if (!sub || n->seq < sub->joined_seq) continue;
+        if (sub->state == SUB_LIVE) session_unsubscribe(core, sub);
+        else sub->last_seq = n->seq;
     }
 }
 

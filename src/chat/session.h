@@ -43,6 +43,8 @@ struct sub {
     struct sub *next;   /* of the session */
     struct list replay; /* in session->replays */
     uint64_t replay_next;
+    uint64_t last_seq;  /* the leave that ends it once the replay has got there; 0: none */
+    uint64_t joined_seq; /* the newest join heard of: a leave before it ends nothing */
     uint32_t index;     /* in room->subs */
     uint8_t state;      /* enum sub_state */
 };
@@ -52,6 +54,7 @@ struct session {
     struct known_user *user;
     struct api_key *key;
     struct sub *subs;
+    struct map *index;     /* subs by room, once there are more than a look along the list is worth; else NULL */
     struct list of_user;   /* known_user.sessions */
     struct list waiting;   /* core->hello_waiting */
     struct list replays;   /* struct sub.replay */
@@ -108,6 +111,9 @@ struct wish_room {
     uint64_t room, epoch, seq;
     bool resume;
 };
+
+/* wish_order sorts wishes by room; session_begin takes them sorted, each room once. */
+int wish_order(const void *a, const void *b);
 
 enum wish_mode { WISH_ALL, WISH_LIST, WISH_NONE };
 

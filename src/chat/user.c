@@ -36,6 +36,7 @@ struct user {
     uint64_t number, created_ms;
     uint8_t state;       /* enum user_state */
     uint8_t rooms_state; /* enum rooms_state */
+    bool rooms_stale;    /* loading: a room was left meanwhile, what is read may still list it */
     struct queue waiting, rooms_waiting;
     struct user_room *rooms;
     uint32_t num_rooms, cap_rooms;
@@ -304,6 +305,12 @@ struct user_creation {
     uint64_t number, created_ms;
 };
 
+static void creation_free(struct user_creation *c)
+{
+    for (int i = 0; i < 3; i++) buf_free(&c->values[i]);
+    free(c);
+}
+
 static void creation_done(void *context, struct commit_entry *entry, enum status result)
 {
     struct core *core = context;
@@ -315,8 +322,7 @@ static void creation_done(void *context, struct commit_entry *entry, enum status
     } else {
         u->state = USER_ABSENT;
     }
-    for (int i = 0; i < 3; i++) buf_free(&c->values[i]);
-    free(c);
+    creation_free(c);
     user_settle(core, u, result == STATUS_OK ? ERR_NONE : store_error(result));
 }
 
@@ -342,38 +348,83 @@ static void user_create(struct core *core, struct user *u, struct op *first)
     for (int i = 0; i < 3; i++)
         c->rows[i] = (struct commit_row){COMMIT_PUT, (uint8_t)families[i], key_slice(&c->keys[i]), buf_slice(&c->values[i])};
     c->entry = (struct commit_entry){.class = COMMIT_FSYNC, .rows = c->rows, .num_rows = 3, .done = creation_done};
+    if (commit_push(core->commit, &c->entry) != STATUS_OK) { /* poisoned since that look */
+        creation_free(c);
+        op_fail(first, ERR_STORE_READ_ONLY, NULL, NULL);
+        op_return(core, first);
+        return;
+    }
     u->state = USER_CREATING;
     queue_push(&u->waiting, &first->mail.node);
-    if (commit_push(core->commit, &c->entry) != STATUS_OK) creation_done(core, &c->entry, STATUS_IO);
 }
 
 /* --- rooms and cursors ------------------------------------------------------------------------------------------------------ */
 
-static struct user_room *user_room(struct user *u, uint64_t room)
+/* Both lists are sorted, so that a user of thousands of rooms costs no more than a logarithm an ack. */
+
+/* user_room_at returns the place of a room in the list: where it stands, or would be inserted. */
+static uint32_t user_room_at(const struct user *u, uint64_t room)
 {
-    for (uint32_t i = 0; i < u->num_rooms; i++)
-        if (u->rooms[i].room == room) return &u->rooms[i];
-    return NULL;
+    uint32_t low = 0, high = u->num_rooms;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (u->rooms[middle].room < room) low = middle + 1;
+        else high = middle;
+    }
+    return low;
 }
 
-static struct user_room *user_room_add(struct user *u, uint64_t room, uint64_t joined_seq)
+static struct user_room *user_room(struct user *u, uint64_t room)
+{
+    uint32_t at = user_room_at(u, room);
+    return at < u->num_rooms && u->rooms[at].room == room ? &u->rooms[at] : NULL;
+}
+
+static void user_room_add(struct user *u, uint64_t room, uint64_t joined_seq)
 {
     if (u->num_rooms == u->cap_rooms) {
         u->cap_rooms = u->cap_rooms ? u->cap_rooms * 2 : 2;
         u->rooms = realloc(u->rooms, u->cap_rooms * sizeof *u->rooms);
         ASSERT(u->rooms != NULL);
     }
-    u->rooms[u->num_rooms] = (struct user_room){
+    uint32_t at = user_room_at(u, room);
+    memmove(&u->rooms[at + 1], &u->rooms[at], (u->num_rooms - at) * sizeof *u->rooms);
+    u->rooms[at] = (struct user_room){
         .room = room, .joined_seq = joined_seq, .delivered = joined_seq, .read = joined_seq};
-    return &u->rooms[u->num_rooms++];
+    u->num_rooms++;
+}
+
+static void user_room_remove(struct user *u, struct user_room *r)
+{
+    uint32_t at = (uint32_t)(r - u->rooms);
+    memmove(r, r + 1, (u->num_rooms - at - 1) * sizeof *u->rooms);
+    u->num_rooms--;
+}
+
+/* device_order: by room, then by the device's bytes. */
+static int device_order(const struct device_room *d, uint64_t room, struct slice device)
+{
+    if (d->room != room) return d->room < room ? -1 : 1;
+    size_t shared = d->device_len < device.len ? d->device_len : device.len;
+    int order = memcmp(d->device, device.data, shared);
+    return order ? order : (d->device_len > device.len) - (d->device_len < device.len);
+}
+
+static uint32_t device_room_at(const struct user *u, struct slice device, uint64_t room)
+{
+    uint32_t low = 0, high = u->num_devices;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (device_order(&u->devices[middle], room, device) < 0) low = middle + 1;
+        else high = middle;
+    }
+    return low;
 }
 
 static struct device_room *device_room(struct user *u, struct slice device, uint64_t room)
 {
-    for (uint32_t i = 0; i < u->num_devices; i++)
-        if (u->devices[i].room == room && slice_eq(slice_of(u->devices[i].device, u->devices[i].device_len), device))
-            return &u->devices[i];
-    return NULL;
+    uint32_t at = device_room_at(u, device, room);
+    return at < u->num_devices && device_order(&u->devices[at], room, device) == 0 ? &u->devices[at] : NULL;
 }
 
 static struct device_room *device_room_add(struct user *u, struct slice device, uint64_t room)
@@ -383,10 +434,22 @@ static struct device_room *device_room_add(struct user *u, struct slice device, 
         u->devices = realloc(u->devices, u->cap_devices * sizeof *u->devices);
         ASSERT(u->devices != NULL);
     }
-    struct device_room *d = &u->devices[u->num_devices++];
+    uint32_t at = device_room_at(u, device, room);
+    struct device_room *d = &u->devices[at];
+    memmove(d + 1, d, (u->num_devices - at) * sizeof *d);
     *d = (struct device_room){.room = room, .device_len = (uint8_t)device.len};
     memcpy(d->device, device.data, device.len);
+    u->num_devices++;
     return d;
+}
+
+/* devices_forget drops every device's cursor in a room. */
+static void devices_forget(struct user *u, uint64_t room)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < u->num_devices; i++)
+        if (u->devices[i].room != room) u->devices[kept++] = u->devices[i];
+    u->num_devices = kept;
 }
 
 struct rooms_load {
@@ -495,6 +558,12 @@ static void rooms_done(void *context, struct read_job *job)
     buf_free(&l->rooms);
     buf_free(&l->cursors);
     free(l);
+    if (u->rooms_stale) {
+        u->rooms_stale = false;
+        u->num_rooms = u->num_devices = 0; /* joins that were told of are on disk as well */
+        rooms_load(core, u);
+        return;
+    }
     struct queue waiting = u->rooms_waiting;
     u->rooms_waiting = (struct queue){0};
     while (waiting.len) {
@@ -561,6 +630,7 @@ static void user_cursor(struct core *core, struct user *u, struct op *op)
     bool moved = raise(&own->delivered, seq); /* what was read was delivered */
     if (read) moved |= raise(&own->read, seq);
     own->dirty |= moved;
+    moved = own->dirty; /* a silent ack may have moved it that far and not be written yet: the answer says it is */
     if (op->in.cursor.device.len) {
         struct device_room *d = device_room(u, op->in.cursor.device, op->room);
         if (!d) {
@@ -694,11 +764,10 @@ static void user_joined(struct core *core, struct user *u, const struct notice *
 
 static void user_left(struct user *u, const struct notice *n)
 {
+    u->rooms_stale = u->rooms_state == ROOMS_LOADING;
     struct user_room *r = user_room(u, n->room);
-    if (r && r->joined_seq < n->seq) *r = u->rooms[--u->num_rooms];
-    for (uint32_t i = 0; i < u->num_devices;)
-        if (u->devices[i].room == n->room) u->devices[i] = u->devices[--u->num_devices];
-        else i++;
+    if (r && r->joined_seq < n->seq) user_room_remove(u, r);
+    devices_forget(u, n->room);
 }
 
 void user_on_notice(struct core *core, struct notice *n)

@@ -32,7 +32,7 @@ enum message_state { MESSAGE_UNASKED, MESSAGE_OPEN, MESSAGE_ANSWERED, MESSAGE_RE
 struct message {
     unsigned room;
     enum message_state state;
-    char client_id[24];
+    char client_id[48];
     char *content;
     uint64_t seq; /* of an answered one */
 };
@@ -48,6 +48,8 @@ struct view {
     uint64_t asked_seq;
     uint64_t next;        /* the only seq that may come */
     uint64_t live_epoch;
+    uint64_t replay_head; /* what comes behind it is news */
+    bool left;            /* it has been told so since, and nothing after it */
 };
 
 enum ask_kind { ASK_HELLO, ASK_SEND, ASK_ACK, ASK_HISTORY, ASK_SYNC, ASK_PING };
@@ -64,7 +66,7 @@ enum socket_state { SOCKET_DOWN, SOCKET_UPGRADING, SOCKET_GREETING, SOCKET_OPEN,
 enum call_kind { CALL_NONE, CALL_TENANT, CALL_ROOM, CALL_SEND, CALL_EVENTS, CALL_SYNC, CALL_JOIN, CALL_LEAVE, CALL_LIST };
 
 struct client {
-    char name[16], user_id[16], device[16];
+    char name[24], user_id[24], device[24];
     bool shares_user;
     struct view views[SCENARIO_ROOMS];
     struct message messages[MESSAGES_MAX];
@@ -308,9 +310,19 @@ static void hold(struct client *c, unsigned room, uint64_t seq, uint64_t epoch)
     v->epoch = epoch;
 }
 
+static bool is_own_leave(const struct client *c, struct slice event)
+{
+    struct slice type, users, user;
+    if (!json_member(event, "type", &type) || !slice_is(type, "user_left")) return false;
+    CHECK(json_member(event, "user_ids", &users), "%s: a leave of nobody", c->name);
+    while (json_element(&users, &user))
+        if (user.len > 2 && slice_is(slice_of(user.data + 1, user.len - 2), c->user_id)) return true;
+    return false;
+}
+
 static void on_push(struct client *c, struct slice event, uint64_t version)
 {
-    struct slice room_id, type;
+    struct slice room_id;
     CHECK(json_member(event, "room_id", &room_id), "%s: a push without room_id: %.*s", c->name, SLICE_FMT(event));
     unsigned r = room_index(c, room_id);
     struct view *v = &c->views[r];
@@ -324,8 +336,7 @@ static void on_push(struct client *c, struct slice event, uint64_t version)
           changed);
     v->next++;
     hold(c, r, seq, v->live_epoch);
-    json_member(event, "type", &type);
-    if (slice_is(type, "user_left") && !member && seq == changed) v->on = false;
+    v->left = seq > v->replay_head && is_own_leave(c, event);
 }
 
 static void on_resumed(struct client *c, struct slice text, uint64_t version)
@@ -349,7 +360,9 @@ static void on_resumed(struct client *c, struct slice text, uint64_t version)
     v->on = true;
     v->resume_asked = false;
     v->next = from;
+    v->left = false;
     v->live_epoch = json_number(text, "epoch");
+    v->replay_head = json_number(text, "head");
 }
 
 /* may_be_out: answers overtake each other between a client's two connections, so whoever may leave a room at all may be
@@ -371,7 +384,9 @@ static void on_welcome(struct client *c, struct slice text)
         v->live_epoch = json_number(room, "epoch");
         if (v->resume_asked) continue;
         v->on = true;
-        v->next = json_number(room, "head") + 1;
+        v->left = false;
+        v->replay_head = json_number(room, "head");
+        v->next = v->replay_head + 1;
     }
     for (unsigned r = 0; r < SCENARIO_ROOMS; r++) {
         if (!c->views[r].resume_asked || listed[r]) continue;
@@ -883,16 +898,19 @@ static void rest_read(struct client *c)
 
 /* --- what it does of its own accord ---------------------------------------------------------------------------- */
 
+static bool is_member(const struct client *c, unsigned room)
+{
+    uint64_t changed;
+    return store_member(slice_str(scenario.room_ids[room]), slice_str(c->user_id), store_version(), &changed);
+}
+
 /* behind: the socket does not bring what is missing: it was opened without a position, or the room was left and joined
  * again. Only coming back with the position does. */
 static bool behind(const struct client *c)
 {
     for (unsigned r = 0; r < SCENARIO_ROOMS; r++) {
         const struct view *v = &c->views[r];
-        uint64_t changed;
-        struct slice room_id = slice_str(scenario.room_ids[r]);
-        if (!store_member(room_id, slice_str(c->user_id), store_version(), &changed)) continue;
-        if (!v->resume_asked && (!v->on || v->next > v->held + 1)) return true;
+        if (is_member(c, r) && !v->resume_asked && (!v->on || v->left || v->next > v->held + 1)) return true;
     }
     return false;
 }
@@ -994,7 +1012,8 @@ const char *client_unsettled(unsigned client)
     for (unsigned r = 0; r < SCENARIO_ROOMS; r++) {
         const struct view *v = &c->views[r];
         if (v->resume_asked) return "a room is not resumed";
-        if (v->on && v->held < store_head(slice_str(scenario.room_ids[r]))) return "it does not hold the whole log";
+        if (v->on && is_member(c, r) && v->held < store_head(slice_str(scenario.room_ids[r])))
+            return "it does not hold the whole log";
     }
     return behind(c) ? "it has missed something" : NULL;
 }

@@ -29,6 +29,7 @@
 #define CORES_OF_A_RUN 3u
 #define CRASHES_MAX 4u
 #define HEALING_STEPS_MAX 50000u
+#define HEALING_NS_MAX 200000000000u /* simulated: beyond the longest timeout of a connection */
 #define IDLE_TURNS_MAX 1000u
 #define RUN_SECONDS_MAX 60u         /* of real time: a run takes milliseconds, and seconds under a sanitizer */
 #define PIPELINE_ACTORS 2u          /* writer and syncer are made first */
@@ -327,12 +328,13 @@ static void heal(void)
     scenario.healing = true;
     rings_set_faults(64, 0);
     for (unsigned i = 0; i < scenario.num_clients; i++) client_heal(i);
+    uint64_t since_ns = world_now_ns();
     for (unsigned n = 0;; n++) {
         const char *missing = NULL;
         unsigned who = 0;
         for (unsigned i = 0; i < scenario.num_clients && !missing; i++) missing = client_unsettled(who = i);
         if (!missing) return;
-        CHECK(n < HEALING_STEPS_MAX, "the run does not come to rest: client %u: %s", who, missing);
+        CHECK(n < HEALING_STEPS_MAX && world_now_ns() - since_ns < HEALING_NS_MAX, "the run does not come to rest: client %u: %s", who, missing);
         step();
         run.steps++;
     }

@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* What becomes an event of a room's log: its number, when it may be seen, what a repeated client id is answered, and
- * what is refused. Joins, leaves and roles: room_member_test. */
+ * what is refused. The joins, leaves and roles of the same module: room_members_test.c. */
 
 /* window_forget makes a core forget the keys it keeps in memory, as if many more had come since. Nothing is pending. */
 static void window_forget(struct harness *h, unsigned core)

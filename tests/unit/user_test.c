@@ -1,0 +1,466 @@
+#include "harness.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A user at its home: coming into being once, the rooms it is in, and its cursors. */
+
+static struct answer *settled(struct harness *h, struct answer *a)
+{
+    harness_settle(h);
+    assert_true(a->done);
+    return a;
+}
+
+static struct answer *resolve(struct harness *h, unsigned core, const char *id)
+{
+    struct person p = {.tenant = h->tenant};
+    snprintf(p.id, sizeof p.id, "%s", id);
+    return harness_go(h, harness_op(h, core, OP_USER_RESOLVE, &p, 0, 0));
+}
+
+static struct answer *get(struct harness *h, unsigned core, const char *id)
+{
+    struct person p = {.tenant = h->tenant};
+    snprintf(p.id, sizeof p.id, "%s", id);
+    return harness_go(h, harness_op(h, core, OP_USER_GET, &p, 0, 0));
+}
+
+/* cursor_row reads what the store holds of a cursor; false when there is none. */
+static bool cursor_row(struct harness *h, const struct person *who, uint64_t room, const char *device, struct cursor_record *out)
+{
+    struct key key;
+    struct buf value = {0};
+    key_cursor(&key, h->tenant, who->number, slice_str(device), room);
+    enum status s = kv_get(h->kv, KV_CURSORS, key_slice(&key), &value);
+    if (s == STATUS_OK) assert_int_equal(cursor_record_decode(out, buf_slice(&value)), STATUS_OK);
+    buf_free(&value);
+    return s == STATUS_OK;
+}
+
+/* ack_silently is an ack that nobody waits for: a WebSocket's without an id. */
+static struct answer *ack_silently(struct harness *h, const struct person *who, uint64_t room, uint64_t seq)
+{
+    struct op *op = harness_op(h, 0, OP_ROOM_ACK, who, room, 0);
+    op->in.cursor.seq = seq;
+    op->answered = false;
+    return harness_go(h, op);
+}
+
+/* expect_cursors holds what a device is told against what it should be. */
+static void expect_cursors(struct harness *h, const struct person *who, const char *device, uint64_t delivered, uint64_t read)
+{
+    struct answer *a = settled(h, harness_rooms(h, 0, who, device));
+    expect_ok(a);
+    assert_int_equal(a->num_positions, 1);
+    assert_int_equal(a->positions[0].delivered, delivered);
+    assert_int_equal(a->positions[0].read, read);
+}
+
+/* position_in finds a room in an answered list; NULL when it is not there. */
+static const struct room_position *position_in(const struct answer *a, uint64_t room)
+{
+    const struct room_position *found = NULL;
+    for (uint32_t i = 0; i < a->num_positions; i++) {
+        if (a->positions[i].room != room) continue;
+        assert_null(found);
+        found = &a->positions[i];
+    }
+    return found;
+}
+
+/* --- coming into being --------------------------------------------------------------------------------------------- */
+
+static void whoever_asks_at_once_makes_one_user(void **state)
+{
+    struct harness *h = *state;
+    struct answer *asked[9];
+    harness_open(h, 3);
+    h->hold_syncer = true;
+    for (unsigned i = 0; i < 9; i++) asked[i] = resolve(h, i % 3, "ann");
+    harness_settle(h);
+    for (unsigned i = 0; i < 9; i++) expect_waiting(asked[i]); /* a number counts once it is durable */
+    h->hold_syncer = false;
+    harness_settle(h);
+    for (unsigned i = 0; i < 9; i++) {
+        expect_ok(asked[i]);
+        assert_int_equal(asked[i]->user, asked[0]->user);
+    }
+    assert_int_not_equal(settled(h, resolve(h, 0, "bob"))->user, asked[0]->user);
+}
+
+static void a_user_keeps_its_number_through_every_end(void **state)
+{
+    struct harness *h = *state;
+    static const enum harness_end ends[] = {END_CLEAN, END_KILLED, END_POWER_LOST};
+    harness_open(h, 2);
+    uint64_t number = settled(h, resolve(h, 1, "ann"))->user;
+    for (unsigned i = 0; i < 3; i++) {
+        harness_restart(h, ends[i]);
+        assert_int_equal(settled(h, resolve(h, 0, "ann"))->user, number);
+    }
+}
+
+static void asking_for_a_user_makes_none(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    uint64_t rows = kv_sequence(h->kv);
+    struct answer *first = get(h, 0, "ann"), *second = get(h, 1, "ann");
+    harness_settle(h);
+    expect_error(first, ERR_USER_NOT_FOUND);
+    expect_error(second, ERR_USER_NOT_FOUND);
+    assert_int_equal(kv_sequence(h->kv), rows);
+    assert_int_equal(harness_core(h, 0)->users_by_id.len + harness_core(h, 1)->users_by_id.len, 0);
+    settled(h, resolve(h, 0, "ann"));
+    expect_text(settled(h, get(h, 1, "ann"))->out.data, "{\"user_id\":\"ann\",\"display_name\":null,\"created_at\":\"2026-01-01T");
+}
+
+static void who_asks_behind_the_maker_is_answered_when_the_user_is_there(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct answer *before = get(h, 0, "ann"), *maker = resolve(h, 0, "ann"), *behind = get(h, 0, "ann");
+    harness_settle(h);
+    expect_error(before, ERR_USER_NOT_FOUND);
+    expect_ok(maker);
+    expect_ok(behind);
+}
+
+static void the_same_id_in_another_tenant_is_another_user(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann"), stranger = ann;
+    stranger.tenant++;
+    struct answer *a = settled(h, harness_go(h, harness_op(h, 0, OP_USER_RESOLVE, &stranger, 0, 0)));
+    assert_int_not_equal(a->user, ann.number);
+    harness_restart(h, END_CLEAN);
+    assert_int_equal(settled(h, resolve(h, 0, "ann"))->user, ann.number);
+}
+
+static void too_many_who_wait_for_one_user_are_refused(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    h->hold_readers = true;
+    struct answer *first = resolve(h, 0, "ann"), *last = first;
+    for (unsigned i = 1; i < USER_WAITING_MAX; i++) last = resolve(h, 0, "ann");
+    struct answer *refused = resolve(h, 0, "ann");
+    expect_error(refused, ERR_SERVER_OVERLOADED);
+    h->hold_readers = false;
+    harness_settle(h);
+    expect_ok(first);
+    expect_ok(last);
+}
+
+static void a_failed_store_makes_no_user_but_finds_those_there_are(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    harness_restart(h, END_CLEAN);
+    kv_fake_fail(h->kv, false, true);
+    struct answer *first = resolve(h, 0, "bob"), *second = resolve(h, 0, "bob");
+    harness_settle(h);
+    expect_error(first, ERR_STORE_UNKNOWN);
+    expect_error(second, ERR_STORE_UNKNOWN);
+    struct answer *third = resolve(h, 0, "cat"), *fourth = resolve(h, 0, "cat");
+    harness_settle(h);
+    expect_error(third, ERR_STORE_READ_ONLY);
+    expect_error(fourth, ERR_STORE_READ_ONLY);
+    assert_int_equal(settled(h, resolve(h, 0, "ann"))->user, ann.number);
+    assert_int_equal(harness_core(h, 0)->users_by_id.len, 1);
+}
+
+/* --- rooms ------------------------------------------------------------------------------------------------------------ */
+
+static void rooms_and_cursors_are_loaded(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann"), bob = harness_person(h, "bob");
+    uint64_t rooms[3], seen = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        rooms[i] = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann, &bob));
+        harness_fill(h, &ann, rooms[i], 3);
+        settled(h, harness_ack(h, 0, &bob, rooms[i], NULL, i + 1, false));
+    }
+    harness_restart(h, END_KILLED);
+    struct answer *first = harness_rooms(h, 0, &bob, NULL), *second = harness_rooms(h, 1, &bob, NULL);
+    harness_settle(h);
+    assert_int_equal(first->num_positions, 3);
+    assert_int_equal(second->num_positions, 3);
+    for (unsigned i = 0; i < 3; i++)
+        for (unsigned n = 0; n < 3; n++)
+            if (first->positions[n].room == rooms[i]) seen += first->positions[n].delivered == i + 1;
+    assert_int_equal(seen, 3);
+}
+
+static void a_room_left_while_the_list_loads_is_not_in_it(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person bob = harness_person_at(h, "bob", 0), ann = harness_person(h, "ann");
+    uint64_t room = harness_room_at(h, 1, ROOM_GROUP, PEOPLE(&ann, &bob));
+    harness_restart(h, END_CLEAN);
+    settled(h, harness_ask(h, 1, OP_ROOM_GET, &ann, room)); /* the room is there, bob is not yet */
+    struct answer *listed = harness_rooms(h, 0, &bob, NULL);
+    harness_turn(h, 0);
+    reader_step(h->gateway.readers, 0); /* finds the user … */
+    harness_turn(h, 0);
+    reader_step(h->gateway.readers, 0); /* … and reads its rooms: what it read is on its way back */
+    struct answer *left = harness_ask(h, 1, OP_ROOM_LEAVE, &bob, room);
+    harness_turn(h, 1);
+    commit_writer_step(h->gateway.commit);
+    commit_syncer_step(h->gateway.commit);
+    harness_turn(h, 1); /* it is durable, and bob's home is told */
+    expect_ok(left);
+    expect_waiting(listed);
+    harness_settle(h);
+    expect_ok(listed);
+    assert_null(position_in(listed, room));
+    assert_null(position_in(settled(h, harness_rooms(h, 0, &bob, NULL)), room));
+}
+
+static void a_room_joined_while_the_list_loads_is_in_it_once(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person bob = harness_person_at(h, "bob", 0), ann = harness_person(h, "ann");
+    uint64_t room = harness_room_at(h, 1, ROOM_GROUP, PEOPLE(&ann));
+    harness_restart(h, END_CLEAN);
+    settled(h, harness_ask(h, 1, OP_ROOM_GET, &ann, room));
+    struct answer *listed = harness_rooms(h, 0, &bob, NULL);
+    harness_turn(h, 0);
+    reader_step(h->gateway.readers, 0);
+    harness_turn(h, 0);
+    struct answer *joined = harness_ask(h, 1, OP_ROOM_JOIN, &bob, room);
+    harness_turn(h, 1);
+    commit_writer_step(h->gateway.commit);
+    reader_step(h->gateway.readers, 0); /* the row is there already, the notice not yet */
+    harness_settle(h);
+    expect_ok(joined);
+    expect_ok(listed);
+    const struct room_position *position = position_in(settled(h, harness_rooms(h, 0, &bob, NULL)), room);
+    assert_non_null(position);
+    assert_int_equal(position->joined_seq, 1);
+}
+
+/* --- cursors -------------------------------------------------------------------------------------------------------------- */
+
+static void cursors_move_upwards_only(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 9);
+    expect_cursors(h, &ann, NULL, 0, 0);
+    expect_ok(settled(h, harness_ack(h, 0, &ann, room, NULL, 5, false)));
+    expect_cursors(h, &ann, NULL, 5, 0);
+    expect_ok(settled(h, harness_ack(h, 0, &ann, room, NULL, 3, false)));
+    expect_cursors(h, &ann, NULL, 5, 0);
+    expect_ok(settled(h, harness_ack(h, 0, &ann, room, NULL, 7, true))); /* what was read was delivered */
+    expect_cursors(h, &ann, NULL, 7, 7);
+    expect_ok(settled(h, harness_ack(h, 0, &ann, room, NULL, 6, true)));
+    expect_cursors(h, &ann, NULL, 7, 7);
+}
+
+static void a_device_has_its_own_cursor_and_raises_the_users(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 9);
+    settled(h, harness_ack(h, 0, &ann, room, "phone", 4, false));
+    settled(h, harness_ack(h, 0, &ann, room, "laptop", 2, true));
+    for (unsigned restarted = 0; restarted < 2; restarted++) {
+        expect_cursors(h, &ann, "phone", 4, 0);
+        expect_cursors(h, &ann, "laptop", 2, 2);
+        expect_cursors(h, &ann, NULL, 4, 2);
+        expect_cursors(h, &ann, "never seen", 4, 2); /* begins at the user's own */
+        if (!restarted) harness_restart(h, END_KILLED);
+    }
+}
+
+static void an_answered_ack_is_in_the_log_of_writes(void **state)
+{
+    struct harness *h = *state;
+    struct cursor_record stored;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 5);
+    h->hold_writer = h->hold_syncer = true;
+    struct answer *acked = harness_ack(h, 0, &ann, room, NULL, 5, true);
+    harness_settle(h);
+    expect_waiting(acked);
+    h->hold_writer = false;
+    harness_settle(h);
+    expect_ok(acked); /* without a sync: a killed process does not take it back */
+    assert_true(cursor_row(h, &ann, room, NULL, &stored));
+    assert_int_equal(stored.delivered, 5);
+    assert_int_equal(stored.read, 5);
+    h->hold_syncer = false;
+    harness_restart(h, END_KILLED);
+    expect_cursors(h, &ann, NULL, 5, 5);
+}
+
+static void a_silent_ack_is_written_within_its_time(void **state)
+{
+    struct harness *h = *state;
+    struct cursor_record stored;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 5);
+    expect_ok(ack_silently(h, &ann, room, 3));
+    harness_advance(h, CURSOR_FLUSH_MS / 2);
+    ack_silently(h, &ann, room, 4); /* goes with the first one */
+    harness_settle(h);
+    assert_false(cursor_row(h, &ann, room, NULL, &stored));
+    harness_advance(h, CURSOR_FLUSH_MS / 2);
+    harness_settle(h);
+    assert_true(cursor_row(h, &ann, room, NULL, &stored));
+    assert_int_equal(stored.delivered, 4);
+}
+
+static void an_answer_covers_the_silent_ack_before_it(void **state)
+{
+    struct harness *h = *state;
+    struct cursor_record stored;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 5);
+    h->hold_writer = true;
+    ack_silently(h, &ann, room, 5);
+    struct answer *acked = harness_ack(h, 0, &ann, room, NULL, 5, false); /* moves nothing any more, and nothing is written */
+    harness_settle(h);
+    expect_waiting(acked);
+    h->hold_writer = false;
+    harness_settle(h);
+    expect_ok(acked);
+    assert_true(cursor_row(h, &ann, room, NULL, &stored));
+    expect_ok(settled(h, harness_ack(h, 0, &ann, room, NULL, 5, false)));
+}
+
+static void losing_a_silent_ack_means_a_redelivery(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 5);
+    settled(h, harness_ack(h, 0, &ann, room, NULL, 2, false));
+    ack_silently(h, &ann, room, 5);
+    harness_restart(h, END_KILLED);
+    expect_cursors(h, &ann, NULL, 2, 0);
+}
+
+static void acks_that_come_during_a_write_are_answered_with_the_next(void **state)
+{
+    struct harness *h = *state;
+    struct cursor_record stored;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann"), bob = harness_person(h, "bob");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann, &bob));
+    harness_fill(h, &ann, room, 5);
+    settled(h, harness_rooms(h, 0, &ann, NULL));
+    settled(h, harness_rooms(h, 0, &bob, NULL));
+    h->hold_writer = true;
+    struct answer *first = harness_ack(h, 0, &ann, room, NULL, 1, false);
+    harness_settle(h); /* the write with it is open */
+    struct answer *second = harness_ack(h, 0, &ann, room, NULL, 2, false), *third = harness_ack(h, 0, &bob, room, NULL, 3, false);
+    harness_settle(h);
+    commit_writer_step(h->gateway.commit);
+    harness_turn(h, 0);
+    expect_ok(first);
+    expect_waiting(second);
+    expect_waiting(third);
+    h->hold_writer = false;
+    harness_settle(h);
+    expect_ok(second);
+    expect_ok(third);
+    assert_true(cursor_row(h, &bob, room, NULL, &stored));
+    assert_int_equal(stored.delivered, 3);
+}
+
+static void more_cursors_than_one_write_takes_are_all_written(void **state)
+{
+    struct harness *h = *state;
+    struct cursor_record stored;
+    char id[16], devices[1500][8];
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 2);
+    settled(h, harness_rooms(h, 0, &ann, NULL));
+    struct answer *acked = NULL;
+    for (unsigned i = 0; i < 1500; i++) {
+        snprintf(devices[i], sizeof devices[i], "d%u", i);
+        acked = harness_ack(h, 0, &ann, room, devices[i], 1, false);
+    }
+    harness_settle(h);
+    expect_ok(acked);
+    for (unsigned i = 0; i < 1500; i++) {
+        snprintf(id, sizeof id, "d%u", i);
+        assert_true(cursor_row(h, &ann, room, id, &stored));
+    }
+}
+
+static void an_ack_that_meets_a_leave_is_refused(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann"), bob = harness_person_at(h, "bob", 0);
+    uint64_t room = harness_room_at(h, 1, ROOM_GROUP, PEOPLE(&ann, &bob));
+    harness_fill(h, &ann, room, 2);
+    settled(h, harness_rooms(h, 0, &bob, NULL));
+    struct op *late = harness_op(h, 0, OP_USER_CURSOR, &bob, room, 0); /* the room has let it pass … */
+    late->in.cursor.seq = 2;
+    settled(h, harness_ask(h, 0, OP_ROOM_LEAVE, &bob, room)); /* … and he has left */
+    expect_error(settled(h, harness_go(h, late)), ERR_ROOM_NOT_MEMBER);
+}
+
+static void a_failed_store_takes_no_acks(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 3);
+    kv_fake_fail(h->kv, true, true);
+    expect_error(settled(h, harness_ack(h, 0, &ann, room, NULL, 1, false)), ERR_STORE_UNKNOWN);
+    expect_error(settled(h, harness_ack(h, 0, &ann, room, NULL, 2, false)), ERR_STORE_READ_ONLY);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(whoever_asks_at_once_makes_one_user),
+        TEST(a_user_keeps_its_number_through_every_end),
+        TEST(asking_for_a_user_makes_none),
+        TEST(who_asks_behind_the_maker_is_answered_when_the_user_is_there),
+        TEST(the_same_id_in_another_tenant_is_another_user),
+        TEST(too_many_who_wait_for_one_user_are_refused),
+        TEST(a_failed_store_makes_no_user_but_finds_those_there_are),
+        TEST(rooms_and_cursors_are_loaded),
+        TEST(a_room_left_while_the_list_loads_is_not_in_it),
+        TEST(a_room_joined_while_the_list_loads_is_in_it_once),
+        TEST(cursors_move_upwards_only),
+        TEST(a_device_has_its_own_cursor_and_raises_the_users),
+        TEST(an_answered_ack_is_in_the_log_of_writes),
+        TEST(a_silent_ack_is_written_within_its_time),
+        TEST(an_answer_covers_the_silent_ack_before_it),
+        TEST(losing_a_silent_ack_means_a_redelivery),
+        TEST(acks_that_come_during_a_write_are_answered_with_the_next),
+        TEST(more_cursors_than_one_write_takes_are_all_written),
+        TEST(an_ack_that_meets_a_leave_is_refused),
+        TEST(a_failed_store_takes_no_acks),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
