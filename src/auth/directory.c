@@ -108,8 +108,10 @@ void directory_free(struct directory *d)
 
 /* --- applying, on every core --------------------------------------------------------------------------------------------- */
 
+/* buf_set replaces a text; what a change leaves as it is was lent from here. */
 static void buf_set(struct buf *b, struct slice text)
 {
+    if (text.data && text.data == b->data) return;
     b->len = 0;
     buf_slice_append(b, text);
 }
@@ -179,6 +181,7 @@ struct directory_change {
 static bool key_generate(struct core *core, struct op *op, struct buf *text);
 static bool change_prepare(struct core *core, struct op *op);
 static void change_commit(struct core *core, struct op *op);
+static void changes_go_on(struct core *core);
 
 void directory_on_op(struct core *core, struct op *op)
 {
@@ -187,8 +190,27 @@ void directory_on_op(struct core *core, struct op *op)
         return;
     }
     ASSERT(core->id == 0);
-    if (room_may_write(core, op) && change_prepare(core, op)) change_commit(core, op);
-    else op_return(core, op);
+    queue_push(&core->directory.waiting, &op->mail.node);
+    changes_go_on(core);
+}
+
+/* changes_go_on begins the next change: one at a time, so that each starts from what the one before it left. */
+static void changes_go_on(struct core *core)
+{
+    struct directory *d = &core->directory;
+    while (!d->changing && d->waiting.len) {
+        struct op *op = CONTAINER_OF(queue_pop(&d->waiting), struct op, mail.node);
+        d->changing = room_may_write(core, op) && change_prepare(core, op);
+        if (d->changing) change_commit(core, op);
+        else op_return(core, op);
+    }
+}
+
+static void change_end(struct core *core, struct op *op)
+{
+    core->directory.changing = false;
+    op_return(core, op);
+    changes_go_on(core);
 }
 
 static struct tenant_record tenant_record_of(const struct tenant *t)
@@ -329,7 +351,7 @@ static void change_done(void *context, struct commit_entry *entry, enum status r
     if (result != STATUS_OK) {
         free(c);
         op_fail(op, store_error(result), NULL, NULL);
-        op_return(core, op);
+        change_end(core, op);
         return;
     }
     c->left = core->num_cores;
@@ -349,7 +371,7 @@ static void change_applied(struct core *core, struct op *child)
     if (--c->left) return;
     struct op *op = c->op;
     free(c);
-    op_return(core, op);
+    change_end(core, op);
 }
 
 /* --- as JSON ------------------------------------------------------------------------------------------------------------- */

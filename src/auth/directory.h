@@ -34,6 +34,8 @@ struct api_key {
 struct directory {
     struct map tenants; /* by number */
     struct map keys;    /* by prefix */
+    struct queue waiting; /* core 0: ops behind the change under way, which lays what it was given over what is here */
+    bool changing;
     uint32_t max_tenant; /* highest number given out; tenants have their own, so that they fit into 32 bits */
 };
 

@@ -534,6 +534,23 @@ static void opening_position(struct core *core, struct op *op)
     if (--o->pending == 0) opening_end(core, o);
 }
 
+/* opening_start_joined starts the subscriptions to rooms that were joined while the socket opened: they came too late for
+ * its list, and joined_subscribed has left them to it. */
+static void opening_start_joined(struct core *core, struct session *s)
+{
+    for (struct sub *sub = s->subs, *next; sub; sub = next) {
+        next = sub->next;
+        if (sub->state != SUB_NEW) continue;
+        const struct room_position p = {.room = sub->room->number,
+                                        .epoch = core->gateway->epoch,
+                                        .recovered = true,
+                                        .from = sub->replay_next,
+                                        .head = sub->room->seen_head};
+        session_resumed(core, s, &p);
+        session_start(core, sub);
+    }
+}
+
 static void opening_end(struct core *core, struct opening *o)
 {
     struct session *s = session_on(core, o->conn);
@@ -547,6 +564,7 @@ static void opening_end(struct core *core, struct opening *o)
             if (!o->hello || r->wish.resume) session_resumed(core, s, &r->position);
             session_start(core, sub);
         }
+        opening_start_joined(core, s);
     }
     if (o->hello) {
         struct conn *c = net_conn(core->net, o->conn);

@@ -42,6 +42,8 @@ enum standing { MEMBER_SURELY, MEMBER_MAYBE, MEMBER_NOT };
 /* view: what a client holds of a room, and how its socket stands there. */
 struct view {
     uint64_t epoch, held; /* the position: everything up to `held` has been seen */
+    uint64_t acked;         /* highest seq whose ack was answered … */
+    unsigned acked_gateway; /* … by this gateway: a crash may take the cursor back */
     enum standing standing;
     bool on;              /* the socket is subscribed */
     bool resume_asked;    /* hello named a position; `resumed` must answer it */
@@ -58,6 +60,7 @@ struct ask {
     enum ask_kind kind;
     uint64_t id;
     unsigned message, room;
+    uint64_t seq; /* of an ack */
     uint64_t since_ns;
 };
 
@@ -382,6 +385,10 @@ static void on_welcome(struct client *c, struct slice text)
         struct view *v = &c->views[r];
         listed[r] = true;
         v->live_epoch = json_number(room, "epoch");
+        /* who comes back to a room may be let in before its home as a user has heard of it, and is then shown no cursor */
+        CHECK(v->acked_gateway != c->socket.gateway || json_number(room, "delivered") >= v->acked || may_be_out(c, r),
+              "%s has acknowledged room %u up to %" PRIu64 " and its cursor is at %" PRIu64, c->name, r, v->acked,
+              json_number(room, "delivered"));
         if (v->resume_asked) continue;
         v->on = true;
         v->left = false;
@@ -486,6 +493,13 @@ static void on_error(struct client *c, struct slice text)
         c->messages[a.message].state = MESSAGE_REFUSED;
 }
 
+static void acked(const struct client *c, struct view *v, uint64_t seq)
+{
+    if (v->acked_gateway != c->socket.gateway) v->acked = 0;
+    v->acked_gateway = c->socket.gateway;
+    if (seq > v->acked) v->acked = seq;
+}
+
 static void on_ok(struct client *c, struct slice text, uint64_t version)
 {
     struct ask a;
@@ -498,7 +512,7 @@ static void on_ok(struct client *c, struct slice text, uint64_t version)
         check_items(c, a.room, items, 0, version, 0);
         return;
     case ASK_SYNC: check_sync(c, text, version); return;
-    case ASK_ACK: return;
+    case ASK_ACK: acked(c, &c->views[a.room], a.seq); return;
     case ASK_HELLO:
     case ASK_PING: break;
     }
@@ -657,9 +671,11 @@ static void ask_send(struct client *c, unsigned number)
 static void ask_ack(struct client *c, unsigned room)
 {
     struct buf text = {0};
-    if (c->views[room].held == 0) return;
-    ask(c, &text, world_chance(4) ? "read" : "ack", (struct ask){.kind = ASK_ACK, .room = room});
-    buf_printf(&text, ",\"room_id\":\"%s\",\"seq\":%" PRIu64 "}", scenario.room_ids[room], c->views[room].held);
+    uint64_t seq = c->views[room].held;
+    if (seq == 0) return;
+    if (world_chance(4)) seq = 1 + world_below(seq); /* an older one moves nothing back */
+    ask(c, &text, world_chance(4) ? "read" : "ack", (struct ask){.kind = ASK_ACK, .room = room, .seq = seq});
+    buf_printf(&text, ",\"room_id\":\"%s\",\"seq\":%" PRIu64 "}", scenario.room_ids[room], seq);
     say(c, &text);
 }
 
@@ -954,6 +970,10 @@ static void act_rest(struct client *c)
 {
     unsigned message = 0, room = (unsigned)world_below(SCENARIO_ROOMS);
     if (call_scenario(c) || !scenario.room_ids[SCENARIO_ROOMS - 1][0]) return;
+    if (scenario.restless && !c->shares_user && world_chance(2)) {
+        call_membership(c, c->views[SCENARIO_ROOMS - 1].standing != MEMBER_SURELY);
+        return;
+    }
     switch (world_below(12)) {
     case 0:
     case 1:

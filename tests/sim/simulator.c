@@ -30,7 +30,7 @@
 #define CRASHES_MAX 4u
 #define HEALING_STEPS_MAX 50000u
 #define HEALING_NS_MAX 200000000000u /* simulated: beyond the longest timeout of a connection */
-#define IDLE_TURNS_MAX 1000u
+#define IDLE_TURNS_MAX 10u
 #define RUN_SECONDS_MAX 60u         /* of real time: a run takes milliseconds, and seconds under a sanitizer */
 #define PIPELINE_ACTORS 2u          /* writer and syncer are made first */
 
@@ -51,7 +51,7 @@ static struct run {
     struct gateway gateway;
     unsigned first_core_actor;
     uint64_t steps;
-    unsigned crashes, restarts;
+    unsigned crashes;
 } run;
 
 static void plan_make(struct plan *plan);
@@ -121,6 +121,7 @@ static void plan_make(struct plan *plan)
     world_set_preemption(rates[world_below(4)]);
     rings_set_faults(world_chance(3) ? 1 + (unsigned)world_below(3) : 64, world_chance(2) ? 40 : 0);
     scenario = (struct scenario){.num_clients = 2 + (unsigned)world_below(CLIENTS_MAX - 1)};
+    scenario.restless = world_chance(4);
     scenario.num_users = scenario.num_clients > 2 && world_chance(3) ? scenario.num_clients - 1 : scenario.num_clients;
 }
 
@@ -157,6 +158,7 @@ static void gateway_start(void)
     mark_fake_hold(run.mark);
     enum status s = store_open_with(&run.store, run.kv, run.mark, world_gateway_random(), why, sizeof why);
     CHECK(s == STATUS_OK, "the store does not open again: %s", why);
+    CHECK(run.store.epoch == run.crashes + 1, "epoch %" PRIu64 " after %u crashes", run.store.epoch, run.crashes);
     memcpy(run.store.pepper, run.pepper, sizeof run.pepper); /* a file of its own in production, which stays */
     run.gateway = (struct gateway){.config = &run.config,
                                    .clock = world_clock(),

@@ -126,8 +126,6 @@ int harness_teardown(void **state)
         buf_free(&a->out);
         free(a);
     }
-    for (unsigned i = 0; i < HARNESS_CORES_MAX; i++)
-        if (h->listen_fd[i] >= 0) close(h->listen_fd[i]);
     kv_close(h->kv);
     mark_close(h->mark);
     config_free(&h->config);
@@ -160,7 +158,7 @@ static void gateway_begin(struct harness *h, unsigned num_cores)
     s = gateway_open(&h->gateway, why, sizeof why);
     if (s != STATUS_OK) fail_msg("gateway: %s", why);
     for (unsigned i = 0; i < num_cores; i++) {
-        if (h->listen_fd[i] < 0) listen_at(h, i);
+        listen_at(h, i);
         const struct net_listener listener = {.fd = h->listen_fd[i]};
         assert_int_equal(core_start(h->gateway.cores[i], &listener, 1), STATUS_OK);
     }
@@ -178,6 +176,10 @@ static void gateway_end(struct harness *h, enum harness_end end)
         harness_settle(h);
     }
     gateway_close(&h->gateway);
+    for (unsigned i = 0; i < h->gateway.num_cores; i++) {
+        close(h->listen_fd[i]); /* the next run listens elsewhere: a ring that is being torn down may still accept */
+        h->listen_fd[i] = -1;
+    }
     store_close(&h->store, end == END_CLEAN);
     kv_fake_fail(h->kv, false, false);
     mark_fake_fail(h->mark, false, false);

@@ -1,0 +1,259 @@
+#include "harness.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../src/chat/fanout.h"
+
+/* From newly durable events to the subscribers' sockets: one run a room and turn, one frame for all, one reference each. */
+
+static struct answer *settled(struct harness *h, struct answer *a)
+{
+    harness_settle(h);
+    assert_true(a->done);
+    return a;
+}
+
+#define HELLO "{\"type\":\"hello\"}"
+
+static uint64_t metric(struct harness *h, unsigned core, enum metric_id id)
+{
+    return atomic_load(&harness_core(h, core)->metrics.value[id]);
+}
+
+/* expect_run hears events `first` to `last`, nothing else. */
+static void expect_run(struct client *c, uint64_t first, uint64_t last)
+{
+    for (uint64_t seq = first; seq <= last; seq++) assert_int_equal(number_in(client_hear(c), "seq"), seq);
+    client_hears_nothing(c);
+}
+
+/* make_durable takes what the cores have queued to the disk; no core has looked at it yet. */
+static void make_durable(struct harness *h)
+{
+    harness_turns(h);
+    while (commit_writer_step(h->gateway.commit)) continue;
+    while (commit_syncer_step(h->gateway.commit)) continue;
+}
+
+static void subscribers_hear_nothing_before_the_sync(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
+    struct client *near = socket_open(h, 0, "ann", HELLO), *far = socket_open(h, 1, "ann", HELLO);
+    h->hold_syncer = true;
+    harness_send(h, 0, &ann, room, "ding");
+    client_hears_nothing(near);
+    client_hears_nothing(far);
+    h->hold_syncer = false;
+    expect_run(near, 1, 1);
+    expect_run(far, 1, 1);
+}
+
+static void events_of_one_turn_are_one_frame_for_each_core(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
+    struct client *near = socket_open(h, 0, "ann", HELLO), *far = socket_open(h, 1, "ann", HELLO);
+    uint64_t sends[2];
+    for (unsigned i = 0; i < 2; i++) sends[i] = net_stats(harness_core(h, i)->net)->sends;
+    for (unsigned i = 0; i < 50; i++) harness_send(h, 0, &ann, room, "ding");
+    make_durable(h);
+    struct spsc *mailbox = &h->gateway.mailboxes[1]; /* 0 → 1 */
+    uint32_t before = mailbox->published;
+    harness_turn(h, 0);
+    assert_int_equal(mailbox->published - before, 1);
+    harness_turn(h, 1);
+    harness_turns(h);
+    for (unsigned i = 0; i < 2; i++) assert_int_equal(net_stats(harness_core(h, i)->net)->sends - sends[i], 1);
+    expect_run(near, 1, 50);
+    expect_run(far, 1, 50);
+    assert_int_equal(metric(h, 0, METRIC_DELIVERIES), 50);
+    assert_int_equal(metric(h, 1, METRIC_DELIVERIES), 50);
+    assert_int_equal(metric(h, 0, METRIC_CROSS_CORE_DELIVERIES), 0);
+    assert_int_equal(metric(h, 1, METRIC_CROSS_CORE_DELIVERIES), 50);
+}
+
+static void a_run_is_charged_until_its_last_core_has_let_go(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 3);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
+    struct client *sockets[3];
+    for (unsigned i = 0; i < 3; i++) sockets[i] = socket_open(h, i, "ann", HELLO);
+    harness_send(h, 0, &ann, room, "ding");
+    make_durable(h);
+    harness_turn(h, 0);
+    int64_t charged = atomic_load(&harness_core(h, 0)->frames_bytes);
+    assert_true(charged > 0);
+    for (unsigned i = 0; i < 5; i++) harness_turn(h, 0);
+    for (unsigned i = 0; i < 5; i++) harness_turn(h, 1);
+    assert_int_equal(atomic_load(&harness_core(h, 0)->frames_bytes), charged); /* core 2 has not looked yet */
+    harness_settle(h);
+    for (unsigned i = 0; i < 3; i++) expect_run(sockets[i], 1, 1);
+    assert_int_equal(atomic_load(&harness_core(h, 0)->frames_bytes), 0);
+}
+
+static void a_run_that_would_be_too_long_is_cut(void **state)
+{
+    struct harness *h = *state;
+    static char content[40000];
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
+    struct client *c = socket_open(h, 1, "ann", HELLO);
+    memset(content, 'x', sizeof content - 1);
+    unsigned num = 20, in_one = RUN_BYTES_MAX / sizeof content;
+    for (unsigned i = 0; i < num; i++) harness_send(h, 0, &ann, room, content);
+    make_durable(h);
+    struct spsc *mailbox = &h->gateway.mailboxes[1];
+    uint32_t before = mailbox->published;
+    harness_turn(h, 0);
+    assert_int_equal(mailbox->published - before, (num + in_one - 1) / in_one);
+    expect_run(c, 1, num);
+}
+
+static void a_run_holds_no_more_events_than_its_bound(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
+    struct client *c = socket_open(h, 1, "ann", HELLO);
+    for (unsigned i = 0; i < 600; i++) harness_send(h, 0, &ann, room, "x");
+    make_durable(h);
+    struct spsc *mailbox = &h->gateway.mailboxes[1];
+    uint32_t before = mailbox->published;
+    harness_turn(h, 0);
+    assert_int_equal(mailbox->published - before, 3); /* 256 + 256 + 88 */
+    expect_run(c, 1, 600);
+}
+
+static void an_event_longer_than_a_run_goes_alone(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
+    struct client *c = socket_open(h, 1, "ann", HELLO);
+    char *content = malloc(RUN_BYTES_MAX + 1);
+    assert_non_null(content);
+    memset(content, 'x', RUN_BYTES_MAX);
+    content[RUN_BYTES_MAX] = '\0';
+    harness_send(h, 0, &ann, room, "before");
+    harness_send(h, 0, &ann, room, content);
+    harness_send(h, 0, &ann, room, "behind");
+    free(content);
+    expect_run(c, 1, 3);
+}
+
+static void a_room_without_subscribers_sends_to_nobody(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
+    harness_send(h, 0, &ann, room, "ding");
+    make_durable(h);
+    struct spsc *mailbox = &h->gateway.mailboxes[1];
+    uint32_t before = mailbox->published;
+    harness_turn(h, 0);
+    assert_int_equal(mailbox->published, before);
+    assert_int_equal(atomic_load(&harness_core(h, 0)->frames_bytes), 0);
+    struct room *r = room_find(harness_core(h, 0), h->tenant, room);
+    assert_int_equal(r->published.len, 0);
+    assert_int_equal(r->events_pending, 0);
+}
+
+static void who_subscribes_in_the_middle_begins_exactly_there(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
+    struct client *first = socket_open(h, 1, "ann", HELLO);
+    struct client *second = socket_open(h, 1, "ann", "{\"type\":\"hello\",\"rooms\":\"none\"}");
+    harness_send(h, 0, &ann, room, "1");
+    make_durable(h); /* 1 is durable, and no core knows */
+    client_say(second, "{\"type\":\"subscribe\",\"id\":5,\"room_id\":\"%s\"}", room_name(room).text);
+    for (unsigned i = 0; i < 20; i++) harness_turn(h, 1); /* its request is on its way to the home */
+    harness_send(h, 0, &ann, room, "2");
+    harness_settle(h);
+    const char *answer = client_hear(second);
+    expect_text(answer, "{\"type\":\"ok\",\"re\":5");
+    uint64_t head = number_in(answer, "head");
+    assert_in_range(head, 0, 2);
+    expect_run(second, head + 1, 2);
+    expect_run(first, 1, 2);
+}
+
+static void a_run_on_its_way_when_the_last_subscriber_leaves_is_dropped(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
+    struct client *c = socket_open(h, 1, "ann", HELLO);
+    harness_send(h, 0, &ann, room, "ding");
+    make_durable(h);
+    harness_turn(h, 0); /* the run is in the mailbox … */
+    assert_true(atomic_load(&harness_core(h, 0)->frames_bytes) > 0);
+    client_say(c, "{\"type\":\"unsubscribe\",\"id\":1,\"room_id\":\"%s\"}", room_name(room).text);
+    expect_text(client_hear(c), "\"re\":1"); /* … and what a turn receives comes before its mailboxes */
+    assert_int_equal(atomic_load(&harness_core(h, 0)->frames_bytes), 0);
+    harness_send(h, 0, &ann, room, "dong");
+    client_hears_nothing(c);
+}
+
+static void rooms_of_the_same_number_in_two_tenants_are_two(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    struct local_room *one = local_room_get(core, 1, 77), *two = local_room_get(core, 2, 77);
+    assert_ptr_not_equal(one, two);
+    assert_ptr_equal(local_room_find(core, 1, 77), one);
+    assert_ptr_equal(local_room_find(core, 2, 77), two);
+    assert_null(local_room_find(core, 3, 77));
+    local_room_release(core, one);
+    local_room_release(core, two);
+    assert_null(local_room_find(core, 1, 77));
+    harness_settle(h);
+}
+
+static void many_sockets_of_one_core_share_one_frame(void **state)
+{
+    struct harness *h = *state;
+    struct client *sockets[20];
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
+    for (unsigned i = 0; i < 20; i++) sockets[i] = socket_open(h, 1, "ann", HELLO);
+    settled(h, harness_send(h, 0, &ann, room, "ding"));
+    for (unsigned i = 0; i < 20; i++) expect_run(sockets[i], 1, 1);
+    assert_int_equal(metric(h, 1, METRIC_DELIVERIES), 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(subscribers_hear_nothing_before_the_sync),
+        TEST(events_of_one_turn_are_one_frame_for_each_core),
+        TEST(a_run_is_charged_until_its_last_core_has_let_go),
+        TEST(a_run_that_would_be_too_long_is_cut),
+        TEST(a_run_holds_no_more_events_than_its_bound),
+        TEST(an_event_longer_than_a_run_goes_alone),
+        TEST(a_room_without_subscribers_sends_to_nobody),
+        TEST(who_subscribes_in_the_middle_begins_exactly_there),
+        TEST(a_run_on_its_way_when_the_last_subscriber_leaves_is_dropped),
+        TEST(rooms_of_the_same_number_in_two_tenants_are_two),
+        TEST(many_sockets_of_one_core_share_one_frame),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
