@@ -370,11 +370,14 @@ static void on_read(struct request *r) { mark(r, true); }
 
 static void subscribed(struct core *core, struct op *op)
 {
+    bool replay = op->in.position.mode == POSITION_AFTER;
+    struct session *s = session_on(core, op->conn);
+    struct sub *old = s && replay && !op_failed(op) ? session_sub(s, op->room) : NULL;
+    if (old) session_unsubscribe(core, old); /* it starts again from there */
     struct sub *sub = session_subscribed(core, op);
     struct buf out = {0};
     struct conn *conn;
     struct room_position p = op->position;
-    bool replay = op->in.position.mode == POSITION_AFTER;
     bool answered = answer_head(core, op, &out, &conn);
     if (answered) {
         char room_id[ID_TEXT_LEN];
@@ -398,8 +401,6 @@ static void on_subscribe(struct request *r)
         fail_fields(r);
         return;
     }
-    struct sub *old = session_sub(r->session, room);
-    if (old && after != UINT64_MAX) session_unsubscribe(r->core, old); /* it starts again from there */
     struct op *op = request_op(r, OP_ROOM_POSITION, 0);
     op->room = room;
     op->in.position.mode = after == UINT64_MAX ? POSITION_LIVE : POSITION_AFTER;

@@ -36,6 +36,7 @@ struct user {
     uint64_t number, created_ms;
     uint8_t state;       /* enum user_state */
     uint8_t rooms_state; /* enum rooms_state */
+    bool rooms_stale;    /* a room was left while the rooms were being loaded: they are loaded again */
     bool rooms_stale;    /* loading: a room was left meanwhile, what is read may still list it */
     struct queue waiting, rooms_waiting;
     struct user_room *rooms;
@@ -552,6 +553,14 @@ static void rooms_done(void *context, struct read_job *job)
     struct rooms_load *l = CONTAINER_OF(job, struct rooms_load, job);
     struct user *u = l->user;
     enum status s = l->status;
+    if (s == STATUS_OK && u->rooms_stale) {
+        buf_free(&l->rooms);
+        buf_free(&l->cursors);
+        free(l);
+        u->num_rooms = 0;
+        rooms_load(core, u);
+        return;
+    }
     if (s == STATUS_OK) rooms_take(u, l);
     else LOG(LOG_ERROR, "user", "rooms_load_failed", LOG_STR("status", status_name(s)));
     u->rooms_state = s == STATUS_OK ? ROOMS_LOADED : ROOMS_UNKNOWN;
@@ -584,6 +593,7 @@ static void rooms_load(struct core *core, struct user *u)
     l->job = (struct read_job){.return_core = (uint16_t)core->id, .run = rooms_run, .done = rooms_done};
     l->user = u;
     u->rooms_state = ROOMS_LOADING;
+    u->rooms_stale = false;
     read_submit(core->reader, &l->job);
 }
 
@@ -764,6 +774,7 @@ static void user_joined(struct core *core, struct user *u, const struct notice *
 
 static void user_left(struct user *u, const struct notice *n)
 {
+    u->rooms_stale = u->rooms_state == ROOMS_LOADING;
     u->rooms_stale = u->rooms_state == ROOMS_LOADING;
     struct user_room *r = user_room(u, n->room);
     if (r && r->joined_seq < n->seq) user_room_remove(u, r);

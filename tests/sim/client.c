@@ -66,7 +66,17 @@ struct ask {
 
 enum socket_state { SOCKET_DOWN, SOCKET_UPGRADING, SOCKET_GREETING, SOCKET_OPEN, SOCKET_CLOSING };
 
-enum call_kind { CALL_NONE, CALL_TENANT, CALL_ROOM, CALL_SEND, CALL_EVENTS, CALL_SYNC, CALL_JOIN, CALL_LEAVE, CALL_LIST };
+enum call_kind {
+    CALL_NONE,
+    CALL_TENANT,
+    CALL_ROOM,
+    CALL_SEND,
+    CALL_EVENTS,
+    CALL_SYNC,
+    CALL_JOIN,
+    CALL_LEAVE,
+    CALL_LIST
+};
 
 struct client {
     char name[24], user_id[24], device[24];
@@ -335,8 +345,8 @@ static void on_push(struct client *c, struct slice event, uint64_t version)
     CHECK(seq == v->next, "%s is pushed seq %" PRIu64 " of room %u and should get %" PRIu64, c->name, seq, r, v->next);
     event_seen(c, r, event, version);
     bool member = store_member(room_id, slice_str(c->user_id), version, &changed);
-    CHECK(member || seq <= changed, "%s is pushed seq %" PRIu64 " of room %u, which it left with %" PRIu64, c->name, seq, r,
-          changed);
+    CHECK(member || seq <= changed, "%s is pushed seq %" PRIu64 " of room %u, which it left with %" PRIu64, c->name,
+          seq, r, changed);
     v->next++;
     hold(c, r, seq, v->live_epoch);
     v->left = seq > v->replay_head && is_own_leave(c, event);
@@ -353,12 +363,12 @@ static void on_resumed(struct client *c, struct slice text, uint64_t version)
     CHECK(slice_is(recovered, "true"), "%s is not recovered in room %u at [%" PRIu64 ", %" PRIu64 "]: %.*s", c->name, r,
           v->epoch, v->held, SLICE_FMT(text));
     if (v->resume_asked) {
-        CHECK(from == v->asked_seq + 1, "%s asked for room %u behind %" PRIu64 " and is served from %" PRIu64, c->name, r,
-              v->asked_seq, from);
+        CHECK(from == v->asked_seq + 1, "%s asked for room %u behind %" PRIu64 " and is served from %" PRIu64, c->name,
+              r, v->asked_seq, from);
     } else {
         store_member(room_id, slice_str(c->user_id), version, &joined);
-        CHECK(from <= v->held + 1 || from <= joined + 1, "%s holds room %u up to %" PRIu64 " and is served from %" PRIu64,
-              c->name, r, v->held, from);
+        CHECK(from <= v->held + 1 || from <= joined + 1,
+              "%s holds room %u up to %" PRIu64 " and is served from %" PRIu64, c->name, r, v->held, from);
     }
     v->on = true;
     v->resume_asked = false;
@@ -385,7 +395,8 @@ static void on_welcome(struct client *c, struct slice text)
         struct view *v = &c->views[r];
         listed[r] = true;
         v->live_epoch = json_number(room, "epoch");
-        /* who comes back to a room may be let in before its home as a user has heard of it, and is then shown no cursor */
+        /* who comes back to a room may be let in before its home as a user has heard of it, and is then shown no cursor
+         */
         CHECK(v->acked_gateway != c->socket.gateway || json_number(room, "delivered") >= v->acked || may_be_out(c, r),
               "%s has acknowledged room %u up to %" PRIu64 " and its cursor is at %" PRIu64, c->name, r, v->acked,
               json_number(room, "delivered"));
@@ -411,8 +422,9 @@ static void check_items(struct client *c, unsigned room, struct slice items, uin
     while (json_element(&items, &item)) {
         uint64_t seq = event_seen(c, room, item, version);
         CHECK(seq > last, "%s gets a page of room %u out of order", c->name, room);
-        if (from) CHECK(seq == from, "%s gets seq %" PRIu64 " of room %u in a page that goes on at %" PRIu64, c->name, seq,
-                        room, from);
+        if (from)
+            CHECK(seq == from, "%s gets seq %" PRIu64 " of room %u in a page that goes on at %" PRIu64, c->name, seq,
+                  room, from);
         if (from) from++;
         if (epoch) hold(c, room, seq, epoch);
         last = seq;
@@ -444,8 +456,8 @@ static void message_answered(struct client *c, unsigned number, struct slice tex
                               .content = slice_str(m->content)};
     CHECK(json_member(text, "created_at", &seen.created_at), "%s: an ok without created_at", c->name);
     store_check_seen(c->name, room_id, version, &seen);
-    CHECK(m->state != MESSAGE_ANSWERED || m->seq == seen.seq, "%s is told seq %" PRIu64 " and %" PRIu64 " for %s", c->name,
-          m->seq, seen.seq, m->client_id);
+    CHECK(m->state != MESSAGE_ANSWERED || m->seq == seen.seq, "%s is told seq %" PRIu64 " and %" PRIu64 " for %s",
+          c->name, m->seq, seen.seq, m->client_id);
     m->state = MESSAGE_ANSWERED;
     m->seq = seen.seq;
 }
@@ -571,15 +583,16 @@ static void upgrade_read(struct client *c)
     size_t len = wire_answer(&answer, buf_slice(&c->socket.in));
     if (len == 0) return;
     if (answer.status == 101) {
-        CHECK(memmem(c->socket.in.data, len, SAMPLE_ACCEPT, sizeof SAMPLE_ACCEPT - 1), "%s: a wrong accept key", c->name);
+        CHECK(memmem(c->socket.in.data, len, SAMPLE_ACCEPT, sizeof SAMPLE_ACCEPT - 1), "%s: a wrong accept key",
+              c->name);
         line_take(&c->socket, len);
         c->state = SOCKET_GREETING;
         if (c->greeted_by_hello) say_hello(c);
         else c->state = SOCKET_OPEN;
         return;
     }
-    CHECK(answer.status == 503 && disk_failed(&c->socket), "%s: its upgrade is answered %u: %.*s", c->name, answer.status,
-          SLICE_FMT(answer.body));
+    CHECK(answer.status == 503 && disk_failed(&c->socket), "%s: its upgrade is answered %u: %.*s", c->name,
+          answer.status, SLICE_FMT(answer.body));
     socket_drop(c, false, "the upgrade was refused");
 }
 
@@ -733,7 +746,8 @@ static unsigned message_new(struct client *c)
 
 /* --- REST ------------------------------------------------------------------------------------------------------ */
 
-static void request(struct client *c, const char *method, const char *path, const char *idempotency_key, struct buf *body)
+static void request(struct client *c, const char *method, const char *path, const char *idempotency_key,
+                    struct buf *body)
 {
     struct line *l = &c->rest;
     bool operator = c->call == CALL_TENANT;
@@ -889,7 +903,8 @@ static void call_failed(struct client *c, const struct http_answer *answer)
 {
     struct slice code;
     struct view *v = &c->views[c->call_room];
-    CHECK(json_member(answer->body, "code", &code), "%s: a problem without code: %.*s", c->name, SLICE_FMT(answer->body));
+    CHECK(json_member(answer->body, "code", &code), "%s: a problem without code: %.*s", c->name,
+          SLICE_FMT(answer->body));
     bool final = refused(c, &c->rest, c->call_room, code);
     if (final && c->call == CALL_LEAVE) v->standing = MEMBER_NOT;
     if (final && c->call == CALL_SEND && c->messages[c->call_message].state == MESSAGE_OPEN)
@@ -986,7 +1001,8 @@ static void act_rest(struct client *c)
     case 5: call_list(c); return;
     case 6:
     case 7:
-        if (!c->shares_user) call_membership(c, c->views[SCENARIO_ROOMS - 1].standing != MEMBER_SURELY || world_chance(8));
+        if (!c->shares_user)
+            call_membership(c, c->views[SCENARIO_ROOMS - 1].standing != MEMBER_SURELY || world_chance(8));
         return;
     default: return;
     }
@@ -1043,10 +1059,11 @@ void client_check_stall(unsigned client)
     const struct client *c = &clients[client];
     uint64_t now = world_now_ns();
     for (unsigned i = 0; i < c->num_asked; i++)
-        CHECK(now < c->asked[i].since_ns + STALL_NS, "%s has had no answer to request %" PRIu64 " (kind %d) for %" PRIu64 " s",
-              c->name, c->asked[i].id, (int)c->asked[i].kind, (now - c->asked[i].since_ns) / 1000000000);
-    CHECK(c->call == CALL_NONE || now < c->call_since_ns + STALL_NS, "%s has had no answer to its call (kind %d)", c->name,
-          (int)c->call);
+        CHECK(now < c->asked[i].since_ns + STALL_NS,
+              "%s has had no answer to request %" PRIu64 " (kind %d) for %" PRIu64 " s", c->name, c->asked[i].id,
+              (int)c->asked[i].kind, (now - c->asked[i].since_ns) / 1000000000);
+    CHECK(c->call == CALL_NONE || now < c->call_since_ns + STALL_NS, "%s has had no answer to its call (kind %d)",
+          c->name, (int)c->call);
 }
 
 void client_check_end(unsigned client)
@@ -1055,7 +1072,8 @@ void client_check_end(unsigned client)
     for (unsigned i = 0; i < c->num_messages; i++) {
         const struct message *m = &c->messages[i];
         if (m->state != MESSAGE_ANSWERED) continue;
-        uint64_t seq = store_find(slice_str(scenario.room_ids[m->room]), slice_str(c->user_id), slice_str(m->client_id));
+        uint64_t seq =
+            store_find(slice_str(scenario.room_ids[m->room]), slice_str(c->user_id), slice_str(m->client_id));
         CHECK(seq == m->seq, "%s was told seq %" PRIu64 " for %s, and the store has it under %" PRIu64, c->name, m->seq,
               m->client_id, seq);
     }

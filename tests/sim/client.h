@@ -1,6 +1,6 @@
 /* client: users of the simulated gateway. Each has a REST connection and a WebSocket, speaks real bytes through
- * fake_ring's links, reads in small pieces, breaks off anywhere, comes back with the position it holds, and repeats what
- * it does not know to have happened. Whatever it is told it holds against the store (store_watch.h) at once.
+ * fake_ring's links, reads in small pieces, breaks off anywhere, comes back with the position it holds, and repeats
+ * what it does not know to have happened. Whatever it is told it holds against the store (store_watch.h) at once.
  *
  * A client asks until everything of the scenario is settled: rooms made, messages answered, logs complete. */
 #ifndef CARILLON_TESTS_SIM_CLIENT_H

@@ -39,7 +39,17 @@ struct link {
     uint64_t receive_tag, poll_tag, shutdown_tag;
 };
 
-enum operation_kind { OP_ACCEPT, OP_RECV, OP_SEND, OP_POLL_OUT, OP_CANCEL_FD, OP_CANCEL_TAG, OP_SHUTDOWN, OP_CLOSE, OP_WATCH };
+enum operation_kind {
+    OP_ACCEPT,
+    OP_RECV,
+    OP_SEND,
+    OP_POLL_OUT,
+    OP_CANCEL_FD,
+    OP_CANCEL_TAG,
+    OP_SHUTDOWN,
+    OP_CLOSE,
+    OP_WATCH
+};
 
 struct operation {
     enum operation_kind kind;
@@ -165,7 +175,8 @@ void ring_close_all(struct ring *ring)
     CHECK(ring->num_free == ring->num_buffers, "a ring ends with %u receive buffers not given back",
           ring->num_buffers - ring->num_free);
     for (size_t i = ring->next_visible; i < ring->num_visible; i++)
-        CHECK(tag_op(ring->visible[i].completion.tag) == RING_OP_WAKE, "a ring ends with a completion that was not taken");
+        CHECK(tag_op(ring->visible[i].completion.tag) == RING_OP_WAKE,
+              "a ring ends with a completion that was not taken");
     for (unsigned i = 0; i < network.num_links; i++)
         if (network.links[i]->ring == ring) link_lose(network.links[i]);
     for (unsigned i = 0; i < network.num_rings; i++)
@@ -258,7 +269,10 @@ void ring_shutdown_out(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prep
 
 void ring_close(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_CLOSE, ring_fd, tag); }
 
-void ring_watch(struct ring *ring, struct park *park, uint64_t tag) { prepare(ring, OP_WATCH, NO_FD, tag)->park = park; }
+void ring_watch(struct ring *ring, struct park *park, uint64_t tag)
+{
+    prepare(ring, OP_WATCH, NO_FD, tag)->park = park;
+}
 
 /* --- submitting ---------------------------------------------------------------------------------------------- */
 
@@ -389,7 +403,8 @@ static void submit_close(struct ring *ring, const struct operation *op)
     for (size_t i = 0; i < ring->num_arrivals; i++)
         CHECK(ring->arrivals[i].fd != op->fd, "descriptor %u is closed with a completion on its way", op->fd);
     /* closing with unread bytes resets the connection: what was sent last may be lost (RFC 1122 section 4.2.2.13) */
-    if (l->up.len && !l->client_gone && !l->gateway_ended && world_chance(2)) l->down.len = world_below(l->down.len + 1);
+    if (l->up.len && !l->client_gone && !l->gateway_ended && world_chance(2))
+        l->down.len = world_below(l->down.len + 1);
     l->gateway_ended = l->gateway_closed = true;
     l->ring = NULL;
     ring->descriptors[op->fd] = NULL;

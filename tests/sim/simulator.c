@@ -30,7 +30,7 @@
 #define CRASHES_MAX 4u
 #define HEALING_STEPS_MAX 50000u
 #define HEALING_NS_MAX 200000000000u /* simulated: beyond the longest timeout of a connection */
-#define IDLE_TURNS_MAX 10u
+#define IDLE_TURNS_MAX 3u
 #define RUN_SECONDS_MAX 60u         /* of real time: a run takes milliseconds, and seconds under a sanitizer */
 #define PIPELINE_ACTORS 2u          /* writer and syncer are made first */
 
@@ -127,12 +127,20 @@ static void plan_make(struct plan *plan)
 
 /* --- the gateway ----------------------------------------------------------------------------------------------- */
 
-/* check_spin: a core that finds nothing to do goes to sleep, if not at once then soon. */
-static void check_spin(const struct core *core, bool busy, unsigned *idle_turns, uint64_t *sleeps)
+/* idling: how a core's turns have gone since it last worked or slept. */
+struct idling {
+    unsigned turns;
+    uint64_t sleeps, at_ns;
+};
+
+/* check_spin: a core that finds nothing to do goes to sleep, if not at once then soon. When time has passed during the
+ * turn, what it meant to wait for may have come. */
+static void check_spin(const struct core *core, bool busy, struct idling *idle)
 {
-    if (busy || actor_sleeps() != *sleeps) *idle_turns = 0;
-    *sleeps = actor_sleeps();
-    CHECK(++*idle_turns < IDLE_TURNS_MAX, "core %u turns without work and does not sleep", core->id);
+    if (busy || actor_sleeps() != idle->sleeps || world_now_ns() != idle->at_ns) idle->turns = 0;
+    idle->sleeps = actor_sleeps();
+    idle->at_ns = world_now_ns();
+    CHECK(++idle->turns < IDLE_TURNS_MAX, "core %u turns without work and does not sleep", core->id);
 }
 
 /* core_body is what a core's thread runs (src/cli/cores.c), without pinning. */
@@ -142,10 +150,9 @@ static void *core_body(void *argument)
     struct net_listener listeners[2] = {{.fd = LISTENER_FD_BASE + (int)core->id},
                                         {.fd = LISTENER_FD_BASE + ADMIN_FD + (int)core->id, .trusted = 1}};
     CHECK(core_start(core, listeners, 2) == STATUS_OK, "core %u does not start", core->id);
-    unsigned idle_turns = 0;
-    uint64_t sleeps = 0;
+    struct idling idle = {0};
     while (!atomic_load(&core->gateway->stop)) {
-        check_spin(core, core_turn(core, true), &idle_turns, &sleeps);
+        check_spin(core, core_turn(core, true), &idle);
         actor_yield();
     }
     return NULL;
@@ -336,7 +343,8 @@ static void heal(void)
         unsigned who = 0;
         for (unsigned i = 0; i < scenario.num_clients && !missing; i++) missing = client_unsettled(who = i);
         if (!missing) return;
-        CHECK(n < HEALING_STEPS_MAX && world_now_ns() - since_ns < HEALING_NS_MAX, "the run does not come to rest: client %u: %s", who, missing);
+        CHECK(n < HEALING_STEPS_MAX && world_now_ns() - since_ns < HEALING_NS_MAX,
+              "the run does not come to rest: client %u: %s", who, missing);
         step();
         run.steps++;
     }
@@ -389,7 +397,8 @@ static bool options_parse(struct options *o, int argc, char **argv)
         int used = 0;
         if (strcmp(argv[i], "--trace") == 0) o->trace = true;
         else if (strcmp(argv[i], "--hashes") == 0) o->hashes = true;
-        else if (strcmp(argv[i], "--seed") == 0 && sscanf(value, "%" SCNu64 "%n", &o->first, &used) == 1 && !value[used]) {
+        else if (strcmp(argv[i], "--seed") == 0 && sscanf(value, "%" SCNu64 "%n", &o->first, &used) == 1 &&
+                 !value[used]) {
             o->last = o->first;
             o->single = true;
             i++;
@@ -412,8 +421,8 @@ static int run_single(const struct options *o)
     world_on_fail(report_failure);
     run_seed(o->first, o->trace);
     result_take(&r);
-    printf("seed %" PRIu64 " hash %016" PRIx64 ": %" PRIu64 " steps, %u crashes, %u messages\n", o->first, r.hash, r.steps,
-           r.crashes, r.messages);
+    printf("seed %" PRIu64 " hash %016" PRIx64 ": %" PRIu64 " steps, %u crashes, %u messages\n", o->first, r.hash,
+           r.steps, r.crashes, r.messages);
     return 0;
 }
 
@@ -453,7 +462,8 @@ static void result_count(struct totals *t, const struct options *o, uint64_t see
 static int run_many(const struct options *o)
 {
     size_t num = o->last - o->first + 1;
-    struct result *results = mmap(NULL, num * sizeof *results, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct result *results =
+        mmap(NULL, num * sizeof *results, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pid_t *children = calloc(num, sizeof *children);
     ASSERT(results != MAP_FAILED && children);
     struct totals t = {0};

@@ -306,8 +306,8 @@ static const char *type_of(const struct log_record *record)
 void store_check_seen(const char *who, struct slice room_id, uint64_t version, const struct seen_event *seen)
 {
     const struct room *r = room_of_id(room_id);
-    CHECK(r && seen->seq >= 1 && seen->seq <= r->head, "%s sees seq %" PRIu64 " of room %.*s, which does not exist", who,
-          seen->seq, SLICE_FMT(room_id));
+    CHECK(r && seen->seq >= 1 && seen->seq <= r->head, "%s sees seq %" PRIu64 " of room %.*s, which does not exist",
+          who, seen->seq, SLICE_FMT(room_id));
     const struct event *e = &r->events[seen->seq - 1];
     CHECK(e->durable_version && e->durable_version <= version,
           "%s sees seq %" PRIu64 " of room %.*s, which left the gateway before it was durable", who, seen->seq,
@@ -336,7 +336,8 @@ static bool names(const struct log_record *record, struct slice user_id)
 {
     struct slice in = record->content;
     for (; in.len > user_id.len + 1; in = slice_from(in, 1))
-        if (in.data[0] == '"' && slice_starts(slice_from(in, 1), user_id) && in.data[user_id.len + 1] == '"') return true;
+        if (in.data[0] == '"' && slice_starts(slice_from(in, 1), user_id) && in.data[user_id.len + 1] == '"')
+            return true;
     return false;
 }
 

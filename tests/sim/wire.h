@@ -19,7 +19,14 @@ struct http_answer {
 /* wire_answer reads one answer from the front of `bytes`; returns its length, 0 while it is incomplete. */
 size_t wire_answer(struct http_answer *out, struct slice bytes);
 
-enum wire_opcode { WIRE_CONTINUATION = 0, WIRE_TEXT = 1, WIRE_BINARY = 2, WIRE_CLOSE = 8, WIRE_PING = 9, WIRE_PONG = 10 };
+enum wire_opcode {
+    WIRE_CONTINUATION = 0,
+    WIRE_TEXT = 1,
+    WIRE_BINARY = 2,
+    WIRE_CLOSE = 8,
+    WIRE_PING = 9,
+    WIRE_PONG = 10
+};
 
 /* wire_frame reads one unmasked, final frame from the front of `bytes`; returns its length, 0 while incomplete. */
 size_t wire_frame(enum wire_opcode *opcode, struct slice *payload, struct slice bytes);

@@ -14,7 +14,7 @@ struct crossing {
     uint64_t room, arrived;
 };
 
-/* arrived: a position is posted right behind the run it counts, so what it says must have been seen here just before. */
+/* arrived: a position is posted right behind the run it counts, so what it says must have been seen here before. */
 static void arrived(struct core *core, struct op *op)
 {
     struct crossing *c = op->flow;
@@ -43,7 +43,9 @@ static void a_full_mailbox_parks_runs_ops_and_notices_in_order(void **state)
         op->flow = &crossing;
         op->then = arrived;
         op_send(home, op, 0); /* as if it had just come from core 1 */
-        notice_post(home, 1, notice_new(home, NOTICE_JOINED_SOCKETS, h->tenant, 1, SLICE("nobody here"), 1, 1, (struct slice){0}));
+        notice_post(
+            home, 1,
+            notice_new(home, NOTICE_JOINED_SOCKETS, h->tenant, 1, SLICE("nobody here"), 1, 1, (struct slice){0}));
     }
     assert_true(home->out[1].parked.len > MAILBOX_CELLS / 2);
     assert_true(home->metrics.value[METRIC_MAILBOX_PARKED] >= home->out[1].parked.len);
@@ -81,7 +83,7 @@ static void ops_come_back_to_where_they_were_made(void **state)
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
     harness_fill(h, &ann, room, 1);
-    static const enum op_kind kinds[] = {OP_USER_RESOLVE, OP_USER_GET,      OP_USER_ROOMS, OP_ROOM_GET,
+    static const enum op_kind kinds[] = {OP_USER_RESOLVE, OP_USER_GET,      OP_USER_ROOMS,  OP_ROOM_GET,
                                          OP_ROOM_MEMBERS, OP_ROOM_POSITION, OP_ROOM_HISTORY};
     for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         for (unsigned core = 0; core < 3; core++) {

@@ -6,13 +6,6 @@
 
 /* Tenants and keys: who is let in, and that an answered change holds on every core. */
 
-static struct answer *settled(struct harness *h, struct answer *a)
-{
-    harness_settle(h);
-    assert_true(a->done);
-    return a;
-}
-
 static bool lets_in(struct harness *h, unsigned core, const char *key)
 {
     return directory_authenticate(harness_core(h, core), slice_str(key)) != NULL;
@@ -50,7 +43,7 @@ static const char *tenant_name(struct harness *h, unsigned core, char out[64])
     return out;
 }
 
-/* --- letting in ---------------------------------------------------------------------------------------------------- */
+/* --- letting in ---------------------------------------------------------------------------------- */
 
 static void only_the_whole_key_lets_in(void **state)
 {
@@ -80,7 +73,8 @@ static void keys_are_kept_as_a_hash_alone(void **state)
     unsigned rows = 0;
     for (bool on = kv_iter_first(h->kv, i); on; on = kv_iter_next(h->kv, i), rows++) {
         struct slice value = kv_iter_value(h->kv, i);
-        for (size_t at = 0; at + 16 <= value.len; at++) assert_int_not_equal(memcmp(value.data + at, h->api_key + 16, 16), 0);
+        for (size_t at = 0; at + 16 <= value.len; at++)
+            assert_int_not_equal(memcmp(value.data + at, h->api_key + 16, 16), 0);
     }
     assert_int_equal(kv_iter_close(h->kv, i), STATUS_OK);
     assert_int_equal(rows, 1);
@@ -97,7 +91,8 @@ static void keys_outlive_every_end(void **state)
     }
 }
 
-/* --- changes ---------------------------------------------------------------------------------------------------------- */
+/* --- changes
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static void a_new_key_is_answered_once_it_is_durable_and_known_everywhere(void **state)
 {
@@ -221,7 +216,8 @@ static void a_deleted_tenant_is_not_brought_back_by_an_update_at_once(void **sta
     assert_false(lets_in(h, 1, h->api_key));
 }
 
-/* --- a store that fails ------------------------------------------------------------------------------------------------- */
+/* --- a store that fails
+ * ------------------------------------------------------------------------------------------------- */
 
 static void a_change_that_the_power_took_did_not_happen(void **state)
 {
@@ -257,7 +253,8 @@ static void the_operators_objects_show_no_secret(void **state)
     directory_tenant_json(&out, directory_tenant(&harness_core(h, 0)->directory, h->tenant));
     directory_key_json(&out, directory_authenticate(harness_core(h, 0), slice_str(h->api_key)));
     buf_char(&out, '\0');
-    expect_text(out.data, "\"name\":\"Bells\",\"state\":\"active\",\"durability\":\"default\",\"config\":{},\"created_at\":\"2026-01-01T");
+    expect_text(out.data, "\"name\":\"Bells\",\"state\":\"active\",\"durability\":\"default\",\"config\":{},\"created_"
+                          "at\":\"2026-01-01T");
     expect_text(out.data, "\"role\":\"server\",\"state\":\"active\"");
     expect_no_text(out.data, h->api_key + 16);
     buf_free(&out);

@@ -55,8 +55,9 @@ static void a_websocket_error_carries_the_requests_id(void **state)
                                        "\"detail\":\"Too much is waiting for the disk\",\"temporary\":true}");
     out.len = 0;
     error_frame(&out, &(struct error){ERR_FIELD_MISSING, NULL, "seq"}, (struct slice){0});
-    assert_string_equal(written(&out), "{\"type\":\"error\",\"code\":\"field.missing\",\"detail\":\"A required field is missing\","
-                                       "\"field\":\"seq\",\"temporary\":false}");
+    assert_string_equal(written(&out),
+                        "{\"type\":\"error\",\"code\":\"field.missing\",\"detail\":\"A required field is missing\","
+                        "\"field\":\"seq\",\"temporary\":false}");
     buf_free(&out);
 }
 

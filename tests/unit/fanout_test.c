@@ -6,14 +6,8 @@
 
 #include "../../src/chat/fanout.h"
 
-/* From newly durable events to the subscribers' sockets: one run a room and turn, one frame for all, one reference each. */
-
-static struct answer *settled(struct harness *h, struct answer *a)
-{
-    harness_settle(h);
-    assert_true(a->done);
-    return a;
-}
+/* From newly durable events to the subscribers' sockets: one run a room and turn, one frame for all, one reference
+ * each. */
 
 #define HELLO "{\"type\":\"hello\"}"
 

@@ -12,7 +12,8 @@ static void homes_are_the_same_after_every_start_and_spread(void **state)
     for (unsigned restarted = 0; restarted < 2; restarted++) {
         for (unsigned i = 0; i < 64; i++) {
             snprintf(id, sizeof id, "user %u", i);
-            unsigned room = gateway_room_home(&h->gateway, 1, i + 1), user = gateway_user_home(&h->gateway, 1, slice_str(id));
+            unsigned room = gateway_room_home(&h->gateway, 1, i + 1),
+                     user = gateway_user_home(&h->gateway, 1, slice_str(id));
             assert_true(room < 3 && user < 3);
             if (restarted) assert_true(room == rooms[i] && user == users[i]);
             rooms[i] = room;
@@ -63,28 +64,24 @@ static void a_damaged_directory_is_refused_with_a_sentence(void **state)
     struct harness *h = *state;
     char why[256] = "";
     struct key key;
+    harness_open(h, 1);
     struct kv_batch *batch = kv_batch_new(h->kv);
     key_tenant(&key, 9);
     h->kv->ops->batch_put(batch, KV_TENANTS, key_slice(&key), SLICE("damaged"));
     assert_int_equal(kv_write(h->kv, batch), STATUS_OK);
     h->kv->ops->batch_free(batch);
-    kv_fake_hold(h->kv);
-    mark_fake_hold(h->mark);
-    assert_int_equal(store_open_with(&h->store, h->kv, h->mark, &h->random, why, sizeof why), STATUS_OK);
-    struct gateway g = {.config = &h->config, .clock = &h->clock, .random = &h->random, .store = &h->store, .num_cores = 2};
+    struct gateway g = {
+        .config = &h->config, .clock = &h->clock, .random = &h->random, .store = &h->store, .num_cores = 2};
     assert_int_equal(gateway_open(&g, why, sizeof why), STATUS_CORRUPT);
     expect_text(why, "verify-store");
     gateway_close(&g);
-    store_close(&h->store, false);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(homes_are_the_same_after_every_start_and_spread),
-        TEST(numbers_are_given_once),
-        TEST(fingerprints_outlive_a_start_and_tables_do_not),
-        TEST(the_epoch_rises_at_unclean_ends_only),
+        TEST(homes_are_the_same_after_every_start_and_spread), TEST(numbers_are_given_once),
+        TEST(fingerprints_outlive_a_start_and_tables_do_not),  TEST(the_epoch_rises_at_unclean_ends_only),
         TEST(a_damaged_directory_is_refused_with_a_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

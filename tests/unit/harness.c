@@ -20,11 +20,17 @@
 #define SEED 20260101u
 #define PEPPER_BYTES 32u
 
-/* --- seams --------------------------------------------------------------------------------------------------------- */
+/* --- seams --------------------------------------------------------------------------------------- */
 
-static uint64_t clock_mono(void *context) { return ((struct harness *)context)->mono_ns; }
+static uint64_t clock_mono(void *context)
+{
+    return ((struct harness *)context)->mono_ns;
+}
 
-static uint64_t clock_wall(void *context) { return ((struct harness *)context)->wall_ms; }
+static uint64_t clock_wall(void *context)
+{
+    return ((struct harness *)context)->wall_ms;
+}
 
 /* splitmix64 (Steele, Lea and Flood 2014) */
 static void random_next(void *context, void *out, size_t len)
@@ -49,7 +55,7 @@ static void pepper_first(void *context, void *out, size_t len)
     if (len == PEPPER_BYTES) h->random_state = state;
 }
 
-/* --- the fixture ----------------------------------------------------------------------------------------------------- */
+/* --- the fixture --------------------------------------------------------------------------------- */
 
 static void gateway_begin(struct harness *h, unsigned num_cores);
 static void gateway_end(struct harness *h, enum harness_end end);
@@ -217,11 +223,17 @@ void harness_restart(struct harness *h, enum harness_end end)
     gateway_begin(h, num_cores);
 }
 
-/* --- stepping ------------------------------------------------------------------------------------------------------- */
+/* --- stepping ------------------------------------------------------------------------------------ */
 
-struct core *harness_core(struct harness *h, unsigned core) { return h->gateway.cores[core]; }
+struct core *harness_core(struct harness *h, unsigned core)
+{
+    return h->gateway.cores[core];
+}
 
-bool harness_turn(struct harness *h, unsigned core) { return core_turn(harness_core(h, core), false); }
+bool harness_turn(struct harness *h, unsigned core)
+{
+    return core_turn(harness_core(h, core), false);
+}
 
 bool harness_turns(struct harness *h)
 {
@@ -249,7 +261,8 @@ void harness_advance(struct harness *h, uint64_t ms)
     h->wall_ms += ms;
 }
 
-/* --- ops -------------------------------------------------------------------------------------------------------------- */
+/* --- ops
+ * -------------------------------------------------------------------------------------------------------------- */
 
 struct op *harness_op(struct harness *h, unsigned core, enum op_kind kind, const struct person *who, uint64_t room,
                       size_t text_bytes)
@@ -355,8 +368,8 @@ struct answer *harness_events(struct harness *h, unsigned core, const struct per
     return harness_go(h, op);
 }
 
-struct answer *harness_ack(struct harness *h, unsigned core, const struct person *who, uint64_t room, const char *device,
-                           uint64_t seq, bool read)
+struct answer *harness_ack(struct harness *h, unsigned core, const struct person *who, uint64_t room,
+                           const char *device, uint64_t seq, bool read)
 {
     struct slice name = slice_str(device);
     struct op *op = harness_op(h, core, OP_ROOM_ACK, who, room, name.len);
@@ -394,7 +407,15 @@ struct answer *harness_create(struct harness *h, unsigned core, enum room_type t
     return harness_go(h, op);
 }
 
-/* --- what tests only need ----------------------------------------------------------------------------------------------- */
+/* --- what tests only need
+ * ----------------------------------------------------------------------------------------------- */
+
+struct answer *settled(struct harness *h, struct answer *a)
+{
+    harness_settle(h);
+    assert_true(a->done);
+    return a;
+}
 
 static struct person person_of(struct harness *h, const char *id)
 {
@@ -457,7 +478,10 @@ void harness_fill(struct harness *h, const struct person *who, uint64_t room, ui
     }
 }
 
-unsigned harness_room_home(struct harness *h, uint64_t room) { return gateway_room_home(&h->gateway, h->tenant, room); }
+unsigned harness_room_home(struct harness *h, uint64_t room)
+{
+    return gateway_room_home(&h->gateway, h->tenant, room);
+}
 
 uint64_t number_in(const char *json, const char *name)
 {
@@ -482,13 +506,15 @@ struct room_name room_name(uint64_t room)
     return name;
 }
 
-/* --- clients: the connection --------------------------------------------------------------------------------------------- */
+/* --- clients: the connection
+ * --------------------------------------------------------------------------------------------- */
 
 struct client *client_open(struct harness *h, unsigned core)
 {
     struct client *c = calloc(1, sizeof *c);
     ASSERT(c != NULL);
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(h->port[core]), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(h->port[core]), .sin_addr = {htonl(INADDR_LOOPBACK)}};
     c->harness = h;
     list_push(&h->clients, &c->of_harness);
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -556,10 +582,11 @@ static void text_set(struct buf *b, struct slice text)
     b->len--;
 }
 
-/* --- clients: HTTP ----------------------------------------------------------------------------------------------------------- */
+/* --- clients: HTTP
+ * ----------------------------------------------------------------------------------------------------------- */
 
-static void request_head(struct buf *out, const struct harness *h, const char *method, const char *path, const char *user,
-                         const char *headers)
+static void request_head(struct buf *out, const struct harness *h, const char *method, const char *path,
+                         const char *user, const char *headers)
 {
     buf_printf(out, "%s %s HTTP/1.1\r\nHost: bells\r\n%s", method, path, headers);
     if (user) buf_printf(out, "X-API-Key: %s\r\nX-User-Id: %s\r\n", h->api_key, user);
@@ -603,7 +630,8 @@ unsigned client_call(struct client *c, const char *method, const char *path, con
     return client_answer(c);
 }
 
-/* --- clients: WebSocket ---------------------------------------------------------------------------------------------------------- */
+/* --- clients: WebSocket
+ * ---------------------------------------------------------------------------------------------------------- */
 
 unsigned client_upgrade(struct client *c, const char *user, const char *headers)
 {
@@ -659,7 +687,10 @@ void client_say(struct client *c, const char *format, ...)
     free(text);
 }
 
-void client_say_binary(struct client *c, const char *bytes) { say(c, 2, slice_str(bytes)); }
+void client_say_binary(struct client *c, const char *bytes)
+{
+    say(c, 2, slice_str(bytes));
+}
 
 /* frame_at describes the whole frame at `at`; returns its length, 0 while it is incomplete. */
 static size_t frame_at(const struct client *c, size_t at, unsigned *opcode, struct slice *payload)

@@ -2,9 +2,9 @@
  * functions here, the store is memory (kv_fake, mark_fake), time stands still unless a test moves it, and randomness
  * comes from a seed. So a test decides what happens between two steps, and holds a stage back to look in between.
  *
- * Ops go in on a core and are caught there on their way back, in a struct answer that the harness owns. Clients are real
- * sockets on 127.0.0.1, served by the real ring in the same thread; every core listens on a port of its own, so a test
- * chooses where a socket lives. */
+ * Ops go in on a core and are caught there on their way back, in a struct answer that the harness owns. Clients are
+ * real sockets on 127.0.0.1, served by the real ring in the same thread; every core listens on a port of its own, so a
+ * test chooses where a socket lives. */
 #ifndef CARILLON_TESTS_UNIT_HARNESS_H
 #define CARILLON_TESTS_UNIT_HARNESS_H
 
@@ -39,9 +39,9 @@ struct harness {
     bool hold_writer, hold_syncer, hold_readers; /* harness_settle leaves this stage standing */
     int listen_fd[HARNESS_CORES_MAX];
     uint16_t port[HARNESS_CORES_MAX];
-    uint32_t tenant;                 /* the tenant that tests act in, with a server key */
+    uint32_t tenant; /* the tenant that tests act in, with a server key */
     char api_key[API_KEY_TEXT_MAX + 1];
-    struct list answers, clients;    /* owned: struct answer, struct client */
+    struct list answers, clients; /* owned: struct answer, struct client */
     uint64_t num_answered;
 };
 
@@ -61,7 +61,7 @@ enum harness_end {
 /* harness_restart ends the gateway in that way and starts it again over what the store still holds. */
 void harness_restart(struct harness *h, enum harness_end end);
 
-/* --- stepping ------------------------------------------------------------------------------------------------ */
+/* --- stepping ------------------------------------------------------------------------------------ */
 
 struct core *harness_core(struct harness *h, unsigned core);
 /* harness_turn gives one core one turn; harness_turns each core one. They return whether anything happened. */
@@ -71,7 +71,7 @@ bool harness_turns(struct harness *h);
 void harness_settle(struct harness *h);
 void harness_advance(struct harness *h, uint64_t ms);
 
-/* --- ops ------------------------------------------------------------------------------------------------------- */
+/* --- ops ----------------------------------------------------------------------------------------- */
 
 struct person {
     uint64_t number;
@@ -96,31 +96,37 @@ struct answer {
     struct buf out; /* NUL-terminated */
 };
 
-/* harness_op makes an op of `who` (may be NULL) on a core, with room for `text_bytes` of kept text beside the user id. */
+/* harness_op makes an op of `who` (may be NULL) on a core; `text_bytes` of kept text come beside the user id. */
 struct op *harness_op(struct harness *h, unsigned core, enum op_kind kind, const struct person *who, uint64_t room,
                       size_t text_bytes);
 /* harness_go sends an op to its home and catches it in the answer. Nothing is turned. */
 struct answer *harness_go(struct harness *h, struct op *op);
 
-struct answer *harness_send(struct harness *h, unsigned core, const struct person *who, uint64_t room, const char *text);
+struct answer *harness_send(struct harness *h, unsigned core, const struct person *who, uint64_t room,
+                            const char *text);
 struct answer *harness_send_once(struct harness *h, unsigned core, const struct person *who, uint64_t room,
                                  const char *text, const char *client_id);
 /* harness_ask sends an op that needs no more than who and where: JOIN, LEAVE, GET, MEMBERS. */
-struct answer *harness_ask(struct harness *h, unsigned core, enum op_kind kind, const struct person *who, uint64_t room);
+struct answer *harness_ask(struct harness *h, unsigned core, enum op_kind kind, const struct person *who,
+                           uint64_t room);
 /* harness_change names another user: ADD, REMOVE, ROLE (`role` of enum member_role, else 0). */
 struct answer *harness_change(struct harness *h, unsigned core, enum op_kind kind, const struct person *who,
                               uint64_t room, const struct person *whom, uint8_t role);
 struct answer *harness_position(struct harness *h, unsigned core, const struct person *who, uint64_t room,
                                 enum position_mode mode, uint64_t epoch, uint64_t seq);
 /* harness_events reads all events after a seq, as /events does. */
-struct answer *harness_events(struct harness *h, unsigned core, const struct person *who, uint64_t room, uint64_t after);
-struct answer *harness_ack(struct harness *h, unsigned core, const struct person *who, uint64_t room, const char *device,
-                           uint64_t seq, bool read);
+struct answer *harness_events(struct harness *h, unsigned core, const struct person *who, uint64_t room,
+                              uint64_t after);
+struct answer *harness_ack(struct harness *h, unsigned core, const struct person *who, uint64_t room,
+                           const char *device, uint64_t seq, bool read);
 struct answer *harness_rooms(struct harness *h, unsigned core, const struct person *who, const char *device);
 /* harness_create asks for a room of these members, the first of whom asks; `key` NULL: no Idempotency-Key. */
 struct answer *harness_create(struct harness *h, unsigned core, enum room_type type, uint8_t flags,
                               const struct person *const *members, unsigned num_members, const char *key,
                               uint64_t payload_hash);
+
+/* settled settles and returns the answer, which must have come: `a = settled(h, harness_send(h, …))`. */
+struct answer *settled(struct harness *h, struct answer *a);
 
 /* The same with an answer that must be a success: for what a test only needs. They settle. */
 struct person harness_person(struct harness *h, const char *id);
@@ -131,7 +137,8 @@ uint64_t harness_room(struct harness *h, enum room_type type, uint8_t flags, con
 /* harness_room_at makes rooms until one has its home on that core. */
 uint64_t harness_room_at(struct harness *h, unsigned home, enum room_type type, const struct person *const *members,
                          unsigned num_members);
-#define PEOPLE(...) (const struct person *const[]){__VA_ARGS__}, sizeof((const struct person *const[]){__VA_ARGS__}) / sizeof(void *)
+#define PEOPLE(...) \
+    (const struct person *const[]){__VA_ARGS__}, sizeof((const struct person *const[]){__VA_ARGS__}) / sizeof(void *)
 /* harness_fill sends messages "1", "2", … until the room has that many events. */
 void harness_fill(struct harness *h, const struct person *who, uint64_t room, uint64_t head);
 unsigned harness_room_home(struct harness *h, uint64_t room);
@@ -168,17 +175,17 @@ struct room_name {
 };
 struct room_name room_name(uint64_t room);
 
-/* --- clients ------------------------------------------------------------------------------------------------------- */
+/* --- clients ------------------------------------------------------------------------------------- */
 
 struct client {
     struct list of_harness;
     struct harness *harness;
     int fd;
-    bool ended;              /* the gateway closed the connection */
-    uint16_t close_code;     /* of the WebSocket's close frame, 0 while there was none */
+    bool ended;          /* the gateway closed the connection */
+    uint16_t close_code; /* of the WebSocket's close frame, 0 while there was none */
     struct buf in;
-    struct buf text;         /* the last message or body heard, NUL-terminated */
-    struct buf head;         /* of the last HTTP answer, NUL-terminated */
+    struct buf text; /* the last message or body heard, NUL-terminated */
+    struct buf head; /* of the last HTTP answer, NUL-terminated */
 };
 
 struct client *client_open(struct harness *h, unsigned core);

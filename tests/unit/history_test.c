@@ -9,13 +9,6 @@
 
 /* Pages of a room's log, and reading it in pieces. */
 
-static struct answer *settled(struct harness *h, struct answer *a)
-{
-    harness_settle(h);
-    assert_true(a->done);
-    return a;
-}
-
 #define NONE UINT64_MAX
 
 /* page reads a page; NONE leaves a bound out. */
@@ -129,7 +122,8 @@ static void one_message_is_found_by_its_seq(void **state)
         bool by_bob;
         uint64_t seq;
         bool found;
-    } rows[] = {{false, 1, true}, {false, 2, false}, {false, 3, true}, {false, 4, false}, {true, 1, false}, {true, 3, true}};
+    } rows[] = {{false, 1, true},  {false, 2, false}, {false, 3, true},
+                {false, 4, false}, {true, 1, false},  {true, 3, true}};
     for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct op *op = harness_op(h, 1, OP_ROOM_HISTORY, rows[i].by_bob ? &bob : &ann, room, 0);
         op->in.history.single = rows[i].seq;

@@ -95,8 +95,10 @@ static void only_what_was_written_is_read(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_id_carries_its_number),   cmocka_unit_test(tenant_ids_hold_32_bits),
-        cmocka_unit_test(zero_names_nothing),         cmocka_unit_test(neighbours_look_unlike),
+        cmocka_unit_test(an_id_carries_its_number),
+        cmocka_unit_test(tenant_ids_hold_32_bits),
+        cmocka_unit_test(zero_names_nothing),
+        cmocka_unit_test(neighbours_look_unlike),
         cmocka_unit_test(only_what_was_written_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,7 +24,7 @@ static unsigned events_in(struct harness *h, const struct person *who, uint64_t 
     return count_in(a->out.data, "\"type\":");
 }
 
-/* --- order and durability -------------------------------------------------------------------------------------- */
+/* --- order and durability ------------------------------------------------------------------------ */
 
 static void seqs_are_gapless_and_in_arrival_order(void **state)
 {
@@ -156,7 +156,7 @@ static void time_never_goes_backwards_with_seq(void **state)
     assert_int_equal(third->created_ms, first->created_ms);
 }
 
-/* --- the same client id --------------------------------------------------------------------------------------------- */
+/* --- the same client id -------------------------------------------------------------------------- */
 
 static void a_repeat_waits_for_the_first_and_both_get_its_seq(void **state)
 {
@@ -349,7 +349,8 @@ static void old_keys_move_into_a_run_and_are_found_there(void **state)
     assert_int_equal(fresh->seq, IDEMPOTENCY_RUN + 11);
 }
 
-/* --- who may send ----------------------------------------------------------------------------------------------------- */
+/* --- who may send
+ * ----------------------------------------------------------------------------------------------------- */
 
 static void only_members_send(void **state)
 {
@@ -416,7 +417,8 @@ static void a_reply_names_an_event_that_exists(void **state)
     expect_error(replies[1], ERR_REPLY_NOT_FOUND);
 }
 
-/* --- bounds ------------------------------------------------------------------------------------------------------------- */
+/* --- bounds
+ * ------------------------------------------------------------------------------------------------------------- */
 
 static void more_entries_than_the_bound_are_refused_until_some_are_durable(void **state)
 {
@@ -479,7 +481,8 @@ static void sends_are_refused_while_too_many_bytes_wait_for_slow_readers(void **
     atomic_store(&harness_core(h, 0)->frames_bytes, 0);
 }
 
-/* --- a store that fails --------------------------------------------------------------------------------------------------- */
+/* --- a store that fails
+ * --------------------------------------------------------------------------------------------------- */
 
 static void a_failed_sync_leaves_sends_unknown_and_the_durable_head_frozen(void **state)
 {

@@ -5,14 +5,7 @@
 
 /* Making rooms: everything in one entry, a DM once for each pair, an Idempotency-Key once for each body. */
 
-static struct answer *settled(struct harness *h, struct answer *a)
-{
-    harness_settle(h);
-    assert_true(a->done);
-    return a;
-}
-
-/* --- rooms ------------------------------------------------------------------------------------------------------- */
+/* --- rooms --------------------------------------------------------------------------------------- */
 
 static void a_room_exists_for_its_members_once_it_is_durable(void **state)
 {
@@ -68,7 +61,7 @@ static void numbers_are_never_given_twice(void **state)
     }
 }
 
-/* --- direct rooms -------------------------------------------------------------------------------------------------- */
+/* --- direct rooms -------------------------------------------------------------------------------- */
 
 static void a_direct_room_is_found_from_either_side(void **state)
 {
@@ -148,7 +141,8 @@ static void concurrent_creations_of_one_direct_room_make_one(void **state)
     assert_int_equal(settled(h, harness_rooms(h, 0, &ann, NULL))->num_positions, 1);
 }
 
-/* --- Idempotency-Key --------------------------------------------------------------------------------------------------- */
+/* --- Idempotency-Key
+ * --------------------------------------------------------------------------------------------------- */
 
 static void the_same_key_makes_one_room(void **state)
 {
@@ -186,7 +180,8 @@ static void the_same_key_with_another_body_is_a_mismatch(void **state)
     harness_settle(h);
     expect_ok(first);
     expect_error(at_once, ERR_IDEMPOTENCY_MISMATCH);
-    expect_error(settled(h, harness_create(h, 0, ROOM_GROUP, 0, PEOPLE(&ann), "/rooms k", 8)), ERR_IDEMPOTENCY_MISMATCH);
+    expect_error(settled(h, harness_create(h, 0, ROOM_GROUP, 0, PEOPLE(&ann), "/rooms k", 8)),
+                 ERR_IDEMPOTENCY_MISMATCH);
 }
 
 static void a_mismatch_does_not_speak_for_those_who_wait_with_it(void **state)
@@ -203,7 +198,8 @@ static void a_mismatch_does_not_speak_for_those_who_wait_with_it(void **state)
     assert_int_equal(right->room, first->room);
 }
 
-/* --- a store that fails ---------------------------------------------------------------------------------------------------- */
+/* --- a store that fails
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void whoever_waits_for_a_creation_that_fails_is_told(void **state)
 {

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Membership (room_append.c): who may change it, what it writes, and that nobody is told of a change which a crash could
- * still take back. */
+/* Membership (room_append.c): who may change it, what it writes, and that nobody is told of a change which a crash
+ * could still take back. */
 
 /* members_of lists a room's members as `who` is shown them; the text lives until the test ends. */
 static const char *members_of(struct harness *h, const struct person *who, uint64_t room)
@@ -26,15 +26,7 @@ static void expect_role(struct harness *h, const struct person *who, uint64_t ro
     expect_text(a->out.data, expected);
 }
 
-/* settled asks and settles: for commands of which only the outcome matters. */
-static struct answer *settled(struct harness *h, struct answer *a)
-{
-    harness_settle(h);
-    assert_true(a->done);
-    return a;
-}
-
-/* --- joining --------------------------------------------------------------------------------------------------- */
+/* --- joining ------------------------------------------------------------------------------------- */
 
 static void a_public_room_is_joined_by_an_event(void **state)
 {
@@ -94,9 +86,12 @@ static void hidden_rooms_are_not_joined(void **state)
     struct harness *h = *state;
     harness_open(h, 1);
     struct person ann = harness_person(h, "ann"), bob = harness_person(h, "bob"), eve = harness_person(h, "eve");
-    struct answer *private = settled(h, harness_ask(h, 0, OP_ROOM_JOIN, &eve, harness_room(h, ROOM_GROUP, ROOM_PRIVATE, PEOPLE(&ann))));
-    struct answer *secret = settled(h, harness_ask(h, 0, OP_ROOM_JOIN, &eve, harness_room(h, ROOM_CHANNEL, ROOM_PRIVATE, PEOPLE(&ann))));
-    struct answer *direct = settled(h, harness_ask(h, 0, OP_ROOM_JOIN, &eve, harness_room(h, ROOM_DM, 0, PEOPLE(&ann, &bob))));
+    struct answer *private =
+        settled(h, harness_ask(h, 0, OP_ROOM_JOIN, &eve, harness_room(h, ROOM_GROUP, ROOM_PRIVATE, PEOPLE(&ann))));
+    struct answer *secret =
+        settled(h, harness_ask(h, 0, OP_ROOM_JOIN, &eve, harness_room(h, ROOM_CHANNEL, ROOM_PRIVATE, PEOPLE(&ann))));
+    struct answer *direct =
+        settled(h, harness_ask(h, 0, OP_ROOM_JOIN, &eve, harness_room(h, ROOM_DM, 0, PEOPLE(&ann, &bob))));
     expect_error(private, ERR_ROOM_NOT_FOUND);
     expect_error(secret, ERR_ROOM_NOT_FOUND);
     expect_error(direct, ERR_ROOM_NOT_FOUND);
@@ -131,7 +126,7 @@ static void large_rooms_are_told_a_count(void **state)
     expect_no_text(events->out.data, "\"user_ids\":[\"cat\"]");
 }
 
-/* --- adding ------------------------------------------------------------------------------------------------------ */
+/* --- adding -------------------------------------------------------------------------------------- */
 
 /* add_all asks for a list of members at once. */
 static struct answer *add_all(struct harness *h, const struct person *who, uint64_t room,
@@ -157,7 +152,8 @@ static void a_list_of_members_is_one_event_of_those_who_are_new(void **state)
     struct answer *events = settled(h, harness_events(h, 0, &cat, room, 0));
     assert_int_equal(count_in(events->out.data, "\"type\":"), 1);
     expect_text(events->out.data, "\"user_ids\":[\"bob\",\"cat\"],\"actor_id\":\"ann\"");
-    assert_string_equal(add_all(h, &ann, room, PEOPLE(&bob))->out.data, "{\"success\":true,\"changed\":0,\"seq\":null}");
+    assert_string_equal(add_all(h, &ann, room, PEOPLE(&bob))->out.data,
+                        "{\"success\":true,\"changed\":0,\"seq\":null}");
 }
 
 static void only_admins_add(void **state)
@@ -171,7 +167,7 @@ static void only_admins_add(void **state)
     expect_no_text(members_of(h, &ann, room), "eve");
 }
 
-/* --- leaving and removing ---------------------------------------------------------------------------------------- */
+/* --- leaving and removing ------------------------------------------------------------------------ */
 
 static void who_has_left_is_no_member(void **state)
 {
@@ -244,7 +240,7 @@ static void a_direct_room_keeps_its_two_members(void **state)
     assert_int_equal(settled(h, harness_send(h, 0, &bob, room, "still"))->seq, 1);
 }
 
-/* --- roles --------------------------------------------------------------------------------------------------------- */
+/* --- roles --------------------------------------------------------------------------------------- */
 
 static void admins_give_and_take_the_role(void **state)
 {
@@ -295,7 +291,7 @@ static void who_was_there_longest_inherits_from_the_last_admin(void **state)
     expect_ok(settled(h, harness_ask(h, 0, OP_ROOM_JOIN, &ann, room)));
 }
 
-/* --- before the change is durable ----------------------------------------------------------------------------------- */
+/* --- before the change is durable ---------------------------------------------------------------- */
 
 static void who_reads_the_membership_waits_for_the_change(void **state)
 {
@@ -308,10 +304,8 @@ static void who_reads_the_membership_waits_for_the_change(void **state)
     struct answer *joined = harness_ask(h, 0, OP_ROOM_JOIN, &bob, room);
     harness_settle(h);
     struct answer *waiting[] = {
-        harness_ask(h, 0, OP_ROOM_GET, &ann, room),
-        harness_ask(h, 1, OP_ROOM_MEMBERS, &ann, room),
-        harness_events(h, 0, &bob, room, 0),
-        harness_position(h, 1, &bob, room, POSITION_LIVE, 0, 0),
+        harness_ask(h, 0, OP_ROOM_GET, &ann, room),    harness_ask(h, 1, OP_ROOM_MEMBERS, &ann, room),
+        harness_events(h, 0, &bob, room, 0),           harness_position(h, 1, &bob, room, POSITION_LIVE, 0, 0),
         harness_ack(h, 0, &bob, room, NULL, 1, false),
     };
     struct answer *sent = harness_send(h, 0, &ann, room, "commands go on");

@@ -5,21 +5,14 @@
 
 /* Idempotency-Key on joins, leaves and added members: the first answer again, across restarts. */
 
-static struct answer *ask_once(struct harness *h, unsigned core, enum op_kind kind, const struct person *who, uint64_t room,
-                               const char *key, uint64_t payload_hash)
+static struct answer *ask_once(struct harness *h, unsigned core, enum op_kind kind, const struct person *who,
+                               uint64_t room, const char *key, uint64_t payload_hash)
 {
     struct slice once = slice_str(key);
     struct op *op = harness_op(h, core, kind, who, room, once.len);
     op->client_id = op_keep(op, once);
     op->payload_hash = payload_hash;
     return harness_go(h, op);
-}
-
-static struct answer *settled(struct harness *h, struct answer *a)
-{
-    harness_settle(h);
-    assert_true(a->done);
-    return a;
 }
 
 static void a_repeated_join_gets_the_first_answer(void **state)

@@ -6,13 +6,6 @@
 
 /* A room at its home: loading, the order of what waits, positions and epochs, what is shown of it. */
 
-static struct answer *settled(struct harness *h, struct answer *a)
-{
-    harness_settle(h);
-    assert_true(a->done);
-    return a;
-}
-
 /* room_row reads the stored record; its slices live as long as `bytes`. */
 static struct room_record room_row(struct harness *h, uint64_t room, struct buf *bytes)
 {
@@ -38,7 +31,7 @@ static void room_row_put(struct harness *h, const struct room_record *record)
     buf_free(&value);
 }
 
-/* --- loading ----------------------------------------------------------------------------------------------------- */
+/* --- loading ------------------------------------------------------------------------------------- */
 
 static void commands_wait_in_order_while_the_room_loads_once(void **state)
 {
@@ -132,7 +125,7 @@ static void a_room_row_under_a_foreign_key_is_not_served(void **state)
     expect_ok(settled(h, harness_ask(h, 0, OP_ROOM_GET, &ann, other)));
 }
 
-/* --- what is shown --------------------------------------------------------------------------------------------------- */
+/* --- what is shown ------------------------------------------------------------------------------- */
 
 static void the_object_shows_the_callers_role_and_the_durable_head(void **state)
 {
@@ -155,7 +148,8 @@ static void who_is_no_member_is_shown_nothing(void **state)
     harness_open(h, 1);
     struct person ann = harness_person(h, "ann"), eve = harness_person(h, "eve");
     static const enum op_kind kinds[] = {OP_ROOM_GET, OP_ROOM_MEMBERS, OP_ROOM_HISTORY, OP_ROOM_POSITION, OP_ROOM_ACK};
-    uint64_t public = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann)), private = harness_room(h, ROOM_GROUP, ROOM_PRIVATE, PEOPLE(&ann));
+    uint64_t public = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann)),
+             private = harness_room(h, ROOM_GROUP, ROOM_PRIVATE, PEOPLE(&ann));
     for (unsigned i = 0; i < 5; i++) {
         struct answer *a = settled(h, harness_ask(h, 0, kinds[i], &eve, public));
         struct answer *b = settled(h, harness_ask(h, 0, kinds[i], &eve, private));
@@ -166,7 +160,7 @@ static void who_is_no_member_is_shown_nothing(void **state)
     }
 }
 
-/* --- positions ------------------------------------------------------------------------------------------------------- */
+/* --- positions ----------------------------------------------------------------------------------- */
 
 static void expect_position(struct harness *h, const struct person *who, uint64_t room, enum position_mode mode,
                             uint64_t epoch, uint64_t seq, bool recovered, uint64_t from)
@@ -206,7 +200,7 @@ static void a_resume_within_its_epoch_recovers(void **state)
     uint64_t epoch = h->gateway.epoch;
     expect_position(h, &ann, room, POSITION_RESUME, epoch, 0, true, 1);
     expect_position(h, &ann, room, POSITION_RESUME, epoch, 5, true, 6);
-    expect_position(h, &ann, room, POSITION_RESUME, epoch, 6, false, 6); /* beyond the head */
+    expect_position(h, &ann, room, POSITION_RESUME, epoch, 6, false, 6);     /* beyond the head */
     expect_position(h, &ann, room, POSITION_RESUME, epoch + 1, 3, false, 1); /* no epoch of this store */
     expect_position(h, &ann, room, POSITION_RESUME, 0, 3, false, 1);
 }
@@ -323,7 +317,8 @@ static void since_join_rooms_show_nothing_from_before_the_join(void **state)
     assert_int_equal(count_in(events->out.data, "\"type\":"), 3);
 }
 
-/* --- acks ---------------------------------------------------------------------------------------------------------------- */
+/* --- acks
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 static void an_ack_beyond_the_durable_head_is_refused(void **state)
 {

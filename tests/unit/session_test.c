@@ -5,13 +5,6 @@
 
 /* A WebSocket's session: how it begins, what it is sent first, and that nothing is missing and nothing comes twice. */
 
-static struct answer *settled(struct harness *h, struct answer *a)
-{
-    harness_settle(h);
-    assert_true(a->done);
-    return a;
-}
-
 #define expect_event(client, type, number) \
     do { \
         const char *heard_event = client_hear(client); \
@@ -33,7 +26,7 @@ static void expect_resumed(struct client *c, uint64_t room, bool recovered, uint
 #define HELLO_ALL "{\"type\":\"hello\",\"id\":1}"
 #define HELLO_NONE "{\"type\":\"hello\",\"id\":1,\"rooms\":\"none\"}"
 
-/* --- hello ------------------------------------------------------------------------------------------------------- */
+/* --- hello --------------------------------------------------------------------------------------- */
 
 static void hello_is_answered_by_welcome_with_all_rooms(void **state)
 {
@@ -47,7 +40,9 @@ static void hello_is_answered_by_welcome_with_all_rooms(void **state)
     struct client *c = socket_open(h, 1, "ann", "{\"type\":\"hello\",\"id\":\"h\"}");
     const char *welcome = c->text.data;
     expect_text(welcome, "{\"type\":\"welcome\",\"re\":\"h\",\"session_id\":\"s_");
-    expect_text(welcome, "\"user_id\":\"ann\",\"server_time\":\"2026-01-01T00:00:00.000Z\",\"limits\":{\"content_chars\":10000,");
+    expect_text(
+        welcome,
+        "\"user_id\":\"ann\",\"server_time\":\"2026-01-01T00:00:00.000Z\",\"limits\":{\"content_chars\":10000,");
     assert_int_equal(count_in(welcome, "\"room_id\""), 2);
     expect_text(welcome, room_name(two).text);
     expect_text(welcome, "\"epoch\":1,\"head\":3,\"delivered\":2,\"read\":1}");
@@ -66,7 +61,8 @@ static void hello_with_a_list_serves_those_rooms_and_refuses_the_others(void **s
     uint64_t mine = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann)), also = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
     uint64_t secret = harness_room(h, ROOM_GROUP, ROOM_PRIVATE, PEOPLE(&bob));
     struct client *c = socket_open(h, 0, "ann", NULL);
-    client_say(c, "{\"type\":\"hello\",\"id\":7,\"rooms\":[\"%s\",\"%s\"]}", room_name(mine).text, room_name(secret).text);
+    client_say(c, "{\"type\":\"hello\",\"id\":7,\"rooms\":[\"%s\",\"%s\"]}", room_name(mine).text,
+               room_name(secret).text);
     expect_text(client_hear(c), "{\"type\":\"error\",\"re\":7,\"code\":\"room.not_found\"");
     const char *welcome = client_hear(c);
     expect_text(welcome, "\"type\":\"welcome\"");
@@ -120,7 +116,7 @@ static void hello_is_said_once(void **state)
     client_hears_nothing(c);
 }
 
-/* --- resume --------------------------------------------------------------------------------------------------------- */
+/* --- resume -------------------------------------------------------------------------------------- */
 
 static void a_resume_replays_what_was_missed_then_goes_live(void **state)
 {
@@ -216,7 +212,8 @@ static void events_during_a_replay_come_behind_it_once(void **state)
     client_hears_nothing(c);
 }
 
-/* --- a socket served at once ------------------------------------------------------------------------------------------ */
+/* --- a socket served at once
+ * ------------------------------------------------------------------------------------------ */
 
 static void a_plain_socket_gets_what_it_missed_since_its_last_ack(void **state)
 {
@@ -273,7 +270,8 @@ static void a_late_hello_is_welcomed_but_chooses_nothing(void **state)
     expect_event(c, "message", 1);
 }
 
-/* --- memberships that change ------------------------------------------------------------------------------------------- */
+/* --- memberships that change
+ * ------------------------------------------------------------------------------------------- */
 
 static void a_room_joined_later_reaches_every_socket_of_the_user(void **state)
 {
@@ -372,7 +370,8 @@ static void a_join_while_the_socket_opens_is_served_too(void **state)
     struct harness *h = *state;
     harness_open(h, 1);
     struct person ann = harness_person(h, "ann"), bob = harness_person(h, "bob");
-    uint64_t slow = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann, &bob)), quick = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    uint64_t slow = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann, &bob)),
+             quick = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
     harness_restart(h, END_CLEAN);
     settled(h, harness_ask(h, 0, OP_ROOM_GET, &ann, quick));
     settled(h, harness_rooms(h, 0, &bob, NULL));
@@ -391,7 +390,8 @@ static void a_join_while_the_socket_opens_is_served_too(void **state)
     expect_event(c, "message", 2);
 }
 
-/* --- slow readers --------------------------------------------------------------------------------------------------------- */
+/* --- slow readers
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void a_reader_that_is_too_slow_catches_up_without_a_hole(void **state)
 {
@@ -419,7 +419,7 @@ static void a_reader_that_is_too_slow_catches_up_without_a_hole(void **state)
     expect_event(slow, "message", num + 2);
 }
 
-/* --- ends --------------------------------------------------------------------------------------------------------------------- */
+/* --- ends ------------------------------------------------------------------------------------------ */
 
 static void a_socket_may_close_while_its_rooms_are_loaded(void **state)
 {
@@ -444,6 +444,48 @@ static void a_socket_may_close_while_its_rooms_are_loaded(void **state)
         client_close(again);
         harness_settle(h);
     }
+}
+
+/* row_put writes a row behind the gateway's back. */
+static void row_put(struct harness *h, enum kv_cf cf, const struct key *key, struct slice value)
+{
+    struct kv_batch *batch = kv_batch_new(h->kv);
+    h->kv->ops->batch_put(batch, cf, key_slice(key), value);
+    assert_int_equal(kv_write(h->kv, batch), STATUS_OK);
+    h->kv->ops->batch_free(batch);
+}
+
+static void a_socket_whose_rooms_cannot_be_read_is_told_to_try_again(void **state)
+{
+    struct harness *h = *state;
+    struct key key;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    harness_restart(h, END_CLEAN);
+    key_user_room(&key, h->tenant, ann.number, 4711);
+    row_put(h, KV_USER_ROOMS, &key, SLICE("damaged"));
+    struct client *with_hello = socket_open(h, 0, "ann", NULL), *at_once = client_open(h, 1);
+    client_say(with_hello, HELLO_ALL);
+    assert_int_equal(client_hear_close(with_hello), 4100);
+    assert_int_equal(client_upgrade(at_once, "ann", ""), 101);
+    assert_int_equal(client_hear_close(at_once), 4100);
+}
+
+static void a_replay_that_cannot_be_read_ends_the_socket_not_the_order(void **state)
+{
+    struct harness *h = *state;
+    struct key key;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 4);
+    key_log(&key, h->tenant, room, 3);
+    row_put(h, KV_LOG, &key, SLICE("damaged"));
+    struct client *c = socket_open(h, 0, "ann", NULL);
+    client_say(c, "{\"type\":\"hello\",\"resume\":{\"%s\":[1,0]}}", room_name(room).text);
+    client_hear(c);
+    expect_resumed(c, room, true, 1, 4);
+    assert_int_equal(client_hear_close(c), 4200);
 }
 
 static void a_closed_socket_leaves_no_subscription_behind(void **state)
@@ -500,6 +542,8 @@ int main(void)
         TEST(a_join_while_the_socket_opens_is_served_too),
         TEST(a_reader_that_is_too_slow_catches_up_without_a_hole),
         TEST(a_socket_may_close_while_its_rooms_are_loaded),
+        TEST(a_socket_whose_rooms_cannot_be_read_is_told_to_try_again),
+        TEST(a_replay_that_cannot_be_read_ends_the_socket_not_the_order),
         TEST(a_closed_socket_leaves_no_subscription_behind),
         TEST(draining_tells_every_socket_when_to_come_back),
     };

@@ -6,13 +6,6 @@
 
 /* A user at its home: coming into being once, the rooms it is in, and its cursors. */
 
-static struct answer *settled(struct harness *h, struct answer *a)
-{
-    harness_settle(h);
-    assert_true(a->done);
-    return a;
-}
-
 static struct answer *resolve(struct harness *h, unsigned core, const char *id)
 {
     struct person p = {.tenant = h->tenant};
@@ -28,7 +21,8 @@ static struct answer *get(struct harness *h, unsigned core, const char *id)
 }
 
 /* cursor_row reads what the store holds of a cursor; false when there is none. */
-static bool cursor_row(struct harness *h, const struct person *who, uint64_t room, const char *device, struct cursor_record *out)
+static bool cursor_row(struct harness *h, const struct person *who, uint64_t room, const char *device,
+                       struct cursor_record *out)
 {
     struct key key;
     struct buf value = {0};
@@ -49,7 +43,8 @@ static struct answer *ack_silently(struct harness *h, const struct person *who, 
 }
 
 /* expect_cursors holds what a device is told against what it should be. */
-static void expect_cursors(struct harness *h, const struct person *who, const char *device, uint64_t delivered, uint64_t read)
+static void expect_cursors(struct harness *h, const struct person *who, const char *device, uint64_t delivered,
+                           uint64_t read)
 {
     struct answer *a = settled(h, harness_rooms(h, 0, who, device));
     expect_ok(a);
@@ -70,7 +65,7 @@ static const struct room_position *position_in(const struct answer *a, uint64_t 
     return found;
 }
 
-/* --- coming into being --------------------------------------------------------------------------------------------- */
+/* --- coming into being --------------------------------------------------------------------------- */
 
 static void whoever_asks_at_once_makes_one_user(void **state)
 {
@@ -114,7 +109,8 @@ static void asking_for_a_user_makes_none(void **state)
     assert_int_equal(kv_sequence(h->kv), rows);
     assert_int_equal(harness_core(h, 0)->users_by_id.len + harness_core(h, 1)->users_by_id.len, 0);
     settled(h, resolve(h, 0, "ann"));
-    expect_text(settled(h, get(h, 1, "ann"))->out.data, "{\"user_id\":\"ann\",\"display_name\":null,\"created_at\":\"2026-01-01T");
+    expect_text(settled(h, get(h, 1, "ann"))->out.data,
+                "{\"user_id\":\"ann\",\"display_name\":null,\"created_at\":\"2026-01-01T");
 }
 
 static void who_asks_behind_the_maker_is_answered_when_the_user_is_there(void **state)
@@ -174,7 +170,8 @@ static void a_failed_store_makes_no_user_but_finds_those_there_are(void **state)
     assert_int_equal(harness_core(h, 0)->users_by_id.len, 1);
 }
 
-/* --- rooms ------------------------------------------------------------------------------------------------------------ */
+/* --- rooms
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static void rooms_and_cursors_are_loaded(void **state)
 {
@@ -248,7 +245,8 @@ static void a_room_joined_while_the_list_loads_is_in_it_once(void **state)
     assert_int_equal(position->joined_seq, 1);
 }
 
-/* --- cursors -------------------------------------------------------------------------------------------------------------- */
+/* --- cursors
+ * -------------------------------------------------------------------------------------------------------------- */
 
 static void cursors_move_upwards_only(void **state)
 {
@@ -338,7 +336,8 @@ static void an_answer_covers_the_silent_ack_before_it(void **state)
     harness_fill(h, &ann, room, 5);
     h->hold_writer = true;
     ack_silently(h, &ann, room, 5);
-    struct answer *acked = harness_ack(h, 0, &ann, room, NULL, 5, false); /* moves nothing any more, and nothing is written */
+    struct answer *acked =
+        harness_ack(h, 0, &ann, room, NULL, 5, false); /* moves nothing any more, and nothing is written */
     harness_settle(h);
     expect_waiting(acked);
     h->hold_writer = false;
@@ -374,7 +373,8 @@ static void acks_that_come_during_a_write_are_answered_with_the_next(void **stat
     h->hold_writer = true;
     struct answer *first = harness_ack(h, 0, &ann, room, NULL, 1, false);
     harness_settle(h); /* the write with it is open */
-    struct answer *second = harness_ack(h, 0, &ann, room, NULL, 2, false), *third = harness_ack(h, 0, &bob, room, NULL, 3, false);
+    struct answer *second = harness_ack(h, 0, &ann, room, NULL, 2, false),
+                  *third = harness_ack(h, 0, &bob, room, NULL, 3, false);
     harness_settle(h);
     commit_writer_step(h->gateway.commit);
     harness_turn(h, 0);

@@ -1,0 +1,173 @@
+#include "harness.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Tenants and keys for the operator. */
+
+#define OPERATOR "X-Master-Key: " MASTER_KEY "\r\n"
+
+/* text_of copies the text behind `"name":"` of the last answer. */
+static const char *text_of(struct client *c, const char *name, char out[128])
+{
+    char quoted[64];
+    snprintf(quoted, sizeof quoted, "\"%s\":\"", name);
+    const char *at = strstr(c->text.data, quoted);
+    if (!at) fail_msg("no %s in: %s", name, c->text.data);
+    at += strlen(quoted);
+    snprintf(out, 128, "%.*s", (int)strcspn(at, "\""), at);
+    return out;
+}
+
+/* use makes a member's request with a key of its own. */
+static unsigned use(struct client *c, const char *key, const char *method, const char *path, const char *body)
+{
+    char headers[256];
+    snprintf(headers, sizeof headers, "X-API-Key: %s\r\nX-User-Id: ann\r\n", key);
+    return client_call(c, method, path, NULL, headers, body);
+}
+
+static void a_new_tenants_key_works_at_once_and_is_shown_once(void **state)
+{
+    struct harness *h = *state;
+    char id[128], key[128], path[160];
+    harness_open(h, 2);
+    struct client *c = client_open(h, 1), *other = client_open(h, 0);
+    assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, "{\"name\":\"Chimes\"}"), 201);
+    expect_text(c->text.data, "\"name\":\"Chimes\",\"api_key\":\"ck_");
+    text_of(c, "tenant_id", id);
+    text_of(c, "api_key", key);
+    assert_int_equal(use(other, key, "GET", "/v1/users/me", NULL), 200);
+    snprintf(path, sizeof path, "/v1/admin/tenants/%s", id);
+    assert_int_equal(client_call(c, "GET", path, NULL, OPERATOR, NULL), 200);
+    expect_text(c->text.data, "\"state\":\"active\"");
+    expect_no_text(c->text.data, "api_key");
+    snprintf(path, sizeof path, "/v1/admin/tenants/%s/keys", id);
+    assert_int_equal(client_call(c, "GET", path, NULL, OPERATOR, NULL), 200);
+    assert_int_equal(count_in(c->text.data, "\"role\":\"server\",\"state\":\"active\""), 1);
+    expect_no_text(c->text.data, key + 16);
+}
+
+static void tenants_do_not_see_each_other(void **state)
+{
+    struct harness *h = *state;
+    char key[128], path[64];
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    struct client *c = client_open(h, 0);
+    client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, "{\"name\":\"Chimes\"}");
+    text_of(c, "api_key", key);
+    snprintf(path, sizeof path, "/v1/rooms/%s", room_name(room).text);
+    assert_int_equal(use(c, key, "GET", path, NULL), 404); /* the same user id, another user */
+    assert_int_equal(client_call(c, "GET", path, "ann", "", NULL), 200);
+    assert_int_equal(use(c, key, "GET", "/v1/rooms", NULL), 200);
+    expect_text(c->text.data, "\"items\":[]");
+}
+
+static void tenants_are_listed_in_pages(void **state)
+{
+    struct harness *h = *state;
+    char next[128], path[160], body[64];
+    harness_open(h, 1);
+    struct client *c = client_open(h, 0);
+    for (unsigned i = 0; i < 4; i++) {
+        snprintf(body, sizeof body, "{\"name\":\"tenant %u\"}", i);
+        assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, body), 201);
+    }
+    assert_int_equal(client_call(c, "GET", "/v1/admin/tenants?limit=3", NULL, OPERATOR, NULL), 200);
+    assert_int_equal(count_in(c->text.data, "\"tenant_id\""), 3);
+    snprintf(path, sizeof path, "/v1/admin/tenants?limit=3&cursor=%s", text_of(c, "next", next));
+    assert_int_equal(client_call(c, "GET", path, NULL, OPERATOR, NULL), 200);
+    assert_int_equal(count_in(c->text.data, "\"tenant_id\""), 2);
+    expect_text(c->text.data, "\"name\":\"tenant 3\"");
+    expect_text(c->text.data, "\"next\":null}");
+    assert_int_equal(client_call(c, "GET", "/v1/admin/tenants?cursor=x", NULL, OPERATOR, NULL), 400);
+}
+
+static void a_tenant_is_changed_switched_off_and_deleted(void **state)
+{
+    struct harness *h = *state;
+    char id[128], key[128], path[160];
+    harness_open(h, 2);
+    struct client *c = client_open(h, 1);
+    client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, "{\"name\":\"Chimes\"}");
+    text_of(c, "tenant_id", id);
+    text_of(c, "api_key", key);
+    snprintf(path, sizeof path, "/v1/admin/tenants/%s", id);
+    static const char *const faulty[] = {"{\"state\":\"deleted\"}", "{\"durability\":\"slow\"}", "{\"config\":5}",
+                                         "{\"name\":7}"};
+    for (unsigned i = 0; i < 4; i++) assert_int_equal(client_call(c, "PATCH", path, NULL, OPERATOR, faulty[i]), 400);
+    assert_int_equal(client_call(c, "PATCH", path, NULL, OPERATOR,
+                                 "{\"name\":\"Gongs\",\"durability\":\"fast\",\"config\":{ \"a\":1 }}"),
+                     200);
+    expect_text(c->text.data, "\"name\":\"Gongs\",\"state\":\"active\",\"durability\":\"fast\",\"config\":{ \"a\":1 }");
+    assert_int_equal(client_call(c, "PATCH", path, NULL, OPERATOR, "{\"state\":\"disabled\"}"), 200);
+    expect_text(c->text.data, "\"name\":\"Gongs\",\"state\":\"disabled\"");
+    assert_int_equal(use(c, key, "GET", "/v1/users/me", NULL), 403);
+    assert_int_equal(client_call(c, "PATCH", path, NULL, OPERATOR, "{\"state\":\"active\"}"), 200);
+    assert_int_equal(use(c, key, "GET", "/v1/users/me", NULL), 200);
+    assert_int_equal(client_call(c, "DELETE", path, NULL, OPERATOR, NULL), 204);
+    assert_int_equal(use(c, key, "GET", "/v1/users/me", NULL), 401);
+    assert_int_equal(client_call(c, "GET", path, NULL, OPERATOR, NULL), 404);
+    assert_int_equal(client_call(c, "DELETE", path, NULL, OPERATOR, NULL), 404);
+    assert_int_equal(client_call(c, "GET", "/v1/admin/tenants", NULL, OPERATOR, NULL), 200);
+    expect_no_text(c->text.data, id);
+}
+
+static void keys_are_made_with_a_role_and_revoked(void **state)
+{
+    struct harness *h = *state;
+    char id[128], first[128], key[128], prefix[128], path[300];
+    harness_open(h, 2);
+    struct client *c = client_open(h, 1);
+    client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, "{\"name\":\"Chimes\"}");
+    text_of(c, "tenant_id", id);
+    text_of(c, "api_key", first);
+    snprintf(path, sizeof path, "/v1/admin/tenants/%s/keys", id);
+    assert_int_equal(client_call(c, "POST", path, NULL, OPERATOR, "{\"role\":\"owner\"}"), 400);
+    assert_int_equal(client_call(c, "POST", path, NULL, OPERATOR, ""), 201);
+    expect_text(c->text.data, "\"role\":\"server\"");
+    assert_int_equal(client_call(c, "POST", path, NULL, OPERATOR, "{\"role\":\"read\"}"), 201);
+    text_of(c, "api_key", key);
+    text_of(c, "key_id", prefix);
+    assert_int_equal(use(c, first, "GET", "/v1/users/me", NULL), 200);
+    assert_int_equal(use(c, key, "GET", "/v1/users/me", NULL), 200);
+    assert_int_equal(use(c, key, "POST", "/v1/rooms", "{\"type\":\"group\"}"), 403);
+    snprintf(path, sizeof path, "/v1/admin/tenants/%s/keys/%s", id, prefix);
+    assert_int_equal(client_call(c, "DELETE", path, NULL, OPERATOR, NULL), 204);
+    assert_int_equal(use(c, key, "GET", "/v1/users/me", NULL), 401);
+    assert_int_equal(use(c, first, "GET", "/v1/users/me", NULL), 200);
+    assert_int_equal(client_call(c, "DELETE", path, NULL, OPERATOR, NULL), 404);
+}
+
+static void faulty_tenants_are_refused(void **state)
+{
+    struct harness *h = *state;
+    char body[256];
+    harness_open(h, 1);
+    struct client *c = client_open(h, 0);
+    assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, "{}"), 400);
+    assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, "{\"name\":\"\"}"), 400);
+    assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, "not json"), 400);
+    snprintf(body, sizeof body, "{\"name\":\"%0129d\"}", 1);
+    assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, body), 400);
+    assert_int_equal(client_call(c, "GET", "/v1/admin/tenants/t_x", NULL, OPERATOR, NULL), 404);
+    kv_fake_fail(h->kv, false, true);
+    assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, "{\"name\":\"Chimes\"}"), 503);
+    expect_text(c->text.data, "\"code\":\"store.unknown\"");
+    expect_no_text(c->text.data, "ck_");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_new_tenants_key_works_at_once_and_is_shown_once),
+        TEST(tenants_do_not_see_each_other),
+        TEST(tenants_are_listed_in_pages),
+        TEST(a_tenant_is_changed_switched_off_and_deleted),
+        TEST(keys_are_made_with_a_role_and_revoked),
+        TEST(faulty_tenants_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,167 @@
+#include "harness.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The WebSocket handshake (RFC 6455 section 4.2). */
+
+/* handshake sends a request for /ws with these headers, and the tenant's key. */
+static unsigned handshake(struct client *c, const char *path, const char *headers)
+{
+    return client_call(c, "GET", path, "ann", headers, NULL);
+}
+
+#define GOOD "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+#define KEY "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+
+static void a_handshake_is_accepted_on_every_path(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    static const char *const paths[] = {"/ws", "/v1/ws", "/api/v1/ws"};
+    for (unsigned i = 0; i < 3; i++) {
+        struct client *c = client_open(h, i % 2);
+        assert_int_equal(handshake(c, paths[i], GOOD KEY), 101);
+        expect_text(c->head.data, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n");
+        expect_no_text(c->head.data, "Sec-WebSocket-Protocol");
+        client_hears_nothing(c);
+    }
+    assert_int_equal(harness_core(h, 0)->num_sessions, 2);
+    assert_int_equal(harness_core(h, 1)->num_sessions, 1);
+}
+
+static void the_subprotocol_is_found_wherever_it_is_offered(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    static const struct {
+        const char *headers;
+        bool found;
+    } rows[] = {
+        {GOOD KEY "Sec-WebSocket-Protocol: carillon.v1.json\r\n", true},
+        {GOOD KEY "Sec-WebSocket-Protocol: other,\t carillon.v1.json ,more\r\n", true},
+        {GOOD KEY "Sec-WebSocket-Protocol: other\r\nsec-websocket-protocol: carillon.v1.json\r\n", true},
+        {GOOD KEY "Sec-WebSocket-Protocol: carillon.v1.jsonx, xcarillon.v1.json\r\n", false},
+        {GOOD KEY "Sec-WebSocket-Protocol: ,,\r\n", false},
+    };
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct client *c = client_open(h, 0);
+        assert_int_equal(handshake(c, "/ws", rows[i].headers), 101);
+        if (rows[i].found)
+            expect_text(c->head.data, "Sec-WebSocket-Protocol: carillon.v1.json\r\n");
+        else
+            expect_no_text(c->head.data, "Sec-WebSocket-Protocol");
+    }
+}
+
+static void a_faulty_handshake_is_refused(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    static const struct {
+        const char *headers;
+        unsigned status;
+    } rows[] = {
+        {"", 400},
+        {"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" KEY, 400},
+        {"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" KEY, 400},
+        {"Upgrade: h2c\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" KEY, 400},
+        {"Upgrade: websocket\r\nConnection: Upgrade\r\n" KEY, 426},
+        {"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 8\r\n" KEY, 426},
+        {GOOD, 400},
+        {GOOD KEY KEY, 400},
+        {GOOD "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ\r\n", 400},
+        {GOOD "Sec-WebSocket-Key: not base64 of sixteen!!==\r\n", 400},
+    };
+    struct client *c = client_open(h, 0);
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        unsigned status = handshake(c, "/ws", rows[i].headers);
+        if (status != rows[i].status) fail_msg("row %u: %u", i, status);
+        if (status == 426) expect_text(c->head.data, "Sec-WebSocket-Version: 13\r\n");
+    }
+    assert_int_equal(harness_core(h, 0)->num_sessions, 0);
+}
+
+static void a_device_is_named_by_header_or_query(void **state)
+{
+    struct harness *h = *state;
+    char headers[256];
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 3);
+    harness_ack(h, 0, &ann, room, "my phone", 3, false);
+    harness_settle(h);
+    struct client *by_header = client_open(h, 0), *by_query = client_open(h, 0), *too_long = client_open(h, 0);
+    assert_int_equal(handshake(by_header, "/ws", GOOD KEY "X-Device-Id: my phone\r\n"), 101);
+    assert_int_equal(number_in(client_hear(by_header), "from"), 4);
+    assert_int_equal(handshake(by_query, "/ws?device=my%20phone", GOOD KEY), 101);
+    assert_int_equal(number_in(client_hear(by_query), "from"), 4);
+    snprintf(headers, sizeof headers, GOOD KEY "X-Device-Id: %065d\r\n", 1);
+    assert_int_equal(handshake(too_long, "/ws", headers), 400);
+    snprintf(headers, sizeof headers, "/ws?device=%065d", 1);
+    assert_int_equal(handshake(too_long, headers, GOOD KEY), 400);
+}
+
+static void a_stopping_server_opens_no_sockets(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct client *c = client_open(h, 0);
+    assert_int_equal(client_call(c, "GET", "/health", NULL, "", NULL), 200); /* accepted before it stops accepting */
+    atomic_store(&h->gateway.draining, true);
+    assert_int_equal(handshake(c, "/ws", GOOD KEY), 503);
+    expect_text(c->text.data, "\"code\":\"server.draining\"");
+}
+
+static void a_key_revoked_during_the_handshake_opens_no_socket(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct client *c = client_open(h, 0);
+    h->hold_readers = true; /* the user is being looked for */
+    struct buf request = {0};
+    buf_printf(&request, "GET /ws HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: ann\r\n" GOOD KEY "\r\n",
+               h->api_key);
+    client_send(c, buf_slice(&request));
+    buf_free(&request);
+    for (unsigned i = 0; i < 20; i++) harness_settle(h);
+    directory_authenticate(harness_core(h, 0), slice_str(h->api_key))->state = KEY_REVOKED;
+    h->hold_readers = false;
+    assert_int_equal(client_answer(c), 401);
+    assert_int_equal(harness_core(h, 0)->num_sessions, 0);
+}
+
+static void a_failed_store_serves_those_it_knows(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    harness_person(h, "ann");
+    harness_restart(h, END_CLEAN);
+    kv_fake_fail(h->kv, true, true);
+    struct client *known = client_open(h, 0), *unknown = client_open(h, 0);
+    assert_int_equal(client_upgrade(known, "ann", WITH_SUBPROTOCOL), 101);
+    assert_int_equal(client_upgrade(unknown, "never seen", WITH_SUBPROTOCOL), 503);
+}
+
+static void the_echo_socket_echoes(void **state)
+{
+    struct harness *h = *state;
+    h->config.debug_echo = true;
+    harness_open(h, 1);
+    struct client *c = client_open(h, 0);
+    assert_int_equal(client_call(c, "GET", "/debug/ws-echo", NULL, GOOD KEY, NULL), 101);
+    client_say(c, "not even json");
+    assert_string_equal(client_hear(c), "not even json");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_handshake_is_accepted_on_every_path), TEST(the_subprotocol_is_found_wherever_it_is_offered),
+        TEST(a_faulty_handshake_is_refused),         TEST(a_device_is_named_by_header_or_query),
+        TEST(a_stopping_server_opens_no_sockets),    TEST(a_key_revoked_during_the_handshake_opens_no_socket),
+        TEST(a_failed_store_serves_those_it_knows),  TEST(the_echo_socket_echoes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
