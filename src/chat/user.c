@@ -36,8 +36,6 @@ struct user {
     uint64_t number, created_ms;
     uint8_t state;       /* enum user_state */
     uint8_t rooms_state; /* enum rooms_state */
-    bool rooms_stale;    /* a room was left while the rooms were being loaded: they are loaded again */
-    bool rooms_stale;    /* loading: a room was left meanwhile, what is read may still list it */
     struct queue waiting, rooms_waiting;
     struct user_room *rooms;
     uint32_t num_rooms, cap_rooms;
@@ -557,7 +555,7 @@ static void rooms_done(void *context, struct read_job *job)
         buf_free(&l->rooms);
         buf_free(&l->cursors);
         free(l);
-        u->num_rooms = 0;
+        u->num_rooms = 0; /* joins that were told of are on disk as well */
         rooms_load(core, u);
         return;
     }
@@ -567,12 +565,6 @@ static void rooms_done(void *context, struct read_job *job)
     buf_free(&l->rooms);
     buf_free(&l->cursors);
     free(l);
-    if (u->rooms_stale) {
-        u->rooms_stale = false;
-        u->num_rooms = u->num_devices = 0; /* joins that were told of are on disk as well */
-        rooms_load(core, u);
-        return;
-    }
     struct queue waiting = u->rooms_waiting;
     u->rooms_waiting = (struct queue){0};
     while (waiting.len) {
@@ -593,7 +585,6 @@ static void rooms_load(struct core *core, struct user *u)
     l->job = (struct read_job){.return_core = (uint16_t)core->id, .run = rooms_run, .done = rooms_done};
     l->user = u;
     u->rooms_state = ROOMS_LOADING;
-    u->rooms_stale = false;
     read_submit(core->reader, &l->job);
 }
 
@@ -774,7 +765,6 @@ static void user_joined(struct core *core, struct user *u, const struct notice *
 
 static void user_left(struct user *u, const struct notice *n)
 {
-    u->rooms_stale = u->rooms_state == ROOMS_LOADING;
     u->rooms_stale = u->rooms_state == ROOMS_LOADING;
     struct user_room *r = user_room(u, n->room);
     if (r && r->joined_seq < n->seq) user_room_remove(u, r);
