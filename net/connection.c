@@ -266,6 +266,7 @@ static void conn_refuse(struct net *n, struct conn *c, unsigned status, const ch
     c->head_only = false;
     struct http_reply reply = {
         .status = status, .content_type = "application/problem+json", .body = buf_slice(&body), .close = true};
+    if (status == 503) reply.headers = SLICE("Retry-After: 1\r\n");
     conn_push(n, c, reply_frame(n, c, &reply, true), CONN_REPLY);
     buf_free(&body);
     conn_end(n, c, true);
@@ -466,6 +467,12 @@ bool conn_flush(struct net *n, struct conn *c)
     c->sending_entries = num;
     n->stats.sends++;
     return true;
+}
+
+bool conn_has_follow_up(const struct net *n, const struct conn *c)
+{
+    return send_queue_len(&c->queue) > c->sending_entries || c->sending_bytes < send_queue_bytes(&c->queue) ||
+           c->state >= CONN_WS_CLOSING || c->input || !c->receiving || c->want_drain || c->above_half;
 }
 
 /* conn_flushed: the queue has run empty, or a state in which that matters has begun with an empty one. */

@@ -128,6 +128,7 @@ struct net {
     uint32_t open;        /* slots in use */
 
     struct conn_list dirty, sending, resuming;
+    bool follow_up; /* a send of this turn has something behind it: its success is silent, so nothing would wake us for it */
     char *scratch; /* copied bytes and iovecs of this turn's sends */
     size_t scratch_len;
 
@@ -169,6 +170,8 @@ const char *net_date(struct net *n);
 void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct sockaddr_storage *peer, bool admin);
 /* conn_complete handles a completion of one of the connection's operations. */
 void conn_complete(struct net *n, struct conn *c, const struct ring_completion *done);
+/* conn_has_follow_up: once the send in flight is through, is there anything to do for this connection? */
+bool conn_has_follow_up(const struct net *n, const struct conn *c);
 /* conn_flush makes one send of what is queued; false when the scratch has no room left in this turn. */
 bool conn_flush(struct net *n, struct conn *c);
 /* conn_sent_whole accounts for a send that has not completed, which is to say: was taken whole. */

@@ -158,6 +158,7 @@ static void account_sends(struct net *n)
     }
     n->sending.len = 0;
     n->scratch_len = 0;
+    n->follow_up = false;
 }
 
 /* resume_all takes only those that were listed when it began: one that lists itself again waits for the next turn, so
@@ -182,14 +183,16 @@ void net_flush(struct net *n)
         if (!c->dirty) continue;
         if (!conn_flush(n, c)) break; /* the scratch is full: the others are sent in the next turn */
         c->dirty = false;
-        if (c->sending) list_add(&n->sending, c);
+        if (!c->sending) continue;
+        list_add(&n->sending, c);
+        if (conn_has_follow_up(n, c)) n->follow_up = true;
     }
     list_shift(&n->dirty, at);
 }
 
 void net_wait(struct net *n, uint64_t until_ns)
 {
-    if (n->dirty.len > 0 || n->resuming.len > 0) return;
+    if (n->dirty.len > 0 || n->resuming.len > 0 || n->follow_up) return;
     uint64_t due_ns = next_due_ns(n), now_ns = clock_mono_ns(n->clock);
     if (until_ns < due_ns) due_ns = until_ns;
     if (due_ns == UINT64_MAX)

@@ -177,7 +177,7 @@ static int file_setting(void *user, const char *section, const char *key, const 
     struct file_load *load = user;
     char name[2 * NAME_BYTES_MAX], where[256];
     int len = snprintf(name, sizeof name, "%s%s%s", section, section[0] ? "." : "", key);
-    ASSERT(len >= 0 && (size_t)len < sizeof name); /* inih cuts both at 50 bytes */
+    ASSERT(len >= 0); /* longer than any setting's name: cut, and unknown below */
     int shown = snprintf(where, sizeof where, "%.200s:%u", load->path, load->line);
     ASSERT(shown > 0);
     enum setting_id id;

@@ -72,9 +72,13 @@ struct commit {
     size_t batch_entries, batch_rows, batch_bytes;
     unsigned first_core; /* where the next batch begins to gather */
 
-    /* Published by the writer, `writes` last. */
-    _Alignas(CACHE_LINE) _Atomic uint64_t writes;
+    /* Published by the writer: batches whose write has begun; then, `writes` last, those that are written. */
+    _Alignas(CACHE_LINE) _Atomic uint64_t begun;
+    _Atomic uint64_t writes;
     _Atomic uint64_t sequence; /* kv_sequence after the last write */
+
+    /* Published by the syncer: batches that are on disk. */
+    _Alignas(CACHE_LINE) _Atomic uint64_t synced;
 
     /* Private to the syncer. */
     _Alignas(CACHE_LINE) uint64_t synced_writes;
@@ -99,7 +103,7 @@ struct poll_tally {
 static struct commit_entry *entry_of(struct queue_node *node);
 static struct commit_entry *first_parked(const struct commit_core *cc);
 static bool head_reached(const struct commit_core *cc, enum commit_class class, uint64_t ticket);
-static void complete_until(struct commit_core *cc, enum commit_class class, uint64_t ticket, struct poll_tally *tally);
+static void complete_reached(struct commit_core *cc, uint64_t durable, uint64_t written, struct poll_tally *tally);
 static unsigned fail_open_entries(struct commit_core *cc);
 static void tally_add(struct commit_stats *stats, const struct poll_tally *tally);
 static bool gather_batch(struct commit *c);
@@ -180,7 +184,7 @@ struct commit_core *commit_core_open(struct commit *c, unsigned core, struct par
 enum status commit_push(struct commit_core *cc, struct commit_entry *e)
 {
     ASSERT(e->class == COMMIT_FSYNC || e->class == COMMIT_FAST);
-    ASSERT(e->num_rows > 0 && e->rows && e->done);
+    ASSERT((e->num_rows == 0 || e->rows) && e->done);
     if (commit_poisoned(cc->commit)) return STATUS_READ_ONLY;
     if (commit_pending(cc) >= COMMIT_PENDING_MAX) return STATUS_FULL;
     e->ticket = ++cc->last_ticket;
@@ -214,8 +218,7 @@ unsigned commit_poll(struct commit_core *cc)
     uint64_t durable = atomic_load_explicit(&cc->lane->durable, memory_order_acquire);
     uint64_t written = atomic_load_explicit(&cc->lane->written, memory_order_acquire);
     struct poll_tally tally = {.now_ns = clock_mono_ns(cc->commit->clock)};
-    complete_until(cc, COMMIT_FSYNC, durable, &tally);
-    complete_until(cc, COMMIT_FAST, written, &tally);
+    complete_reached(cc, durable, written, &tally);
     if (tally.num_entries) tally_add(&cc->commit->stats, &tally);
     return tally.num_entries + (settled ? fail_open_entries(cc) : 0);
 }
@@ -248,6 +251,12 @@ bool commit_poisoned(const struct commit *c)
     return is_set(&c->poisoned);
 }
 
+bool commit_all_durable(const struct commit *c)
+{
+    uint64_t begun = atomic_load_explicit(&c->begun, memory_order_seq_cst);
+    return atomic_load_explicit(&c->synced, memory_order_acquire) >= begun;
+}
+
 const struct commit_stats *commit_stats(const struct commit *c)
 {
     return &c->stats;
@@ -272,12 +281,17 @@ static bool head_reached(const struct commit_core *cc, enum commit_class class, 
     return head && head->ticket <= ticket;
 }
 
-/* complete_until calls back with STATUS_OK what `ticket` covers. The entry leaves the queue first: its `done` may free
- * it, or push again. */
-static void complete_until(struct commit_core *cc, enum commit_class class, uint64_t ticket, struct poll_tally *tally)
+/* complete_reached calls back with STATUS_OK what is durable or, of class fast, written; where both classes have got
+ * that far, in the order of their tickets: a room whose class has just changed still sees its events in order. The entry
+ * leaves the queue first: its `done` may free it, or push again. */
+static void complete_reached(struct commit_core *cc, uint64_t durable, uint64_t written, struct poll_tally *tally)
 {
-    while (head_reached(cc, class, ticket)) {
-        struct commit_entry *e = entry_of(queue_pop(&cc->pending[class]));
+    for (;;) {
+        bool fsync = head_reached(cc, COMMIT_FSYNC, durable), fast = head_reached(cc, COMMIT_FAST, written);
+        if (!fsync && !fast) return;
+        if (fsync && fast)
+            fast = entry_of(cc->pending[COMMIT_FAST].head)->ticket < entry_of(cc->pending[COMMIT_FSYNC].head)->ticket;
+        struct commit_entry *e = entry_of(queue_pop(&cc->pending[fast ? COMMIT_FAST : COMMIT_FSYNC]));
         ASSERT(e->_handed);
         uint64_t latency_ns = tally->now_ns - e->pushed_ns;
         tally->latency_ns_sum += latency_ns;
@@ -322,7 +336,8 @@ bool commit_writer_step(struct commit *c)
     }
     if (!gather_batch(c)) return false;
     note_handed(c);
-    enum status s = kv_write(c->kv, c->batch);
+    atomic_fetch_add_explicit(&c->begun, 1, memory_order_seq_cst); /* before any row of it can be read */
+    enum status s = c->batch_rows ? kv_write(c->kv, c->batch) : STATUS_OK;
     c->kv->ops->batch_clear(c->batch);
     if (s != STATUS_OK) {
         add(&c->stats.write_errors, 1);
@@ -473,6 +488,7 @@ static bool sync_store(struct commit *c, uint64_t writes)
     add(&c->stats.sync_ns_sum, took_ns);
     add(&c->stats.sync_ns_bucket[bucket_of(took_ns / 1000)], 1);
     c->synced_writes = writes;
+    atomic_store_explicit(&c->synced, writes, memory_order_release);
 #ifndef CARILLON_PLANT_ACK_BEFORE_SYNC
     for (unsigned core = 0; core < c->num_cores; core++) {
         struct lane *lane = &c->lanes[core];

@@ -57,7 +57,7 @@ struct commit_entry {
     uint64_t pushed_ns;      /* for the latency histogram */
     enum commit_class class;
     bool _handed;      /* pushed into the ring */
-    uint16_t num_rows; /* ≥ 1 */
+    uint16_t num_rows; /* 0: nothing is written, but `done` still waits for what was written before it */
     const struct commit_row *rows;
     void (*done)(void *context, struct commit_entry *e, enum status result); /* context: commit_core's */
 };
@@ -92,6 +92,9 @@ bool commit_pollable(struct commit_core *cc);
 size_t commit_pending(const struct commit_core *cc);
 uint64_t commit_oldest_ns(const struct commit_core *cc);
 bool commit_poisoned(const struct commit *c);
+/* commit_all_durable tells whether everything that a read could have seen before this call is on disk. When it is not,
+ * an entry of class fsync that is pushed now (it may have no rows) completes when it is. */
+bool commit_all_durable(const struct commit *c);
 
 /* Step functions; a thread (or the simulator) calls them in a loop. They return whether they did anything. */
 bool commit_writer_step(struct commit *c);

@@ -294,11 +294,16 @@ struct resolving {
     uint32_t left;
 };
 
+/* asks_only: these name a member, whom they never make. */
+static bool asks_only(const struct op *op) { return op->kind == OP_ROOM_REMOVE || op->kind == OP_ROOM_ROLE; }
+
 static void resolved_one(struct core *core, struct op *child)
 {
     struct resolving *r = child->flow;
     struct op *op = r->op;
-    if (op_failed(child)) {
+    if (child->asks && child->error.code == ERR_USER_NOT_FOUND) {
+        op->members[child->child_index - 1].user = 0; /* nobody's number: the room knows what may be answered to that */
+    } else if (op_failed(child)) {
         op_fail(op, child->error.code, child->error.detail, child->error.field);
     } else {
         struct known_user *u = known_user_add(core, child->tenant, child->user_id, child->user);
@@ -324,16 +329,18 @@ static void resolve_one(struct core *core, struct resolving *r, uint32_t index, 
     child->tenant = r->op->tenant;
     child->user_id = op_keep(child, id);
     child->child_index = index;
+    child->asks = index > 0 && asks_only(r->op);
     child->flow = r;
     child->then = resolved_one;
     r->left++;
     op_dispatch(core, child);
 }
 
-void op_resolve(struct core *core, struct op *op, void (*go)(struct core *core, struct op *op))
+static void resolve_users(struct core *core, struct op *op, uint32_t num_members,
+                          void (*go)(struct core *core, struct op *op))
 {
     struct known_user *known = known_user_find(core, op->tenant, op->user_id);
-    if (known && op->num_members == 0) {
+    if (known && num_members == 0) {
         op->user = known->number;
         go(core, op);
         return;
@@ -342,10 +349,48 @@ void op_resolve(struct core *core, struct op *op, void (*go)(struct core *core, 
     ASSERT(r != NULL);
     *r = (struct resolving){.go = go, .op = op, .left = 1}; /* one more, until all are asked for */
     resolve_one(core, r, 0, op->user_id, &op->user);
-    for (uint32_t i = 0; i < op->num_members; i++)
+    for (uint32_t i = 0; i < num_members; i++)
         resolve_one(core, r, i + 1, op->members[i].user_id, &op->members[i].user);
     if (--r->left) return;
     free(r);
     if (op_failed(op)) op->then(core, op);
     else go(core, op);
+}
+
+/* admission: an OP_ROOM_ADD that asks first. Whom it names comes into being only once the room has said that its user may
+ * add them. */
+struct admission {
+    void (*go)(struct core *core, struct op *op);
+    void (*then)(struct core *core, struct op *op);
+    void *flow;
+};
+
+static void admission_answered(struct core *core, struct op *op)
+{
+    struct admission a = *(struct admission *)op->flow;
+    free(op->flow);
+    op->flow = a.flow;
+    op->then = a.then;
+    op->asks = false;
+    if (op_failed(op) || op->http_status) { /* a repeat has its first answer already */
+        op->then(core, op);
+        return;
+    }
+    op->repeat_checked = false; /* another one may have been first meanwhile */
+    resolve_users(core, op, op->num_members, a.go);
+}
+
+void op_resolve(struct core *core, struct op *op, void (*go)(struct core *core, struct op *op))
+{
+    if (op->kind != OP_ROOM_ADD) {
+        resolve_users(core, op, op->num_members, go);
+        return;
+    }
+    struct admission *a = malloc(sizeof *a);
+    ASSERT(a != NULL);
+    *a = (struct admission){.go = go, .then = op->then, .flow = op->flow};
+    op->flow = a;
+    op->then = admission_answered;
+    op->asks = true;
+    resolve_users(core, op, 0, op_dispatch);
 }

@@ -71,7 +71,9 @@ void error_counted(struct core *core, enum error_code code);
 struct op *call_op(struct call *call, enum op_kind kind, size_t text_bytes);
 /* call_go resolves the acting user (and op->members) to numbers, then dispatches. */
 void call_go(struct call *call, struct op *op);
-/* op_resolve does the same for any op: acting user and members must have their ids set. */
+/* op_resolve does the same for any op: acting user and members must have their ids set. The acting user comes into being
+ * by it, and so do the members of a new room and, once the room has let them be added, those of OP_ROOM_ADD. Whom
+ * OP_ROOM_REMOVE and OP_ROOM_ROLE name does not: the number of a user who does not exist is 0. */
 void op_resolve(struct core *core, struct op *op, void (*go)(struct core *core, struct op *op));
 
 /* --- reading what was sent ---------------------------------------------------------------------------------------- */

@@ -1,4 +1,5 @@
 /* rest_admin: tenants and keys, for the operator. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "../base/assert.h"
@@ -13,10 +14,20 @@ static bool call_tenant(struct call *call, struct tenant **out)
     return call_fail(call, ERR_TENANT_NOT_FOUND, NULL, NULL);
 }
 
+/* made_before says what a request made whose API key is no longer shown; `text` holds the words until it is answered. */
+static void made_before(struct op *op, const char *what, char *text, size_t len)
+{
+    if (op->error.code != ERR_IDEMPOTENCY_EXPIRED) return;
+    snprintf(text, len, "%s %.*s was made by it; make another key if its own is lost", what, SLICE_FMT(buf_slice(&op->out)));
+    op->error.detail = text;
+}
+
 /* --- tenants --------------------------------------------------------------------------------------------------------- */
 
 static void tenant_created(struct core *core, struct op *op)
 {
+    char text[128];
+    made_before(op, "Tenant", text, sizeof text);
     if (!op_failed(op)) {
         struct buf body = {0};
         char id[ID_TEXT_LEN], time[TIME_TEXT_LEN];
@@ -35,14 +46,15 @@ static void tenant_created(struct core *core, struct op *op)
 
 void rest_tenant_create(struct call *call)
 {
-    struct slice name = {0};
-    if (!call_body(call, false)) return;
+    struct slice name = {0}, once;
+    if (!call_idempotency_key(call, &once) || !call_body(call, false)) return;
     struct fields f = {.object = call->body};
     if (!field_text(&f, "name", &name, TENANT_NAME_CHARS_MAX, true)) {
         call_fail(call, f.error.code, f.error.detail, f.error.field);
         return;
     }
-    struct op *op = call_op(call, OP_TENANT_CREATE, name.len + API_KEY_TEXT_MAX);
+    struct op *op = call_op(call, OP_TENANT_CREATE, name.len + API_KEY_TEXT_MAX + call_key_bytes(call, once));
+    call_key_keep(call, op, once);
     op->in.directory.tenant.name = op_keep(op, name);
     op->then = tenant_created;
     op_dispatch(call->core, op);
@@ -166,6 +178,8 @@ void rest_tenant_delete(struct call *call)
 
 static void key_created(struct core *core, struct op *op)
 {
+    char text[128];
+    made_before(op, "Key", text, sizeof text);
     if (!op_failed(op)) {
         static const char *const roles[] = {"", "server", "admin", "read"};
         struct buf body = {0};
@@ -183,8 +197,8 @@ static void key_created(struct core *core, struct op *op)
 void rest_key_create(struct call *call)
 {
     struct tenant *t;
-    struct slice role = SLICE("server");
-    if (!call_tenant(call, &t) || !call_body(call, true)) return;
+    struct slice role = SLICE("server"), once;
+    if (!call_tenant(call, &t) || !call_idempotency_key(call, &once) || !call_body(call, true)) return;
     struct fields f = {.object = call->body};
     uint8_t number = KEY_ROLE_SERVER;
     if (field_text(&f, "role", &role, 16, false)) {
@@ -196,30 +210,71 @@ void rest_key_create(struct call *call)
         call_fail(call, f.error.code, f.error.detail, f.error.field);
         return;
     }
-    struct op *op = call_op(call, OP_KEY_CREATE, API_KEY_TEXT_MAX);
+    struct op *op = call_op(call, OP_KEY_CREATE, API_KEY_TEXT_MAX + call_key_bytes(call, once));
+    call_key_keep(call, op, once);
     op->tenant = t->number;
     op->in.directory.key.role = number;
     op->then = key_created;
     op_dispatch(call->core, op);
 }
 
+static struct slice key_id(const struct api_key *k) { return slice_of(k->prefix, k->prefix_len); }
+
+static int id_order(struct slice a, struct slice b)
+{
+    int order = memcmp(a.data, b.data, a.len < b.len ? a.len : b.len);
+    return order ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+static int key_order(const void *a, const void *b)
+{
+    return id_order(key_id(*(struct api_key *const *)a), key_id(*(struct api_key *const *)b));
+}
+
+/* keys_sorted lists a tenant's keys behind the id `after`, in the order of their ids; the caller frees it. */
+static struct api_key **keys_sorted(struct core *core, const struct tenant *t, struct slice after, uint32_t *num)
+{
+    struct api_key **list = calloc(core->directory.keys.len + 1, sizeof(struct api_key *));
+    uint32_t at = 0;
+    ASSERT(list != NULL);
+    *num = 0;
+    for (struct api_key *k; (k = map_next(&core->directory.keys, &at));)
+        if (k->tenant == t && (after.len == 0 || id_order(key_id(k), after) > 0)) list[(*num)++] = k;
+    qsort(list, *num, sizeof(struct api_key *), key_order);
+    return list;
+}
+
+/* key_id_valid: a cursor is a key's id, which need not exist. */
+static bool key_id_valid(struct slice id)
+{
+    for (size_t i = 0; i < id.len; i++)
+        if (!(id.data[i] >= '0' && id.data[i] <= '9') && !(id.data[i] >= 'a' && id.data[i] <= 'f')) return false;
+    return id.len == API_KEY_ID_LEN;
+}
+
 void rest_key_list(struct call *call)
 {
     struct tenant *t;
-    if (!call_tenant(call, &t)) return;
-    struct buf out = {0};
-    uint32_t at = 0;
-    const char *separator = "";
-    BUF_LIT(&out, "{\"items\":[");
-    for (struct api_key *k; (k = map_next(&call->core->directory.keys, &at));) {
-        if (k->tenant != t) continue;
-        buf_printf(&out, "%s", separator);
-        directory_key_json(&out, k);
-        separator = ",";
+    struct slice cursor;
+    char cursor_bytes[API_KEY_ID_LEN + 1];
+    uint32_t limit, num;
+    if (!call_tenant(call, &t) || !call_page(call, &limit, cursor_bytes, sizeof cursor_bytes, &cursor)) return;
+    if (cursor.len && !key_id_valid(cursor)) {
+        call_fail(call, ERR_CURSOR_INVALID, NULL, "cursor");
+        return;
     }
-    BUF_LIT(&out, "],\"next\":null}");
+    struct api_key **list = keys_sorted(call->core, t, cursor, &num);
+    struct buf out = {0};
+    BUF_LIT(&out, "{\"items\":[");
+    for (uint32_t i = 0; i < num && i < limit; i++) {
+        if (i) BUF_LIT(&out, ",");
+        directory_key_json(&out, list[i]);
+    }
+    if (num > limit) buf_printf(&out, "],\"next\":\"%.*s\"}", SLICE_FMT(key_id(list[limit - 1])));
+    else BUF_LIT(&out, "],\"next\":null}");
     call_reply(call, 200, buf_slice(&out));
     buf_free(&out);
+    free(list);
 }
 
 void rest_key_revoke(struct call *call)

@@ -148,7 +148,26 @@ void rest_room_join(struct call *call) { room_call(call, OP_ROOM_JOIN); }
 
 void rest_room_leave(struct call *call) { room_call(call, OP_ROOM_LEAVE); }
 
-void rest_member_list(struct call *call) { room_call(call, OP_ROOM_MEMBERS); }
+void rest_member_list(struct call *call)
+{
+    uint64_t room, after = 0;
+    uint32_t limit;
+    size_t len;
+    char cursor_bytes[24], text[24];
+    struct slice cursor;
+    if (!call_room(call, &room) || !call_page(call, &limit, cursor_bytes, sizeof cursor_bytes, &cursor)) return;
+    if (cursor.len && !slice_u64(cursor, &after)) {
+        call_fail(call, ERR_CURSOR_INVALID, NULL, "cursor");
+        return;
+    }
+    bool limited = http_query_find(call->request->query, "limit", text, sizeof text, &len) != 0;
+    if (!limited) limit = PAGE_LIMIT_MAX; /* most rooms come whole */
+    struct op *op = call_op(call, OP_ROOM_MEMBERS, 0);
+    op->room = room;
+    op->in.history.after_seq = after;
+    op->in.history.limit = limit;
+    call_go(call, op);
+}
 
 void rest_member_add(struct call *call)
 {
@@ -209,20 +228,26 @@ void rest_member_role(struct call *call)
 
 /* --- my rooms ----------------------------------------------------------------------------------------------------------- */
 
-/* listing: every room's home gives the object, then a reader its last message; items stand in the order of numbers. */
+/* listing: slice by slice, every room's home gives the object, then a reader its last message; items stand in the order
+ * of numbers. The page ends at `limit` items, or when what is written is long enough. */
 struct listing {
     struct op *op;
-    void (*then)(struct core *core, struct op *op);
-    uint32_t num, left, total, limit;
+    uint32_t num; /* positions: the rooms behind the cursor, at most one more than `limit` */
+    uint32_t limit, total;
+    uint32_t at, slice, left; /* items[0] is positions[at]; how many are asked for, and how many answers are missing */
+    uint32_t written;
+    struct room_position *positions; /* in op->positions */
     struct listing_item {
         struct room_position cursors;
         struct buf object, last;
-    } * items;
+    } items[LIST_SLICE_ROOMS];
 };
 
 static void list_rooms(struct core *core, struct op *op);
+static void list_slice(struct core *core, struct listing *l);
 static void list_object(struct core *core, struct op *child);
 static void list_last(struct core *core, struct op *child);
+static void list_returned(struct core *core, struct listing *l, struct op *child);
 static void list_done(struct core *core, struct listing *l);
 
 void rest_room_list(struct call *call)
@@ -261,22 +286,30 @@ static void list_rooms(struct core *core, struct op *op)
         return;
     }
     qsort(op->positions, op->num_positions, sizeof *op->positions, position_order);
-    l->items = calloc(op->num_positions + 1, sizeof *l->items);
-    ASSERT(l->items != NULL);
     l->total = op->num_positions;
-    l->left = 1;
-    uint64_t after = op->room;
-    for (uint32_t i = 0; i < op->num_positions && l->num <= l->limit; i++)
-        if (op->positions[i].room > after) l->items[l->num++].cursors = op->positions[i];
-    for (uint32_t i = 0; i < l->num && i < l->limit; i++) {
+    uint32_t first = 0;
+    while (first < l->total && op->positions[first].room <= op->room) first++;
+    l->positions = op->positions + first;
+    l->num = l->total - first;
+    if (l->num > l->limit) l->num = l->limit + 1;
+    list_slice(core, l);
+}
+
+/* list_slice asks for as many rooms as are held in memory at once. */
+static void list_slice(struct core *core, struct listing *l)
+{
+    uint32_t end = l->num < l->limit ? l->num : l->limit;
+    l->slice = end - l->at < LIST_SLICE_ROOMS ? end - l->at : LIST_SLICE_ROOMS;
+    l->left = l->slice + 1; /* one more until all are asked for */
+    for (uint32_t i = 0; i < l->slice; i++) {
+        l->items[i] = (struct listing_item){.cursors = l->positions[l->at + i]};
         struct op *child = op_new(core, OP_ROOM_GET, 0);
-        child->tenant = op->tenant;
-        child->user = op->user;
+        child->tenant = l->op->tenant;
+        child->user = l->op->user;
         child->room = l->items[i].cursors.room;
         child->child_index = i;
         child->flow = l;
         child->then = list_object;
-        l->left++;
         op_dispatch(core, child);
     }
     if (--l->left == 0) list_done(core, l);
@@ -286,9 +319,8 @@ static void list_object(struct core *core, struct op *child)
 {
     struct listing *l = child->flow;
     struct listing_item *item = &l->items[child->child_index];
-    if (op_failed(child)) { /* left meanwhile */
-        op_free(child);
-        if (--l->left == 0) list_done(core, l);
+    if (op_failed(child)) {
+        list_returned(core, l, child);
         return;
     }
     item->object = child->out;
@@ -308,12 +340,21 @@ static void list_last(struct core *core, struct op *child)
     struct listing *l = child->flow;
     struct listing_item *item = &l->items[child->child_index];
     struct slice out = buf_slice(&child->out), head = SLICE("\"items\":[");
-    if (!op_failed(child) && child->job_count == 1) {
+    if (op_failed(child)) {
+        buf_free(&item->object);
+    } else if (child->job_count == 1) {
         /* `"items":[{…}],"next":null`: the object between the brackets */
         size_t tail = sizeof("],\"next\":null") - 1;
         ASSERT(out.len > head.len + tail);
         buf_append(&item->last, out.data + head.len, out.len - head.len - tail);
     }
+    list_returned(core, l, child);
+}
+
+/* list_returned: a room that was left meanwhile is left out; one that is merely not to be had fails the whole list. */
+static void list_returned(struct core *core, struct listing *l, struct op *child)
+{
+    if (op_failed(child) && !op_not_in_room(child)) op_fail(l->op, child->error.code, child->error.detail, NULL);
     op_free(child);
     if (--l->left == 0) list_done(core, l);
 }
@@ -330,34 +371,53 @@ static void list_item(struct buf *out, struct listing_item *item)
     BUF_LIT(out, "}");
 }
 
-static void list_done(struct core *core, struct listing *l)
+/* list_write takes over what the slice brought, up to where the page is full; `at` comes to stand behind it. */
+static void list_write(struct listing *l)
 {
-    struct op *op = l->op;
-    uint32_t written = 0;
-    bool more = l->num > l->limit;
-    BUF_LIT(&op->out, "{\"items\":[");
-    for (uint32_t i = 0; i < l->num; i++) {
+    struct buf *out = &l->op->out;
+    if (out->len == 0) BUF_LIT(out, "{\"items\":[");
+    for (uint32_t i = 0; i < l->slice; i++) {
         struct listing_item *item = &l->items[i];
-        if (i < l->limit && item->object.len) {
-            if (written++) BUF_LIT(&op->out, ",");
-            list_item(&op->out, item);
+        if (out->len <= HISTORY_BYTES_MAX) {
+            if (item->object.len && l->written++) BUF_LIT(out, ",");
+            if (item->object.len) list_item(out, item);
+            l->at++;
         }
         buf_free(&item->object);
         buf_free(&item->last);
     }
+}
+
+static void list_answer(struct core *core, struct listing *l)
+{
+    struct op *op = l->op;
     char room_id[ID_TEXT_LEN];
-    if (more) room_id_text(room_id, l->items[l->limit - 1].cursors.room);
-    if (more) buf_printf(&op->out, "],\"next\":\"%.*s\"}", (int)ID_TEXT_LEN, room_id);
-    else BUF_LIT(&op->out, "],\"next\":null}");
+    if (l->at < l->num) {
+        room_id_text(room_id, l->positions[l->at - 1].room);
+        buf_printf(&op->out, "],\"next\":\"%.*s\"}", (int)ID_TEXT_LEN, room_id);
+    } else {
+        BUF_LIT(&op->out, "],\"next\":null}");
+    }
     struct buf headers = {0};
     buf_printf(&headers, "X-Total-Rooms: %u\r\nX-Total-Count: %u\r\n", l->total, l->total);
     struct conn *conn = net_conn(core->net, op->conn);
     if (conn)
         rest_reply(core, conn, op->route, op->started_ns, 200, "application/json", buf_slice(&headers), buf_slice(&op->out));
     buf_free(&headers);
-    free(l->items);
-    free(l);
     op_free(op);
+}
+
+static void list_done(struct core *core, struct listing *l)
+{
+    list_write(l);
+    bool more = l->at < l->num && l->at < l->limit && l->op->out.len <= HISTORY_BYTES_MAX;
+    if (more && !op_failed(l->op)) {
+        list_slice(core, l);
+        return;
+    }
+    if (op_failed(l->op)) rest_answer(core, l->op);
+    else list_answer(core, l);
+    free(l);
 }
 
 /* --- users ------------------------------------------------------------------------------------------------------------------ */

@@ -1,12 +1,15 @@
 /* sync: everything that is missing in every room, in one call, paged.
  *
  * The user's home lists rooms and cursors; every room's home says where the caller stands; then readers read room after
- * room, in the order of their numbers, until `limit` events are in. `next` names the room and seq to go on at. */
+ * room, in the order of their numbers, until `limit` events are in. `next` names the room to go on at, and the seq when
+ * that room has been begun: the verdict on the caller's position was said then. A room that has not been begun is judged
+ * by the caller's own position on its own page. */
 #include <stdlib.h>
 
 #include "../base/assert.h"
 #include "../chat/history.h"
 #include "../chat/ids.h"
+#include "../chat/session.h"
 #include "api.h"
 
 struct sync_room {
@@ -73,13 +76,13 @@ static bool wishes_read(struct op *op, struct sync *s, struct json_node object)
     return true;
 }
 
-/* a cursor is "<room id>.<seq>" */
+/* a cursor is "<room id>.<seq>"; seq 0: the room has not been begun */
 static bool cursor_read(struct op *op, struct sync *s, struct slice text)
 {
     if (text.len == 0) return true;
     bool good = text.len > ID_TEXT_LEN + 1 && text.data[ID_TEXT_LEN] == '.' &&
                 room_id_parse((struct slice){text.data, ID_TEXT_LEN}, &s->cursor_room) &&
-                slice_u64(slice_from(text, ID_TEXT_LEN + 1), &s->cursor_seq) && s->cursor_seq > 0;
+                slice_u64(slice_from(text, ID_TEXT_LEN + 1), &s->cursor_seq);
     return good || op_fail(op, ERR_CURSOR_INVALID, NULL, "cursor");
 }
 
@@ -142,7 +145,7 @@ static void sync_choose(struct sync *s, const struct op *op)
         const struct sync_room *wish =
             s->num_wishes ? bsearch(&r, s->rooms, s->num_wishes, sizeof r, by_number) : NULL;
         if (wish) r = *wish;
-        if (r.room == s->cursor_room) {
+        if (r.room == s->cursor_room && s->cursor_seq) {
             r.resume = false;
             r.seq = s->cursor_seq - 1;
         }
@@ -183,7 +186,8 @@ static void sync_position(struct core *core, struct op *child)
 {
     struct sync *s = child->flow;
     struct sync_room *r = &s->rooms[child->child_index];
-    r->in = !op_failed(child); /* a room the user has left meanwhile is left out */
+    r->in = !op_failed(child); /* a room the user has left meanwhile is left out; one that is merely not to be had is not */
+    if (!r->in && !op_not_in_room(child)) op_fail(s->op, child->error.code, child->error.detail, NULL);
     r->position = child->position;
     op_free(child);
     if (--s->asked == 0) sync_next(core, s);
@@ -250,6 +254,10 @@ static void sync_read_done(void *context, struct read_job *job)
 
 static void sync_next(struct core *core, struct sync *s)
 {
+    if (op_failed(s->op)) {
+        sync_end(core, s);
+        return;
+    }
     for (; s->at < s->num; s->at++) {
         const struct sync_room *r = &s->rooms[s->at];
         if (!r->in) continue;
@@ -258,7 +266,7 @@ static void sync_next(struct core *core, struct sync *s)
             continue;
         }
         if (s->left == 0 || s->op->out.len > HISTORY_BYTES_MAX) {
-            sync_finish(core, s, r->position.room, r->position.from);
+            sync_finish(core, s, r->position.room, 0);
             return;
         }
         s->job = (struct read_job){.return_core = (uint16_t)core->id, .run = sync_run, .done = sync_read_done};

@@ -46,18 +46,26 @@ struct upgrade {
     struct api_key *key;
 };
 
+/* key_admits looks again: the key may have been revoked, or its tenant switched off, while the user was resolved. Their
+ * sockets have been closed by then, and this one would be left. */
+static bool key_admits(const struct api_key *key, struct op *op)
+{
+    if (key->state != KEY_ACTIVE || key->tenant->state == TENANT_DELETED)
+        return op_fail(op, ERR_AUTH_INVALID_KEY, NULL, NULL);
+    return key->tenant->state == TENANT_ACTIVE || op_fail(op, ERR_TENANT_DISABLED, NULL, NULL);
+}
+
 static void upgrade_go(struct core *core, struct op *op)
 {
     struct upgrade *u = op->flow;
     struct conn *conn = net_conn(core->net, op->conn);
-    if (conn && u->key->state == KEY_ACTIVE) {
+    if (conn && key_admits(u->key, op)) {
         struct known_user *user = known_user_find(core, op->tenant, op->user_id);
         ASSERT(user != NULL); /* resolving has just made it known */
         net_ws_accept(core->net, conn, slice_of(u->accept, WS_ACCEPT_LEN), u->subprotocol ? SLICE(SUBPROTOCOL) : (struct slice){0}, 0);
         struct session *s = session_open(core, conn, user, u->key, u->subprotocol, u->device);
         if (!u->subprotocol) session_begin(core, s, NULL, NULL);
     } else if (conn) {
-        op_fail(op, ERR_AUTH_INVALID_KEY, NULL, NULL);
         rest_problem(core, conn, op->route, op->started_ns, op->request_id, &op->error, (struct slice){0});
     }
     free(u);

@@ -372,9 +372,9 @@ static void subscribed(struct core *core, struct op *op)
 {
     bool replay = op->in.position.mode == POSITION_AFTER;
     struct session *s = session_on(core, op->conn);
-    struct sub *old = s && replay && !op_failed(op) ? session_sub(s, op->room) : NULL;
-    if (old) session_unsubscribe(core, old); /* it starts again from there */
+    bool again = s && session_sub(s, op->room);
     struct sub *sub = session_subscribed(core, op);
+    if (sub && again && replay) session_rewind(sub, op->position.from); /* it starts again from there */
     struct buf out = {0};
     struct conn *conn;
     struct room_position p = op->position;
@@ -389,7 +389,7 @@ static void subscribed(struct core *core, struct op *op)
         buf_free(&out);
         op_free(op);
     }
-    if (!sub || sub->state != SUB_NEW) return;
+    if (!sub || (again && !replay)) return; /* there already: whoever asked for it starts it */
     if (replay) session_resumed(core, sub->session, &p);
     session_start(core, sub);
 }

@@ -36,7 +36,7 @@ static struct api_key *key_find(struct core *core, struct slice prefix)
 }
 
 /* A key is "ck_" + prefix + "_" + secret; the prefix is public and finds the row, the whole is compared by its HMAC. */
-#define KEY_PREFIX_LEN 12u
+#define KEY_PREFIX_LEN API_KEY_ID_LEN
 #define KEY_SECRET_BYTES 32u
 #define KEY_TEXT_LEN (3 + KEY_PREFIX_LEN + 1 + 2 * KEY_SECRET_BYTES)
 _Static_assert(KEY_TEXT_LEN <= API_KEY_TEXT_MAX, "a key fits into its buffer");
@@ -77,6 +77,7 @@ static enum status load_tenants(struct core *core, struct kv *kv)
 
 enum status directory_load(struct core *core, struct kv *kv)
 {
+    shown_keys_init(&core->directory.shown);
     enum status s = load_tenants(core, kv);
     if (s != STATUS_OK) return s;
     struct kv_iter *i = kv_iter_open(kv, KV_KEYS, SLICE("\0\0\0\0"), SLICE("\xff\xff\xff\xff\xff"));
@@ -104,6 +105,7 @@ void directory_free(struct directory *d)
     for (struct api_key *k; (k = map_next(&d->keys, &at));) free(k);
     map_free(&d->tenants);
     map_free(&d->keys);
+    shown_keys_free(&d->shown);
 }
 
 /* --- applying, on every core --------------------------------------------------------------------------------------------- */
@@ -171,9 +173,9 @@ static void apply_here(struct core *core, struct op *op)
 /* directory_change: one change on its way: to the disk, then to every core, then back to the operator. */
 struct directory_change {
     struct commit_entry entry;
-    struct commit_row rows[2];
-    struct key keys[2];
-    struct buf values[2];
+    struct commit_row rows[3];
+    struct key keys[3];
+    struct buf values[3];
     struct op *op;
     uint32_t left; /* cores that have yet to take it over */
 };
@@ -182,6 +184,7 @@ static bool key_generate(struct core *core, struct op *op, struct buf *text);
 static bool change_prepare(struct core *core, struct op *op);
 static void change_commit(struct core *core, struct op *op);
 static void changes_go_on(struct core *core);
+static void repeat_lookup(struct core *core, struct op *op);
 
 void directory_on_op(struct core *core, struct op *op)
 {
@@ -194,15 +197,33 @@ void directory_on_op(struct core *core, struct op *op)
     changes_go_on(core);
 }
 
+/* takes_away: revoking a key, and nothing but switching a tenant off or deleting it: an operator can do that at the disk's
+ * reserve too. */
+static bool takes_away(const struct op *op)
+{
+    if (op->kind == OP_KEY_REVOKE) return true;
+    const struct tenant_record *wish = &op->in.directory.tenant;
+    return op->kind == OP_TENANT_UPDATE && (wish->state == TENANT_DISABLED || wish->state == TENANT_DELETED) &&
+           !wish->name.data && !wish->config.data;
+}
+
+static void change_begin(struct core *core, struct op *op)
+{
+    bool may = takes_away(op) ? room_may_shrink(core, op) : room_may_write(core, op);
+    core->directory.changing = may && change_prepare(core, op);
+    if (core->directory.changing) change_commit(core, op);
+    else op_return(core, op);
+}
+
 /* changes_go_on begins the next change: one at a time, so that each starts from what the one before it left. */
 static void changes_go_on(struct core *core)
 {
     struct directory *d = &core->directory;
+    shown_keys_drop_old(&d->shown, core->now_ns);
     while (!d->changing && d->waiting.len) {
         struct op *op = CONTAINER_OF(queue_pop(&d->waiting), struct op, mail.node);
-        d->changing = room_may_write(core, op) && change_prepare(core, op);
-        if (d->changing) change_commit(core, op);
-        else op_return(core, op);
+        if (op->client_id.len) repeat_lookup(core, op);
+        else change_begin(core, op);
     }
 }
 
@@ -312,6 +333,7 @@ static bool key_generate(struct core *core, struct op *op, struct buf *text)
 }
 
 static void change_done(void *context, struct commit_entry *entry, enum status result);
+static void repeat_row(const struct op *op, struct key *key, struct buf *value);
 
 static void change_commit(struct core *core, struct op *op)
 {
@@ -331,6 +353,11 @@ static void change_commit(struct core *core, struct op *op)
         c->rows[num].cf = KV_KEYS;
         num++;
     }
+    if (op->client_id.len) {
+        repeat_row(op, &c->keys[num], &c->values[num]);
+        c->rows[num].cf = KV_IDEMPOTENCY;
+        num++;
+    }
     for (uint16_t i = 0; i < num; i++) {
         c->rows[i].op = COMMIT_PUT;
         c->rows[i].key = key_slice(&c->keys[i]);
@@ -347,7 +374,7 @@ static void change_done(void *context, struct commit_entry *entry, enum status r
     struct core *core = context;
     struct directory_change *c = CONTAINER_OF(entry, struct directory_change, entry);
     struct op *op = c->op;
-    for (unsigned i = 0; i < 2; i++) buf_free(&c->values[i]);
+    for (unsigned i = 0; i < 3; i++) buf_free(&c->values[i]);
     if (result != STATUS_OK) {
         free(c);
         op_fail(op, store_error(result), NULL, NULL);
@@ -371,7 +398,102 @@ static void change_applied(struct core *core, struct op *child)
     if (--c->left) return;
     struct op *op = c->op;
     free(c);
+    if (op->client_id.len) {
+        const struct shown_key answer = {
+            .payload_hash = op->payload_hash, .created_ms = op->in.directory.key.created_ms, .tenant = op->tenant};
+        shown_keys_add(&core->directory.shown, core->now_ns, op->client_id, &answer, buf_slice(&op->out));
+    }
     change_end(core, op);
+}
+
+/* --- a request that may be a repeat ------------------------------------------------------------------------------------ */
+
+#define OPERATOR_TENANT 0u /* whose kept answers the operator's are: no tenant and no user has number 0 */
+#define OPERATOR_USER 0u
+
+/* repeat_row keeps what the request made, but not the API key that is shown once. */
+static void repeat_row(const struct op *op, struct key *key, struct buf *value)
+{
+    char id[ID_TEXT_LEN];
+    struct answer_record record = {
+        .payload_hash = op->payload_hash, .created_ms = op->now_ms, .http_status = op->http_status};
+    tenant_id_text(id, op->tenant);
+    record.answer = op->kind == OP_TENANT_CREATE ? slice_of(id, sizeof id) : op->in.directory.prefix;
+    key_answer(key, OPERATOR_TENANT, OPERATOR_USER, op->client_id);
+    answer_record_encode(value, &record);
+}
+
+/* repeat_search: the change under way is the look for the answer of the first one. */
+struct repeat_search {
+    struct read_job job;
+    struct op *op;
+    enum status status;
+    struct buf bytes;
+};
+
+static bool repeat_same(struct op *op, uint64_t payload_hash)
+{
+    return payload_hash == op->payload_hash || op_fail(op, ERR_IDEMPOTENCY_MISMATCH, NULL, "Idempotency-Key");
+}
+
+static void repeat_shown(struct core *core, struct op *op, const struct shown_key *k)
+{
+    if (!repeat_same(op, k->payload_hash)) return;
+    struct slice text = shown_key_text(k);
+    op->tenant = k->tenant;
+    op->in.directory.tenant.created_ms = op->in.directory.key.created_ms = k->created_ms;
+    op->in.directory.prefix = op_keep(op, slice_of(text.data + 3, KEY_PREFIX_LEN));
+    op->http_status = 201;
+    buf_slice_append(&op->out, text);
+    core->idempotency.hits++;
+}
+
+static void repeat_run(struct read_job *job, struct kv *kv)
+{
+    struct repeat_search *s = CONTAINER_OF(job, struct repeat_search, job);
+    struct key key;
+    key_answer(&key, OPERATOR_TENANT, OPERATOR_USER, s->op->client_id);
+    s->status = kv_get(kv, KV_IDEMPOTENCY, key_slice(&key), &s->bytes);
+}
+
+static void repeat_done(void *context, struct read_job *job)
+{
+    struct core *core = context;
+    struct repeat_search *s = CONTAINER_OF(job, struct repeat_search, job);
+    struct op *op = s->op;
+    struct answer_record record;
+    enum status status = s->status == STATUS_OK ? answer_record_decode(&record, buf_slice(&s->bytes)) : s->status;
+    core->directory.changing = false;
+    if (status == STATUS_NOT_FOUND) {
+        change_begin(core, op);
+    } else {
+        if (status != STATUS_OK) op_fail(op, ERR_STORE_READ_FAILED, NULL, NULL);
+        else if (room_may_shrink(core, op) && repeat_same(op, record.payload_hash)) { /* not of a store that has failed */
+            op_fail(op, ERR_IDEMPOTENCY_EXPIRED, NULL, NULL);
+            buf_slice_append(&op->out, record.answer);
+        }
+        op_return(core, op);
+    }
+    buf_free(&s->bytes);
+    free(s);
+    changes_go_on(core);
+}
+
+static void repeat_lookup(struct core *core, struct op *op)
+{
+    const struct shown_key *shown = shown_keys_find(&core->directory.shown, core->now_ns, op->client_id);
+    if (shown) {
+        repeat_shown(core, op, shown);
+        op_return(core, op);
+        return;
+    }
+    struct repeat_search *s = calloc(1, sizeof *s);
+    ASSERT(s != NULL);
+    s->job = (struct read_job){.return_core = (uint16_t)core->id, .run = repeat_run, .done = repeat_done};
+    s->op = op;
+    core->directory.changing = true;
+    core->idempotency.lookups++;
+    read_submit(core->reader, &s->job);
 }
 
 /* --- as JSON ------------------------------------------------------------------------------------------------------------- */

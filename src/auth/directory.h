@@ -2,7 +2,8 @@
  *
  * Core 0 is its home: it alone changes tenants and keys, makes the change durable, then sends it to every core and
  * answers the operator when all have it (OP_DIRECTORY_APPLY): a key that was answered works everywhere, a revoked one
- * nowhere. Entries are never freed: a revoked key is marked, so sessions may point at theirs. */
+ * nowhere. A request with an Idempotency-Key is looked up first: its answer, without the API key, is a row written with
+ * the change, under tenant 0 and user 0; the API key itself is in memory alone (shown_keys.h). Entries are never freed: a revoked key is marked, so sessions may point at theirs. */
 #ifndef CARILLON_AUTH_DIRECTORY_H
 #define CARILLON_AUTH_DIRECTORY_H
 
@@ -11,6 +12,7 @@
 #include "../base/hash.h"
 #include "../base/map.h"
 #include "../core/op.h"
+#include "shown_keys.h"
 
 struct core;
 
@@ -36,6 +38,7 @@ struct directory {
     struct map keys;    /* by prefix */
     struct queue waiting; /* core 0: ops behind the change under way, which lays what it was given over what is here */
     bool changing;
+    struct shown_keys shown; /* core 0: answers to requests that may be sent again */
     uint32_t max_tenant; /* highest number given out; tenants have their own, so that they fit into 32 bits */
 };
 
@@ -56,5 +59,6 @@ void directory_tenant_json(struct buf *out, const struct tenant *t);
 void directory_key_json(struct buf *out, const struct api_key *k);
 
 #define API_KEY_TEXT_MAX 80u
+#define API_KEY_ID_LEN 12u /* a key's id is its prefix: lower-case hex digits */
 
 #endif

@@ -70,8 +70,10 @@
 #define MEMBERS_PER_REQUEST_MAX 1000u
 #define PAGE_LIMIT_DEFAULT 50u
 #define PAGE_LIMIT_MAX 1000u
+#define LIST_SLICE_ROOMS 32u         /* rooms of a list that are asked for at a time, 200 KB each at worst */
 #define SYNC_LIMIT_DEFAULT 500u
 #define SYNC_LIMIT_MAX 1000u
+#define WEBSOCKET_PAGE_BYTES_MAX (256u << 10) /* the same over a WebSocket, where several may wait in one queue */
 #define HISTORY_BYTES_MAX (4u << 20) /* one page's JSON; a page ends early at it, `next` goes on */
 #define REPLAY_BATCH_EVENTS 256u     /* events of one replay read */
 #define REPLAY_BATCH_BYTES (256u << 10)
@@ -82,8 +84,11 @@
 #define IDEMPOTENCY_WINDOW 262144u   /* keys of recent messages a core keeps in memory before they live on disk only */
 #define IDEMPOTENCY_RUN 4096u        /* events of a room covered by one run; a room that loads reads at most as many */
 #define IDEMPOTENCY_KEEP_MS (8ull * 24 * 3600 * 1000) /* protocol: at least 7 days */
+#define ROOM_FILTER_BYTES_MAX (32u << 20) /* a room's filter, 11 million keys; repeats of those beyond are looked up */
 #define FRAMES_BYTES_MAX (256u << 20) /* bytes of frames in flight from one core; beyond: 503 server.overloaded */
 #define RUN_BYTES_MAX (256u << 10)   /* a room's concatenated run */
+#define SHOWN_KEYS_MAX 1024u         /* API keys kept in memory for a repeated request; the oldest is forgotten */
+#define SHOWN_KEYS_MS 600000u        /* and for how long: a client that tries again does so within minutes */
 #define ROOMS_LOADED_MAX 100000u     /* a core; idle rooms are evicted above it */
 
 /* --- configuration -------------------------------------------------------------------------------------------- */

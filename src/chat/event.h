@@ -15,6 +15,7 @@ enum event_shape {
 };
 
 #define LOG_REPLY_BY_ID 1u /* log_record.flags: reply_to was given, and is shown, as a message id */
+#define LOG_FAST 2u        /* log_record.flags: acknowledged before its fsync, as a repeat of it is told again */
 
 /* event_json_len returns the exact length of what event_json writes; event_json returns the end. */
 size_t event_json_len(const struct log_record *r, enum event_shape shape);

@@ -116,6 +116,7 @@ static enum status page_items(struct op *op, struct kv *kv, uint64_t from, uint6
     enum status s = STATUS_OK;
     enum event_shape shape = op->in.history.messages_only ? EVENT_MESSAGE : EVENT_PUSH;
     uint64_t num = 0, last = 0;
+    size_t bytes_max = op->is_websocket ? WEBSOCKET_PAGE_BYTES_MAX : HISTORY_BYTES_MAX;
     bool more = false;
     BUF_LIT(&op->out, "\"items\":[");
     struct kv_iter *i = log_iter(kv, op->tenant, op->room, from, to);
@@ -124,7 +125,7 @@ static enum status page_items(struct op *op, struct kv *kv, uint64_t from, uint6
         s = log_row(&r, kv, i, op->tenant, op->room);
         if (s != STATUS_OK) break;
         if (!wanted(op, &r)) continue;
-        if (num == op->in.history.limit || op->out.len > HISTORY_BYTES_MAX) {
+        if (num == op->in.history.limit || op->out.len > bytes_max) {
             more = true;
             break;
         }

@@ -81,8 +81,6 @@ void idempotency_evict(struct idempotency *i)
 
 /* --- the filter -------------------------------------------------------------------------------------------------- */
 
-#define FILTER_PROBES 7u
-
 void room_keys_free(struct room_keys *k)
 {
     while (k->newest) {
@@ -103,47 +101,89 @@ uint64_t fingerprint_of(const struct hash_key *key, uint64_t sender, struct slic
     return hash_bytes(key, slice_of(bytes, 8 + client_id.len));
 }
 
-/* probe i of a fingerprint, by double hashing (Kirsch and Mitzenmacher) */
-static uint32_t filter_bit(uint64_t print, unsigned i)
+/* Probes by enhanced double hashing (Dillinger and Manolios 2004), with two halves of 64 bits and the upper bits of
+ * their sums. In a small block the plain kind, whose step stays the same, has five times the false "maybes" that the
+ * bits promise: two keys whose steps are alike share most of their probes, wherever they start. */
+struct probes {
+    uint64_t at, step;
+};
+
+#define PROBE_MIX 0x9e3779b97f4a7c15ULL /* 2^64 / golden ratio: multiples of it spread over all upper bits */
+
+static struct probes probes_of(uint64_t print)
 {
-    uint32_t a = (uint32_t)print, b = (uint32_t)(print >> 32) | 1;
-    return (a + i * b) & (FILTER_BLOCK_BITS - 1);
+    return (struct probes){print, hash_u64(print + PROBE_MIX)};
 }
 
-static bool block_has(const struct filter_block *b, uint64_t print)
+/* probe_next gives probe i, as the index of one of 2^(64 - shift) bits. */
+static uint64_t probe_next(struct probes *p, unsigned i, unsigned shift)
 {
+    uint64_t bit = p->at >> shift;
+    p->at += p->step;
+    p->step += (i + 1) * PROBE_MIX;
+    return bit;
+}
+
+/* block_shift leaves as many upper bits of a sum as the index of a bit has. */
+static unsigned block_shift(const struct filter_block *b)
+{
+    return (unsigned)__builtin_clzll(8ull * b->bytes) + 1;
+}
+
+static bool block_maybe(const struct filter_block *b, struct probes p)
+{
+    if (b->bytes == 0) return true;
+    unsigned shift = block_shift(b);
     for (unsigned i = 0; i < FILTER_PROBES; i++) {
-        uint32_t bit = filter_bit(print, i);
+        uint64_t bit = probe_next(&p, i, shift);
         if (!(b->bits[bit / 64] >> (bit % 64) & 1)) return false;
     }
     return true;
 }
 
-static struct filter_block *filter_room_for_one(struct room_keys *k)
+static void block_add(struct filter_block *b, uint64_t print, uint64_t seq, uint64_t created_ms)
 {
-    if (k->newest && k->newest->keys < FILTER_BLOCK_KEYS) return k->newest;
-    if (k->num_blocks == FILTER_BLOCKS_MAX) {
-        k->unknown = true;
-        return NULL;
-    }
-    struct filter_block *b = calloc(1, sizeof *b);
-    ASSERT(b != NULL);
-    b->older = k->newest;
-    k->newest = b;
-    k->num_blocks++;
-    return b;
-}
-
-static void filter_add(struct room_keys *k, uint64_t print, uint64_t created_ms)
-{
-    struct filter_block *b = filter_room_for_one(k);
-    if (!b) return;
-    for (unsigned i = 0; i < FILTER_PROBES; i++) {
-        uint32_t bit = filter_bit(print, i);
+    struct probes p = probes_of(print);
+    unsigned shift = b->bytes ? block_shift(b) : 0;
+    for (unsigned i = 0; b->bytes && i < FILTER_PROBES; i++) {
+        uint64_t bit = probe_next(&p, i, shift);
         b->bits[bit / 64] |= 1ull << (bit % 64);
     }
     b->keys++;
+    if (seq < b->seqs.first) b->seqs.first = seq;
+    if (seq > b->seqs.last) b->seqs.last = seq;
     if (created_ms > b->newest_ms) b->newest_ms = created_ms;
+}
+
+static uint32_t next_block_bytes(const struct filter_block *last)
+{
+    if (!last) return FILTER_BLOCK_BYTES_MIN;
+    if (last->bytes == 0 || last->bytes > FILTER_BLOCK_BYTES_MAX / FILTER_BLOCK_GROWTH) return FILTER_BLOCK_BYTES_MAX;
+    return last->bytes * FILTER_BLOCK_GROWTH;
+}
+
+static struct filter_block *filter_room_for_one(struct room_keys *k)
+{
+    struct filter_block *last = k->newest;
+    if (last && last->keys < last->bytes * 8 / FILTER_KEY_BITS) return last;
+    uint32_t bytes = next_block_bytes(last);
+    if (k->filter_bytes + bytes > ROOM_FILTER_BYTES_MAX) {
+        if (last && last->bytes == 0) return last;
+        bytes = 0;
+    }
+    struct filter_block *b = calloc(1, sizeof *b + bytes);
+    ASSERT(b != NULL);
+    b->older = last;
+    b->bytes = bytes;
+    b->seqs.first = UINT64_MAX;
+    k->newest = b;
+    k->filter_bytes += bytes;
+    return b;
+}
+
+static void filter_add(struct room_keys *k, uint64_t print, uint64_t seq, uint64_t created_ms)
+{
+    block_add(filter_room_for_one(k), print, seq, created_ms);
 }
 
 void room_keys_add(struct room_keys *k, uint64_t print, uint64_t seq, uint64_t created_ms)
@@ -154,15 +194,19 @@ void room_keys_add(struct room_keys *k, uint64_t print, uint64_t seq, uint64_t c
         ASSERT(k->open != NULL);
     }
     k->open[k->num_open++] = (struct fingerprint){print, seq};
-    filter_add(k, print, created_ms);
+    filter_add(k, print, seq, created_ms);
 }
 
-bool room_keys_maybe(const struct room_keys *k, uint64_t print)
+bool room_keys_maybe(const struct room_keys *k, uint64_t print, struct seq_range *where)
 {
-    if (k->unknown) return true;
-    for (const struct filter_block *b = k->newest; b; b = b->older)
-        if (block_has(b, print)) return true;
-    return false;
+    struct probes p = probes_of(print);
+    *where = (struct seq_range){UINT64_MAX, 0};
+    for (const struct filter_block *b = k->newest; b; b = b->older) {
+        if (!block_maybe(b, p)) continue;
+        if (b->seqs.first < where->first) where->first = b->seqs.first;
+        if (b->seqs.last > where->last) where->last = b->seqs.last;
+    }
+    return where->last > 0;
 }
 
 void room_keys_drop_old(struct room_keys *k, uint64_t now_ms)
@@ -175,8 +219,8 @@ void room_keys_drop_old(struct room_keys *k, uint64_t now_ms)
         }
         struct filter_block *dropped = b->older;
         b->older = dropped->older;
+        k->filter_bytes -= dropped->bytes;
         free(dropped);
-        k->num_blocks--;
     }
 }
 
@@ -198,41 +242,74 @@ void room_keys_close(struct room_keys *k, uint64_t last_seq)
     k->num_open = 0;
 }
 
-/* A room's rows in `log` and in `idempotency` both begin with its key in `rooms`: t · r. */
-static struct kv_iter *room_iter(struct kv *kv, enum kv_cf cf, uint32_t tenant, uint64_t room, uint64_t from_seq)
+/* room_iter walks the rows of a room from one seq to another, both included; UINT64_MAX: to its last. A room's rows in
+ * `log` and in `idempotency` both begin with its key in `rooms`, t · r, and the seq follows. */
+static struct kv_iter *room_iter(struct kv *kv, enum kv_cf cf, uint32_t tenant, uint64_t room, struct seq_range seqs)
 {
     struct key prefix, from, to;
     key_room(&prefix, tenant, room);
-    key_prefix_end(&to, key_slice(&prefix));
-    key_log(&from, tenant, room, from_seq);
+    key_log(&from, tenant, room, seqs.first);
+    if (seqs.last < UINT64_MAX) key_log(&to, tenant, room, seqs.last + 1);
+    else key_prefix_end(&to, key_slice(&prefix));
     return kv_iter_open(kv, cf, key_slice(&from), key_slice(&to));
 }
 
 /* run_take decodes the run an iterator stands on. One that ends before it begins would send the log walk behind it to
  * the wrong place, and keys would be missed. */
-static enum status run_take(struct idempotency_run_record *run, struct kv *kv, struct kv_iter *i)
+static enum status run_take(struct idempotency_run_record *run, uint64_t *first_seq, struct kv *kv, struct kv_iter *i)
 {
     struct slice key = kv_iter_key(kv, i);
     uint32_t tenant;
-    uint64_t room, first_seq;
-    if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &room) || !key_parse_u64(&key, &first_seq) || key.len)
+    uint64_t room;
+    if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &room) || !key_parse_u64(&key, first_seq) || key.len)
         return STATUS_CORRUPT;
     enum status s = idempotency_run_record_decode(run, kv_iter_value(kv, i));
-    return s == STATUS_OK && run->last_seq < first_seq ? STATUS_CORRUPT : s;
+    return s == STATUS_OK && run->last_seq < *first_seq ? STATUS_CORRUPT : s;
 }
 
+static bool run_too_old(const struct idempotency_run_record *run, uint64_t now_ms)
+{
+    return run->newest_ms + IDEMPOTENCY_KEEP_MS < now_ms;
+}
+
+/* runs_skip_old walks back over the runs and leaves the iterator on the oldest one of the last days; run_from is behind
+ * the newest. `on`: whether there is such a run. */
+static enum status runs_skip_old(bool *on, uint64_t *run_from, struct kv *kv, struct kv_iter *i, uint64_t now_ms)
+{
+    struct idempotency_run_record run;
+    uint64_t first_seq;
+    *on = kv_iter_last(kv, i);
+    for (bool newest = true; *on; newest = false) {
+        enum status s = run_take(&run, &first_seq, kv, i);
+        if (s != STATUS_OK) return s;
+        if (newest) *run_from = run.last_seq + 1;
+        if (run_too_old(&run, now_ms)) {
+            *on = kv_iter_next(kv, i);
+            return STATUS_OK;
+        }
+        if (!kv_iter_prev(kv, i)) break;
+    }
+    if (*on) *on = kv_iter_first(kv, i);
+    return STATUS_OK;
+}
+
+/* The runs are read twice: back to where the days begin, so that a room's loads do not grow with its age, and forward
+ * from there, so that the blocks of the filter are filled as though the room had just grown. */
 static enum status load_runs(struct room_keys *k, struct kv *kv, uint32_t tenant, uint64_t room, uint64_t now_ms)
 {
-    struct kv_iter *i = room_iter(kv, KV_IDEMPOTENCY, tenant, room, 1);
-    enum status s = STATUS_OK;
-    for (bool on = kv_iter_first(kv, i); on; on = kv_iter_next(kv, i)) {
+    struct kv_iter *i = room_iter(kv, KV_IDEMPOTENCY, tenant, room, (struct seq_range){1, UINT64_MAX});
+    bool on;
+    enum status s = runs_skip_old(&on, &k->run_from, kv, i, now_ms);
+    for (; on && s == STATUS_OK; on = kv_iter_next(kv, i)) {
         struct idempotency_run_record run;
-        s = run_take(&run, kv, i);
+        uint64_t first_seq;
+        s = run_take(&run, &first_seq, kv, i);
         if (s != STATUS_OK) break;
-        k->run_from = run.last_seq + 1;
-        if (run.newest_ms + IDEMPOTENCY_KEEP_MS < now_ms) continue;
         uint32_t num = fingerprints_len(run.prints);
-        for (uint32_t n = 0; n < num; n++) filter_add(k, fingerprints_at(run.prints, n).print, run.newest_ms);
+        for (uint32_t n = 0; n < num; n++) {
+            struct fingerprint f = fingerprints_at(run.prints, n);
+            filter_add(k, f.print, f.seq, run.newest_ms);
+        }
     }
     enum status closed = kv_iter_close(kv, i);
     return s == STATUS_OK ? closed : s;
@@ -244,7 +321,7 @@ enum status room_keys_load(struct room_keys *k, struct kv *kv, const struct hash
     k->run_from = 1;
     enum status s = load_runs(k, kv, tenant, room, now_ms);
     if (s != STATUS_OK) return s;
-    struct kv_iter *i = room_iter(kv, KV_LOG, tenant, room, k->run_from);
+    struct kv_iter *i = room_iter(kv, KV_LOG, tenant, room, (struct seq_range){k->run_from, UINT64_MAX});
     for (bool on = kv_iter_first(kv, i); on && s == STATUS_OK; on = kv_iter_next(kv, i)) {
         struct log_record r;
         s = log_record_decode(&r, kv_iter_value(kv, i));
@@ -267,35 +344,50 @@ struct search {
     uint64_t room, sender;
     struct slice client_id;
     uint64_t print;
+    struct seq_range where;
     struct log_record *row;
     struct buf *bytes;
 };
 
 static enum status search_run(const struct search *s, const struct idempotency_run_record *run);
 static enum status search_log(const struct search *s, uint64_t from_seq);
+static enum status search_newest_first(const struct search *s, struct kv_iter *runs);
 
 enum status idempotency_search(struct log_record *row, struct buf *bytes, struct kv *kv, const struct hash_key *key,
-                               uint32_t tenant, uint64_t room, uint64_t sender, struct slice client_id)
+                               uint32_t tenant, uint64_t room, uint64_t sender, struct slice client_id,
+                               struct seq_range where)
 {
+    ASSERT(where.first > 0);
     const struct search search = {.kv = kv,
                                   .tenant = tenant,
                                   .room = room,
                                   .sender = sender,
                                   .client_id = client_id,
                                   .print = fingerprint_of(key, sender, client_id),
+                                  .where = where,
                                   .row = row,
                                   .bytes = bytes};
-    struct kv_iter *i = room_iter(kv, KV_IDEMPOTENCY, tenant, room, 1);
-    struct idempotency_run_record run = {0};
-    bool on = kv_iter_last(kv, i);
-    enum status s = on ? run_take(&run, kv, i) : STATUS_OK;
-    if (s == STATUS_OK) s = search_log(&search, run.last_seq + 1);
-    for (; on && s == STATUS_NOT_FOUND; on = kv_iter_prev(kv, i)) {
-        s = run_take(&run, kv, i);
-        if (s == STATUS_OK) s = search_run(&search, &run);
-    }
-    enum status closed = kv_iter_close(kv, i);
+    struct kv_iter *runs = room_iter(kv, KV_IDEMPOTENCY, tenant, room, (struct seq_range){1, where.last});
+    enum status s = search_newest_first(&search, runs);
+    enum status closed = kv_iter_close(kv, runs);
     return closed == STATUS_OK ? s : closed;
+}
+
+/* Runs follow each other without a gap, so only the newest of them can end before `where` does. */
+static enum status search_newest_first(const struct search *search, struct kv_iter *runs)
+{
+    struct kv *kv = search->kv;
+    struct idempotency_run_record run = {0};
+    uint64_t first_seq = 0;
+    bool on = kv_iter_last(kv, runs);
+    enum status s = on ? run_take(&run, &first_seq, kv, runs) : STATUS_OK;
+    if (s == STATUS_OK) s = search_log(search, run.last_seq + 1);
+    if (s == STATUS_NOT_FOUND && on) s = search_run(search, &run);
+    while (s == STATUS_NOT_FOUND && first_seq > search->where.first && kv_iter_prev(kv, runs)) {
+        s = run_take(&run, &first_seq, kv, runs);
+        if (s == STATUS_OK) s = search_run(search, &run);
+    }
+    return s;
 }
 
 static bool row_is_sought(const struct search *s)
@@ -328,9 +420,12 @@ static enum status search_run(const struct search *s, const struct idempotency_r
     return STATUS_NOT_FOUND;
 }
 
+/* search_log: of `where`, what is at from_seq or behind it. */
 static enum status search_log(const struct search *s, uint64_t from_seq)
 {
-    struct kv_iter *i = room_iter(s->kv, KV_LOG, s->tenant, s->room, from_seq);
+    struct seq_range seqs = {from_seq > s->where.first ? from_seq : s->where.first, s->where.last};
+    if (seqs.first > seqs.last) return STATUS_NOT_FOUND;
+    struct kv_iter *i = room_iter(s->kv, KV_LOG, s->tenant, s->room, seqs);
     enum status status = STATUS_NOT_FOUND;
     for (bool on = kv_iter_last(s->kv, i); on && status == STATUS_NOT_FOUND; on = kv_iter_prev(s->kv, i)) {
         struct slice value = kv_iter_value(s->kv, i);

@@ -4,9 +4,10 @@
  *
  *  1. The window: the newest keys of this core, exact, in memory: duplicates of what is still on its way to the disk
  *     are found here and wait for the same ticket.
- *  2. A filter for each room: a Bloom filter over all its keys of the last days. "No" is certain: a new message.
+ *  2. A filter for each room: Bloom filters over all its keys of the last days, one behind the other, each for a range
+ *     of seqs. "No" is certain: a new message. "Maybe" comes with the seqs where the message can be.
  *  3. Runs: one row per IDEMPOTENCY_RUN events of a room, holding (fingerprint, seq) sorted. "Maybe" makes a reader
- *     look through them and compare the log row itself.
+ *     look through those of the seqs in question and compare the log row itself.
  *
  * A row a message instead of runs would double the cost of a durable append (random keys: 7–13 µs); a run costs
  * 16 bytes a message and one row in thousands. Keys of the log not yet in a run are read from the log when the room
@@ -32,6 +33,7 @@ struct idempotency_entry {
     uint32_t tenant;
     uint64_t room, sender, seq, payload_hash, created_ms;
     struct event *event; /* while not durable yet: duplicates wait on it */
+    bool fast;           /* acknowledged before its fsync */
     uint8_t client_id_len;
     char client_id[];
 };
@@ -55,24 +57,34 @@ void idempotency_evict(struct idempotency *i);
 
 /* --- a room's keys: filter and runs ----------------------------------------------------------------------------- */
 
-#define FILTER_BLOCK_BITS (1u << 19) /* 64 KiB: 36,000 keys at 14 bits a key, one false "maybe" in a thousand */
-#define FILTER_BLOCK_KEYS 36000u
-#define FILTER_BLOCKS_MAX 512u       /* 32 MiB a room; beyond, every key is a "maybe" */
+#define FILTER_BLOCK_BYTES_MIN 512u         /* 170 keys: most rooms need no more */
+#define FILTER_BLOCK_GROWTH 4u              /* a block to the one before it: six blocks hold the first 232,000 keys */
+#define FILTER_BLOCK_BYTES_MAX (512u << 10) /* 174,762 keys: the 43 runs or more that a "maybe" of one block reads */
+#define FILTER_KEY_BITS 24u
+#define FILTER_PROBES 16u                   /* at 24 bits a key: one false "maybe" in 100,000 for each full block */
 
+/* seq_range: the events first to last of a room, both included; first ≥ 1. */
+struct seq_range {
+    uint64_t first, last;
+};
+
+/* filter_block: a Bloom filter over some of a room's keys. One without bits stands where the memory ran out: it calls
+ * every key a "maybe". */
 struct filter_block {
     struct filter_block *older;
     uint64_t newest_ms;
+    struct seq_range seqs; /* of its keys */
     uint32_t keys;
-    uint64_t bits[FILTER_BLOCK_BITS / 64];
+    uint32_t bytes;        /* of bits: a power of two, or 0 */
+    uint64_t bits[];
 };
 
 struct room_keys {
-    struct filter_block *newest;
-    uint32_t num_blocks;
-    bool unknown;              /* the filter does not hold all keys: every miss is a "maybe" */
-    struct fingerprint *open;  /* keys since the last run */
+    struct filter_block *newest; /* the one that is filled */
+    uint64_t filter_bytes;       /* of all blocks' bits, ≤ ROOM_FILTER_BYTES_MAX */
+    struct fingerprint *open;    /* keys since the last run */
     uint32_t num_open, cap_open;
-    uint64_t run_from;         /* first seq not covered by a run */
+    uint64_t run_from; /* first seq not covered by a run */
 };
 
 void room_keys_free(struct room_keys *k);
@@ -80,9 +92,11 @@ void room_keys_free(struct room_keys *k);
 uint64_t fingerprint_of(const struct hash_key *key, uint64_t sender, struct slice client_id);
 /* room_keys_add records a message's key; keys without client id are not added. */
 void room_keys_add(struct room_keys *k, uint64_t print, uint64_t seq, uint64_t created_ms);
-/* room_keys_maybe: false when no message of the last days had this key. */
-bool room_keys_maybe(const struct room_keys *k, uint64_t print);
-/* room_keys_drop_old forgets filter blocks whose newest key is older than IDEMPOTENCY_KEEP_MS. */
+/* room_keys_maybe: false when no message of the last days had this key. True: if one had, its seq is within `where`,
+ * which spans the filter blocks that may hold the key. */
+bool room_keys_maybe(const struct room_keys *k, uint64_t print, struct seq_range *where);
+/* room_keys_drop_old forgets filter blocks whose newest key is older than IDEMPOTENCY_KEEP_MS, but for the one that is
+ * filled. */
 void room_keys_drop_old(struct room_keys *k, uint64_t now_ms);
 
 /* room_keys_encode appends the open keys as the value of the run [run_from, last_seq], and sorts them for it. They stay
@@ -91,15 +105,16 @@ void room_keys_encode(struct buf *value, struct room_keys *k, uint64_t last_seq,
 /* room_keys_close forgets the open keys: their run, up to last_seq, is on its way to the store. */
 void room_keys_close(struct room_keys *k, uint64_t last_seq);
 
-/* room_keys_load fills the filter from the runs and from the log behind them; on a reader thread. STATUS_CORRUPT: a
- * damaged run or event. */
+/* room_keys_load fills the filter from the runs of the last IDEMPOTENCY_KEEP_MS and from the log behind them; on a
+ * reader thread. Of older runs it reads one at most. STATUS_CORRUPT: a damaged run or event among those it read. */
 MUST_USE enum status room_keys_load(struct room_keys *k, struct kv *kv, const struct hash_key *key, uint32_t tenant,
                                     uint64_t room, uint64_t now_ms);
-/* idempotency_search looks for the message in the runs and in the log behind them; on a reader thread. Found:
- * STATUS_OK and the decoded row in `row` (its bytes in `bytes`); not there: STATUS_NOT_FOUND. */
+/* idempotency_search looks for the message in the runs that overlap `where`, newest first, and before them in the log
+ * behind the runs, if `where` reaches there; on a reader thread. Found: STATUS_OK and the decoded row in `row` (its
+ * bytes in `bytes`); not there: STATUS_NOT_FOUND. */
 MUST_USE enum status idempotency_search(struct log_record *row, struct buf *bytes, struct kv *kv,
                                         const struct hash_key *key, uint32_t tenant, uint64_t room, uint64_t sender,
-                                        struct slice client_id);
+                                        struct slice client_id, struct seq_range where);
 
 /* payload_hash covers what makes two sends the same: content, meta, type and reply. */
 uint64_t payload_hash(const struct hash_key *key, struct slice content, struct slice meta, struct slice message_type,

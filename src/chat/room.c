@@ -184,31 +184,77 @@ void room_object(struct buf *out, const struct core *core, const struct room *r,
     else BUF_LIT(out, "{}");
     buf_printf(out, ",\"member_count\":%u,\"last_seq\":%llu,\"epoch\":%llu", r->members.len,
                (unsigned long long)r->durable_head, (unsigned long long)room_epoch_of(core, r));
+    buf_printf(out, ",\"durability\":\"%s\"", room_fast(core, r) ? "fast" : "fsync");
     put_time(out, "created_at", rec->created_ms);
     put_time(out, "updated_at", rec->updated_ms);
     if (m) buf_printf(out, ",\"role\":\"%s\"", m->role == MEMBER_ADMIN ? "admin" : "member");
     BUF_LIT(out, "}");
 }
 
+static void page_sink(const struct member **page, uint32_t at, uint32_t num)
+{
+    for (uint32_t child; (child = 2 * at + 1) < num; at = child) {
+        if (child + 1 < num && page[child + 1]->user > page[child]->user) child++;
+        if (page[at]->user >= page[child]->user) return;
+        const struct member *m = page[at];
+        page[at] = page[child];
+        page[child] = m;
+    }
+}
+
+static int member_order(const void *a, const void *b)
+{
+    uint64_t x = (*(const struct member *const *)a)->user, y = (*(const struct member *const *)b)->user;
+    return (x > y) - (x < y);
+}
+
+/* members_page finds the `limit` members with the lowest numbers behind `after`, in order. They stand in a heap with the
+ * highest on top meanwhile: a room may have far more members than a page, and nearly all of them cost one look. */
+static uint32_t members_page(const struct room *r, uint64_t after, uint32_t limit, const struct member **page, bool *more)
+{
+    uint32_t num = 0, at = 0;
+    *more = false;
+    for (const struct member *m; (m = map_next(&r->members, &at));) {
+        if (m->user <= after) continue;
+        if (num < limit) {
+            page[num++] = m;
+            for (uint32_t i = num == limit ? num / 2 : 0; i-- > 0;) page_sink(page, i, num);
+            continue;
+        }
+        *more = true;
+        if (m->user > page[0]->user) continue;
+        page[0] = m;
+        page_sink(page, 0, num);
+    }
+    qsort(page, num, sizeof *page, member_order);
+    return num;
+}
+
+/* room_members_list answers a page of members in the order of their numbers: behind the number in.history.after_seq, at
+ * most in.history.limit of them (0: PAGE_LIMIT_MAX). */
 static void room_members_list(struct core *core, struct room *r, struct op *op)
 {
     if (!room_check_member(r, op)) {
         op_return(core, op);
         return;
     }
+    const struct member *page[PAGE_LIMIT_MAX];
+    uint32_t limit = op->in.history.limit ? op->in.history.limit : PAGE_LIMIT_MAX;
+    bool more;
+    ASSERT(limit <= PAGE_LIMIT_MAX);
+    uint32_t num = members_page(r, op->in.history.after_seq, limit, page, &more);
     BUF_LIT(&op->out, "{\"items\":[");
-    uint32_t at = 0;
-    const char *separator = "";
-    for (struct member *m; (m = map_next(&r->members, &at));) {
-        buf_printf(&op->out, "%s{\"user_id\":", separator);
+    for (uint32_t i = 0; i < num; i++) {
+        const struct member *m = page[i];
+        buf_printf(&op->out, "%s{\"user_id\":", i ? "," : "");
         buf_json_string(&op->out, slice_of(m->id, m->id_len));
         buf_printf(&op->out, ",\"role\":\"%s\",\"joined_seq\":%llu", m->role == MEMBER_ADMIN ? "admin" : "member",
                    (unsigned long long)m->joined_seq);
         put_time(&op->out, "joined_at", m->joined_ms);
         BUF_LIT(&op->out, "}");
-        separator = ",";
     }
-    BUF_LIT(&op->out, "],\"next\":null}");
+    if (more) buf_printf(&op->out, "],\"next\":\"%llu\"}", (unsigned long long)page[num - 1]->user);
+    else BUF_LIT(&op->out, "],\"next\":null}");
     op->http_status = 200;
     op_return(core, op);
 }
@@ -338,6 +384,7 @@ void room_on_notice(struct core *core, struct notice *n)
 
 struct room_load {
     struct read_job job;
+    struct durable_wait wait;
     struct room *room;
     const struct hash_key *fingerprint_key;
     uint64_t now_ms;
@@ -462,6 +509,12 @@ static void room_free(struct room *r)
     free(r);
 }
 
+static enum error_code load_error(enum status s)
+{
+    if (s == STATUS_NOT_FOUND) return ERR_ROOM_NOT_FOUND;
+    return s == STATUS_READ_ONLY ? ERR_STORE_READ_ONLY : ERR_STORE_READ_FAILED;
+}
+
 static void load_failed(struct core *core, struct room *r, enum status s)
 {
     if (s != STATUS_NOT_FOUND)
@@ -469,17 +522,24 @@ static void load_failed(struct core *core, struct room *r, enum status s)
     ASSERT(map_remove(&core->rooms, hash_u64(r->number), r));
     while (r->waiting.len) {
         struct op *op = CONTAINER_OF(queue_pop(&r->waiting), struct op, mail.node);
-        op_fail(op, s == STATUS_NOT_FOUND ? ERR_ROOM_NOT_FOUND : ERR_STORE_READ_FAILED, NULL, NULL);
+        op_fail(op, load_error(s), NULL, NULL);
         op_return(core, op);
     }
     room_free(r);
 }
 
+static void load_settled(struct core *core, struct durable_wait *w, bool durable);
+
 static void load_done(void *context, struct read_job *job)
 {
-    struct core *core = context;
-    struct room_load *load = CONTAINER_OF(job, struct room_load, job);
+    core_when_durable(context, &CONTAINER_OF(job, struct room_load, job)->wait, load_settled);
+}
+
+static void load_settled(struct core *core, struct durable_wait *w, bool durable)
+{
+    struct room_load *load = CONTAINER_OF(w, struct room_load, wait);
     struct room *r = load->room;
+    if (!durable) load->status = STATUS_READ_ONLY;
     enum status s = load_take(core, r, load);
     if (s == STATUS_OK) {
         list_push(&core->rooms_idle, &r->idle);

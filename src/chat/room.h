@@ -97,8 +97,14 @@ void room_leave(struct core *core, struct room *r, struct op *op);
 void room_add(struct core *core, struct room *r, struct op *op);
 void room_remove(struct core *core, struct room *r, struct op *op);
 void room_role(struct core *core, struct room *r, struct op *op);
-/* room_may_write checks the server's state before anything is applied; false with the op failed. */
+/* room_may_write checks the server's state before anything is applied that adds data; false with the op failed: a failed
+ * store, the disk's reserve, too much that waits for the disk or for slow readers. */
 bool room_may_write(struct core *core, struct op *op);
+/* room_may_shrink is for what takes away or keeps the server manageable (leaving, removing, roles, revoked keys, tenants
+ * switched off): neither the disk's reserve nor slow readers hold it up; false with the op failed. */
+bool room_may_shrink(struct core *core, struct op *op);
+/* room_fast: the room's own durability, else its tenant's, else the server's, is `fast`. */
+bool room_fast(const struct core *core, const struct room *r);
 /* room_settled makes an op that answers from the membership wait while a change of it is on its way; false when it waits,
  * or was refused because the store has failed. It is applied again afterwards. */
 bool room_settled(struct core *core, struct room *r, struct op *op);

@@ -16,17 +16,22 @@
 static void append_message(struct core *core, struct room *r, struct op *op);
 static void event_done(void *context, struct commit_entry *entry, enum status result);
 static void event_failed(struct core *core, struct event *e, enum status result);
-static void repeat_lookup(struct core *core, struct room *r, struct op *op);
+static void repeat_lookup(struct core *core, struct room *r, struct op *op, struct seq_range where);
 
 /* --- may it be written at all ------------------------------------------------------------------------------------- */
 
+bool room_may_shrink(struct core *core, struct op *op)
+{
+    if (commit_poisoned(core->gateway->commit)) return op_fail(op, ERR_STORE_READ_ONLY, NULL, NULL);
+    if (commit_pending(core->commit) >= COMMIT_PENDING_MAX) return op_fail(op, ERR_STORE_OVERLOADED, NULL, NULL);
+    return true;
+}
+
 bool room_may_write(struct core *core, struct op *op)
 {
-    struct gateway *g = core->gateway;
-    if (commit_poisoned(g->commit)) return op_fail(op, ERR_STORE_READ_ONLY, NULL, NULL);
-    if (atomic_load_explicit(&g->disk, memory_order_relaxed) != DISK_OK)
+    if (!room_may_shrink(core, op)) return false;
+    if (atomic_load_explicit(&core->gateway->disk, memory_order_relaxed) != DISK_OK)
         return op_fail(op, ERR_STORE_DISK_FULL, NULL, NULL);
-    if (commit_pending(core->commit) >= COMMIT_PENDING_MAX) return op_fail(op, ERR_STORE_OVERLOADED, NULL, NULL);
     if (atomic_load_explicit(&core->frames_bytes, memory_order_relaxed) > (int64_t)FRAMES_BYTES_MAX)
         return op_fail(op, ERR_SERVER_OVERLOADED, "Too many bytes wait for slow readers", NULL);
     return true;
@@ -67,70 +72,95 @@ static bool message_allowed(struct core *core, struct room *r, struct op *op)
     return room_may_write(core, op);
 }
 
-/* answer_repeat answers a send that was appended before, with the first one's seq. */
-static void answer_repeat(struct core *core, struct op *op, uint64_t seq, uint64_t hash, uint64_t created_ms)
+/* first_send: what the first of several sends with one client id was answered. */
+struct first_send {
+    uint64_t seq, payload_hash, created_ms;
+    bool fast;
+};
+
+/* answer_repeat answers a send that was appended before, with the first one's seq. In a store that has failed, what lies
+ * behind the durable head was never acknowledged, and may not outlive a restart. */
+static void answer_repeat(struct core *core, const struct room *r, struct op *op, const struct first_send *first)
 {
-    if (hash == op->payload_hash) {
-        op->seq = seq;
-        op->created_ms = created_ms;
+    if (first->payload_hash != op->payload_hash) {
+        op_fail(op, ERR_IDEMPOTENCY_MISMATCH, NULL, "client_id");
+    } else if (first->seq > r->durable_head) {
+        op_fail(op, ERR_STORE_READ_ONLY, NULL, NULL);
+    } else {
+        op->seq = first->seq;
+        op->created_ms = first->created_ms;
+        op->fast = first->fast;
         op->http_status = 201;
         core->idempotency.hits++;
-    } else {
-        op_fail(op, ERR_IDEMPOTENCY_MISMATCH, NULL, "client_id");
     }
     op_return(core, op);
 }
 
+static void append_allowed(struct core *core, struct room *r, struct op *op)
+{
+    if (message_allowed(core, r, op)) append_message(core, r, op);
+    else refuse(core, op);
+}
+
+/* room_send looks for a repeat before it asks what is allowed now: who sent before gets that answer, even when it has
+ * left meanwhile, or when the disk takes nothing new. */
 void room_send(struct core *core, struct room *r, struct op *op)
 {
-    if (!message_allowed(core, r, op)) {
-        refuse(core, op);
-        return;
-    }
     if (op->client_id.len == 0) {
-        append_message(core, r, op);
+        append_allowed(core, r, op);
         return;
     }
     op->payload_hash = payload_hash(&core->gateway->fingerprint_key, op->in.send.content, op->in.send.meta,
                                     op->in.send.message_type, op->in.send.reply_to);
+    uint64_t print = fingerprint_of(&core->gateway->fingerprint_key, op->user, op->client_id);
+    struct seq_range where;
     struct idempotency_entry *known =
         idempotency_find(&core->idempotency, r->tenant, r->number, op->user, op->client_id);
     if (known && known->event && known->payload_hash == op->payload_hash) {
         queue_push(&known->event->repeats, &op->mail.node); /* both get their answer once it is durable */
     } else if (known) {
-        answer_repeat(core, op, known->seq, known->payload_hash, known->created_ms);
-    } else if (room_keys_maybe(&r->keys, fingerprint_of(&core->gateway->fingerprint_key, op->user, op->client_id))) {
-        repeat_lookup(core, r, op);
+        const struct first_send first = {known->seq, known->payload_hash, known->created_ms, known->fast};
+        answer_repeat(core, r, op, &first);
+    } else if (room_keys_maybe(&r->keys, print, &where)) {
+        repeat_lookup(core, r, op, where);
     } else {
-        append_message(core, r, op);
+        append_allowed(core, r, op);
     }
 }
 
 /* --- events ------------------------------------------------------------------------------------------------------------ */
 
-static enum commit_class room_class(const struct core *core, const struct room *r)
+bool room_fast(const struct core *core, const struct room *r)
 {
     uint8_t durability = r->record.durability;
     if (durability == 0) {
         struct tenant *t = directory_tenant(&core->directory, r->tenant);
         durability = t ? t->durability : 0;
     }
-    if (durability == 0) durability = core->gateway->config->durability == CONFIG_DURABILITY_FAST ? 2 : 1;
-    /* a fast event behind one that waits for its fsync would overtake it: it waits as well */
-    return durability == 2 && r->fsync_pending_seq <= r->durable_head ? COMMIT_FAST : COMMIT_FSYNC;
+    if (durability == 0) return core->gateway->config->durability == CONFIG_DURABILITY_FAST;
+    return durability == 2;
 }
 
-/* event_new gives the room's next seq to `record` and encodes it. */
+static enum commit_class room_class(const struct core *core, const struct room *r)
+{
+    /* a fast event behind one that waits for its fsync would overtake it: it waits as well */
+    return room_fast(core, r) && r->fsync_pending_seq <= r->durable_head ? COMMIT_FAST : COMMIT_FSYNC;
+}
+
+/* event_new gives the room's next seq to `record`, settles its class, and encodes it. */
 static struct event *event_new(struct core *core, struct room *r, struct log_record *record, struct op *op)
 {
     record->tenant = r->tenant;
     record->room = r->number;
     record->seq = r->head + 1;
     record->created_ms = op->now_ms > r->last_ms ? op->now_ms : r->last_ms;
+    enum commit_class class = room_class(core, r);
+    if (class == COMMIT_FAST) record->flags |= LOG_FAST;
     size_t len = log_record_len(record);
     struct event *e = malloc(sizeof *e + len);
     ASSERT(e != NULL);
     memset(e, 0, sizeof *e);
+    e->entry.class = class;
     e->room = r;
     e->op = op;
     e->seq = record->seq;
@@ -164,7 +194,7 @@ static uint16_t event_epoch(struct core *core, struct room *r, struct event *e)
 
 static void event_push(struct core *core, struct room *r, struct event *e, const struct commit_row *rows, uint16_t num_rows)
 {
-    e->entry = (struct commit_entry){.class = room_class(core, r), .rows = rows, .num_rows = num_rows, .done = event_done};
+    e->entry = (struct commit_entry){.class = e->entry.class, .rows = rows, .num_rows = num_rows, .done = event_done};
     if (e->entry.class == COMMIT_FSYNC) r->fsync_pending_seq = e->seq;
     if (e->op) e->op->fast = e->entry.class == COMMIT_FAST;
     r->events_pending++;
@@ -192,6 +222,7 @@ static void append_message(struct core *core, struct room *r, struct op *op)
         e->window = idempotency_add(&core->idempotency, r->tenant, r->number, op->user, op->client_id, e->seq,
                                     op->payload_hash, record.created_ms);
         e->window->event = e;
+        e->window->fast = e->entry.class == COMMIT_FAST;
         room_keys_add(&r->keys, fingerprint_of(&core->gateway->fingerprint_key, op->user, op->client_id), e->seq,
                       record.created_ms);
     }
@@ -265,7 +296,12 @@ static void event_done(void *context, struct commit_entry *entry, enum status re
     if (e->window) e->window->event = NULL;
     struct queue answers = e->repeats;
     struct op *op = e->op;
-    uint64_t seq = e->seq, created_ms = e->window ? e->window->created_ms : 0;
+    uint64_t seq = e->seq;
+    struct first_send first = {.seq = seq, .fast = entry->class == COMMIT_FAST};
+    if (e->window) {
+        first.payload_hash = e->window->payload_hash;
+        first.created_ms = e->window->created_ms;
+    }
     struct told told = {e->joined, e->left, e->num_joined, e->num_left};
     bool changed = e->extra_rows != NULL;
     e->joined = e->left = NULL;
@@ -277,7 +313,7 @@ static void event_done(void *context, struct commit_entry *entry, enum status re
     }
     while (answers.len) {
         op = CONTAINER_OF(queue_pop(&answers), struct op, mail.node);
-        answer_repeat(core, op, seq, op->payload_hash, created_ms);
+        answer_repeat(core, r, op, &first);
     }
     if (UNLIKELY(changed)) membership_done(core, r, seq, &told);
 }
@@ -288,6 +324,7 @@ struct repeat_search {
     struct read_job job;
     struct room *room;
     struct op *op;
+    struct seq_range where; /* the seqs that may hold it */
     const struct hash_key *key;
     enum status status;
     struct log_record row;
@@ -298,17 +335,20 @@ static void repeat_run(struct read_job *job, struct kv *kv)
 {
     struct repeat_search *s = CONTAINER_OF(job, struct repeat_search, job);
     s->status = idempotency_search(&s->row, &s->bytes, kv, s->key, s->op->tenant, s->op->room, s->op->user,
-                                   s->op->client_id);
+                                   s->op->client_id, s->where);
 }
 
 static void repeat_found(struct core *core, struct repeat_search *s)
 {
     struct op *op = s->op;
     if (s->status == STATUS_OK) {
-        uint64_t hash = payload_hash(s->key, s->row.content, s->row.meta, s->row.message_type, s->row.reply_to);
-        answer_repeat(core, op, s->row.seq, hash, s->row.created_ms);
+        const struct log_record *row = &s->row;
+        const struct first_send first = {row->seq,
+                                         payload_hash(s->key, row->content, row->meta, row->message_type, row->reply_to),
+                                         row->created_ms, (row->flags & LOG_FAST) != 0};
+        answer_repeat(core, s->room, op, &first);
     } else if (s->status == STATUS_NOT_FOUND) {
-        append_message(core, s->room, op);
+        append_allowed(core, s->room, op);
     } else {
         op_fail(op, ERR_STORE_READ_FAILED, NULL, NULL);
         op_return(core, op);
@@ -321,20 +361,20 @@ static void repeat_done(void *context, struct read_job *job)
     struct repeat_search *s = CONTAINER_OF(job, struct repeat_search, job);
     struct room *r = s->room;
     ASSERT(r->state == ROOM_BLOCKED);
-    if (room_may_write(core, s->op)) repeat_found(core, s);
-    else op_return(core, s->op);
+    repeat_found(core, s);
     buf_free(&s->bytes);
     free(s);
     room_unblock(core, r);
 }
 
-static void repeat_lookup(struct core *core, struct room *r, struct op *op)
+static void repeat_lookup(struct core *core, struct room *r, struct op *op, struct seq_range where)
 {
     struct repeat_search *s = calloc(1, sizeof *s);
     ASSERT(s != NULL);
     s->job = (struct read_job){.return_core = (uint16_t)core->id, .run = repeat_run, .done = repeat_done};
     s->room = r;
     s->op = op;
+    s->where = where;
     s->key = &core->gateway->fingerprint_key;
     core->idempotency.lookups++;
     r->state = ROOM_BLOCKED;
@@ -561,6 +601,10 @@ void room_add(struct core *core, struct room *r, struct op *op)
         refuse(core, op);
         return;
     }
+    if (op->asks) {
+        op_return(core, op);
+        return;
+    }
     uint32_t num = 0; /* those who are new move to the front */
     for (uint32_t i = 0; i < op->num_members; i++)
         if (!room_member(r, op->members[i].user) && !named_before(op->members, num, op->members[i].user))
@@ -609,7 +653,7 @@ void room_leave(struct core *core, struct room *r, struct op *op)
 {
     struct member *m = acting_member(r, op);
     if (m && r->record.type == ROOM_DM) op_fail(op, ERR_ROOM_DM_FIXED, NULL, NULL);
-    if (op_failed(op) || !room_may_write(core, op)) refuse(core, op);
+    if (op_failed(op) || !room_may_shrink(core, op)) refuse(core, op);
     else take_user(core, r, op, m);
 }
 
@@ -629,7 +673,7 @@ static struct member *other_member(struct core *core, struct room *r, struct op 
     }
     struct member *m = room_member(r, op->members[0].user);
     if (!m) op_fail(op, ERR_MEMBER_NOT_FOUND, NULL, NULL);
-    return m && room_may_write(core, op) ? m : NULL;
+    return m && room_may_shrink(core, op) ? m : NULL;
 }
 
 void room_remove(struct core *core, struct room *r, struct op *op)

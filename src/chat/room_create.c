@@ -2,7 +2,8 @@
  * round, the DM's unique name, the idempotency row. The room's own home loads it from there when first asked.
  *
  * A DM exists once for each pair, and a repeated Idempotency-Key makes no second room: both are looked up first, and
- * while one creation is open, others for the same key wait for it (`dms_opening`). */
+ * while one creation is open, others for the same pair or key wait for it (`dms_opening`) and then look for themselves:
+ * a DM's creation is found by its pair, and by its key as well. */
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,14 +15,16 @@
 
 struct creation {
     struct read_job job;
+    struct durable_wait wait;
     struct commit_entry entry;
     uint64_t hash;
     struct op *op;
     struct queue waiting;   /* ops for the same key */
     struct buf lookup_key;  /* row to look up first; also what concurrent creations meet at; empty: neither */
-    enum kv_cf lookup_cf;
     struct buf found;
     enum status found_status;
+    bool found_answer;      /* what was found is the kept answer of a request with this key */
+    uint16_t http_status;   /* which the room's object is answered with */
     uint64_t room;
     uint64_t payload_hash;  /* of the request that made the room: this one's, or the one that is found */
     struct commit_row *rows;
@@ -39,6 +42,16 @@ static bool creation_eq(const void *value, const void *key)
 {
     const struct creation *c = value;
     return slice_eq(buf_slice(&c->lookup_key), *(const struct slice *)key);
+}
+
+/* creation_of_key finds the open creation of a DM that another request with the same Idempotency-Key asked for. Few are
+ * open at once, and fewer have a key. */
+static struct creation *creation_of_key(struct core *core, const struct op *op)
+{
+    uint32_t at = 0;
+    for (struct creation *c; (c = map_next(&core->dms_opening, &at));)
+        if (c->op->tenant == op->tenant && c->op->user == op->user && slice_eq(c->op->client_id, op->client_id)) return c;
+    return NULL;
 }
 
 void room_on_create(struct core *core, struct op *op)
@@ -59,6 +72,7 @@ void room_on_create(struct core *core, struct op *op)
     struct slice key = buf_slice(&c->lookup_key);
     c->hash = hash_bytes(&core->gateway->hash_key, key);
     struct creation *open = map_find(&core->dms_opening, c->hash, creation_eq, &key);
+    if (!open && op->client_id.len) open = creation_of_key(core, op);
     if (open) {
         queue_push(&open->waiting, &op->mail.node);
         buf_free(&c->lookup_key);
@@ -119,12 +133,10 @@ static void creation_lookup_key(struct core *core, struct creation *c)
         dm_unique_key(&unique, op->members[0].user_id, op->members[1].user_id);
         dm_name(&name, buf_slice(&unique));
         key_name(&key, op->tenant, NAME_DM, buf_slice(&name));
-        c->lookup_cf = KV_NAMES;
         buf_free(&unique);
         buf_free(&name);
     } else if (op->client_id.len) {
         key_answer(&key, op->tenant, op->user, op->client_id);
-        c->lookup_cf = KV_IDEMPOTENCY;
     } else {
         return;
     }
@@ -136,7 +148,15 @@ static void creation_lookup_key(struct core *core, struct creation *c)
 static void lookup_run(struct read_job *job, struct kv *kv)
 {
     struct creation *c = CONTAINER_OF(job, struct creation, job);
-    c->found_status = kv_get(kv, c->lookup_cf, buf_slice(&c->lookup_key), &c->found);
+    struct key key;
+    c->found_status = STATUS_NOT_FOUND;
+    if (c->op->client_id.len) {
+        key_answer(&key, c->op->tenant, c->op->user, c->op->client_id);
+        c->found_status = kv_get(kv, KV_IDEMPOTENCY, key_slice(&key), &c->found);
+    }
+    c->found_answer = c->found_status != STATUS_NOT_FOUND;
+    if (!c->found_answer && c->op->in.change.type == ROOM_DM)
+        c->found_status = kv_get(kv, KV_NAMES, buf_slice(&c->lookup_key), &c->found);
 }
 
 /* answer_room goes on to the room's home for its object. */
@@ -159,31 +179,30 @@ static void creation_free(struct creation *c)
     free(c);
 }
 
-static void answer_one(struct core *core, struct creation *c, struct op *op, bool existed)
+static void answer_one(struct core *core, struct creation *c, struct op *op)
 {
-    bool dm = op->in.change.type == ROOM_DM;
-    if (!dm && op->payload_hash != c->payload_hash) {
+    if (op->client_id.len && op->payload_hash != c->payload_hash) {
         op_fail(op, ERR_IDEMPOTENCY_MISMATCH, NULL, "Idempotency-Key");
         op_return(core, op);
         return;
     }
-    answer_room(core, op, c->room, dm && existed ? 200 : 201);
+    answer_room(core, op, c->room, c->http_status);
 }
 
-static void creation_end(struct core *core, struct creation *c, enum error_code failed, bool existed)
+static void creation_end(struct core *core, struct creation *c, enum error_code failed)
 {
     if (c->lookup_key.len) ASSERT(map_remove(&core->dms_opening, c->hash, c));
     while (c->waiting.len) {
         struct op *op = CONTAINER_OF(queue_pop(&c->waiting), struct op, mail.node);
         if (failed == ERR_NONE) {
-            answer_one(core, c, op, true);
+            room_on_create(core, op); /* finds what was made, under its own key */
         } else {
             op_fail(op, failed, NULL, NULL);
             op_return(core, op);
         }
     }
     if (failed == ERR_NONE) {
-        answer_one(core, c, c->op, existed);
+        answer_one(core, c, c->op);
     } else {
         op_fail(c->op, failed, NULL, NULL);
         op_return(core, c->op);
@@ -191,24 +210,34 @@ static void creation_end(struct core *core, struct creation *c, enum error_code 
     creation_free(c);
 }
 
+static void lookup_settled(struct core *core, struct durable_wait *w, bool durable);
+
 static void lookup_done(void *context, struct read_job *job)
 {
-    struct core *core = context;
-    struct creation *c = CONTAINER_OF(job, struct creation, job);
+    core_when_durable(context, &CONTAINER_OF(job, struct creation, job)->wait, lookup_settled);
+}
+
+static void lookup_settled(struct core *core, struct durable_wait *w, bool durable)
+{
+    struct creation *c = CONTAINER_OF(w, struct creation, wait);
+    if (!durable) c->found_status = STATUS_READ_ONLY;
     if (c->found_status == STATUS_NOT_FOUND) {
         creation_commit(core, c);
         return;
     }
     enum status s = c->found_status;
-    if (s == STATUS_OK && c->lookup_cf == KV_NAMES) {
+    c->http_status = 200;
+    if (s == STATUS_OK && !c->found_answer) {
         s = number_record_decode(&c->room, buf_slice(&c->found));
     } else if (s == STATUS_OK) {
         struct answer_record record;
         s = answer_record_decode(&record, buf_slice(&c->found));
         c->room = record.room;
         c->payload_hash = record.payload_hash;
+        c->http_status = record.http_status;
     }
-    creation_end(core, c, s == STATUS_OK ? ERR_NONE : ERR_STORE_READ_FAILED, true);
+    if (s == STATUS_OK && !c->found_answer && c->op->client_id.len) creation_commit(core, c);
+    else creation_end(core, c, s == STATUS_OK ? ERR_NONE : ERR_STORE_READ_FAILED);
 }
 
 /* --- writing ----------------------------------------------------------------------------------------------------------------- */
@@ -252,14 +281,19 @@ static void creation_room_row(struct core *core, struct creation *c)
         key_name(key, op->tenant, NAME_DM, buf_slice(&name));
         number_record_encode(value, c->room);
         buf_free(&name);
-    } else if (op->client_id.len) {
-        struct answer_record repeat = {
-            .room = c->room, .payload_hash = op->payload_hash, .created_ms = op->now_ms, .http_status = 201};
-        value = creation_row(c, KV_IDEMPOTENCY, &key);
-        key_answer(key, op->tenant, op->user, op->client_id);
-        answer_record_encode(value, &repeat);
     }
     buf_free(&unique);
+}
+
+static void creation_answer_row(struct creation *c)
+{
+    struct op *op = c->op;
+    struct key *key;
+    struct answer_record repeat = {
+        .room = c->room, .payload_hash = op->payload_hash, .created_ms = op->now_ms, .http_status = c->http_status};
+    struct buf *value = creation_row(c, KV_IDEMPOTENCY, &key);
+    key_answer(key, op->tenant, op->user, op->client_id);
+    answer_record_encode(value, &repeat);
 }
 
 static void creation_member_rows(struct creation *c)
@@ -291,19 +325,28 @@ void number_row(struct core *core, struct key *key, struct buf *value, uint64_t 
 
 static void creation_done(void *context, struct commit_entry *entry, enum status result);
 
-static void creation_commit(struct core *core, struct creation *c)
+/* creation_new_rows gives the room its number and makes all its rows. */
+static void creation_new_rows(struct core *core, struct creation *c)
 {
-    uint32_t rows_max = 3 + 2 * c->op->num_members;
-    c->rows = calloc(rows_max, sizeof *c->rows);
-    c->keys = calloc(rows_max, sizeof *c->keys);
-    c->values = calloc(rows_max, sizeof *c->values);
-    ASSERT(c->rows && c->keys && c->values);
+    c->http_status = 201;
     c->room = gateway_number(core->gateway);
     creation_room_row(core, c);
     creation_member_rows(c);
     struct key *key;
     struct buf *value = creation_row(c, KV_META, &key);
     number_row(core, key, value, c->room);
+}
+
+/* creation_commit writes the room, or, for a DM that exists, the answer of a request with a key alone. */
+static void creation_commit(struct core *core, struct creation *c)
+{
+    uint32_t rows_max = 4 + 2 * c->op->num_members;
+    c->rows = calloc(rows_max, sizeof *c->rows);
+    c->keys = calloc(rows_max, sizeof *c->keys);
+    c->values = calloc(rows_max, sizeof *c->values);
+    ASSERT(c->rows && c->keys && c->values);
+    if (c->room == 0) creation_new_rows(core, c);
+    if (c->op->client_id.len) creation_answer_row(c);
     ASSERT(c->num_rows <= rows_max);
     for (uint32_t i = 0; i < c->num_rows; i++) {
         c->rows[i].key = key_slice(&c->keys[i]);
@@ -312,7 +355,7 @@ static void creation_commit(struct core *core, struct creation *c)
     c->entry = (struct commit_entry){
         .class = COMMIT_FSYNC, .rows = c->rows, .num_rows = (uint16_t)c->num_rows, .done = creation_done};
     enum status s = commit_push(core->commit, &c->entry);
-    if (s != STATUS_OK) creation_end(core, c, s == STATUS_FULL ? ERR_STORE_OVERLOADED : ERR_STORE_READ_ONLY, false);
+    if (s != STATUS_OK) creation_end(core, c, s == STATUS_FULL ? ERR_STORE_OVERLOADED : ERR_STORE_READ_ONLY);
 }
 
 static void creation_done(void *context, struct commit_entry *entry, enum status result)
@@ -321,13 +364,13 @@ static void creation_done(void *context, struct commit_entry *entry, enum status
     struct creation *c = CONTAINER_OF(entry, struct creation, entry);
     struct op *op = c->op;
     if (result != STATUS_OK) {
-        creation_end(core, c, store_error(result), false);
+        creation_end(core, c, store_error(result));
         return;
     }
-    for (uint32_t i = 0; i < op->num_members; i++) {
+    for (uint32_t i = 0; c->http_status == 201 && i < op->num_members; i++) {
         const struct op_member *m = &op->members[i];
         notice_post(core, gateway_user_home(core->gateway, op->tenant, m->user_id),
                     notice_new(core, NOTICE_JOINED, op->tenant, m->user, m->user_id, c->room, 0, (struct slice){0}));
     }
-    creation_end(core, c, ERR_NONE, false);
+    creation_end(core, c, ERR_NONE);
 }

@@ -10,6 +10,7 @@
 
 struct repeat_answer {
     struct read_job job;
+    struct durable_wait wait;
     struct room *room;
     struct op *op;
     enum status status;
@@ -36,10 +37,17 @@ static void answer_found(struct core *core, struct op *op, const struct answer_r
     op_return(core, op);
 }
 
+static void answer_settled(struct core *core, struct durable_wait *w, bool durable);
+
 static void answer_done(void *context, struct read_job *job)
 {
-    struct core *core = context;
-    struct repeat_answer *a = CONTAINER_OF(job, struct repeat_answer, job);
+    core_when_durable(context, &CONTAINER_OF(job, struct repeat_answer, job)->wait, answer_settled);
+}
+
+static void answer_settled(struct core *core, struct durable_wait *w, bool durable)
+{
+    struct repeat_answer *a = CONTAINER_OF(w, struct repeat_answer, wait);
+    if (!durable) a->status = STATUS_READ_ONLY;
     struct room *r = a->room;
     struct op *op = a->op;
     struct answer_record record;

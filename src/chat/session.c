@@ -1,5 +1,6 @@
 #include "session.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "../base/assert.h"
@@ -230,6 +231,15 @@ struct sub *session_subscribed(struct core *core, struct op *op)
     return sub;
 }
 
+void session_rewind(struct sub *sub, uint64_t from)
+{
+    ASSERT(from <= sub->room->seen_head + 1);
+    list_remove(&sub->replay);
+    sub->state = SUB_NEW;
+    sub->replay_next = from; /* a page that is being read meanwhile is for another state, or just the one that is due */
+    sub->room->subs[sub->index].next_seq = SUB_HELD;
+}
+
 void session_unsubscribe(struct core *core, struct sub *sub)
 {
     struct session *s = sub->session;
@@ -389,6 +399,7 @@ struct opening {
     struct op *hello;           /* NULL: served at once, without welcome */
     struct session_wish *wish;  /* NULL: all rooms, from the cursors */
     uint32_t num, pending;
+    uint32_t num_left_out;      /* rooms beyond SUBSCRIPTIONS_MAX */
     struct opening_room *rooms;
 };
 
@@ -489,15 +500,28 @@ static void opening_subscribe(struct core *core, struct session *s, struct openi
     session_subscribe(core, s, op);
 }
 
+/* try_again_later ends a socket that would else be served without a room that its user may well be in. */
+static void try_again_later(struct core *core, struct session *s, const struct op *op)
+{
+    LOG(LOG_WARN, "session", "rooms_not_read", LOG_U64("room", op->room),
+        LOG_STR("code", error_rows[op->error.code].code));
+    net_ws_close(core->net, s->conn, 4100, "try again", true);
+}
+
+static void error_send(struct core *core, struct session *s, const struct error *e, struct slice re)
+{
+    struct buf out = {0};
+    error_frame(&out, e, re);
+    net_reply_text(core->net, s->conn, buf_slice(&out));
+    buf_free(&out);
+}
+
 static void opening_rooms(struct core *core, struct op *op)
 {
     struct opening *o = op->flow;
     struct session *s = session_on(core, o->conn);
-    if (op_failed(op) && s) {
-        LOG(LOG_WARN, "session", "rooms_not_read", LOG_STR("code", error_rows[op->error.code].code));
-        net_ws_close(core->net, s->conn, 4100, "try again", true);
-    }
-    if (s && !op_failed(op)) opening_choose(o, op);
+    if (op_failed(op) && s) try_again_later(core, s, op);
+    else if (s) opening_choose(o, op);
     op_free(op);
     /* the last position may come back at once: pending counts one more until all are asked for */
     o->pending = o->num + 1;
@@ -513,25 +537,39 @@ static void opening_position(struct core *core, struct op *op)
 {
     struct opening *o = op->flow;
     struct opening_room *r = &o->rooms[op->child_index];
-    struct sub *sub = session_subscribed(core, op);
-    if (sub) {
+    struct session *s = session_on(core, o->conn);
+    if (session_subscribed(core, op)) {
         uint64_t delivered = r->position.delivered, read = r->position.read;
         r->position = op->position;
         r->position.delivered = delivered;
         r->position.read = read;
         r->listed = true;
-        /* A join during the opening may have entered the subscription first, from its own event on. What counts is what
-         * the client is about to be told. */
-        if (sub->state == SUB_NEW) sub->replay_next = op->position.from;
-    } else if (op_failed(op) && o->hello && wish_for(o->wish, r->wish.room)) {
-        struct session *s = session_on(core, o->conn);
-        struct buf out = {0};
-        error_frame(&out, &op->error, o->hello->re);
-        if (s) net_reply_text(core->net, s->conn, buf_slice(&out));
-        buf_free(&out);
+    } else if (s && op->error.code == ERR_SUBSCRIPTIONS_FULL) {
+        o->num_left_out++;
+    } else if (s && op_failed(op) && !op_not_in_room(op)) {
+        try_again_later(core, s, op);
+    } else if (s && o->hello && wish_for(o->wish, r->wish.room)) {
+        error_send(core, s, &op->error, o->hello->re);
     }
     op_free(op);
     if (--o->pending == 0) opening_end(core, o);
+}
+
+/* opening_start starts a room of the list. A request that came right behind hello may have started the subscription
+ * already, or have put it further back: the position that was asked for is told and served all the same, and nothing
+ * that is still owed to another wish is passed over. */
+static void opening_start(struct core *core, struct session *s, struct opening_room *r, bool resume)
+{
+    struct sub *sub = session_sub(s, r->wish.room);
+    struct room_position p = r->position;
+    if (!sub || (!resume && sub->state != SUB_NEW)) return;
+    if (sub->state != SUB_LIVE && sub->replay_next < p.from) {
+        p.from = sub->replay_next;
+        resume = true;
+    }
+    session_rewind(sub, p.from);
+    if (resume) session_resumed(core, s, &p);
+    session_start(core, sub);
 }
 
 /* opening_start_joined starts the subscriptions to rooms that were joined while the socket opened: they came too late for
@@ -551,21 +589,26 @@ static void opening_start_joined(struct core *core, struct session *s)
     }
 }
 
+static void opening_serve(struct core *core, struct session *s, struct opening *o)
+{
+    s->state = SESSION_OPEN;
+    if (o->num_left_out) {
+        char detail[96];
+        snprintf(detail, sizeof detail, "%u rooms are left out: a socket is subscribed to %u at most", o->num_left_out,
+                 SUBSCRIPTIONS_MAX);
+        const struct error e = {ERR_SUBSCRIPTIONS_FULL, detail, NULL};
+        error_send(core, s, &e, o->hello ? o->hello->re : (struct slice){0});
+    }
+    if (o->hello) welcome_send(core, s, o);
+    for (uint32_t i = 0; i < o->num; i++)
+        if (o->rooms[i].listed) opening_start(core, s, &o->rooms[i], !o->hello || o->rooms[i].wish.resume);
+    opening_start_joined(core, s);
+}
+
 static void opening_end(struct core *core, struct opening *o)
 {
     struct session *s = session_on(core, o->conn);
-    if (s) {
-        s->state = SESSION_OPEN;
-        if (o->hello) welcome_send(core, s, o);
-        for (uint32_t i = 0; i < o->num; i++) {
-            struct opening_room *r = &o->rooms[i];
-            struct sub *sub = r->listed ? session_sub(s, r->wish.room) : NULL;
-            if (!sub || sub->state != SUB_NEW) continue;
-            if (!o->hello || r->wish.resume) session_resumed(core, s, &r->position);
-            session_start(core, sub);
-        }
-        opening_start_joined(core, s);
-    }
+    if (s) opening_serve(core, s, o);
     if (o->hello) {
         struct conn *c = net_conn(core->net, o->conn);
         if (c) net_request_end(core->net, c);
@@ -647,11 +690,30 @@ void session_welcome_again(struct core *core, struct session *s, struct op *op)
 
 /* --- news about memberships --------------------------------------------------------------------------------------------------- */
 
+/* joined_refused: who has left again meanwhile misses nothing. */
+static void joined_refused(struct core *core, struct session *s, const struct op *op)
+{
+    if (op->error.code == ERR_SUBSCRIPTIONS_FULL) {
+        char detail[96], room_id[ID_TEXT_LEN];
+        room_id_text(room_id, op->room);
+        snprintf(detail, sizeof detail, "%.*s is left out: a socket is subscribed to %u rooms at most", (int)ID_TEXT_LEN,
+                 room_id, SUBSCRIPTIONS_MAX);
+        const struct error e = {ERR_SUBSCRIPTIONS_FULL, detail, NULL};
+        error_send(core, s, &e, (struct slice){0});
+    } else if (!op_not_in_room(op)) {
+        try_again_later(core, s, op);
+    }
+}
+
+/* joined_subscribed: a subscription that is there already came from a request of the client's own, which was told where
+ * it begins; while the socket opens, opening_end starts what is new. */
 static void joined_subscribed(struct core *core, struct op *op)
 {
     struct sub *sub = session_subscribed(core, op);
-    if (sub && sub->state == SUB_NEW && sub->session->state == SESSION_OPEN) {
-        session_resumed(core, sub->session, &op->position);
+    struct session *s = session_on(core, op->conn);
+    if (s && op_failed(op)) joined_refused(core, s, op);
+    if (sub && sub->state == SUB_NEW && s->state == SESSION_OPEN) {
+        session_resumed(core, s, &op->position);
         session_start(core, sub);
     }
     op_free(op);

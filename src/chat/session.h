@@ -86,10 +86,19 @@ void session_unsubscribe(struct core *core, struct sub *sub);
 
 /* session_subscribe asks the room's home; `op` is an OP_ROOM_POSITION whose `then` calls session_subscribed first. */
 void session_subscribe(struct core *core, struct session *s, struct op *op);
-/* session_subscribed enters the subscription, held; NULL when it was refused or the socket is gone (op says which). */
+/* session_subscribed enters the subscription, held, or finds the one that is there and leaves it alone; NULL when it was
+ * refused or the socket is gone (op says which). */
 struct sub *session_subscribed(struct core *core, struct op *op);
+/* session_rewind holds a subscription again, to be started from seq `from`: somebody has wished for that since. */
+void session_rewind(struct sub *sub, uint64_t from);
 /* session_start lets a new subscription run: replay first when it is behind. */
 void session_start(struct core *core, struct sub *sub);
+/* op_not_in_room: refused because the user is not, or no longer, in the room. Any other refusal says nothing about the
+ * membership: a room must never be left out of an answer for it. */
+static inline bool op_not_in_room(const struct op *op)
+{
+    return op->error.code == ERR_ROOM_NOT_FOUND || op->error.code == ERR_ROOM_NOT_MEMBER;
+}
 /* session_resumed tells the client where a room's replay begins. */
 void session_resumed(struct core *core, struct session *s, const struct room_position *p);
 

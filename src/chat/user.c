@@ -36,6 +36,7 @@ struct user {
     uint64_t number, created_ms;
     uint8_t state;       /* enum user_state */
     uint8_t rooms_state; /* enum rooms_state */
+    bool rooms_stale;    /* loading: a room was left meanwhile, what is read may still list it */
     struct queue waiting, rooms_waiting;
     struct user_room *rooms;
     uint32_t num_rooms, cap_rooms;
@@ -224,7 +225,7 @@ static void user_settle(struct core *core, struct user *u, enum error_code faile
             op_return(core, op);
         } else if (u->state == USER_READY) {
             user_serve(core, u, op);
-        } else if (op->kind == OP_USER_RESOLVE && u->state == USER_ABSENT) {
+        } else if (op->kind == OP_USER_RESOLVE && !op->asks && u->state == USER_ABSENT) {
             user_create(core, u, op);
         } else if (u->state == USER_CREATING) {
             queue_push(&u->waiting, &op->mail.node);
@@ -240,6 +241,7 @@ static void user_settle(struct core *core, struct user *u, enum error_code faile
 
 struct user_look {
     struct read_job job;
+    struct durable_wait wait;
     struct user *user;
     enum status status;
     uint64_t number, created_ms;
@@ -270,10 +272,20 @@ static void user_ready(struct core *core, struct user *u, uint64_t number, uint6
     list_push(&core->users_idle, &u->idle);
 }
 
+static void look_settled(struct core *core, struct durable_wait *w, bool durable);
+
+/* look_done: absence needs no waiting; what was found may be another core's entry that is not durable yet. */
 static void look_done(void *context, struct read_job *job)
 {
-    struct core *core = context;
     struct user_look *l = CONTAINER_OF(job, struct user_look, job);
+    if (l->status == STATUS_OK) core_when_durable(context, &l->wait, look_settled);
+    else look_settled(context, &l->wait, true);
+}
+
+static void look_settled(struct core *core, struct durable_wait *w, bool durable)
+{
+    struct user_look *l = CONTAINER_OF(w, struct user_look, wait);
+    if (!durable) l->status = STATUS_READ_ONLY;
     struct user *u = l->user;
     enum status s = l->status;
     if (s == STATUS_OK) user_ready(core, u, l->number, l->created_ms);
@@ -453,6 +465,7 @@ static void devices_forget(struct user *u, uint64_t room)
 
 struct rooms_load {
     struct read_job job;
+    struct durable_wait wait;
     struct user *user;
     enum status status;
     struct buf rooms;   /* room u64 · joined seq u64, repeated */
@@ -545,10 +558,17 @@ static void rooms_take(struct user *u, struct rooms_load *l)
     }
 }
 
+static void rooms_settled(struct core *core, struct durable_wait *w, bool durable);
+
 static void rooms_done(void *context, struct read_job *job)
 {
-    struct core *core = context;
-    struct rooms_load *l = CONTAINER_OF(job, struct rooms_load, job);
+    core_when_durable(context, &CONTAINER_OF(job, struct rooms_load, job)->wait, rooms_settled);
+}
+
+static void rooms_settled(struct core *core, struct durable_wait *w, bool durable)
+{
+    struct rooms_load *l = CONTAINER_OF(w, struct rooms_load, wait);
+    if (!durable) l->status = STATUS_READ_ONLY;
     struct user *u = l->user;
     enum status s = l->status;
     if (s == STATUS_OK && u->rooms_stale) {
@@ -585,6 +605,7 @@ static void rooms_load(struct core *core, struct user *u)
     l->job = (struct read_job){.return_core = (uint16_t)core->id, .run = rooms_run, .done = rooms_done};
     l->user = u;
     u->rooms_state = ROOMS_LOADING;
+    u->rooms_stale = false;
     read_submit(core->reader, &l->job);
 }
 

@@ -136,7 +136,8 @@ static struct net_limits core_limits(const struct core *core)
 {
     const struct config *c = core->gateway->config;
     return (struct net_limits){
-        .connections_max = (unsigned)(c->limits_connections / core->num_cores) + 1,
+        /* rounded up; core 0 has one more, which the operator's listener keeps for itself */
+        .connections_max = (unsigned)((c->limits_connections + core->num_cores - 1) / core->num_cores) + (core->id == 0),
         .http = {.head_bytes_max = HTTP_HEAD_BYTES_MAX,
                  .target_bytes_max = HTTP_TARGET_BYTES_MAX,
                  .body_bytes_max = c->debug_echo ? ECHO_MESSAGE_BYTES_MAX : body_bytes_max(c)},
@@ -215,6 +216,26 @@ void core_close(struct core *core)
     free(core->route_seconds);
     free(core->route_status);
     free(core);
+}
+
+/* --- what is read is shown when it is durable ----------------------------------------------------------------------- */
+
+static void wait_done(void *context, struct commit_entry *entry, enum status result)
+{
+    struct durable_wait *w = CONTAINER_OF(entry, struct durable_wait, entry);
+    w->go(context, w, result == STATUS_OK);
+}
+
+void core_when_durable(struct core *core, struct durable_wait *w,
+                       void (*go)(struct core *core, struct durable_wait *w, bool durable))
+{
+    if (commit_all_durable(core->gateway->commit)) {
+        go(core, w, true);
+        return;
+    }
+    w->go = go;
+    w->entry = (struct commit_entry){.class = COMMIT_FSYNC, .done = wait_done};
+    if (commit_push(core->commit, &w->entry) != STATUS_OK) go(core, w, false);
 }
 
 /* --- mailboxes --------------------------------------------------------------------------------------------------- */

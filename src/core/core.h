@@ -82,6 +82,17 @@ bool core_turn(struct core *core, bool may_wait);
 /* core_message_bytes_max: the longest WebSocket message that these settings need. */
 size_t core_message_bytes_max(const struct config *c);
 
+/* durable_wait: what was read from the store, held back until all that the read could have seen is on disk: another
+ * core's entry may be readable before it is durable. Embedded in the reader's own object. */
+struct durable_wait {
+    struct commit_entry entry;
+    void (*go)(struct core *core, struct durable_wait *w, bool durable);
+};
+/* core_when_durable calls `go` at once when nothing is on its way to the disk, else after the next sync; `durable` is
+ * false when the store has failed and it will never be known. */
+void core_when_durable(struct core *core, struct durable_wait *w,
+                       void (*go)(struct core *core, struct durable_wait *w, bool durable));
+
 /* core_post sends a mail to another core; never fails: a full ring parks it. */
 void core_post(struct core *core, unsigned target, struct mail *mail);
 void core_post_run(struct core *core, unsigned target, struct frame *f);

@@ -36,7 +36,7 @@ struct mail {
 };
 
 enum op_kind {
-    OP_USER_RESOLVE,  /* user home: user id → number, made when new */
+    OP_USER_RESOLVE,  /* user home: user id → number, made when new unless `asks` */
     OP_USER_GET,      /* user home: the user's public object */
     OP_USER_ROOMS,    /* user home: rooms and cursors; `session` registers a socket's core as well */
     OP_USER_CURSOR,   /* user home: move a cursor (the room's home has checked it) */
@@ -44,7 +44,7 @@ enum op_kind {
     OP_ROOM_GET,      /* room home, like all below */
     OP_ROOM_JOIN,
     OP_ROOM_LEAVE,
-    OP_ROOM_ADD,      /* members */
+    OP_ROOM_ADD,      /* members; with `asks`: may the user add some? */
     OP_ROOM_REMOVE,   /* one member */
     OP_ROOM_ROLE,
     OP_ROOM_MEMBERS,
@@ -102,6 +102,7 @@ struct op {
     uint64_t now_ms;          /* time comes in with the command: applying it is deterministic */
     struct slice client_id;   /* or the idempotency key */
     uint64_t payload_hash;
+    bool asks;                /* changes nothing: OP_USER_RESOLVE, OP_ROOM_ADD */
     union {
         struct {
             struct slice content, meta, message_type;

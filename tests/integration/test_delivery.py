@@ -1,6 +1,7 @@
 """Live pushes, membership while connected, acknowledgements and cursors."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -237,3 +238,15 @@ async def test_cursors_of_a_new_member_start_at_the_join(gateway):
     assert await cursors(bob, room_id) in ([3, 3], [4, 4])  # just before the join's own event, or at it
     socket = await bob.connect_automatic()
     assert (await socket.expect("resumed", room_id=room_id))["from"] >= 4
+
+
+async def test_a_burst_of_sends_is_answered_at_once_on_an_idle_gateway(make_gateway):
+    """Every answer follows the one before it without waiting for anything else to happen on the core."""
+    alice, = (await new_tenant(make_gateway(cores=1))).users("alice")
+    room_id = await alice.new_room("group")
+    sender = await alice.connect(rooms="none")
+    started = time.monotonic()
+    ids = [await sender.begin("send_message", room_id=room_id, content=f"{number}") for number in range(256)]
+    for request_id in ids:
+        assert (await sender.answer(request_id))["type"] == "ok"
+    assert time.monotonic() - started < 0.8, "answers waited for a timer"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from client import new_tenant
+from client import Operator, call, new_tenant
 
 MISMATCH = "idempotency.mismatch"
 
@@ -163,3 +163,46 @@ async def test_idempotency_key_is_remembered_across_a_kill(make_gateway):
         room["room_id"]
     assert len(await alice.events(room_id)) == 1
     assert len((await alice.get("/rooms")).ok()["items"]) == 2
+
+
+async def test_repeated_send_is_answered_after_its_sender_has_left(gateway):
+    room_id, _, bob = await room_of(gateway, "alice", "bob")
+    first = await bob.send(room_id, "once", client_id="c-1")
+    (await bob.post(f"/rooms/{room_id}/leave")).ok()
+    assert await bob.send(room_id, "once", client_id="c-1") == first
+    (await bob.post(f"/rooms/{room_id}/messages", {"content": "new", "client_id": "c-2"})).problem(403, 404)
+
+
+async def test_repeated_send_in_a_fast_room_says_so_again(gateway):
+    tenant = await new_tenant(gateway)
+    (await Operator(gateway).call("PATCH", f"/tenants/{tenant.tenant_id}", {"durability": "fast"})).ok()
+    alice = tenant.user("alice")
+    room_id = await alice.new_room("group")
+    assert (await alice.get(f"/rooms/{room_id}")).ok()["durability"] == "fast"
+    first = await alice.send(room_id, "once", client_id="c-1")
+    assert first["durability"] == "fast"
+    assert await alice.send(room_id, "once", client_id="c-1") == first
+    socket = await alice.connect()
+    assert (await socket.message(room_id, "once", client_id="c-1"))["durability"] == "fast"
+
+
+async def test_idempotency_key_covers_tenants_and_keys(make_gateway):
+    gateway = make_gateway()
+    operator = Operator(gateway, by_socket=True)  # which has no headers of its own
+    once = {"Idempotency-Key": "k-1"}
+
+    async def make(path, body):
+        return await call(gateway, "POST", f"/v1/admin{path}", {"X-Master-Key": gateway.master_key, **once}, body)
+
+    tenant = (await make("/tenants", {"name": "once"})).ok(201)
+    assert (await make("/tenants", {"name": "once"})).ok(201) == tenant
+    (await make("/tenants", {"name": "other"})).problem(422, code=MISMATCH)
+    keys = f"/tenants/{tenant['tenant_id']}/keys"
+    key = (await make(keys, {"role": "read"})).ok(201)
+    assert (await make(keys, {"role": "read"})).ok(201) == key
+    assert len((await operator.call("GET", keys)).ok()["items"]) == 2
+    gateway.restart("kill")
+    expired = (await make("/tenants", {"name": "once"})).problem(409, code="idempotency.expired")
+    assert tenant["tenant_id"] in expired["detail"]
+    assert key["key_id"] in (await make(keys, {"role": "read"})).problem(409, code="idempotency.expired")["detail"]
+    assert len((await operator.call("GET", "/tenants")).ok()["items"]) == 1

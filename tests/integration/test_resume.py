@@ -41,6 +41,25 @@ async def test_resume_is_said_before_its_replay(gateway):
     assert [frame["type"] for frame in frames] == ["welcome", "resumed", "message", "message", "message"]
 
 
+@pytest.mark.parametrize("start", ["warm", "cold"])
+async def test_resume_holds_when_a_subscription_follows_at_once(make_gateway, start):
+    gateway = make_gateway()
+    room_id, alice, bob = await room_of(gateway, "alice", "bob")
+    await alice.send_many(room_id, "abcde")
+    epoch, _ = await bob.position(room_id)
+    if start == "cold":
+        gateway.restart("stop")
+    socket = await bob.connect_silent()
+    await socket.send("hello", resume={room_id: [epoch, 2]})
+    await socket.send("subscribe", id="s", room_id=room_id)
+    frames = [await socket.next() for _ in range(6)]
+    kinds = [frame["type"] for frame in frames]
+    assert sorted(kinds) == ["message"] * 3 + ["ok", "resumed", "welcome"]
+    resumed = frames[kinds.index("resumed")]
+    assert (resumed["recovered"], resumed["from"]) == (True, 3)
+    assert_gapless([frame for frame in frames[kinds.index("resumed"):] if frame["type"] == "message"], 3, 5)
+
+
 async def test_resume_at_the_head_replays_nothing(gateway):
     room_id, alice, bob = await room_of(gateway, "alice", "bob")
     await alice.send_many(room_id, "abc")

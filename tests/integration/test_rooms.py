@@ -46,6 +46,21 @@ async def test_creator_may_name_themselves(gateway):
     assert await roles(alice, room_id) == {"alice": "admin", "bob": "member"}
 
 
+async def test_members_are_paged_in_one_order(gateway):
+    alice, *others = await people(gateway, "alice", *(f"user {number}" for number in range(25)))
+    room_id = await alice.new_room("group", *others)
+    whole = (await alice.get(f"/rooms/{room_id}/members")).ok()
+    assert len(whole["items"]) == 26 and whole["next"] is None
+    listed, params = [], {"limit": 4}
+    while "cursor" not in params or params["cursor"] is not None:
+        page = (await alice.get(f"/rooms/{room_id}/members", **params)).ok()
+        assert 1 <= len(page["items"]) <= 4
+        listed += page["items"]
+        params["cursor"] = page["next"]
+    assert listed == whole["items"]
+    (await alice.get(f"/rooms/{room_id}/members", cursor="x")).problem(400, code="cursor.invalid")
+
+
 async def test_room_reads_back_as_created(gateway):
     alice, = await people(gateway, "alice")
     created = await alice.create_room("group", description="What for", avatar_url="https://example.org/a.png")
@@ -290,3 +305,15 @@ async def test_only_admins_write_in_a_channel(gateway):
     await alice.send(room_id, "the admin speaks")
     await socket.expect("message", room_id=room_id, seq=1, content="the admin speaks")
     assert len(await bob.events(room_id)) == 1
+
+
+async def test_who_may_not_change_members_makes_no_users(gateway):
+    alice, bob, eve = (await new_tenant(gateway)).users("alice", "bob", "eve")
+    room_id = await alice.new_room("group", bob)
+    for user in (bob, eve):
+        (await user.post(f"/rooms/{room_id}/members", {"members": ["nobody-1", "nobody-2"]})).problem(403, 404)
+    for user in (alice, bob, eve):
+        (await user.delete(f"/rooms/{room_id}/members/nobody-1")).problem(403, 404)
+        (await user.call("PATCH", f"/rooms/{room_id}/members/nobody-2", {"role": "admin"})).problem(403, 404)
+    for name in ("nobody-1", "nobody-2"):
+        (await alice.get(f"/users/{name}")).problem(404, code="user.not_found")

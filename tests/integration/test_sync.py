@@ -82,6 +82,18 @@ async def test_sync_is_paged_over_all_rooms(gateway, sync, limit):
     assert pages >= sum(counts) / limit
 
 
+async def test_sync_that_ends_before_a_room_judges_it_on_the_next_page(gateway, sync):
+    alice, bob, rooms = await rooms_with_messages(gateway, [3, 3])
+    epoch, _ = await bob.position(rooms[0])
+    body = {"rooms": {rooms[0]: [epoch, 0], rooms[1]: [epoch + 5, 2]}, "limit": 3}
+    first = await sync(bob, body)
+    assert [room["recovered"] for room in first["rooms"]] == [True]
+    second = await sync(bob, {**body, "cursor": first["next"]})
+    room, = second["rooms"]
+    assert (room["room_id"], room["recovered"], second["next"]) == (rooms[1], False, None)
+    assert_gapless(room["events"], room["from"], 3)
+
+
 async def test_sync_of_positions_that_never_were_is_said(gateway, sync):
     alice, bob, (room_id,) = await rooms_with_messages(gateway, [3])
     epoch, _ = await bob.position(room_id)

@@ -160,3 +160,18 @@ async def test_revocation_survives_a_kill(make_gateway):
     (await tenant.user("alice", api_key=key["api_key"]).get("/users/me")).problem(401)
     (await tenant.user("alice").get("/users/me")).ok()
     assert (await operator.call("GET", f"/tenants/{tenant.tenant_id}")).ok()["name"] == "kept"
+
+
+async def test_keys_are_listed_in_pages(operator):
+    tenant = await operator.new_tenant()
+    made = {(await operator.new_key(tenant, "read"))["key_id"] for _ in range(5)}
+    seen, params = [], {"limit": "2"}
+    while True:
+        page = (await operator.call("GET", f"/tenants/{tenant.tenant_id}/keys", params=params)).ok()
+        assert len(page["items"]) <= 2
+        seen += [item["key_id"] for item in page["items"]]
+        if page["next"] is None:
+            break
+        params["cursor"] = page["next"]
+    assert len(seen) == len(set(seen)) == 6
+    assert made < set(seen)

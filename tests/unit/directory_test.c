@@ -216,6 +216,24 @@ static void a_deleted_tenant_is_not_brought_back_by_an_update_at_once(void **sta
     assert_false(lets_in(h, 1, h->api_key));
 }
 
+static void keys_and_tenants_are_taken_away_when_nothing_new_is_taken(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct answer *made = settled(h, key_make(h, 0, KEY_ROLE_SERVER));
+    atomic_store(&h->gateway.disk, DISK_RESERVE);
+    atomic_store(&harness_core(h, 0)->frames_bytes, (int64_t)FRAMES_BYTES_MAX + 1);
+    expect_error(settled(h, key_make(h, 0, KEY_ROLE_SERVER)), ERR_STORE_DISK_FULL);
+    expect_error(settled(h, tenant_change(h, TENANT_DISABLED, "Chimes")), ERR_STORE_DISK_FULL);
+    expect_ok(settled(h, key_take(h, h->tenant, made->out.data)));
+    assert_false(lets_in(h, 1, made->out.data));
+    expect_ok(settled(h, tenant_change(h, TENANT_DISABLED, NULL)));
+    expect_error(settled(h, tenant_change(h, TENANT_ACTIVE, NULL)), ERR_STORE_DISK_FULL);
+    expect_ok(settled(h, tenant_change(h, TENANT_DELETED, NULL)));
+    assert_false(lets_in(h, 1, h->api_key));
+    atomic_store(&harness_core(h, 0)->frames_bytes, 0);
+}
+
 /* --- a store that fails
  * ------------------------------------------------------------------------------------------------- */
 
@@ -274,6 +292,7 @@ int main(void)
         TEST(an_update_lays_what_was_given_over_what_is_there),
         TEST(updates_at_once_all_hold),
         TEST(a_deleted_tenant_is_not_brought_back_by_an_update_at_once),
+        TEST(keys_and_tenants_are_taken_away_when_nothing_new_is_taken),
         TEST(a_change_that_the_power_took_did_not_happen),
         TEST(a_change_that_fails_is_told_and_not_applied),
         TEST(the_operators_objects_show_no_secret),

@@ -289,6 +289,7 @@ static void caught(struct core *core, struct op *op)
     a->core = core->id;
     a->error = op->error;
     a->http_status = op->http_status;
+    a->fast = op->fast;
     a->tenant = op->tenant;
     a->user = op->user;
     a->room = op->room;

@@ -89,6 +89,7 @@ struct answer {
     unsigned core;  /* where it came back */
     struct error error;
     uint16_t http_status;
+    bool fast;
     uint32_t tenant;
     uint64_t user, room, seq, created_ms, head;
     struct room_position position, positions[16];

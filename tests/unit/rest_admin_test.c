@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* memmem */
 #include "harness.h"
 
 #include <stdio.h>
@@ -30,7 +31,7 @@ static unsigned use(struct client *c, const char *key, const char *method, const
 static void a_new_tenants_key_works_at_once_and_is_shown_once(void **state)
 {
     struct harness *h = *state;
-    char id[128], key[128], path[160];
+    char id[128], key[128], path[256];
     harness_open(h, 2);
     struct client *c = client_open(h, 1), *other = client_open(h, 0);
     assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, "{\"name\":\"Chimes\"}"), 201);
@@ -68,7 +69,7 @@ static void tenants_do_not_see_each_other(void **state)
 static void tenants_are_listed_in_pages(void **state)
 {
     struct harness *h = *state;
-    char next[128], path[160], body[64];
+    char next[128], path[256], body[64];
     harness_open(h, 1);
     struct client *c = client_open(h, 0);
     for (unsigned i = 0; i < 4; i++) {
@@ -88,7 +89,7 @@ static void tenants_are_listed_in_pages(void **state)
 static void a_tenant_is_changed_switched_off_and_deleted(void **state)
 {
     struct harness *h = *state;
-    char id[128], key[128], path[160];
+    char id[128], key[128], path[256];
     harness_open(h, 2);
     struct client *c = client_open(h, 1);
     client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, "{\"name\":\"Chimes\"}");
@@ -159,6 +160,135 @@ static void faulty_tenants_are_refused(void **state)
     expect_no_text(c->text.data, "ck_");
 }
 
+static void keys_are_listed_in_pages(void **state)
+{
+    struct harness *h = *state;
+    char id[128], next[128], keys[256], path[512], seen[16] = "";
+    harness_open(h, 1);
+    struct client *c = client_open(h, 0);
+    client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, "{\"name\":\"Chimes\"}");
+    snprintf(keys, sizeof keys, "/v1/admin/tenants/%s/keys", text_of(c, "tenant_id", id));
+    for (unsigned i = 0; i < 4; i++) assert_int_equal(client_call(c, "POST", keys, NULL, OPERATOR, ""), 201);
+    snprintf(path, sizeof path, "%s?limit=2", keys);
+    for (unsigned page = 0; page < 3; page++) {
+        assert_int_equal(client_call(c, "GET", path, NULL, OPERATOR, NULL), 200);
+        assert_int_equal(count_in(c->text.data, "\"key_id\""), page < 2 ? 2 : 1);
+        for (const char *at = c->text.data; (at = strstr(at, "\"key_id\":\"")); at++) {
+            char listed[16];
+            snprintf(listed, sizeof listed, "%.12s", at + 10);
+            assert_true(strcmp(listed, seen) > 0);
+            snprintf(seen, sizeof seen, "%s", listed);
+        }
+        if (page == 2) break;
+        snprintf(path, sizeof path, "%s?limit=2&cursor=%s", keys, text_of(c, "next", next));
+    }
+    expect_text(c->text.data, "\"next\":null}");
+    static const char *const faulty[] = {"limit=0", "limit=1001", "cursor=x", "cursor=00000000000G", "cursor=0000000000000"};
+    for (unsigned i = 0; i < 5; i++) {
+        snprintf(path, sizeof path, "%s?%s", keys, faulty[i]);
+        assert_int_equal(client_call(c, "GET", path, NULL, OPERATOR, NULL), 400);
+    }
+}
+
+/* --- requests that are sent again ---------------------------------------------------------------- */
+
+#define ONCE OPERATOR "Idempotency-Key: k\r\n"
+
+static void a_repeated_tenant_or_key_gets_the_first_answer(void **state)
+{
+    struct harness *h = *state;
+    char first[512], id[128], keys[256];
+    harness_open(h, 2);
+    struct client *c = client_open(h, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, ONCE, "{\"name\":\"Chimes\"}"), 201);
+        if (i == 0) snprintf(first, sizeof first, "%s", c->text.data);
+        assert_string_equal(c->text.data, first);
+        harness_advance(h, SHOWN_KEYS_MS / 4);
+    }
+    snprintf(keys, sizeof keys, "/v1/admin/tenants/%s/keys", text_of(c, "tenant_id", id));
+    assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, ONCE, "{\"name\":\"Gongs\"}"), 422);
+    expect_text(c->text.data, "\"code\":\"idempotency.mismatch\"");
+    for (unsigned i = 0; i < 2; i++) { /* the path is part of the key */
+        assert_int_equal(client_call(c, "POST", keys, NULL, ONCE, "{\"role\":\"read\"}"), 201);
+        if (i == 0) snprintf(first, sizeof first, "%s", c->text.data);
+        assert_string_equal(c->text.data, first);
+    }
+    assert_int_equal(client_call(c, "GET", keys, NULL, OPERATOR, NULL), 200);
+    assert_int_equal(count_in(c->text.data, "\"key_id\""), 2);
+    assert_int_equal(client_call(c, "GET", "/v1/admin/tenants", NULL, OPERATOR, NULL), 200);
+    assert_int_equal(count_in(c->text.data, "\"tenant_id\""), 2); /* the harness has one */
+}
+
+static void repeats_at_once_make_one_tenant(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct client *c[3];
+    struct buf request = {0};
+    static const char body[] = "{\"name\":\"Chimes\"}";
+    buf_printf(&request, "POST /v1/admin/tenants HTTP/1.1\r\nHost: x\r\n" ONCE "Content-Length: %zu\r\n\r\n%s",
+               strlen(body), body);
+    h->hold_readers = true; /* all of them are there before the first is looked up */
+    for (unsigned i = 0; i < 3; i++) {
+        c[i] = client_open(h, i % 2);
+        client_send(c[i], buf_slice(&request));
+        for (unsigned n = 0; n < 20; n++) harness_settle(h);
+    }
+    buf_free(&request);
+    h->hold_readers = false;
+    for (unsigned i = 0; i < 3; i++) assert_int_equal(client_answer(c[i]), 201);
+    assert_string_equal(c[1]->text.data, c[0]->text.data);
+    assert_string_equal(c[2]->text.data, c[0]->text.data);
+}
+
+static void a_repeat_whose_key_is_shown_no_more_names_what_was_made(void **state)
+{
+    struct harness *h = *state;
+    char id[128], key[128], key_id[128], keys[256];
+    harness_open(h, 1);
+    struct client *c = client_open(h, 0);
+    client_call(c, "POST", "/v1/admin/tenants", NULL, ONCE, "{\"name\":\"Chimes\"}");
+    text_of(c, "tenant_id", id);
+    snprintf(keys, sizeof keys, "/v1/admin/tenants/%s/keys", id);
+    client_call(c, "POST", keys, NULL, ONCE, "");
+    text_of(c, "key_id", key_id);
+    text_of(c, "api_key", key);
+    harness_advance(h, SHOWN_KEYS_MS);
+    for (unsigned i = 0; i < 2; i++) { /* too late, then after a restart */
+        c = client_open(h, 0);
+        assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, ONCE, "{\"name\":\"Chimes\"}"), 409);
+        expect_text(c->text.data, "\"code\":\"idempotency.expired\"");
+        expect_text(c->text.data, id);
+        assert_int_equal(client_call(c, "POST", keys, NULL, ONCE, ""), 409);
+        expect_text(c->text.data, key_id);
+        expect_no_text(c->text.data, key + 16);
+        assert_int_equal(client_call(c, "POST", keys, NULL, ONCE, "{\"role\":\"read\"}"), 422);
+        harness_restart(h, END_POWER_LOST);
+    }
+    struct kv_iter *i = kv_iter_open(h->kv, KV_IDEMPOTENCY, (struct slice){0}, (struct slice){0});
+    unsigned rows = 0;
+    for (bool on = kv_iter_first(h->kv, i); on; on = kv_iter_next(h->kv, i), rows++) {
+        struct slice value = kv_iter_value(h->kv, i);
+        assert_null(memmem(value.data, value.len, key + 16, 16));
+    }
+    assert_int_equal(kv_iter_close(h->kv, i), STATUS_OK);
+    assert_int_equal(rows, 2);
+}
+
+static void a_tenant_that_was_not_kept_is_made_by_the_repeat(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct client *c = client_open(h, 0);
+    kv_fake_fail(h->kv, false, true);
+    for (unsigned i = 0; i < 2; i++) /* unknown, and then still not claimed to be there */
+        assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, ONCE, "{\"name\":\"Chimes\"}"), 503);
+    harness_restart(h, END_POWER_LOST);
+    c = client_open(h, 0);
+    assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, ONCE, "{\"name\":\"Chimes\"}"), 201);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -168,6 +298,11 @@ int main(void)
         TEST(a_tenant_is_changed_switched_off_and_deleted),
         TEST(keys_are_made_with_a_role_and_revoked),
         TEST(faulty_tenants_are_refused),
+        TEST(keys_are_listed_in_pages),
+        TEST(a_repeated_tenant_or_key_gets_the_first_answer),
+        TEST(repeats_at_once_make_one_tenant),
+        TEST(a_repeat_whose_key_is_shown_no_more_names_what_was_made),
+        TEST(a_tenant_that_was_not_kept_is_made_by_the_repeat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../src/chat/ids.h"
+
 /* Rooms, members and users over REST. */
 
 /* room_post makes a room and returns its id; the text lives in `out`. */
@@ -130,14 +132,17 @@ static void a_repeated_request_gets_the_first_answer(void **state)
     assert_int_equal(client_call(c, "POST", "/v1/rooms", "ann", "Idempotency-Key: k\r\n", "{\"type\":\"channel\"}"),
                      422);
     for (unsigned i = 0; i < 2; i++) {
-        assert_int_equal(call_at(c, "POST", "/join", first, "bob", "Idempotency-Key: k\r\n", ""),
-                         200); /* the path is part of the key */
+        assert_int_equal(call_at(c, "POST", "/join", first, "bob", "Idempotency-Key: k\r\n", ""), 200);
         assert_string_equal(c->text.data, "{\"success\":true,\"changed\":1,\"seq\":1}");
+    }
+    for (unsigned i = 0; i < 2; i++) { /* the path is part of the key */
+        assert_int_equal(call_at(c, "POST", "/leave", first, "bob", "Idempotency-Key: k\r\n", ""), 200);
+        assert_string_equal(c->text.data, "{\"success\":true,\"changed\":1,\"seq\":2}");
     }
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(
             call_at(c, "POST", "/members", first, "ann", "Idempotency-Key: m\r\n", "{\"members\":[\"cat\"]}"), 200);
-        assert_string_equal(c->text.data, "{\"success\":true,\"changed\":1,\"seq\":2}");
+        assert_string_equal(c->text.data, "{\"success\":true,\"changed\":1,\"seq\":3}");
     }
     assert_int_equal(call_at(c, "POST", "/members", first, "ann", "Idempotency-Key: m\r\n", "{\"members\":[\"dan\"]}"),
                      422);
@@ -215,6 +220,120 @@ static void more_members_than_a_request_may_name_are_refused(void **state)
     buf_free(&body);
 }
 
+static void a_room_that_is_not_to_be_had_fails_the_whole_list(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann"), bob = harness_person(h, "bob");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    kv_fake_fail(h->kv, false, true);
+    harness_ask(h, 0, OP_ROOM_JOIN, &bob, room); /* never durable: the room no longer says who is in it */
+    harness_settle(h);
+    struct client *c = client_open(h, 1);
+    assert_int_equal(client_call(c, "GET", "/v1/rooms", "ann", "", NULL), 503);
+    expect_text(c->text.data, "\"code\":\"store.read_only\"");
+}
+
+static void a_last_message_that_cannot_be_read_is_not_listed_as_none(void **state)
+{
+    struct harness *h = *state;
+    struct key key;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 2);
+    key_log(&key, h->tenant, room, 2);
+    struct kv_batch *batch = kv_batch_new(h->kv);
+    h->kv->ops->batch_put(batch, KV_LOG, key_slice(&key), SLICE("damaged"));
+    assert_int_equal(kv_write(h->kv, batch), STATUS_OK);
+    h->kv->ops->batch_free(batch);
+    struct client *c = client_open(h, 0);
+    assert_int_equal(client_call(c, "GET", "/v1/rooms", "ann", "", NULL), 503);
+    expect_text(c->text.data, "\"code\":\"store.read_failed\"");
+}
+
+static void a_page_of_rooms_ends_when_it_is_long_enough(void **state)
+{
+    struct harness *h = *state;
+    enum { NUM = 90 };
+    uint64_t rooms[NUM];
+    struct buf body = {0};
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    struct client *c = client_open(h, 0);
+    BUF_LIT(&body, "{\"content\":\"x\",\"meta\":\"");
+    for (unsigned i = 0; i < 60000; i++) buf_char(&body, 'm');
+    BUF_LIT(&body, "\"}");
+    buf_char(&body, '\0');
+    for (unsigned i = 0; i < NUM; i++) {
+        rooms[i] = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+        assert_int_equal(call_at(c, "POST", "/messages", room_name(rooms[i]).text, "ann", "", body.data), 201);
+    }
+    buf_free(&body);
+    char path[96] = "/v1/rooms?limit=1000";
+    unsigned pages = 0, listed = 0;
+    for (const char *next = path; next; pages++) {
+        assert_int_equal(client_call(c, "GET", path, "ann", "", NULL), 200);
+        assert_in_range(c->text.len, 1, HISTORY_BYTES_MAX + 70000);
+        for (const char *at = c->text.data; (at = strstr(at, "\"type\":\"group\"")); at++) {
+            assert_memory_equal(at - ID_TEXT_LEN - 2 - sizeof("\"tenant_id\":\"") + 1 - ID_TEXT_LEN - 2,
+                                room_name(rooms[listed]).text, ID_TEXT_LEN);
+            listed++;
+        }
+        next = strstr(c->text.data, "\"next\":\"");
+        if (next) snprintf(path, sizeof path, "/v1/rooms?limit=1000&cursor=%.15s", next + 8);
+    }
+    assert_int_equal(listed, NUM);
+    assert_int_equal(pages, 2);
+}
+
+static void members_are_listed_in_one_order_and_paged(void **state)
+{
+    struct harness *h = *state;
+    enum { NUM = MEMBERS_PER_REQUEST_MAX };
+    static bool seen[NUM];
+    struct buf body = {0};
+    char room[16], path[64];
+    harness_open(h, 2);
+    struct client *c = client_open(h, 1);
+    BUF_LIT(&body, "{\"type\":\"group\",\"members\":[");
+    for (unsigned i = 0; i < NUM; i++) buf_printf(&body, "%s\"u%u\"", i ? "," : "", i);
+    BUF_LIT(&body, "]}");
+    buf_char(&body, '\0');
+    room_post(c, "ann", body.data, room);
+    buf_free(&body);
+    assert_int_equal(call_at(c, "GET", "/members", room, "ann", "", NULL), 200); /* a page is as long as it may be */
+    assert_int_equal(count_in(c->text.data, "\"user_id\""), PAGE_LIMIT_MAX);
+    expect_no_text(c->text.data, "\"next\":null");
+    char *whole = strdup(c->text.data);
+    const char *in_order = whole;
+    unsigned num = 0, members = 0;
+    snprintf(path, sizeof path, "/members?limit=7");
+    for (const char *next = path; next;) {
+        assert_int_equal(call_at(c, "GET", path, room, "u5", "", NULL), 200);
+        assert_in_range(count_in(c->text.data, "\"user_id\""), 1, 7);
+        for (const char *at = c->text.data; (at = strstr(at, "{\"user_id\":\"")); at++, members++) {
+            char id[32];
+            snprintf(id, sizeof id, "%.*s", (int)strcspn(at + 12, "\"") + 13, at);
+            if (members < PAGE_LIMIT_MAX) assert_non_null(in_order = strstr(in_order, id));
+            unsigned n = at[12] == 'u' ? (unsigned)atoi(at + 13) : NUM;
+            if (n == NUM) continue; /* ann */
+            assert_false(seen[n]);
+            seen[n] = true;
+            num++;
+        }
+        next = strstr(c->text.data, "\"next\":\"");
+        if (next) snprintf(path, sizeof path, "/members?limit=7&cursor=%.*s", (int)strcspn(next + 8, "\""), next + 8);
+    }
+    free(whole);
+    assert_int_equal(num, NUM);
+    assert_int_equal(members, NUM + 1);
+    assert_int_equal(call_at(c, "GET", "/members?cursor=x", room, "ann", "", NULL), 400);
+    assert_int_equal(call_at(c, "GET", "/members?limit=0", room, "ann", "", NULL), 400);
+    assert_int_equal(call_at(c, "GET", "/members", room, "eve", "", NULL), 403);
+}
+
 static void who_has_gone_leaves_no_trace_of_the_answer(void **state)
 {
     struct harness *h = *state;
@@ -239,6 +358,118 @@ static void who_has_gone_leaves_no_trace_of_the_answer(void **state)
     }
 }
 
+static void a_direct_rooms_idempotency_key_counts(void **state)
+{
+    static const char with_bob[] = "{\"type\":\"dm\",\"members\":[\"bob\"]}", with_cat[] = "{\"type\":\"dm\",\"members\":[\"cat\"]}";
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct client *c = client_open(h, 0);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(client_call(c, "POST", "/v1/rooms", "ann", "Idempotency-Key: k\r\n", with_bob), 201);
+    assert_int_equal(client_call(c, "POST", "/v1/rooms", "ann", "Idempotency-Key: k\r\n", with_cat), 422);
+    expect_text(c->text.data, "\"code\":\"idempotency.mismatch\"");
+    assert_int_equal(client_call(c, "POST", "/v1/rooms", "ann", "Idempotency-Key: k\r\n", "{\"type\":\"group\"}"), 422);
+    for (unsigned i = 0; i < 2; i++) /* the room is there already */
+        assert_int_equal(client_call(c, "POST", "/v1/rooms", "ann", "Idempotency-Key: l\r\n", with_bob), 200);
+    assert_int_equal(client_call(c, "POST", "/v1/rooms", "ann", "Idempotency-Key: l\r\n", with_cat), 422);
+    harness_restart(h, END_POWER_LOST);
+    c = client_open(h, 0);
+    assert_int_equal(client_call(c, "POST", "/v1/rooms", "ann", "Idempotency-Key: l\r\n", with_cat), 422);
+    assert_int_equal(client_call(c, "POST", "/v1/rooms", "ann", "Idempotency-Key: m\r\n", with_cat), 201);
+}
+
+static bool user_exists(struct client *c, const char *id)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/v1/users/%s", id);
+    unsigned status = client_call(c, "GET", path, "ann", "", NULL);
+    if (status != 200 && status != 404) fail_msg("GET %s: %u", path, status);
+    return status == 200;
+}
+
+static void who_may_not_add_members_makes_no_users(void **state)
+{
+    struct harness *h = *state;
+    char room[16], hidden[16], direct[16];
+    harness_open(h, 2);
+    struct client *c = client_open(h, 1);
+    room_post(c, "ann", "{\"type\":\"group\",\"members\":[\"bob\"]}", room);
+    room_post(c, "ann", "{\"type\":\"group\",\"is_private\":true}", hidden);
+    room_post(c, "ann", "{\"type\":\"dm\",\"members\":[\"bob\"]}", direct);
+    const struct {
+        const char *user, *room;
+        unsigned status;
+    } rows[] = {{"bob", room, 403}, {"eve", room, 403}, {"eve", hidden, 404}, {"ann", direct, 409}};
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(call_at(c, "POST", "/members", rows[i].room, rows[i].user, "", "{\"members\":[\"new\"]}"),
+                         rows[i].status);
+        assert_false(user_exists(c, "new"));
+    }
+    assert_int_equal(call_at(c, "POST", "/members", room, "ann", "", "{\"members\":[\"new\"]}"), 200);
+    expect_text(c->text.data, "\"changed\":1");
+    assert_true(user_exists(c, "new"));
+}
+
+static void naming_a_member_makes_no_user(void **state)
+{
+    struct harness *h = *state;
+    char room[16], hidden[16];
+    harness_open(h, 2);
+    struct client *c = client_open(h, 1);
+    room_post(c, "ann", "{\"type\":\"group\",\"members\":[\"bob\"]}", room);
+    room_post(c, "ann", "{\"type\":\"group\",\"is_private\":true}", hidden);
+    const struct {
+        const char *user, *room, *code;
+    } rows[] = {{"ann", room, "member.not_found"},
+                {"bob", room, "room.not_admin"},
+                {"eve", room, "room.not_member"},
+                {"eve", hidden, "room.not_found"}};
+    for (unsigned i = 0; i < 4; i++) {
+        char code[64];
+        snprintf(code, sizeof code, "\"code\":\"%s\"", rows[i].code);
+        call_at(c, "DELETE", "/members/new", rows[i].room, rows[i].user, "", NULL);
+        expect_text(c->text.data, code);
+        call_at(c, "PATCH", "/members/new", rows[i].room, rows[i].user, "", "{\"role\":\"admin\"}");
+        expect_text(c->text.data, code);
+        assert_false(user_exists(c, "new"));
+    }
+}
+
+static void added_members_are_answered_again_to_an_admin_no_more(void **state)
+{
+    struct harness *h = *state;
+    char room[16];
+    harness_open(h, 1);
+    struct client *c = client_open(h, 0);
+    room_post(c, "ann", "{\"type\":\"group\",\"members\":[\"bob\"]}", room);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(
+            call_at(c, "POST", "/members", room, "ann", "Idempotency-Key: m\r\n", "{\"members\":[\"cat\"]}"), 200);
+        expect_text(c->text.data, "\"changed\":1,\"seq\":1}");
+        if (i == 0) assert_int_equal(call_at(c, "POST", "/leave", room, "ann", "", NULL), 200);
+    }
+    assert_int_equal(call_at(c, "POST", "/members", room, "ann", "Idempotency-Key: n\r\n", "{\"members\":[\"dan\"]}"),
+                     403);
+}
+
+static void a_room_shows_the_durability_that_holds_for_it(void **state)
+{
+    struct harness *h = *state;
+    char room[16];
+    harness_open(h, 1);
+    struct client *c = client_open(h, 0);
+    room_post(c, "ann", "{\"type\":\"group\"}", room);
+    expect_text(c->text.data, "\"durability\":\"fsync\"");
+    directory_tenant(&harness_core(h, 0)->directory, h->tenant)->durability = 2;
+    assert_int_equal(call_at(c, "GET", "", room, "ann", "", NULL), 200);
+    expect_text(c->text.data, "\"durability\":\"fast\"");
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(
+            call_at(c, "POST", "/messages", room, "ann", "", "{\"content\":\"x\",\"client_id\":\"a\"}"), 201);
+        expect_text(c->text.data, "\"durability\":\"fast\"}");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -250,6 +481,15 @@ int main(void)
         TEST(the_list_shows_head_cursors_and_last_message_and_is_paged),
         TEST(more_members_than_a_request_may_name_are_refused),
         TEST(who_has_gone_leaves_no_trace_of_the_answer),
+        TEST(a_direct_rooms_idempotency_key_counts),
+        TEST(who_may_not_add_members_makes_no_users),
+        TEST(naming_a_member_makes_no_user),
+        TEST(added_members_are_answered_again_to_an_admin_no_more),
+        TEST(a_room_shows_the_durability_that_holds_for_it),
+        TEST(a_room_that_is_not_to_be_had_fails_the_whole_list),
+        TEST(a_last_message_that_cannot_be_read_is_not_listed_as_none),
+        TEST(a_page_of_rooms_ends_when_it_is_long_enough),
+        TEST(members_are_listed_in_one_order_and_paged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -349,6 +349,80 @@ static void old_keys_move_into_a_run_and_are_found_there(void **state)
     assert_int_equal(fresh->seq, IDEMPOTENCY_RUN + 11);
 }
 
+static void a_repeat_is_answered_after_its_sender_has_left(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann"), bob = harness_person(h, "bob");
+    uint64_t room = harness_room(h, ROOM_GROUP, ROOM_PRIVATE, PEOPLE(&ann, &bob));
+    struct answer *first = settled(h, harness_send_once(h, 0, &bob, room, "ding", "a"));
+    expect_ok(settled(h, harness_ask(h, 0, OP_ROOM_LEAVE, &bob, room)));
+    for (unsigned i = 0; i < 2; i++) { /* in the window, then behind it */
+        struct answer *again = settled(h, harness_send_once(h, 0, &bob, room, "ding", "a"));
+        expect_ok(again);
+        assert_int_equal(again->seq, first->seq);
+        expect_error(settled(h, harness_send_once(h, 0, &bob, room, "dong", "a")), ERR_IDEMPOTENCY_MISMATCH);
+        expect_error(settled(h, harness_send_once(h, 0, &bob, room, "ding", "b")), ERR_ROOM_NOT_FOUND);
+        window_forget(h, 0);
+    }
+}
+
+static void a_repeat_is_answered_at_the_disks_reserve(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    struct answer *first = settled(h, harness_send_once(h, 0, &ann, room, "ding", "a"));
+    atomic_store(&h->gateway.disk, DISK_RESERVE);
+    for (unsigned i = 0; i < 2; i++) {
+        struct answer *again = settled(h, harness_send_once(h, 0, &ann, room, "ding", "a"));
+        expect_ok(again);
+        assert_int_equal(again->seq, first->seq);
+        expect_error(settled(h, harness_send_once(h, 0, &ann, room, "ding", "b")), ERR_STORE_DISK_FULL);
+        window_forget(h, 0);
+    }
+}
+
+static void a_failed_store_repeats_what_it_had_acknowledged(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    struct answer *first = settled(h, harness_send_once(h, 0, &ann, room, "ding", "a"));
+    kv_fake_fail(h->kv, false, true);
+    expect_error(settled(h, harness_send_once(h, 0, &ann, room, "dong", "b")), ERR_STORE_UNKNOWN);
+    struct answer *again = settled(h, harness_send_once(h, 0, &ann, room, "ding", "a"));
+    expect_ok(again);
+    assert_int_equal(again->seq, first->seq);
+    expect_error(settled(h, harness_send_once(h, 0, &ann, room, "dong", "b")), ERR_STORE_READ_ONLY);
+}
+
+static void a_repeat_names_the_class_of_the_first_answer(void **state)
+{
+    struct harness *h = *state;
+    h->config.durability = CONFIG_DURABILITY_FAST;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    h->hold_writer = true;
+    struct answer *first = harness_send_once(h, 0, &ann, room, "ding", "fast");
+    struct answer *meanwhile = harness_send_once(h, 0, &ann, room, "ding", "fast");
+    h->hold_writer = false;
+    harness_settle(h);
+    assert_true(first->fast);
+    assert_true(meanwhile->fast);
+    h->config.durability = CONFIG_DURABILITY_FSYNC;
+    assert_false(settled(h, harness_send_once(h, 0, &ann, room, "ding", "synced"))->fast);
+    for (unsigned i = 0; i < 3; i++) { /* in the window, behind it, after a restart */
+        assert_true(settled(h, harness_send_once(h, 0, &ann, room, "ding", "fast"))->fast);
+        assert_false(settled(h, harness_send_once(h, 0, &ann, room, "ding", "synced"))->fast);
+        if (i == 0) window_forget(h, 0);
+        else harness_restart(h, END_CLEAN);
+    }
+}
+
 /* --- who may send
  * ----------------------------------------------------------------------------------------------------- */
 
@@ -481,6 +555,51 @@ static void sends_are_refused_while_too_many_bytes_wait_for_slow_readers(void **
     atomic_store(&harness_core(h, 0)->frames_bytes, 0);
 }
 
+/* crowded brings about both states in which nothing new is taken. */
+static void crowded(struct harness *h, bool on)
+{
+    atomic_store(&h->gateway.disk, on ? DISK_RESERVE : DISK_OK);
+    for (unsigned i = 0; i < h->gateway.num_cores; i++)
+        atomic_store(&harness_core(h, i)->frames_bytes, on ? (int64_t)FRAMES_BYTES_MAX + 1 : 0);
+}
+
+static void members_leave_and_are_removed_when_nothing_new_is_taken(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann"), bob = harness_person(h, "bob"), cat = harness_person(h, "cat");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann, &bob, &cat));
+    harness_fill(h, &ann, room, 1);
+    crowded(h, true);
+    struct answer *role = harness_change(h, 0, OP_ROOM_ROLE, &ann, room, &cat, MEMBER_ADMIN);
+    struct answer *left = harness_ask(h, 0, OP_ROOM_LEAVE, &bob, room);
+    struct answer *removed = harness_change(h, 0, OP_ROOM_REMOVE, &ann, room, &cat, 0);
+    struct answer *acked = harness_ack(h, 0, &ann, room, NULL, 1, true);
+    struct answer *added = harness_change(h, 0, OP_ROOM_ADD, &ann, room, &bob, 0);
+    harness_settle(h);
+    crowded(h, false);
+    expect_ok(role);
+    expect_ok(left);
+    expect_ok(removed);
+    expect_ok(acked);
+    expect_error(added, ERR_STORE_DISK_FULL);
+}
+
+static void leaving_waits_for_the_disk_like_everything_else(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 1);
+    h->hold_syncer = true;
+    while (commit_pending(harness_core(h, 0)->commit) < COMMIT_PENDING_MAX) harness_send(h, 0, &ann, room, "x");
+    struct answer *left = harness_ask(h, 0, OP_ROOM_LEAVE, &ann, room);
+    expect_error(left, ERR_STORE_OVERLOADED);
+    h->hold_syncer = false;
+    harness_settle(h);
+}
+
 /* --- a store that fails
  * --------------------------------------------------------------------------------------------------- */
 
@@ -549,6 +668,10 @@ int main(void)
         TEST(a_repeat_after_a_restart_gets_the_first_answer),
         TEST(a_send_that_the_power_took_is_appended_by_its_repeat),
         TEST(old_keys_move_into_a_run_and_are_found_there),
+        TEST(a_repeat_is_answered_after_its_sender_has_left),
+        TEST(a_repeat_is_answered_at_the_disks_reserve),
+        TEST(a_failed_store_repeats_what_it_had_acknowledged),
+        TEST(a_repeat_names_the_class_of_the_first_answer),
         TEST(only_members_send),
         TEST(another_tenants_room_does_not_exist),
         TEST(only_admins_write_in_a_channel),
@@ -556,6 +679,8 @@ int main(void)
         TEST(more_entries_than_the_bound_are_refused_until_some_are_durable),
         TEST(below_the_disk_reserve_sends_are_refused_and_reads_go_on),
         TEST(sends_are_refused_while_too_many_bytes_wait_for_slow_readers),
+        TEST(members_leave_and_are_removed_when_nothing_new_is_taken),
+        TEST(leaving_waits_for_the_disk_like_everything_else),
         TEST(a_failed_sync_leaves_sends_unknown_and_the_durable_head_frozen),
         TEST(a_failed_write_leaves_its_batch_unknown_and_the_rest_undone),
     };

@@ -219,6 +219,30 @@ static void whoever_waits_for_a_creation_that_fails_is_told(void **state)
     assert_int_equal(harness_core(h, 0)->dms_opening.len, 0);
 }
 
+static void one_key_for_two_direct_rooms_at_once_makes_one(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann"), bob = harness_person(h, "bob"), cat = harness_person(h, "cat");
+    h->hold_readers = true;
+    struct answer *first = harness_create(h, 0, ROOM_DM, 0, PEOPLE(&ann, &bob), "/rooms k", 1);
+    struct answer *again = harness_create(h, 0, ROOM_DM, 0, PEOPLE(&ann, &bob), "/rooms k", 1);
+    struct answer *other = harness_create(h, 0, ROOM_DM, 0, PEOPLE(&ann, &cat), "/rooms k", 2);
+    struct answer *group = harness_create(h, 0, ROOM_GROUP, 0, PEOPLE(&ann), "/rooms k", 3);
+    struct answer *keyless = harness_create(h, 0, ROOM_DM, 0, PEOPLE(&bob, &ann), NULL, 0);
+    h->hold_readers = false;
+    harness_settle(h);
+    expect_ok(first);
+    assert_int_equal(first->http_status, 201);
+    expect_ok(again);
+    assert_int_equal(again->http_status, 201);
+    assert_true(again->room == first->room && keyless->room == first->room);
+    assert_int_equal(keyless->http_status, 200);
+    expect_error(other, ERR_IDEMPOTENCY_MISMATCH);
+    expect_error(group, ERR_IDEMPOTENCY_MISMATCH);
+    assert_int_equal(harness_core(h, 0)->dms_opening.len, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +257,7 @@ int main(void)
         TEST(the_same_key_with_another_body_is_a_mismatch),
         TEST(a_mismatch_does_not_speak_for_those_who_wait_with_it),
         TEST(whoever_waits_for_a_creation_that_fails_is_told),
+        TEST(one_key_for_two_direct_rooms_at_once_makes_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

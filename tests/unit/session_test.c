@@ -195,21 +195,23 @@ static void events_during_a_replay_come_behind_it_once(void **state)
     struct harness *h = *state;
     harness_open(h, 2);
     struct person ann = harness_person(h, "ann");
-    uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
-    harness_fill(h, &ann, room, 3);
-    struct client *c = socket_open(h, 1, "ann", NULL);
-    h->hold_readers = true;
-    client_say(c, "{\"type\":\"hello\",\"resume\":{\"%s\":[1,1]}}", room_name(room).text);
-    client_hear(c);
-    expect_resumed(c, room, true, 2, 3);
-    settled(h, harness_send(h, 0, &ann, room, "live while the replay is read"));
-    settled(h, harness_send(h, 0, &ann, room, "and another"));
-    client_hears_nothing(c); /* held: nothing overtakes the replay */
-    h->hold_readers = false;
-    for (unsigned seq = 2; seq <= 5; seq++) expect_event(c, "message", seq);
-    settled(h, harness_send(h, 0, &ann, room, "live"));
-    expect_event(c, "message", 6);
-    client_hears_nothing(c);
+    uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann)), head = 3;
+    harness_fill(h, &ann, room, head);
+    for (unsigned num_live = 1; num_live <= 2; num_live++) {
+        struct client *c = socket_open(h, 1, "ann", NULL);
+        h->hold_readers = true;
+        client_say(c, "{\"type\":\"hello\",\"resume\":{\"%s\":[1,1]}}", room_name(room).text);
+        client_hear(c);
+        expect_resumed(c, room, true, 2, head);
+        for (unsigned i = 0; i < num_live; i++) settled(h, harness_send(h, 0, &ann, room, "during the replay"));
+        head += num_live;
+        client_hears_nothing(c); /* held: nothing overtakes the replay */
+        h->hold_readers = false;
+        for (unsigned seq = 2; seq <= head; seq++) expect_event(c, "message", seq);
+        settled(h, harness_send(h, 0, &ann, room, "live"));
+        expect_event(c, "message", ++head);
+        client_hears_nothing(c);
+    }
 }
 
 /* --- a socket served at once
@@ -472,6 +474,71 @@ static void a_socket_whose_rooms_cannot_be_read_is_told_to_try_again(void **stat
     assert_int_equal(client_hear_close(at_once), 4100);
 }
 
+/* damage_room makes a room unreadable from the next start on. */
+static void damage_room(struct harness *h, uint64_t room)
+{
+    struct key key;
+    key_room(&key, h->tenant, room);
+    row_put(h, KV_ROOMS, &key, SLICE("damaged"));
+    harness_restart(h, END_CLEAN);
+}
+
+static void a_socket_is_not_served_without_a_room_that_cannot_be_read(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    uint64_t good = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann)), bad = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, good, 1);
+    damage_room(h, bad);
+    struct client *all = socket_open(h, 0, "ann", NULL), *list = socket_open(h, 1, "ann", NULL);
+    client_say(all, HELLO_ALL);
+    assert_int_equal(client_hear_close(all), 4100);
+    assert_int_equal(all->text.len, 0); /* no welcome that leaves it out */
+    client_say(list, "{\"type\":\"hello\",\"id\":1,\"rooms\":[\"%s\"]}", room_name(bad).text);
+    assert_int_equal(client_hear_close(list), 4100);
+    struct client *at_once = client_open(h, 1);
+    assert_int_equal(client_upgrade(at_once, "ann", ""), 101);
+    assert_int_equal(client_hear_close(at_once), 4100);
+}
+
+static void a_room_joined_later_that_is_not_to_be_had_ends_the_socket(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 3);
+    struct person ann = harness_person(h, "ann"), bob = harness_person_at(h, "bob", 0), cat = harness_person(h, "cat");
+    uint64_t room = harness_room_at(h, 2, ROOM_GROUP, PEOPLE(&ann));
+    struct client *c = socket_open(h, 1, bob.id, HELLO_ALL);
+    harness_ask(h, 2, OP_ROOM_JOIN, &bob, room);
+    harness_turn(h, 2);
+    commit_writer_step(h->gateway.commit);
+    commit_syncer_step(h->gateway.commit);
+    harness_turn(h, 2); /* durable: the news goes out over the user's home */
+    kv_fake_fail(h->kv, false, true);
+    harness_ask(h, 2, OP_ROOM_JOIN, &cat, room); /* never durable: the room no longer says who is in it */
+    harness_turn(h, 2);
+    commit_writer_step(h->gateway.commit);
+    commit_syncer_step(h->gateway.commit);
+    harness_turn(h, 2);
+    assert_int_equal(client_hear_close(c), 4100);
+}
+
+static void rooms_beyond_a_sockets_bound_are_told(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    for (unsigned i = 0; i < SUBSCRIPTIONS_MAX + 2; i++) harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    struct client *c = socket_open(h, 0, "ann", NULL);
+    client_say(c, HELLO_ALL);
+    expect_text(client_hear(c), "{\"type\":\"error\",\"re\":1,\"code\":\"subscription.full\",\"detail\":\"2 rooms are left out");
+    assert_int_equal(count_in(client_hear(c), "\"room_id\""), SUBSCRIPTIONS_MAX);
+    uint64_t later = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    expect_text(client_hear(c), "{\"type\":\"error\",\"code\":\"subscription.full\"");
+    expect_text(c->text.data, room_name(later).text);
+    client_hears_nothing(c);
+}
+
 static void a_replay_that_cannot_be_read_ends_the_socket_not_the_order(void **state)
 {
     struct harness *h = *state;
@@ -547,6 +614,9 @@ int main(void)
         TEST(a_replay_that_cannot_be_read_ends_the_socket_not_the_order),
         TEST(a_closed_socket_leaves_no_subscription_behind),
         TEST(draining_tells_every_socket_when_to_come_back),
+        TEST(a_socket_is_not_served_without_a_room_that_cannot_be_read),
+        TEST(a_room_joined_later_that_is_not_to_be_had_ends_the_socket),
+        TEST(rooms_beyond_a_sockets_bound_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -103,6 +103,59 @@ static void pages_go_over_all_rooms_without_a_hole(void **state)
     for (unsigned i = 0; i < 3; i++) assert_int_equal(next_seq[i], 4 + i);
 }
 
+static void a_page_judges_a_room_by_the_callers_position_until_it_has_begun_it(void **state)
+{
+    struct harness *h = *state;
+    uint64_t rooms[2];
+    char wish[128], body[256];
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    for (unsigned i = 0; i < 2; i++) {
+        rooms[i] = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+        harness_fill(h, &ann, rooms[i], 3);
+    }
+    /* the second room's position is of no epoch of this store */
+    snprintf(wish, sizeof wish, "\"rooms\":{\"%s\":[1,0],\"%s\":[7,2]}", room_name(rooms[0]).text,
+             room_name(rooms[1]).text);
+    static const struct {
+        unsigned limit;
+        const char *recovered[3]; /* the first room of each page, and what it begins with */
+        uint64_t from[3];
+    } rows[] = {
+        {3, {"\"recovered\":true", "\"recovered\":false", NULL}, {1, 1}}, /* cut before the second room */
+        {4, {"\"recovered\":true", "\"recovered\":true", NULL}, {1, 2}},  /* cut in it: said on the page before */
+    };
+    struct client *c = client_open(h, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        char cursor[64] = "";
+        for (unsigned page = 0; page < 2; page++) {
+            snprintf(body, sizeof body, "{%s,\"limit\":%u%s}", wish, rows[i].limit, cursor);
+            const char *answer = sync_of(c, "ann", body), *next = strstr(answer, "\"next\":\"");
+            expect_text(answer, rows[i].recovered[page]);
+            assert_int_equal(number_in(answer, "from"), rows[i].from[page]);
+            if (i == 1 && page == 0) expect_text(answer, "\"recovered\":false,\"from\":1");
+            if (i == 0 && page == 1) expect_no_text(answer, "\"recovered\":true");
+            assert_int_equal(next != NULL, page == 0);
+            if (next) snprintf(cursor, sizeof cursor, ",\"cursor\":\"%.*s\"", (int)strcspn(next + 8, "\""), next + 8);
+        }
+    }
+}
+
+static void a_room_that_is_not_to_be_had_fails_the_whole_sync(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann"), bob = harness_person(h, "bob");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    kv_fake_fail(h->kv, false, true);
+    harness_ask(h, 0, OP_ROOM_JOIN, &bob, room); /* never durable: the room no longer says who is in it */
+    harness_settle(h);
+    struct client *c = client_open(h, 1);
+    assert_int_equal(client_call(c, "POST", "/v1/sync", "ann", "", "{}"), 503);
+    expect_text(c->text.data, "\"code\":\"store.read_only\"");
+}
+
 static void faulty_requests_are_refused(void **state)
 {
     struct harness *h = *state;
@@ -167,6 +220,8 @@ int main(void)
         TEST(pages_go_over_all_rooms_without_a_hole),
         TEST(faulty_requests_are_refused),
         TEST(a_room_left_meanwhile_is_left_out),
+        TEST(a_page_judges_a_room_by_the_callers_position_until_it_has_begun_it),
+        TEST(a_room_that_is_not_to_be_had_fails_the_whole_sync),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

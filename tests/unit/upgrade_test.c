@@ -114,10 +114,9 @@ static void a_stopping_server_opens_no_sockets(void **state)
     expect_text(c->text.data, "\"code\":\"server.draining\"");
 }
 
-static void a_key_revoked_during_the_handshake_opens_no_socket(void **state)
+/* handshake_held sends a handshake that waits until readers go on. */
+static struct client *handshake_held(struct harness *h)
 {
-    struct harness *h = *state;
-    harness_open(h, 1);
     struct client *c = client_open(h, 0);
     h->hold_readers = true; /* the user is being looked for */
     struct buf request = {0};
@@ -126,10 +125,41 @@ static void a_key_revoked_during_the_handshake_opens_no_socket(void **state)
     client_send(c, buf_slice(&request));
     buf_free(&request);
     for (unsigned i = 0; i < 20; i++) harness_settle(h);
+    return c;
+}
+
+static void a_key_revoked_during_the_handshake_opens_no_socket(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct client *c = handshake_held(h);
     directory_authenticate(harness_core(h, 0), slice_str(h->api_key))->state = KEY_REVOKED;
     h->hold_readers = false;
     assert_int_equal(client_answer(c), 401);
     assert_int_equal(harness_core(h, 0)->num_sessions, 0);
+}
+
+static void a_tenant_switched_off_during_the_handshake_opens_no_socket(void **state)
+{
+    static const struct {
+        enum tenant_state becomes;
+        unsigned status;
+        const char *code;
+    } rows[] = {{TENANT_DISABLED, 403, "\"code\":\"tenant.disabled\""},
+                {TENANT_DELETED, 401, "\"code\":\"auth.invalid_key\""}};
+    struct harness *h = *state;
+    harness_open(h, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        struct tenant *t = directory_tenant(&harness_core(h, 0)->directory, h->tenant);
+        t->state = TENANT_ACTIVE;
+        struct client *c = handshake_held(h);
+        t->state = (uint8_t)rows[i].becomes;
+        h->hold_readers = false;
+        assert_int_equal(client_answer(c), rows[i].status);
+        expect_text(c->text.data, rows[i].code);
+        assert_int_equal(harness_core(h, 0)->num_sessions, 0);
+        harness_restart(h, END_CLEAN); /* forgets the user, who was made */
+    }
 }
 
 static void a_failed_store_serves_those_it_knows(void **state)
@@ -161,6 +191,7 @@ int main(void)
         TEST(a_handshake_is_accepted_on_every_path), TEST(the_subprotocol_is_found_wherever_it_is_offered),
         TEST(a_faulty_handshake_is_refused),         TEST(a_device_is_named_by_header_or_query),
         TEST(a_stopping_server_opens_no_sockets),    TEST(a_key_revoked_during_the_handshake_opens_no_socket),
+        TEST(a_tenant_switched_off_during_the_handshake_opens_no_socket),
         TEST(a_failed_store_serves_those_it_knows),  TEST(the_echo_socket_echoes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -320,6 +320,162 @@ static void a_subscription_right_behind_hello_gets_what_it_asked_for(void **stat
     assert_int_equal(number_in(client_hear(c), "seq"), 4);
 }
 
+/* expect_whole hears everything that comes: from `next` to `last` in order, where a `resumed` may go back but never
+ * ahead. Returns how many times it was resumed. */
+static unsigned expect_whole(struct client *c, uint64_t next, uint64_t last)
+{
+    unsigned resumed = 0;
+    harness_settle(c->harness);
+    while (next <= last || client_read(c)) {
+        const char *heard = client_hear(c);
+        if (strstr(heard, "\"type\":\"resumed\"")) {
+            assert_in_range(number_in(heard, "from"), 1, next);
+            next = number_in(heard, "from");
+            resumed++;
+        } else if (strstr(heard, "\"sender_id\"") || strstr(heard, "\"actor_id\"")) {
+            assert_int_equal(number_in(heard, "seq"), next++);
+        }
+        harness_settle(c->harness);
+    }
+    assert_int_equal(next, last + 1);
+    client_hears_nothing(c);
+    return resumed;
+}
+
+static void a_resume_holds_when_a_subscription_comes_right_behind_it(void **state)
+{
+    struct harness *h = *state;
+    static const char *const behind[] = {"", ",\"after_seq\":4", ",\"after_seq\":0"};
+    for (unsigned i = 0; i < 3; i++) {
+        if (i == 0) harness_open(h, 2);
+        struct person ann = harness_person(h, "ann");
+        uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+        harness_fill(h, &ann, room, 5);
+        for (unsigned core = 0; core < 2; core++) {
+            harness_restart(h, END_CLEAN);
+            struct client *c = socket_open(h, core, "ann", NULL);
+            h->hold_readers = true; /* cold: the subscription is answered first, while hello still loads the user */
+            client_say(c, "{\"type\":\"hello\",\"resume\":{\"%s\":[1,2]}}", room_name(room).text);
+            client_say(c, "{\"type\":\"subscribe\",\"id\":2,\"room_id\":\"%s\"%s}", room_name(room).text, behind[i]);
+            client_hears_nothing(c);
+            h->hold_readers = false;
+            uint64_t next = 0;
+            bool welcomed = false, answered = false, resumed = false;
+            while (!welcomed || !answered || !resumed || next != 6 || client_read(c)) {
+                const char *heard = client_hear(c);
+                welcomed |= strstr(heard, "\"type\":\"welcome\"") != NULL;
+                answered |= strstr(heard, "\"type\":\"ok\"") != NULL;
+                if (strstr(heard, "\"type\":\"resumed\"")) {
+                    next = number_in(heard, "from");
+                    resumed |= next <= 3;
+                } else if (next && strstr(heard, "\"type\":\"message\"")) {
+                    assert_int_equal(number_in(heard, "seq"), next++);
+                }
+                harness_settle(h);
+            }
+        }
+    }
+}
+
+static void a_subscription_while_the_socket_opens_leaves_the_resume_to_it(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t slow = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann)), room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 5);
+    harness_restart(h, END_CLEAN);
+    settled(h, harness_ask(h, 0, OP_ROOM_GET, &ann, room));
+    settled(h, harness_rooms(h, 0, &ann, NULL));
+    struct client *c = socket_open(h, 0, "ann", NULL);
+    h->hold_readers = true;
+    client_say(c, "{\"type\":\"hello\",\"resume\":{\"%s\":[9,2]}}", room_name(room).text); /* not an epoch of the store */
+    client_hears_nothing(c); /* the slow room is being loaded */
+    client_say(c, "{\"type\":\"subscribe\",\"id\":2,\"room_id\":\"%s\"}", room_name(room).text);
+    expect_text(client_hear(c), "{\"type\":\"ok\",\"re\":2");
+    h->hold_readers = false;
+    expect_text(client_hear(c), "{\"type\":\"welcome\"");
+    expect_text(c->text.data, room_name(slow).text);
+    expect_text(client_hear(c), "\"type\":\"resumed\"");
+    expect_text(c->text.data, "\"recovered\":false,\"from\":1,\"head\":5}");
+    assert_int_equal(expect_whole(c, 1, 5), 0);
+}
+
+static void the_last_of_two_subscriptions_in_flight_holds(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann"), bob = harness_person(h, "bob");
+    uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 5);
+    struct client *c = socket_open(h, 1, "ann", HELLO_NONE);
+    h->hold_syncer = true;
+    harness_ask(h, 0, OP_ROOM_JOIN, &bob, room); /* both wait for it at the room's home */
+    harness_settle(h);
+    client_say(c, "{\"type\":\"subscribe\",\"id\":1,\"room_id\":\"%s\"}", room_name(room).text);
+    client_say(c, "{\"type\":\"subscribe\",\"id\":2,\"room_id\":\"%s\",\"after_seq\":0}", room_name(room).text);
+    client_hears_nothing(c);
+    h->hold_syncer = false;
+    assert_int_equal(number_in(client_hear(c), "re"), 1);
+    assert_int_equal(number_in(client_hear(c), "re"), 2);
+    assert_int_equal(expect_whole(c, 1, 6), 1);
+}
+
+static void a_page_read_for_an_earlier_wish_is_not_taken_for_a_later_one(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 5);
+    struct client *c = socket_open(h, 0, "ann", HELLO_NONE);
+    h->hold_readers = true;
+    for (unsigned i = 1; i <= 2; i++) {
+        client_say(c, "{\"type\":\"subscribe\",\"id\":%u,\"room_id\":\"%s\",\"after_seq\":%u}", i, room_name(room).text,
+                   i == 1 ? 0 : 3);
+        assert_int_equal(number_in(client_hear(c), "re"), i);
+        assert_int_equal(number_in(client_hear(c), "from"), i == 1 ? 1 : 4);
+    }
+    h->hold_readers = false;
+    assert_int_equal(expect_whole(c, 4, 5), 0);
+    settled(h, harness_send(h, 0, &ann, room, "live"));
+    assert_int_equal(number_in(client_hear(c), "seq"), 6);
+}
+
+static void a_subscription_that_meets_the_one_of_a_join_holds(void **state)
+{
+    struct harness *h = *state;
+    for (unsigned order = 0; order < 2; order++) {
+        if (order == 0) harness_open(h, 3);
+        char name[8];
+        snprintf(name, sizeof name, "bob%u", order);
+        struct person ann = harness_person(h, "ann"), bob = harness_person_at(h, name, 0);
+        uint64_t room = harness_room_at(h, 2, ROOM_GROUP, PEOPLE(&ann));
+        harness_fill(h, &ann, room, 3);
+        struct client *c = socket_open(h, 1, bob.id, "{\"type\":\"hello\"}");
+        harness_ask(h, 2, OP_ROOM_JOIN, &bob, room);
+        harness_turn(h, 2);
+        commit_writer_step(h->gateway.commit);
+        commit_syncer_step(h->gateway.commit);
+        harness_turn(h, 2); /* durable, and the news on its way to the user's home */
+        if (order) {
+            harness_turn(h, 0);
+            harness_turn(h, 1); /* the socket's core has heard of it, and asks */
+        }
+        client_say(c, "{\"type\":\"subscribe\",\"id\":1,\"room_id\":\"%s\",\"after_seq\":0}", room_name(room).text);
+        for (unsigned i = 0; i < 100; i++) harness_turn(h, 1); /* the subscription first, or behind the join's own */
+        harness_turn(h, 0);
+        harness_turn(h, 1);
+        const char *first = client_hear(c);
+        if (order) assert_int_equal(number_in(first, "from"), 4);
+        else assert_int_equal(number_in(first, "re"), 1);
+        expect_whole(c, order ? 4 : 1, 4);
+        settled(h, harness_send(h, 0, &ann, room, "live"));
+        assert_int_equal(number_in(client_hear(c), "seq"), 5);
+        client_hears_nothing(c);
+    }
+}
+
 static void unsubscribing_ends_the_pushes(void **state)
 {
     struct harness *h = *state;
@@ -431,6 +587,11 @@ int main(void)
         TEST(history_and_sync_are_answered_in_place),
         TEST(a_read_key_only_reads),
         TEST(nothing_is_lost_when_the_asker_has_gone),
+        TEST(a_resume_holds_when_a_subscription_comes_right_behind_it),
+        TEST(a_subscription_while_the_socket_opens_leaves_the_resume_to_it),
+        TEST(the_last_of_two_subscriptions_in_flight_holds),
+        TEST(a_page_read_for_an_earlier_wish_is_not_taken_for_a_later_one),
+        TEST(a_subscription_that_meets_the_one_of_a_join_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
