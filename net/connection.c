@@ -928,6 +928,12 @@ static void conn_cancel(struct net *n, struct conn *c)
     }
 }
 
+/* conn_is_read: an HTTP answer is still being taken by the peer, however slowly; stalled_tick watches that it is. */
+static bool conn_is_read(const struct conn *c)
+{
+    return !send_queue_empty(&c->queue) && (c->state == CONN_ENDING || (c->state == CONN_HTTP && !c->partial));
+}
+
 void conn_expire(struct net *n, struct conn *c)
 {
     if (c->state == CONN_CLOSING) {
@@ -938,6 +944,8 @@ void conn_expire(struct net *n, struct conn *c)
     ASSERT(c->state != CONN_FREE && c->state != CONN_RELEASING);
     if (c->stalled_tick && n->now_tick >= tick_after(c->stalled_tick, n->ticks.stall)) {
         conn_stalled(n, c);
+    } else if (n->now_tick >= c->deadline_tick && conn_is_read(c)) {
+        conn_set_deadline(n, c, n->ticks.idle); /* an answer on its way: whether it makes progress is what counts */
     } else if (n->now_tick >= c->deadline_tick) {
         if (c->state != CONN_HTTP || c->partial) n->stats.timeouts++;
         conn_terminate(n, c);

@@ -204,7 +204,9 @@ void error_counted(struct core *core, enum error_code code)
 void rest_reply(struct core *core, struct conn *conn, uint16_t route, uint64_t started_ns, unsigned status,
                 const char *content_type, struct slice headers, struct slice body)
 {
-    struct http_reply reply = {.status = status, .content_type = content_type, .headers = headers, .body = body};
+    bool draining = atomic_load_explicit(&core->gateway->draining, memory_order_relaxed);
+    struct http_reply reply = {
+        .status = status, .content_type = content_type, .headers = headers, .body = body, .close = draining};
     net_http_reply(core->net, conn, &reply);
     histogram_record(&core->route_seconds[route], clock_mono_ns(core->gateway->clock) - started_ns);
     _Atomic uint64_t *count = &core->route_status[route * 6 + status / 100];

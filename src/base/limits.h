@@ -9,6 +9,7 @@
 #define MAILBOX_CELLS 4096u        /* cells core → core; 256 KiB a pair; a full one parks on intrusive lists */
 #define COMMIT_RING_CELLS 8192u    /* entries core → writer */
 #define COMMIT_PENDING_MAX 65536u  /* entries of one core not durable yet; beyond: 503 store.overloaded */
+#define COMMIT_PENDING_BYTES_MAX (128u << 20) /* of one core's events not durable yet; beyond: 503 store.overloaded */
 #define COMMIT_BATCH_MAX 4096u     /* entries in one write: bounds its latency and the WriteBatch's memory */
 #define COMMIT_BATCH_BYTES_MAX (8u << 20)
 #define STORE_OPEN_FILES_MAX 512u  /* table files RocksDB keeps open: a small share of the process's descriptors */

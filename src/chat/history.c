@@ -92,11 +92,17 @@ static bool wanted(const struct op *op, const struct log_record *r)
     return !op->in.history.messages_only || r->kind == LOG_MESSAGE;
 }
 
-/* page_start finds where the last `limit` wanted events before `before` begin. */
+static enum event_shape page_shape(const struct op *op) { return op->in.history.messages_only ? EVENT_MESSAGE : EVENT_PUSH; }
+
+static size_t page_bytes_max(const struct op *op) { return op->is_websocket ? WEBSOCKET_PAGE_BYTES_MAX : HISTORY_BYTES_MAX; }
+
+/* page_start finds where the last `limit` wanted events before `before` begin, or as many of them as a page may hold: the
+ * ones next to `before` are what was asked for. */
 static enum status page_start(struct op *op, struct kv *kv, uint64_t before, uint64_t *from)
 {
     enum status s = STATUS_OK;
     uint32_t num = 0;
+    size_t bytes = 0;
     *from = before;
     if (before <= op->job_from) return STATUS_OK;
     struct kv_iter *i = log_iter(kv, op->tenant, op->room, op->job_from, before - 1);
@@ -104,7 +110,11 @@ static enum status page_start(struct op *op, struct kv *kv, uint64_t before, uin
         struct log_record r;
         s = log_row(&r, kv, i, op->tenant, op->room);
         if (s != STATUS_OK) break;
-        if (wanted(op, &r)) num++;
+        if (wanted(op, &r)) {
+            bytes += event_json_len(&r, page_shape(op)) + 1;
+            if (num && bytes > page_bytes_max(op)) break;
+            num++;
+        }
         *from = r.seq;
     }
     enum status closed = kv_iter_close(kv, i);
@@ -114,9 +124,7 @@ static enum status page_start(struct op *op, struct kv *kv, uint64_t before, uin
 static enum status page_items(struct op *op, struct kv *kv, uint64_t from, uint64_t to)
 {
     enum status s = STATUS_OK;
-    enum event_shape shape = op->in.history.messages_only ? EVENT_MESSAGE : EVENT_PUSH;
     uint64_t num = 0, last = 0;
-    size_t bytes_max = op->is_websocket ? WEBSOCKET_PAGE_BYTES_MAX : HISTORY_BYTES_MAX;
     bool more = false;
     BUF_LIT(&op->out, "\"items\":[");
     struct kv_iter *i = log_iter(kv, op->tenant, op->room, from, to);
@@ -125,12 +133,12 @@ static enum status page_items(struct op *op, struct kv *kv, uint64_t from, uint6
         s = log_row(&r, kv, i, op->tenant, op->room);
         if (s != STATUS_OK) break;
         if (!wanted(op, &r)) continue;
-        if (num == op->in.history.limit || op->out.len > bytes_max) {
+        if (num == op->in.history.limit || op->out.len > page_bytes_max(op)) {
             more = true;
             break;
         }
         if (num++) buf_char(&op->out, ',');
-        append_json(&op->out, &r, shape);
+        append_json(&op->out, &r, page_shape(op));
         last = r.seq;
     }
     enum status closed = kv_iter_close(kv, i);

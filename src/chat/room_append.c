@@ -32,6 +32,7 @@ bool room_may_write(struct core *core, struct op *op)
     if (!room_may_shrink(core, op)) return false;
     if (atomic_load_explicit(&core->gateway->disk, memory_order_relaxed) != DISK_OK)
         return op_fail(op, ERR_STORE_DISK_FULL, NULL, NULL);
+    if (core->pending_bytes > COMMIT_PENDING_BYTES_MAX) return op_fail(op, ERR_STORE_OVERLOADED, NULL, NULL);
     if (atomic_load_explicit(&core->frames_bytes, memory_order_relaxed) > (int64_t)FRAMES_BYTES_MAX)
         return op_fail(op, ERR_SERVER_OVERLOADED, "Too many bytes wait for slow readers", NULL);
     return true;
@@ -198,6 +199,7 @@ static void event_push(struct core *core, struct room *r, struct event *e, const
     if (e->entry.class == COMMIT_FSYNC) r->fsync_pending_seq = e->seq;
     if (e->op) e->op->fast = e->entry.class == COMMIT_FAST;
     r->events_pending++;
+    core->pending_bytes += e->record_len;
     core_count(core, METRIC_MESSAGES, e->op && e->op->kind == OP_ROOM_SEND);
     enum status s = commit_push(core->commit, &e->entry);
     ASSERT(s != STATUS_FULL); /* room_may_write looked at the bound in this turn */
@@ -253,6 +255,7 @@ void event_release(struct event *e)
 static void event_failed(struct core *core, struct event *e, enum status result)
 {
     enum error_code code = store_error(result);
+    core->pending_bytes -= e->record_len;
     if (e->op) {
         op_fail(e->op, code, NULL, NULL);
         op_return(core, e->op);
@@ -290,6 +293,7 @@ static void event_done(void *context, struct commit_entry *entry, enum status re
         event_failed(core, e, result);
         return;
     }
+    core->pending_bytes -= e->record_len;
     ASSERT(e->seq == r->durable_head + 1);
     r->durable_head = e->seq;
     core_count(core, METRIC_EVENTS_DURABLE, 1);

@@ -784,10 +784,9 @@ void session_revoke(struct core *core, const struct api_key *key, const struct t
 
 void session_drain(struct core *core)
 {
-    net_stop_accepting(core->net);
     uint32_t at = 0;
     for (struct conn *c; (c = net_each(core->net, &at));) {
-        if (!conn_user(c)) continue;
+        if (!conn_is_websocket(c)) continue;
         struct buf out = {0};
         buf_printf(&out, "{\"type\":\"server.shutdown\",\"reconnect_after_ms\":%llu}",
                    (unsigned long long)(random_u64(core->gateway->random) % RECONNECT_SPREAD_MS));

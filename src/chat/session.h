@@ -109,7 +109,8 @@ void session_timers(struct core *core);
 void session_on_notice(struct core *core, struct notice *n);
 /* session_revoke closes the sockets of a revoked key or a tenant that is no longer active. */
 void session_revoke(struct core *core, const struct api_key *key, const struct tenant *tenant);
-/* session_drain stops accepting, tells every socket when to come back, and closes it. */
+/* session_drain tells every socket when to come back, and closes it. Connections are still taken, so that /ready can say
+ * what is going on; upgrades are refused. */
 void session_drain(struct core *core);
 void session_on_drain(void *context, struct conn *c);
 void session_on_closed(void *context, struct conn *c);
