@@ -928,6 +928,8 @@ static void conn_cancel(struct net *n, struct conn *c)
     }
 }
 
+void net_limit_queues(struct net *n, size_t bytes) { n->limits.send_queue_bytes_max = bytes; }
+
 /* conn_is_read: an HTTP answer is still being taken by the peer, however slowly; stalled_tick watches that it is. */
 static bool conn_is_read(const struct conn *c)
 {

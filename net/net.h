@@ -133,6 +133,8 @@ MUST_USE enum status net_send(struct net *n, struct conn *c, struct frame *f, en
  * REPLY_QUEUE_BYTES_MAX of them pile up is closed. Nothing happens on a connection that is closing. */
 void net_reply_text(struct net *n, struct conn *c, struct slice text);
 void net_reply_binary(struct net *n, struct conn *c, struct slice data);
+/* net_limit_queues changes send_queue_bytes_max from now on; what is queued beyond a lower bound stays queued. */
+void net_limit_queues(struct net *n, size_t bytes);
 /* net_queued returns the bytes that wait in the connection's queue. */
 size_t net_queued(const struct conn *c);
 /* net_want_drain asks for one on_drain when the queue is empty; at once it comes with the next net_poll. */

@@ -32,6 +32,7 @@
 #define HTTP_TRAILER_BYTES_MAX 4096u /* the trailer section, which is read and dropped */
 #define WS_MESSAGE_BYTES_MAX (256u << 10) /* an inbound WebSocket message: the largest content escaped, plus meta */
 #define ECHO_MESSAGE_BYTES_MAX (16u << 20) /* debug.echo only */
+#define SEND_QUEUE_BYTES_MIN 8192u     /* a reader's cap when frames have taken most of FRAMES_BYTES_MAX */
 #define EPHEMERAL_QUEUE_BYTES_MAX (64u << 10)
 #define REPLY_QUEUE_BYTES_MAX (4u << 20) /* replies and controls; beyond it the connection is not answered but closed */
 #define REQUESTS_IN_FLIGHT_MAX 256u  /* commands of one connection in the pipeline; at it the socket is not read */
@@ -78,6 +79,7 @@
 #define HISTORY_BYTES_MAX (4u << 20) /* one page's JSON; a page ends early at it, `next` goes on */
 #define REPLAY_BATCH_EVENTS 256u     /* events of one replay read */
 #define REPLAY_BATCH_BYTES (256u << 10)
+#define DEVICE_CURSORS_MAX 16384u    /* devices × rooms of one user; beyond, a new device shares the user's own cursor */
 #define ROOM_WAITING_MAX 4096u       /* commands parked at one room that loads */
 #define USER_WAITING_MAX 8192u       /* commands parked at one user that loads: a bot may open thousands of sockets at once */
 #define USERS_LOADED_MAX 200000u     /* a core; idle users are evicted above it */

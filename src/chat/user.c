@@ -655,14 +655,16 @@ static void user_cursor(struct core *core, struct user *u, struct op *op)
     moved = own->dirty; /* a silent ack may have moved it that far and not be written yet: the answer says it is */
     if (op->in.cursor.device.len) {
         struct device_room *d = device_room(u, op->in.cursor.device, op->room);
-        if (!d) {
+        if (!d && u->num_devices < DEVICE_CURSORS_MAX) {
             d = device_room_add(u, op->in.cursor.device, op->room);
             d->dirty = true;
         }
-        bool device_moved = raise(&d->delivered, seq);
-        if (read) device_moved |= raise(&d->read, seq);
-        d->dirty |= device_moved;
-        moved |= d->dirty;
+        if (d) {
+            bool device_moved = raise(&d->delivered, seq);
+            if (read) device_moved |= raise(&d->read, seq);
+            d->dirty |= device_moved;
+            moved |= d->dirty;
+        }
     }
     if (moved && !list_linked(&u->dirty)) {
         if (list_empty(&core->users_dirty)) core->cursor_flush_due_ns = core->now_ns + CURSOR_FLUSH_MS * 1000000ull;

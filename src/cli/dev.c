@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* memrchr */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -186,9 +187,19 @@ static void authority_of(char *out, size_t out_len, const char *address)
     else snprintf(out, out_len, "%s", address);
 }
 
+/* carillonctl_path names the carillonctl that was built beside this program, which a shell finds wherever it is. */
+static const char *carillonctl_path(char *out, size_t out_len)
+{
+    ssize_t len = readlink("/proc/self/exe", out, out_len - 1);
+    char *slash = len > 0 ? memrchr(out, '/', (size_t)len) : NULL;
+    size_t room = slash ? out_len - (size_t)(slash - out) : 0;
+    if (!slash || snprintf(slash, room, "/carillonctl") >= (int)room || access(out, X_OK) != 0) return "carillonctl";
+    return out;
+}
+
 static void demo_print(const struct demo *d)
 {
-    char authority[128];
+    char authority[128], path[4096];
     authority_of(authority, sizeof authority, d->serving->address);
     printf("\n"
            "Carillon is running; Ctrl-C ends it. What you do here is kept in %s.\n"
@@ -227,7 +238,10 @@ static void demo_print(const struct demo *d)
            "curl -sS 'http://%s/v1/rooms/%s/messages?limit=10' \\\n"
            "  -H 'X-API-Key: %s' -H 'X-User-Id: bob' -w '\\n'\n"
            "\n"
-           "Administer it: carillonctl --socket %s tenant list\n"
+           "Administer it:\n"
+           "\n"
+           "%s --socket %s tenant list\n"
            "\n",
-           authority, d->room, d->key, authority, d->room, d->key, d->serving->admin_path);
+           authority, d->room, d->key, authority, d->room, d->key, carillonctl_path(path, sizeof path),
+           d->serving->admin_path);
 }

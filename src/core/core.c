@@ -48,12 +48,30 @@ bool core_turn(struct core *core, bool may_wait)
 
 static void metrics_update(struct core *core);
 
+/* queues_fit: readers that take nothing hold frames, and at FRAMES_BYTES_MAX all sends of this core are refused. Well
+ * before that each reader may hold less: a push that does not fit makes it catch up from the log instead. */
+static void queues_fit(struct core *core)
+{
+    int64_t used = atomic_load_explicit(&core->frames_bytes, memory_order_relaxed), half = FRAMES_BYTES_MAX / 2;
+    size_t bytes = core->gateway->config->limits_send_queue;
+    if (UNLIKELY(used > half)) {
+        int64_t left = (int64_t)FRAMES_BYTES_MAX - used;
+        size_t share = left > 0 ? (size_t)left / (core->num_sessions + 1) : 0;
+        if (share < SEND_QUEUE_BYTES_MIN) share = SEND_QUEUE_BYTES_MIN;
+        if (share < bytes) bytes = share;
+    }
+    if (bytes == core->queue_bytes_max) return;
+    core->queue_bytes_max = bytes;
+    net_limit_queues(core->net, bytes);
+}
+
 static void timers_run(struct core *core)
 {
     net_timers(core->net);
     session_timers(core);
     user_cursors_flush(core);
     idempotency_evict(&core->idempotency);
+    queues_fit(core);
     if (UNLIKELY(atomic_load_explicit(&core->gateway->draining, memory_order_relaxed))) {
         if (!core->drain_told) session_drain(core);
         core->drain_told = true;
@@ -192,6 +210,7 @@ enum status core_open(struct core **out, struct gateway *g, unsigned id, char *w
         net_open(&core->net, core_handlers(core, &handlers), &limits, g->clock, &core->park, id, why, why_len);
     if (s != STATUS_OK) return s;
     core->commit = commit_core_open(g->commit, id, &core->park, core);
+    core->queue_bytes_max = limits.send_queue_bytes_max;
     core->reader = reader_core_open(g->readers, id, &core->park, core);
     return STATUS_OK;
 }

@@ -59,6 +59,7 @@ struct core {
     struct idempotency idempotency;
     uint64_t number_used;                    /* highest number made durable by this core */
 
+    size_t queue_bytes_max; /* of one reader, as net has it now */
     size_t pending_bytes; /* of events not durable yet */
     _Atomic int64_t frames_bytes;
     _Atomic uint32_t connections;   /* those a stop waits for: open WebSockets, and entries not durable yet */
