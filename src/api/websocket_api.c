@@ -190,10 +190,7 @@ static void on_hello(struct request *r)
         fail_fields(r);
         return;
     }
-    if (device.len) {
-        s->device_len = (uint8_t)device.len;
-        memcpy(s->device, device.data, device.len);
-    }
+    session_set_device(s, device);
     session_begin(r->core, s, request_op(r, OP_USER_ROOMS, 0), wish);
 }
 

@@ -65,12 +65,22 @@ struct known_user *known_user_add(struct core *core, uint32_t tenant, struct sli
 
 /* --- opening and closing ---------------------------------------------------------------------------------------------- */
 
+void session_set_device(struct session *s, struct slice device)
+{
+    ASSERT(device.len <= DEVICE_BYTES_MAX);
+    if (device.len == 0) return;
+    free(s->device);
+    s->device = malloc(device.len);
+    ASSERT(s->device != NULL);
+    memcpy(s->device, device.data, device.len);
+    s->device_len = (uint8_t)device.len;
+}
+
 struct session *session_open(struct core *core, struct conn *conn, struct known_user *user, struct api_key *key,
                              bool subprotocol, struct slice device)
 {
-    ASSERT(device.len <= DEVICE_BYTES_MAX && conn_user(conn) == NULL);
-    /* a hello may still name the device: such sockets keep room for it */
-    struct session *s = calloc(1, sizeof *s + (subprotocol ? DEVICE_BYTES_MAX : device.len));
+    ASSERT(conn_user(conn) == NULL);
+    struct session *s = calloc(1, sizeof *s);
     ASSERT(s != NULL);
     s->conn = conn;
     s->user = user;
@@ -78,8 +88,7 @@ struct session *session_open(struct core *core, struct conn *conn, struct known_
     s->subprotocol = subprotocol;
     s->state = SESSION_HELLO;
     s->id = random_u64(core->gateway->random);
-    s->device_len = (uint8_t)device.len;
-    if (device.len) memcpy(s->device, device.data, device.len);
+    session_set_device(s, device);
     s->deadline_ns = core->now_ns + HELLO_TIMEOUT_MS * 1000000ull;
     list_init(&s->of_user);
     list_init(&s->waiting);
@@ -124,6 +133,7 @@ static void session_free(struct core *core, struct session *s)
         core->num_known_idle++;
     }
     core->num_sessions--;
+    free(s->device);
     free(s);
 }
 
@@ -143,6 +153,7 @@ void sessions_free(struct core *core)
             struct session *s = CONTAINER_OF(n, struct session, of_user);
             for (struct sub *sub; (sub = s->subs); free(sub)) s->subs = sub->next;
             index_free(s);
+            free(s->device);
             free(s);
         }
         free(u);

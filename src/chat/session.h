@@ -67,12 +67,14 @@ struct session {
     bool registered;       /* the user's home counts this socket */
     bool replay_open;      /* one read is under way */
     uint8_t device_len;
-    char device[];         /* device_len bytes; set when the session is made, or by hello: see session_set_device */
+    char *device;          /* device_len bytes; NULL: the user's own */
 };
 
 /* session_open makes the session of a connection that has just become a WebSocket. */
 struct session *session_open(struct core *core, struct conn *conn, struct known_user *user, struct api_key *key,
                              bool subprotocol, struct slice device);
+/* session_set_device names the device; an empty name leaves it as it is. */
+void session_set_device(struct session *s, struct slice device);
 /* session_begin opens it: subscribes to its rooms. `hello` is the op that is answered by welcome, with op->flow holding a
  * struct session_wish, or NULL for a socket that is served at once. */
 struct session_wish;

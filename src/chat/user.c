@@ -394,7 +394,7 @@ static struct user_room *user_room(struct user *u, uint64_t room)
 static void user_room_add(struct user *u, uint64_t room, uint64_t joined_seq)
 {
     if (u->num_rooms == u->cap_rooms) {
-        u->cap_rooms = u->cap_rooms ? u->cap_rooms * 2 : 2;
+        u->cap_rooms = u->cap_rooms ? u->cap_rooms * 2 : 1; /* most users are in one room, or in many */
         u->rooms = realloc(u->rooms, u->cap_rooms * sizeof *u->rooms);
         ASSERT(u->rooms != NULL);
     }
