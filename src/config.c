@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/log.h"
 
 #define ENVIRONMENT_PREFIX "CARILLON_"
 #define NAME_BYTES_MAX 64u /* of a setting, in either spelling */
@@ -121,8 +122,10 @@ enum status config_load_environment(struct config *c, char *const *environment, 
             if (slice_is(name, known)) break;
         }
         if (id == SETTINGS) {
+            /* The environment is shared with other programs: a name of theirs must not keep the gateway from starting. */
             fail_unknown(err, "environment", name, true);
-            return STATUS_INVALID;
+            LOG(LOG_WARN, "config", "unknown_variable", LOG_STR("why", err->text));
+            continue;
         }
         if (!assign(c, (enum setting_id)id, slice_str(equals + 1), known, err)) return STATUS_INVALID;
     }

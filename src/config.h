@@ -80,8 +80,9 @@ void config_free(struct config *c);
  * set once a file. STATUS_IO: the file cannot be read; STATUS_INVALID: anything wrong in it. */
 MUST_USE enum status config_load_file(struct config *c, const char *path, struct config_error *err);
 
-/* config_load_environment takes CARILLON_SECTION_KEY=value out of a NULL-ended list like environ; every other
- * CARILLON_… name but CARILLON_CONFIG is refused (STATUS_INVALID), because a misspelt limit is no limit. */
+/* config_load_environment takes CARILLON_SECTION_KEY=value out of a NULL-ended list like environ. Other CARILLON_… names
+ * but CARILLON_CONFIG get a warning in the log that names the nearest setting, since a misspelt limit is no limit; a bad
+ * value is STATUS_INVALID. */
 MUST_USE enum status config_load_environment(struct config *c, char *const *environment, struct config_error *err);
 
 /* config_set takes "section.key=value", the argument of --set. */
