@@ -279,10 +279,7 @@ struct op *call_op(struct call *call, enum op_kind kind, size_t text_bytes)
     op->then = rest_answer;
     if (call->key) {
         op->tenant = call->key->tenant->number;
-        op->key_role = call->key->role;
         op->user_id = op_keep(op, call->user_id);
-    } else {
-        op->operator= true;
     }
     return op;
 }

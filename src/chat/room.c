@@ -259,11 +259,20 @@ static void room_members_list(struct core *core, struct room *r, struct op *op)
     op_return(core, op);
 }
 
+/* epoch_known: one of this store's, and not so old that its end is no longer kept (ROOM_EPOCHS_MAX): a room that has
+ * forgotten none begins its list with its first event. */
+static bool epoch_known(const struct core *core, const struct room *r, uint64_t epoch)
+{
+    if (epoch == 0 || epoch > core->gateway->epoch) return false;
+    const struct room_epoch *oldest = r->record.num_epochs ? &r->record.epochs[0] : NULL;
+    return !oldest || epoch >= oldest->epoch || oldest->first_seq == 1;
+}
+
 /* position_good: did epoch `epoch` durably reach `seq`? It did if seq lies before the first event of the next epoch
  * that this room saw, and is not beyond what is on disk. */
 static bool position_good(const struct core *core, const struct room *r, uint64_t epoch, uint64_t seq)
 {
-    if (epoch == 0 || epoch > core->gateway->epoch || seq > r->durable_head) return false;
+    if (!epoch_known(core, r, epoch) || seq > r->durable_head) return false;
     for (unsigned i = 0; i < r->record.num_epochs; i++)
         if (r->record.epochs[i].epoch > epoch) return seq < r->record.epochs[i].first_seq;
     return true;
@@ -280,8 +289,8 @@ static void resume_position(const struct core *core, const struct room *r, struc
         p->from = seq + 1;
         return;
     }
-    if (epoch == 0 || epoch > core->gateway->epoch) {
-        p->from = first; /* not an epoch of this store: nothing the client holds can be trusted */
+    if (!epoch_known(core, r, epoch)) {
+        p->from = first; /* nothing the client holds can be trusted */
         return;
     }
     if (seq < p->from) p->from = seq + 1;

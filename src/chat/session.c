@@ -347,7 +347,9 @@ static void replay_done(void *context, struct read_job *job)
     if (s) {
         s->replay_open = false;
         struct sub *sub = session_sub(s, r->room);
-        bool same = sub && sub->state == SUB_REPLAY && sub->replay_next == r->from; /* not left and joined meanwhile */
+        /* Not left and joined meanwhile, and nothing behind a leave that came meanwhile: such a page is read again. */
+        bool same = sub && sub->state == SUB_REPLAY && sub->replay_next == r->from &&
+                    (sub->last_seq == 0 || r->to <= sub->last_seq);
         if (same && r->status == STATUS_OK) {
             replay_send(core, s, sub, r);
         } else if (same) {
@@ -756,7 +758,7 @@ static void removed_sockets(struct core *core, struct known_user *u, const struc
     for (struct list *at = u->sessions.next; at != &u->sessions; at = at->next) {
         struct sub *sub = session_sub(CONTAINER_OF(at, struct session, of_user), n->room);
         if (!sub || n->seq < sub->joined_seq) continue;
-        if (sub->state == SUB_LIVE) session_unsubscribe(core, sub);
+        if (sub->state == SUB_LIVE || sub->replay_next > n->seq) session_unsubscribe(core, sub);
         else sub->last_seq = n->seq;
     }
 }

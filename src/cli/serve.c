@@ -231,7 +231,6 @@ static void drain_look(struct server *s)
 {
     bool drained;
     uint32_t left = cores_left(&s->cores, &drained);
-    atomic_store(&s->gateway.sockets_left, left);
     bool late = clock_mono_ns(s->gateway.clock) >= s->drain_deadline_ns;
     if (!drained && late) LOG(LOG_WARN, "process", "drain_timeout", LOG_U64("left", left));
     if (drained || late) stop(s);

@@ -43,7 +43,6 @@ struct gateway {
     uint64_t (*store_property)(struct kv *kv, const char *name); /* the store's own gauges; NULL: it has none */
     _Atomic bool draining;
     _Atomic bool stop;               /* cores leave their loops */
-    _Atomic uint32_t sockets_left;   /* while draining */
 };
 
 /* gateway_open makes cores, mailboxes, pipeline and readers over an open store; threads are the caller's.

@@ -22,7 +22,6 @@ struct op *op_new(struct core *core, enum op_kind kind, size_t text_bytes)
 
 void op_free(struct op *op)
 {
-    ASSERT(op->children == 0);
     free(op->members);
     free(op->positions);
     buf_free(&op->out);

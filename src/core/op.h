@@ -79,10 +79,8 @@ struct op {
     bool is_websocket;
     bool answered;            /* WebSocket requests without an id get errors only */
     uint16_t origin;          /* core */
-    uint32_t waiting_since;   /* reserved for tracing: turn number */
     void (*then)(struct core *core, struct op *op); /* on the origin */
-    struct op *parent;        /* gather: the op that counts this child */
-    uint32_t children, child_index;
+    uint32_t child_index;     /* of an op that a flow counts back: which one it is */
 
     struct conn_ref conn;     /* who waits for the answer; generation 0: nobody */
     uint64_t request_id;
@@ -94,8 +92,6 @@ struct op {
     uint32_t tenant;
     uint64_t user;
     struct slice user_id;
-    uint8_t key_role;
-    bool operator;
 
     /* what */
     uint64_t room;
@@ -160,8 +156,7 @@ struct op {
     struct buf out;           /* JSON of the answer */
 
     struct read_job job;      /* when a reader works for it */
-    struct slice job_context[2];
-    uint64_t job_from, job_to, job_next, job_count;
+    uint64_t job_from, job_to, job_count;
     enum status job_status;
     void *flow;               /* state of a flow of several steps, owned by the origin */
     uint32_t text_used, text_cap;

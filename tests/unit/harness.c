@@ -275,7 +275,6 @@ struct op *harness_op(struct harness *h, unsigned core, enum op_kind kind, const
         op->tenant = who->tenant;
         op->user = who->number;
         op->user_id = op_keep(op, id);
-        op->key_role = KEY_ROLE_SERVER;
     }
     return op;
 }
