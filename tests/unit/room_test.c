@@ -238,6 +238,23 @@ static void a_resume_from_an_older_epoch_holds_up_to_the_next_ones_first_event(v
     expect_position(h, &ann, room, POSITION_RESUME, 1, 6, false, 6);
 }
 
+static void a_position_of_an_epoch_that_is_no_longer_kept_is_not_trusted(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 1);
+    for (uint64_t epoch = 2; epoch <= ROOM_EPOCHS_MAX + 2; epoch++) {
+        harness_restart(h, END_KILLED);
+        harness_fill(h, &ann, room, epoch); /* each epoch appends one event: epoch e begins at seq e */
+    }
+    /* epochs 1 and 2 are forgotten: that epoch 1 never reached seq 2 cannot be told any more */
+    expect_position(h, &ann, room, POSITION_RESUME, 1, 2, false, 1);
+    expect_position(h, &ann, room, POSITION_RESUME, 3, 3, true, 4);
+    expect_position(h, &ann, room, POSITION_RESUME, 3, 4, false, 4);
+}
+
 static void a_seq_that_power_took_back_is_never_mistaken_for_its_successor(void **state)
 {
     struct harness *h = *state;
@@ -350,6 +367,7 @@ int main(void)
         TEST(a_live_position_is_behind_the_durable_head),
         TEST(a_resume_within_its_epoch_recovers),
         TEST(a_resume_from_an_older_epoch_holds_up_to_the_next_ones_first_event),
+        TEST(a_position_of_an_epoch_that_is_no_longer_kept_is_not_trusted),
         TEST(a_seq_that_power_took_back_is_never_mistaken_for_its_successor),
         TEST(old_epochs_are_dropped_when_a_room_has_seen_too_many),
         TEST(a_gap_that_retention_removed_is_said),
