@@ -17,6 +17,8 @@ HEAD = struct.Struct("<IBBHQQ")  # length, kind, flags, path_len, inode, a
 
 def read_journal(path):
     """Yields (kind, flags, inode, a, path, data); the record that the kill cut off is left out."""
+    if not os.path.exists(path):
+        return  # cut before the process had written anything: there is nothing to take back
     with open(path, "rb") as journal:
         while True:
             head = journal.read(HEAD.size)
