@@ -20,7 +20,7 @@
 
 /* Two threads hand a number to and fro; each looks for it for a random moment, then sleeps until the other has raised
  * it. The moments let one side go to sleep just when the other hands over, which is where a wake-up can get lost. A
- * lost one is a sleep of LOST_NS, which nothing else can cause. */
+ * lost one is a sleep of LOST_NS at whose end the number is there: without it, the other thread has just not run. */
 struct side {
     struct park park;
     _Atomic unsigned arrived;
@@ -39,7 +39,8 @@ static void wait_for(struct side *s, unsigned round)
             uint64_t began = clock_mono_ns(clock_real());
             park_block(&s->park, LOST_NS);
             s->slept++;
-            s->lost += clock_mono_ns(clock_real()) - began >= LOST_NS;
+            s->lost += clock_mono_ns(clock_real()) - began >= LOST_NS &&
+                       atomic_load_explicit(&s->arrived, memory_order_acquire) >= round;
         }
         park_done(&s->park);
         if (s->lost > 1) return; /* enough to fail; do not wait it all out */
