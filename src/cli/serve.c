@@ -11,9 +11,11 @@
 
 #include "../base/assert.h"
 #include "../base/log.h"
+#include "../base/log_writer.h"
 #include "cli.h"
 #include "cores.h"
 #include "process.h"
+#include "reload.h"
 
 #define WHY_BYTES_MAX 1024
 
@@ -27,7 +29,7 @@ struct server {
     struct cores cores;
     struct buf admin_path; /* NUL-terminated */
     sigset_t signals;
-    uint64_t drain_timeout_s; /* SIGHUP may change it */
+    struct reload reload;
     uint64_t drain_deadline_ns, watch_due_ns;
     unsigned num_stop_signals;
     bool gateway_opened, writer_started, readers_started;
@@ -65,6 +67,7 @@ int serve_run(const struct options *options, int (*on_ready)(const struct servin
     }
     if (code == CLI_DONE) watch(s);
     close_all(s);
+    log_writer_stop();
     free(s);
     return code;
 }
@@ -87,7 +90,7 @@ static int configure(struct server *s)
         cli_error("%s", err.text);
         return CLI_CONFIGURATION;
     }
-    log_set_level((enum log_level)s->loaded.log_level);
+    log_set_levels((enum log_level)s->loaded.log_level, slice_str(s->loaded.log_scopes));
     if (s->options->secret_given)
         LOG(LOG_WARN, "config", "secret_in_arguments", LOG_STR("setting", s->options->secret_given),
             LOG_STR("hint", "other users may have seen it before it was overwritten; give it in the environment "
@@ -97,7 +100,7 @@ static int configure(struct server *s)
     uint64_t descriptors = process_descriptors();
     if (s->running.limits_connections == 0)
         s->running.limits_connections = process_connections(descriptors, (unsigned)s->running.process_cores);
-    s->drain_timeout_s = s->loaded.drain_timeout_s;
+    reload_init(&s->reload, s->options, &s->loaded, &s->running);
     if (s->loaded.admin_socket[0]) buf_printf(&s->admin_path, "%s", s->loaded.admin_socket);
     else buf_printf(&s->admin_path, "%s/admin.sock", s->loaded.store_dir);
     buf_char(&s->admin_path, '\0');
@@ -141,6 +144,12 @@ static int open_all(struct server *s)
     if (listeners_open(&s->listeners, c, num_cores, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);
     if (c->process_user[0] && process_become(c->process_user, s->why, sizeof s->why) != STATUS_OK)
         return failed(s, CLI_CONFIGURATION);
+    /* From here on lines are written by a thread of their own, into log.file; as the user that will open it again. */
+    if (log_writer_start() != STATUS_OK) {
+        snprintf(s->why, sizeof s->why, "the log's thread cannot be started: raise the limit on processes");
+        return failed(s, CLI_FAILED);
+    }
+    if (c->log_file[0] && reload_logs(c, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_CONFIGURATION);
     fit_disk(s);
     const struct store_options store = {
         .dir = c->store_dir, .cache_bytes = c->store_cache, .write_buffer_bytes = c->store_write_buffer};
@@ -151,6 +160,8 @@ static int open_all(struct server *s)
                                   .random = random_real(),
                                   .store = &s->store,
                                   .store_property = kv_rocksdb_property,
+                                  .reload = reload_settings,
+                                  .reload_context = &s->reload,
                                   .num_cores = num_cores};
     s->gateway_opened = true;
     if (gateway_open(&s->gateway, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);
@@ -192,7 +203,6 @@ static void announce(const struct server *s)
 
 static void on_signal(struct server *s, int signal_number);
 static void drain_look(struct server *s);
-static void reload(struct server *s);
 static void stop(struct server *s);
 
 static void watch(struct server *s)
@@ -212,7 +222,9 @@ static void watch(struct server *s)
 static void on_signal(struct server *s, int signal_number)
 {
     if (signal_number == SIGHUP) {
-        reload(s);
+        struct reload_report report = {0};
+        reload_settings(&s->reload, &report);
+        reload_report_free(&report);
         return;
     }
     LOG(LOG_INFO, "process", "stopping", LOG_STR("signal", signal_number == SIGINT ? "SIGINT" : "SIGTERM"),
@@ -222,7 +234,7 @@ static void on_signal(struct server *s, int signal_number)
         return;
     }
     process_notify("STOPPING=1");
-    s->drain_deadline_ns = clock_mono_ns(s->gateway.clock) + s->drain_timeout_s * 1000000000ull;
+    s->drain_deadline_ns = clock_mono_ns(s->gateway.clock) + CONFIG_NOW(&s->running, drain_timeout_s) * 1000000000ull;
     atomic_store(&s->gateway.draining, true);
     cores_wake(&s->cores);
 }
@@ -260,35 +272,6 @@ static void disk_look(struct server *s)
         LOG(LOG_INFO, "store", "disk_reserve_left", LOG_U64("free_bytes", free_bytes),
             LOG_U64("reserve_bytes", reserve));
     }
-}
-
-/* reload takes over what may change while cores read the settings: what the main thread alone uses, and the log level.
- * Everything else that differs is named, so that nobody believes it to be in effect. */
-static void reload(struct server *s)
-{
-    struct config fresh;
-    struct config_error err;
-    if (options_load(&fresh, s->options, &err) != STATUS_OK) {
-        LOG(LOG_ERROR, "config", "reload_failed", LOG_STR("why", err.text));
-        return;
-    }
-    struct buf differing = {0}, was = {0}, is = {0};
-    for (unsigned id = 0; id < SETTINGS; id++) {
-        if (id == SETTING_ID_log_level || id == SETTING_ID_drain_timeout_s) continue;
-        was.len = is.len = 0;
-        config_value(&was, &s->loaded, (enum setting_id)id);
-        config_value(&is, &fresh, (enum setting_id)id);
-        if (slice_eq(buf_slice(&was), buf_slice(&is))) continue;
-        buf_printf(&differing, "%s%s", differing.len ? "," : "", settings[id].name);
-    }
-    log_set_level((enum log_level)fresh.log_level);
-    s->drain_timeout_s = fresh.drain_timeout_s;
-    LOG(LOG_INFO, "config", "reload", LOG_U64("drain_timeout_s", fresh.drain_timeout_s));
-    if (differing.len) LOG(LOG_WARN, "config", "restart_needed", LOG_SLICE("settings", buf_slice(&differing)));
-    buf_free(&differing);
-    buf_free(&was);
-    buf_free(&is);
-    config_free(&fresh);
 }
 
 /* --- closing ------------------------------------------------------------------------------------------------------ */

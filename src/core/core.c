@@ -53,7 +53,7 @@ static void metrics_update(struct core *core);
 static void queues_fit(struct core *core)
 {
     int64_t used = atomic_load_explicit(&core->frames_bytes, memory_order_relaxed), half = FRAMES_BYTES_MAX / 2;
-    size_t bytes = core->gateway->config->limits_send_queue;
+    size_t bytes = CONFIG_NOW(core->gateway->config, limits_send_queue);
     if (UNLIKELY(used > half)) {
         int64_t left = (int64_t)FRAMES_BYTES_MAX - used;
         size_t share = left > 0 ? (size_t)left / (core->num_sessions + 1) : 0;

@@ -14,6 +14,7 @@
 #include "../base/limits.h"
 #include "../base/random.h"
 #include "../config.h"
+#include "reload.h"
 
 struct core;
 
@@ -41,6 +42,9 @@ struct gateway {
     _Atomic int disk;                /* enum disk_state */
     _Atomic uint64_t disk_free;      /* bytes, as last seen */
     uint64_t (*store_property)(struct kv *kv, const char *name); /* the store's own gauges; NULL: it has none */
+    void (*reload)(void *context, struct reload_report *report); /* reads the settings again. Not on a core: it waits for
+                                                                  * the disk. NULL: nobody can */
+    void *reload_context;
     _Atomic bool draining;
     _Atomic bool stop;               /* cores leave their loops */
 };
