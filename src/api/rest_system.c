@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "../base/assert.h"
+#include "access.h"
 #include "api.h"
 
 static bool db_writable(const struct core *core)
@@ -122,23 +123,9 @@ static void write_errors(struct buf *out, const struct gateway *g)
 
 static const char *route_method(unsigned r) { return r < ROUTES ? http_method_name(routes[r].method) : "ANY"; }
 
-/* route_label writes a pattern as a label: "/rooms/:room" rather than "/rooms/{room}", which breaks simple readers of the
- * text format. */
-static const char *route_label(unsigned r, char out[96])
-{
-    const char *from = r < ROUTES ? routes[r].pattern : "none";
-    size_t len = 0;
-    for (; *from; from++) {
-        ASSERT(len < 95);
-        if (*from != '}') out[len++] = *from == '{' ? ':' : *from;
-    }
-    out[len] = 0;
-    return out;
-}
-
 static void write_requests(struct buf *out, const struct gateway *g)
 {
-    char labels[192], label[96];
+    char labels[192], label[ROUTE_TEXT_MAX];
     metrics_head(out, METRIC_HTTP_REQUESTS);
     for (unsigned r = 0; r <= ROUTES; r++) {
         for (unsigned status = 1; status < 6; status++) {
@@ -146,7 +133,7 @@ static void write_requests(struct buf *out, const struct gateway *g)
             for (unsigned i = 0; i < g->num_cores; i++)
                 sum += atomic_load_explicit(&g->cores[i]->route_status[r * 6 + status], memory_order_relaxed);
             if (!sum) continue;
-            snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\",status=\"%uxx\"", route_method(r), route_label(r, label), status);
+            snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\",status=\"%uxx\"", route_method(r), access_route(r, label), status);
             metrics_value(out, METRIC_HTTP_REQUESTS, labels, sum);
         }
     }
@@ -154,7 +141,7 @@ static void write_requests(struct buf *out, const struct gateway *g)
 
 static void write_durations(struct buf *out, const struct gateway *g)
 {
-    char labels[192], label[96];
+    char labels[192], label[ROUTE_TEXT_MAX];
     metrics_head(out, METRIC_API_REQUEST_DURATION);
     for (unsigned r = 0; r <= ROUTES; r++) {
         _Atomic uint64_t bucket[HISTOGRAM_BUCKETS] = {0};
@@ -166,7 +153,7 @@ static void write_durations(struct buf *out, const struct gateway *g)
             for (unsigned b = 0; b < HISTOGRAM_BUCKETS; b++) bucket[b] += atomic_load_explicit(&h->bucket[b], memory_order_relaxed);
         }
         if (!count) continue;
-        snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\"", route_method(r), route_label(r, label));
+        snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\"", route_method(r), access_route(r, label));
         metrics_histogram(out, METRIC_API_REQUEST_DURATION, labels, bucket, HISTOGRAM_BUCKETS, sum_ns);
     }
 }

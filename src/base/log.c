@@ -256,7 +256,9 @@ static void line_milliseconds(struct line *l, const char *name, uint64_t us)
 static void line_field(struct line *l, const struct log_field *f)
 {
     switch (f->kind) {
-    case LOG_FIELD_STR: line_string(l, f->name, f->str); break;
+    case LOG_FIELD_STR:
+        if (f->str.data) line_string(l, f->name, f->str);
+        break;
     case LOG_FIELD_U64: line_number(l, f->name, f->number); break;
     case LOG_FIELD_I64: line_signed(l, f->name, (int64_t)f->number); break;
     case LOG_FIELD_US: line_milliseconds(l, f->name, f->number); break;

@@ -15,7 +15,7 @@
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
-/* A field's value; build with the LOG_STR … macros, end with LOG_END. */
+/* A field's value; a text whose data is NULL is left out. Build with the LOG_STR … macros, end with LOG_END. */
 struct log_field {
     const char *name; /* NULL ends the list */
     enum { LOG_FIELD_STR, LOG_FIELD_U64, LOG_FIELD_I64, LOG_FIELD_BOOL, LOG_FIELD_US } kind;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "../../net/ring.h"
+#include "../api/access.h"
 #include "../api/api.h"
 #include "../base/assert.h"
 #include "../base/log.h"
@@ -131,7 +132,8 @@ static const struct net_handlers *core_handlers(struct core *core, struct net_ha
     *h = (struct net_handlers){.on_request = api_on_request,
                                .on_message = api_on_message,
                                .on_drain = session_on_drain,
-                               .on_closed = session_on_closed,
+                               .on_closed = api_on_closed,
+                               .on_refused = api_on_refused,
                                .context = core};
     return h;
 }
@@ -225,6 +227,7 @@ enum status core_start(struct core *core, const struct net_listener *listeners, 
 void core_close(struct core *core)
 {
     if (core->net) net_close(core->net);
+    access_free(core);
     sessions_free(core);
     rooms_free(core);
     users_free(core);

@@ -23,6 +23,8 @@ struct outbox {
     struct queue parked; /* struct mail, or struct frame_core */
 };
 
+struct access;
+
 struct core {
     unsigned id, num_cores;
     struct gateway *gateway;
@@ -70,7 +72,8 @@ struct core {
     struct histogram *route_seconds; /* [routes] */
     _Atomic uint64_t *route_status;  /* [routes * 6]: answers by hundreds */
     _Atomic uint64_t error_count[ERRORS];
-    _Atomic uint64_t turn_ns_max;
+    _Atomic uint64_t refused_count[HTTP_ERRORS]; /* what never became a request */
+    struct access *access;           /* requests that log.access will tell of; NULL: none yet */
 };
 
 MUST_USE enum status core_open(struct core **out, struct gateway *g, unsigned id, char *why, size_t why_len);
