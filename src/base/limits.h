@@ -105,6 +105,7 @@
 #define CORE_STACK_BYTES (2u << 20)  /* a core's thread; only what is touched takes memory */
 #define PORT_WAIT_MS 1000u           /* a listening address that is taken: a killed process' ring may take that long */
 #define WATCH_INTERVAL_MS 1000u      /* between two looks at the free disk space */
+#define CORE_STUCK_MS 5000u          /* a core that has not turned for so long is not healthy; an idle one turns each second */
 #define DRAIN_POLL_MS 20u            /* between two looks whether the last client has left */
 #define SETTLE_TIMEOUT_MS 2000u      /* at the end, for what is still on its way between cores and the store */
 #define LOG_QUEUE_BYTES (1u << 20)   /* log lines not yet written, some 4000; beyond it they are dropped and counted */

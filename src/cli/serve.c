@@ -16,6 +16,7 @@
 #include "cores.h"
 #include "process.h"
 #include "reload.h"
+#include "vitals.h"
 
 #define WHY_BYTES_MAX 1024
 
@@ -32,6 +33,7 @@ struct server {
     struct reload reload;
     uint64_t drain_deadline_ns, watch_due_ns;
     unsigned num_stop_signals;
+    bool core_stuck; /* and it was said */
     bool gateway_opened, writer_started, readers_started;
     char why[WHY_BYTES_MAX];
 };
@@ -175,6 +177,7 @@ static void disk_look(struct server *s);
 static int start_threads(struct server *s)
 {
     disk_look(s);
+    vitals_look(&s->gateway);
     s->writer_started = commit_start_threads(s->gateway.commit) == STATUS_OK;
     s->readers_started = s->writer_started && readers_start_threads(s->gateway.readers) == STATUS_OK;
     if (!s->readers_started) {
@@ -202,6 +205,7 @@ static void announce(const struct server *s)
 /* --- running ------------------------------------------------------------------------------------------------------ */
 
 static void on_signal(struct server *s, int signal_number);
+static void look(struct server *s);
 static void drain_look(struct server *s);
 static void stop(struct server *s);
 
@@ -214,7 +218,7 @@ static void watch(struct server *s)
         int signal_number = sigtimedwait(&s->signals, NULL, &wait);
         ASSERT(signal_number > 0 || errno == EAGAIN || errno == EINTR);
         if (signal_number > 0) on_signal(s, signal_number);
-        if (clock_mono_ns(g->clock) >= s->watch_due_ns) disk_look(s);
+        if (clock_mono_ns(g->clock) >= s->watch_due_ns) look(s);
         if (atomic_load(&g->draining)) drain_look(s);
     }
 }
@@ -252,6 +256,26 @@ static void stop(struct server *s)
 {
     atomic_store(&s->gateway.stop, true);
     cores_wake(&s->cores);
+}
+
+static void cores_look(struct server *s)
+{
+    struct gateway *g = &s->gateway;
+    unsigned stuck;
+    bool alive = gateway_cores_alive(g, &stuck, clock_mono_ns(g->clock));
+    if (!alive && !s->core_stuck)
+        LOG(LOG_ERROR, "process", "core_stuck", LOG_U64("core", stuck),
+            LOG_STR("hint", "it has not turned for seconds, and /health says so; `top -H` shows whether it runs or waits"));
+    if (alive && s->core_stuck) LOG(LOG_WARN, "process", "cores_turn_again");
+    s->core_stuck = !alive;
+}
+
+/* look: what is looked at once a second. */
+static void look(struct server *s)
+{
+    disk_look(s);
+    vitals_look(&s->gateway);
+    cores_look(s);
 }
 
 /* Below the reserve sends are refused, so that RocksDB never meets a full disk. A tenth above it they are taken again:

@@ -151,6 +151,19 @@ static void levels_below_the_threshold_are_not_even_built(void **state)
     buf_free(&text);
 }
 
+static void a_text_that_is_not_there_is_left_out(void **state)
+{
+    capture_begin();
+    LOG_ALWAYS(LOG_INFO, "net", "partly", LOG_SLICE("absent", (struct slice){0}), LOG_STR("empty", ""), LOG_U64("n", 1));
+    struct buf text = capture_end();
+    struct slice rest = buf_slice(&text);
+    struct json_node line;
+    assert_true(line_next(&rest, &line));
+    assert_false(has(line, "absent"));
+    assert_true(has(line, "empty") && has(line, "n"));
+    buf_free(&text);
+}
+
 static void a_scope_has_its_own_level(void **state)
 {
     log_set_levels(LOG_WARN, SLICE("net=debug, store=error"));
@@ -396,6 +409,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_is_one_object_with_time_level_scope_event_and_fields),
         cmocka_unit_test_teardown(levels_below_the_threshold_are_not_even_built, level_reset),
+        cmocka_unit_test(a_text_that_is_not_there_is_left_out),
         cmocka_unit_test_teardown(a_scope_has_its_own_level, level_reset),
         cmocka_unit_test(lists_of_levels_are_checked),
         cmocka_unit_test(level_names_are_read_exactly),
