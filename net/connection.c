@@ -19,6 +19,7 @@ enum {
 };
 
 static void conn_set_state(struct conn *c, enum conn_state next);
+static void conn_blame(struct conn *c, enum conn_cause cause);
 static void conn_end(struct net *n, struct conn *c, bool linger);
 static void conn_join(struct net *n, struct conn *c);
 static void conn_read_on(struct net *n, struct conn *c);
@@ -82,6 +83,12 @@ void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct soc
     n->stats.accepted++;
     conn_set_deadline(n, c, n->ticks.header);
     conn_read_on(n, c);
+}
+
+/* conn_blame notes why the connection ends; what follows from that is no reason of its own. */
+static void conn_blame(struct conn *c, enum conn_cause cause)
+{
+    if (!c->cause) c->cause = (uint8_t)(cause + 1);
 }
 
 /* --- lent memory -------------------------------------------------------------------------------------------- */
@@ -237,6 +244,7 @@ void net_http_reply(struct net *n, struct conn *c, const struct http_reply *repl
     bool closing = reply->close || !c->keep_alive;
     conn_push(n, c, reply_frame(n, c, reply, closing), CONN_REPLY);
     if (closing) {
+        conn_blame(c, CONN_CAUSE_DONE);
         /* A client that asked for the end sends nothing more, so there is nothing unread that would make the kernel
          * answer with a reset and take the reply from it. */
         conn_end(n, c, c->keep_alive);
@@ -274,8 +282,11 @@ static void conn_refuse(struct net *n, struct conn *c, unsigned status, const ch
 
 static void conn_refuse_error(struct net *n, struct conn *c, enum http_error error, const struct http_request *request)
 {
+    unsigned status = http_error_status(error, request);
     n->stats.protocol_errors++;
-    conn_refuse(n, c, http_error_status(error, request), http_error_code(error), http_error_detail(error));
+    conn_blame(c, CONN_CAUSE_REFUSED);
+    if (n->handlers.on_refused) n->handlers.on_refused(n->handlers.context, c, error, status);
+    conn_refuse(n, c, status, http_error_code(error), http_error_detail(error));
 }
 
 void net_ws_accept(struct net *n, struct conn *c, struct slice accept_key, struct slice subprotocol,
@@ -304,6 +315,7 @@ void net_ws_accept(struct net *n, struct conn *c, struct slice accept_key, struc
     c->deadline_tick = TIMER_NEVER;
     c->heard_tick = c->pinged_tick = n->now_tick;
     n->stats.websockets++;
+    n->stats.websockets_opened++;
     conn_arm_timer(n, c);
 }
 
@@ -362,6 +374,7 @@ static void ws_push(struct net *n, struct conn *c, enum ws_opcode opcode, struct
     ASSERT(len <= UINT32_MAX);
     if (!conn_admits(n, c, len, CONN_REPLY)) {
         n->stats.slow_closed++;
+        conn_blame(c, CONN_CAUSE_SLOW);
         conn_terminate(n, c);
         return;
     }
@@ -386,12 +399,14 @@ static void ws_push_close(struct net *n, struct conn *c, uint16_t code, struct s
 {
     char payload[125] = {(char)(code >> 8), (char)(code & 0xff)};
     ASSERT(reason.len <= sizeof payload - 2);
+    if (!c->close_code) c->close_code = code;
     put(payload + 2, reason);
     ws_push(n, c, WS_OP_CLOSE, slice_of(payload, code == CLOSE_NO_STATUS ? 0 : 2 + reason.len));
 }
 
 void net_ws_close(struct net *n, struct conn *c, uint16_t code, const char *reason, bool drop_queued)
 {
+    if (c->state == CONN_WEBSOCKET) conn_blame(c, CONN_CAUSE_SERVER);
     ws_close(n, c, code, reason, drop_queued, n->ticks.stall + n->ticks.close);
 }
 
@@ -412,6 +427,7 @@ static void ws_close(struct net *n, struct conn *c, uint16_t code, const char *r
 
 void net_abort(struct net *n, struct conn *c)
 {
+    conn_blame(c, CONN_CAUSE_SERVER);
     conn_terminate(n, c);
 }
 
@@ -493,7 +509,9 @@ static void conn_flushed(struct net *n, struct conn *c)
 /* conn_progress takes sent bytes off the queue and tells whoever waited for that. */
 static void conn_progress(struct net *n, struct conn *c, size_t bytes)
 {
-    n->stats.frames_out += send_queue_sent(&c->queue, &n->send_pool, n->core, bytes);
+    unsigned frames = send_queue_sent(&c->queue, &n->send_pool, n->core, bytes);
+    c->frames_out += frames;
+    n->stats.frames_out += frames;
     n->stats.bytes_out += bytes;
     n->stats.queued_bytes -= bytes;
     bool empty = send_queue_empty(&c->queue);
@@ -698,21 +716,25 @@ static size_t ws_take(struct net *n, struct conn *c, struct slice bytes)
     case WS_PONG: break;
     case WS_TEXT:
         n->stats.ws_messages_in++;
+        c->messages_in++;
         if (c->state == CONN_WEBSOCKET) n->handlers.on_message(n->handlers.context, c, true, data);
         break;
     case WS_BINARY:
         n->stats.ws_messages_in++;
+        c->messages_in++;
         if (c->state == CONN_WEBSOCKET) n->handlers.on_message(n->handlers.context, c, false, data);
         break;
     case WS_PING:
         if (c->state == CONN_WEBSOCKET) ws_push(n, c, WS_OP_PONG, data);
         break;
     case WS_CLOSE:
+        conn_blame(c, CONN_CAUSE_PEER);
         if (c->state == CONN_WEBSOCKET) ws_push_close(n, c, close_code, (struct slice){0});
         conn_end(n, c, false); /* the server ends the TCP connection first (RFC 6455 section 7.1.1) */
         break;
     case WS_ERROR:
         n->stats.protocol_errors++;
+        conn_blame(c, CONN_CAUSE_REFUSED);
         if (c->state == CONN_WEBSOCKET) ws_push_close(n, c, close_code, (struct slice){0});
         conn_end(n, c, true);
         break;
@@ -751,7 +773,9 @@ static void conn_consume_held(struct net *n, struct conn *c)
 /* conn_shed ends a connection for which the core has no memory left. */
 static void conn_shed(struct net *n, struct conn *c)
 {
+    conn_blame(c, CONN_CAUSE_OVERLOADED);
     if (c->state == CONN_HTTP) {
+        if (n->handlers.on_refused) n->handlers.on_refused(n->handlers.context, c, HTTP_OK, 503);
         conn_refuse(n, c, 503, "server.overloaded", "The server is short of memory.");
     } else if (c->state == CONN_WEBSOCKET) {
         ws_push_close(n, c, CLOSE_OVERLOADED, SLICE("overloaded"));
@@ -894,6 +918,7 @@ static void conn_set_deadline(struct net *n, struct conn *c, uint32_t ticks)
 static void conn_stalled(struct net *n, struct conn *c)
 {
     n->stats.slow_closed++;
+    conn_blame(c, CONN_CAUSE_SLOW);
     if (c->state == CONN_WEBSOCKET) {
         c->stalled_tick = 0; /* the close frame gets its own, short time */
         ws_close(n, c, CLOSE_TOO_SLOW, "too slow", true, n->ticks.close);
@@ -908,6 +933,7 @@ static void websocket_expire(struct net *n, struct conn *c)
     if (!conn_takes_input(n, c)) c->heard_tick = n->now_tick;
     if (n->now_tick >= tick_after(c->heard_tick, n->ticks.idle)) {
         n->stats.timeouts++;
+        conn_blame(c, CONN_CAUSE_TIMEOUT);
         ws_close(n, c, CLOSE_GOING_AWAY, "idle", true, n->ticks.close);
     } else if (n->now_tick >= ping_due(n, c)) {
         c->pinged_tick = n->now_tick;
@@ -950,6 +976,7 @@ void conn_expire(struct net *n, struct conn *c)
         conn_set_deadline(n, c, n->ticks.idle); /* an answer on its way: whether it makes progress is what counts */
     } else if (n->now_tick >= c->deadline_tick) {
         if (c->state != CONN_HTTP || c->partial) n->stats.timeouts++;
+        conn_blame(c, CONN_CAUSE_TIMEOUT);
         conn_terminate(n, c);
     } else if (c->state == CONN_WEBSOCKET) {
         websocket_expire(n, c);
@@ -992,12 +1019,37 @@ static void conn_join(struct net *n, struct conn *c)
     ring_close(n->ring, c->ring_fd, conn_tag(c, RING_OP_CLOSE));
 }
 
+/* The codes that are counted one by one: those of RFC 6455 section 7.4.1 and of IANA's registry, then the gateway's own
+ * (docs/PROTOCOL.md). A client may send any number, and each would be another series. */
+static const uint16_t own_codes[NET_CLOSE_CODES - 17] = {4001, 4004, CLOSE_OVERLOADED, CLOSE_TOO_SLOW};
+
+static unsigned close_code_place(uint16_t code)
+{
+    if (code >= 1000 && code <= 1015) return code - 1000u;
+    for (unsigned i = 0; i < NET_CLOSE_CODES - 17; i++)
+        if (code == own_codes[i]) return 16 + i;
+    return NET_CLOSE_CODES - 1;
+}
+
+const char *net_close_code_name(unsigned place)
+{
+    static const char *const names[NET_CLOSE_CODES] = {
+        "1000", "1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1009", "1010",
+        "1011", "1012", "1013", "1014", "1015", "4001", "4004", "4100", "4200", "other"};
+    ASSERT(place < NET_CLOSE_CODES);
+    return names[place];
+}
+
 static void conn_on_close(struct net *n, struct conn *c)
 {
     ASSERT(c->state == CONN_RELEASING && c->ops == 0);
     if (c->user) n->handlers.on_closed(n->handlers.context, c);
     conn_discard(n, c);
     n->stats.closed++;
+    struct conn_end end;
+    conn_ended(c, &end);
+    n->stats.closed_by[end.cause]++;
+    if (c->websocket) n->stats.ws_closed_by[close_code_place(end.close_code)]++;
     conn_set_state(c, CONN_FREE);
     net_slot_free(n, c);
 }
@@ -1058,6 +1110,19 @@ bool conn_is_admin(const struct conn *c)
 bool conn_is_websocket(const struct conn *c)
 {
     return c->websocket;
+}
+void conn_ended(const struct conn *c, struct conn_end *out)
+{
+    out->cause = c->cause ? (enum conn_cause)(c->cause - 1) : CONN_CAUSE_PEER;
+    out->close_code = c->close_code ? c->close_code : 1006;
+    out->messages_in = c->messages_in;
+    out->frames_out = c->frames_out;
+}
+const char *conn_cause_name(enum conn_cause cause)
+{
+    static const char *const names[CONN_CAUSES] = {"peer", "done", "refused", "timeout", "slow", "overloaded", "server"};
+    ASSERT(cause < CONN_CAUSES);
+    return names[cause];
 }
 uint64_t conn_opened_ns(const struct conn *c)
 {

@@ -84,9 +84,12 @@ struct conn {
     uint32_t assembly_bytes; /* of exchange and ws, as net's account knows them */
     uint32_t discarded_bytes;
     uint16_t requests;       /* commands in flight */
+    uint16_t close_code;     /* of a WebSocket: the first that was sent or received; 0: none yet */
+    uint8_t cause;           /* enum conn_cause + 1; 0: it has not come to its end */
     uint8_t peer_family;     /* AF_INET, AF_INET6 or AF_UNIX */
     uint8_t peer[16];        /* network order */
     uint32_t next_free;
+    uint32_t messages_in, frames_out;
     uint64_t opened_ns;
 };
 _Static_assert(sizeof(struct conn) <= 256, "an idle connection's whole share of user space");

@@ -145,6 +145,7 @@ unsigned net_poll(struct net *n)
     arm_accepts(n);
     n->stats.connections = n->open;
     n->stats.queue_nodes = n->send_pool.in_use;
+    n->stats.assembly_bytes = n->assembly_bytes;
     return handled;
 }
 

@@ -47,6 +47,9 @@ struct net_handlers {
      * within net_poll, never from within a call of this header on another connection. */
     void (*on_closed)(void *context, struct conn *c);
     void *context;
+    /* What came could not be read as a request and is about to be answered: malformed (`error` says how), or, with HTTP_OK, the
+     * core is short of memory (503). May be NULL. */
+    void (*on_refused)(void *context, struct conn *c, enum http_error error, unsigned status);
 };
 
 #define NET_PADDING 64u /* bytes readable behind a message: simdjson reads past the end */
@@ -103,6 +106,31 @@ bool conn_is_websocket(const struct conn *c);
 void conn_peer(const struct conn *c, char out[46]);
 uint64_t conn_opened_ns(const struct conn *c);
 
+/* Why a connection came to its end: the first reason counts. */
+enum conn_cause {
+    CONN_CAUSE_PEER,       /* the other side ended it, or reset it */
+    CONN_CAUSE_DONE,       /* an answer after which it was to be closed */
+    CONN_CAUSE_REFUSED,    /* it did not keep to HTTP or RFC 6455 */
+    CONN_CAUSE_TIMEOUT,    /* silent, or slow with a request */
+    CONN_CAUSE_SLOW,       /* it took nothing for too long, or let its replies pile up */
+    CONN_CAUSE_OVERLOADED, /* the core was short of memory */
+    CONN_CAUSE_SERVER,     /* the gateway closed it: it stops, the key was revoked … */
+    CONN_CAUSES
+};
+const char *conn_cause_name(enum conn_cause cause);
+
+/* conn_end: what is known of a connection when it is gone (on_closed). */
+struct conn_end {
+    enum conn_cause cause;
+    uint16_t close_code; /* of a WebSocket: as sent or received first; 1006 for none (RFC 6455 section 7.1.5) */
+    uint32_t messages_in, frames_out;
+};
+void conn_ended(const struct conn *c, struct conn_end *out);
+/* Close codes are counted by number: 1000 to 1015 and the gateway's own; others share the last place. */
+#define NET_CLOSE_CODES 21u
+/* net_close_code_name is the number as text, "other" for the last place. */
+const char *net_close_code_name(unsigned place);
+
 /* --- HTTP answers ---------------------------------------------------------------------------------------- */
 
 struct http_reply {
@@ -155,7 +183,8 @@ void net_abort(struct net *n, struct conn *c);
 struct net_stats {
     uint64_t accepted, closed, http_requests, ws_messages_in, bytes_in, bytes_out, sends, short_sends, frames_out,
         slow_closed, accept_errors, recv_enobufs, protocol_errors, timeouts;
-    uint64_t connections, websockets, queued_bytes, queue_nodes;
+    uint64_t closed_by[CONN_CAUSES], websockets_opened, ws_closed_by[NET_CLOSE_CODES];
+    uint64_t connections, websockets, queued_bytes, queue_nodes, assembly_bytes;
 };
 const struct net_stats *net_stats(const struct net *n);
 const struct ring_stats *net_ring_stats(const struct net *n);

@@ -514,6 +514,48 @@ void config_print_defaults(FILE *out)
     config_free(&c);
 }
 
+/* --- other values while others read -------------------------------------------------------------------------- */
+
+bool config_same(const struct config *a, const struct config *b, enum setting_id id)
+{
+    const void *x = member_const(a, id), *y = member_const(b, id);
+    switch (settings[id].type) {
+    case SETTING_STRING:
+    case SETTING_SECRET:
+    case SETTING_LIST: return strcmp(*(char *const *)x, *(char *const *)y) == 0;
+    case SETTING_BOOL: return *(const bool *)x == *(const bool *)y;
+    case SETTING_ENUM: return *(const unsigned *)x == *(const unsigned *)y;
+    case SETTING_U64:
+    case SETTING_SIZE:
+    case SETTING_DURATION_MS: return *(const uint64_t *)x == *(const uint64_t *)y;
+    }
+    UNREACHABLE();
+}
+
+void config_take(struct config *c, struct config *from, enum setting_id id)
+{
+    char *text = is_text(id) ? *(char **)member(c, id) : NULL;
+    config_borrow(c, from, id);
+    if (is_text(id)) *(char **)member(from, id) = text;
+}
+
+void config_borrow(struct config *c, const struct config *from, enum setting_id id)
+{
+    void *place = member(c, id);
+    const void *source = member_const(from, id);
+    switch (settings[id].type) {
+    case SETTING_STRING:
+    case SETTING_SECRET:
+    case SETTING_LIST: *(char **)place = *(char *const *)source; return;
+    case SETTING_BOOL: __atomic_store_n((bool *)place, *(const bool *)source, __ATOMIC_RELAXED); return;
+    case SETTING_ENUM: __atomic_store_n((unsigned *)place, *(const unsigned *)source, __ATOMIC_RELAXED); return;
+    case SETTING_U64:
+    case SETTING_SIZE:
+    case SETTING_DURATION_MS: __atomic_store_n((uint64_t *)place, *(const uint64_t *)source, __ATOMIC_RELAXED); return;
+    }
+    UNREACHABLE();
+}
+
 /* --- lists, addresses, networks ------------------------------------------------------------------------------ */
 
 bool config_list_next(struct slice *rest, struct slice *item)
@@ -709,6 +751,16 @@ static bool tls_valid(const struct config *c, struct config_error *err)
 static bool lists_valid(const struct config *c, struct config_error *err)
 {
     struct slice rest = slice_str(c->limits_trusted_networks), item;
+    static const char *const scopes[] = {LOG_SCOPES};
+    if (!log_levels_valid(slice_str(c->log_scopes), &item)) {
+        struct buf all = {0};
+        for (unsigned i = 0; i < sizeof scopes / sizeof *scopes; i++) buf_printf(&all, "%s%s", i ? ", " : "", scopes[i]);
+        buf_char(&all, '\0');
+        fail(err, "log.scopes: \"%.*s\" is not SCOPE=LEVEL with a scope of %s and a level of debug, info, warn, error",
+             SLICE_FMT(item), all.data);
+        buf_free(&all);
+        return false;
+    }
     struct config_network network;
     while (config_list_next(&rest, &item)) {
         if (config_network(item, &network)) continue;

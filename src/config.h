@@ -20,6 +20,8 @@
 /* The values of ENUM settings, in the order of their rows. log.level is an enum log_level. */
 enum config_durability { CONFIG_DURABILITY_FSYNC, CONFIG_DURABILITY_FAST };
 enum config_zero_copy { CONFIG_ZERO_COPY_AUTO, CONFIG_ZERO_COPY_ON, CONFIG_ZERO_COPY_OFF };
+enum config_log_access { CONFIG_ACCESS_OFF, CONFIG_ACCESS_ERRORS, CONFIG_ACCESS_ALL };
+enum config_log_actions { CONFIG_ACTIONS_OPERATOR, CONFIG_ACTIONS_CHANGES, CONFIG_ACTIONS_ALL };
 enum config_tls_version { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
 
 enum setting_type {
@@ -96,6 +98,16 @@ void config_value(struct buf *out, const struct config *c, enum setting_id id);
 /* config_print writes all values as a file, config_print_defaults the defaults with help, unit and bounds. */
 void config_print(FILE *out, const struct config *c);
 void config_print_defaults(FILE *out);
+
+/* CONFIG_NOW reads a reloadable number, flag or choice of the settings that are running, while config_borrow may be giving it
+ * another value. Reloadable texts are read by whoever takes them over, and by nobody else. */
+#define CONFIG_NOW(config, field) __atomic_load_n(&(config)->field, __ATOMIC_RELAXED)
+/* config_same compares one setting, secrets too. */
+bool config_same(const struct config *a, const struct config *b, enum setting_id id);
+/* config_take gives one setting of `c` the value that it has in `from`; texts are exchanged, so that both stay whole.
+ * config_borrow does the same for a `c` that owns no text. */
+void config_take(struct config *c, struct config *from, enum setting_id id);
+void config_borrow(struct config *c, const struct config *from, enum setting_id id);
 
 /* config_list_next takes the next item, without the spaces around it, off the front of a LIST's text; empty items are
  * skipped; false at the end. Start with slice_str(list). */

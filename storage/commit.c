@@ -543,7 +543,7 @@ static void sync_mark(struct commit *c)
 static void poison(struct commit *c, const char *cause, enum status result)
 {
     if (atomic_exchange_explicit(&c->poisoned, true, memory_order_seq_cst)) return;
-    LOG(LOG_ERROR, "storage", "commit_poisoned", LOG_STR("cause", cause), LOG_STR("status", status_name(result)));
+    LOG(LOG_ERROR, "store", "commit_poisoned", LOG_STR("cause", cause), LOG_STR("status", status_name(result)));
     park_wake(&c->writer_park);
 }
 
@@ -656,7 +656,7 @@ static void set_up_thread(const char *name)
     pthread_setname_np(pthread_self(), name);
     struct sched_param priority = {.sched_priority = 0};
     if (sched_setscheduler(0, SCHED_BATCH, &priority) != 0)
-        LOG(LOG_WARN, "storage", "sched_batch_failed", LOG_STR("thread", name), LOG_ERRNO(errno));
+        LOG(LOG_WARN, "store", "sched_batch_failed", LOG_STR("thread", name), LOG_ERRNO(errno));
 }
 
 /* --- small helpers ---------------------------------------------------------------------------------------------- */

@@ -177,6 +177,12 @@ bool read_pollable(struct reader_core *rc)
     return channel_flushable(&rc->requests);
 }
 
+size_t read_waiting(const struct reader_core *rc)
+{
+    const struct spsc *ring = &rc->requests.ring;
+    return rc->requests.waiting.len + (ring->tail - atomic_load_explicit(&ring->released, memory_order_relaxed));
+}
+
 static void submit_to(struct reader_core *rc)
 {
     struct readers *r = rc->readers;

@@ -47,6 +47,8 @@ void read_publish(struct reader_core *rc);
 /* read_poll runs `done` of finished jobs, at most READ_RING_CELLS a reader; returns how many. `done` may submit, and
  * may free the job. It also moves up what waits in front of the ring. */
 unsigned read_poll(struct reader_core *rc);
+/* read_waiting counts this core's jobs that no reader has taken yet. */
+size_t read_waiting(const struct reader_core *rc);
 /* read_pollable tells whether read_poll would do anything: for the look before sleeping. */
 bool read_pollable(struct reader_core *rc);
 

@@ -9,6 +9,8 @@
 #include "../base/assert.h"
 #include "../chat/ids.h"
 #include "../chat/session.h"
+#include "access.h"
+#include "actions.h"
 
 const struct route routes[ROUTES] = {
 #define ROUTE(id, method, pattern, who, handler) [ROUTE_##id] = {HTTP_##method, pattern, WHO_##who, handler},
@@ -28,6 +30,7 @@ void api_on_request(void *context, struct conn *c, const struct http_request *re
 {
     struct core *core = context;
     struct call call = {.core = core, .conn = c, .request = request, .route = ROUTES, .request_id = core->next_request_id++};
+    access_begin(&call);
     if (UNLIKELY(core->gateway->config->debug_echo) && echo_request(&call)) return;
     enum error_code wrong;
     unsigned methods = 0;
@@ -36,7 +39,15 @@ void api_on_request(void *context, struct conn *c, const struct http_request *re
         else not_routed(&call, wrong, methods);
         return;
     }
-    if (caller_find(&call)) routes[call.route].handler(&call);
+    if (!caller_find(&call)) return;
+    access_caller(&call);
+    routes[call.route].handler(&call);
+}
+
+void api_on_closed(void *context, struct conn *c)
+{
+    access_websocket_closed(context, c, conn_user(c));
+    session_on_closed(context, c);
 }
 
 /* --- routes ---------------------------------------------------------------------------------------------------------- */
@@ -201,16 +212,47 @@ void error_counted(struct core *core, enum error_code code)
     atomic_store_explicit(&core->error_count[code], now + 1, memory_order_relaxed);
 }
 
+static void count_one(_Atomic uint64_t *count)
+{
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
+void api_on_refused(void *context, struct conn *c, enum http_error error, unsigned status)
+{
+    struct core *core = context;
+    if (error == HTTP_OK) error_counted(core, ERR_SERVER_OVERLOADED);
+    else count_one(&core->refused_count[error]);
+    access_refused(core, c, status, error == HTTP_OK ? error_rows[ERR_SERVER_OVERLOADED].code : http_error_code(error));
+}
+
+/* answered counts an answer and logs it. */
+static void answered(struct core *core, struct conn *conn, uint16_t route, uint64_t started_ns, unsigned status,
+                     enum error_code code, size_t bytes)
+{
+    histogram_record(&core->route_seconds[route], clock_mono_ns(core->gateway->clock) - started_ns);
+    count_one(&core->route_status[route * 6 + status / 100]);
+    access_end(core, net_ref(conn), route, status, code, bytes);
+}
+
+void rest_upgraded(struct core *core, struct conn *conn, uint16_t route, uint64_t started_ns)
+{
+    answered(core, conn, route, started_ns, 101, ERR_NONE, 0);
+}
+
+static void reply(struct core *core, struct conn *conn, uint16_t route, uint64_t started_ns, unsigned status,
+                  enum error_code code, const char *content_type, struct slice headers, struct slice body)
+{
+    bool draining = atomic_load_explicit(&core->gateway->draining, memory_order_relaxed);
+    struct http_reply answer = {
+        .status = status, .content_type = content_type, .headers = headers, .body = body, .close = draining};
+    net_http_reply(core->net, conn, &answer);
+    answered(core, conn, route, started_ns, status, code, body.len);
+}
+
 void rest_reply(struct core *core, struct conn *conn, uint16_t route, uint64_t started_ns, unsigned status,
                 const char *content_type, struct slice headers, struct slice body)
 {
-    bool draining = atomic_load_explicit(&core->gateway->draining, memory_order_relaxed);
-    struct http_reply reply = {
-        .status = status, .content_type = content_type, .headers = headers, .body = body, .close = draining};
-    net_http_reply(core->net, conn, &reply);
-    histogram_record(&core->route_seconds[route], clock_mono_ns(core->gateway->clock) - started_ns);
-    _Atomic uint64_t *count = &core->route_status[route * 6 + status / 100];
-    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
+    reply(core, conn, route, started_ns, status, ERR_NONE, content_type, headers, body);
 }
 
 void rest_problem(struct core *core, struct conn *conn, uint16_t route, uint64_t started_ns, uint64_t request_id,
@@ -224,7 +266,7 @@ void rest_problem(struct core *core, struct conn *conn, uint16_t route, uint64_t
     if (status == 503 || status == 507) BUF_LIT(&headers, "Retry-After: 1\r\n");
     if (status == 426) BUF_LIT(&headers, "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n");
     if (status == 401) BUF_LIT(&headers, "WWW-Authenticate: ApiKey\r\n");
-    rest_reply(core, conn, route, started_ns, status, "application/problem+json", buf_slice(&headers), buf_slice(&body));
+    reply(core, conn, route, started_ns, status, e->code, "application/problem+json", buf_slice(&headers), buf_slice(&body));
     buf_free(&body);
     buf_free(&headers);
 }
@@ -233,12 +275,14 @@ void call_reply(struct call *call, unsigned status, struct slice json)
 {
     rest_reply(call->core, call->conn, call->route, call->core->now_ns, status, json.len ? "application/json" : NULL,
                (struct slice){0}, json);
+    action_answered(call->core, call->conn, call->route, call->request_id, status, ERR_NONE, NULL);
 }
 
 bool call_fail(struct call *call, enum error_code code, const char *detail, const char *field)
 {
     struct error e = {code, detail, field};
     rest_problem(call->core, call->conn, call->route, call->core->now_ns, call->request_id, &e, (struct slice){0});
+    action_answered(call->core, call->conn, call->route, call->request_id, error_rows[code].http_status, code, NULL);
     return false;
 }
 
@@ -246,7 +290,7 @@ void rest_answer(struct core *core, struct op *op)
 {
     struct conn *conn = net_conn(core->net, op->conn);
     if (!conn) {
-        /* the caller has gone; what was done stays done */
+        access_end(core, op->conn, op->route, 499, op->error.code, 0); /* the caller has gone; what was done stays done */
     } else if (op_failed(op)) {
         rest_problem(core, conn, op->route, op->started_ns, op->request_id, &op->error, (struct slice){0});
     } else {
@@ -254,6 +298,8 @@ void rest_answer(struct core *core, struct op *op)
         rest_reply(core, conn, op->route, op->started_ns, op->http_status, op->out.len ? "application/json" : NULL,
                    (struct slice){0}, buf_slice(&op->out));
     }
+    unsigned status = op_failed(op) ? error_rows[op->error.code].http_status : op->http_status;
+    action_answered(core, conn, op->route, op->request_id, status, op->error.code, op);
     op_free(op);
 }
 

@@ -47,6 +47,8 @@ struct call {
 /* handlers of net */
 void api_on_request(void *context, struct conn *c, const struct http_request *request);
 void api_on_message(void *context, struct conn *c, bool text, struct slice data);
+void api_on_closed(void *context, struct conn *c);
+void api_on_refused(void *context, struct conn *c, enum http_error error, unsigned status);
 unsigned api_num_routes(void);
 
 /* --- answering ------------------------------------------------------------------------------------------------- */
@@ -62,6 +64,8 @@ void rest_reply(struct core *core, struct conn *conn, uint16_t route, uint64_t s
                 const char *content_type, struct slice headers, struct slice body);
 void rest_problem(struct core *core, struct conn *conn, uint16_t route, uint64_t started_ns, uint64_t request_id,
                   const struct error *e, struct slice more_headers);
+/* rest_upgraded counts an upgrade that was accepted. */
+void rest_upgraded(struct core *core, struct conn *conn, uint16_t route, uint64_t started_ns);
 /* error_count counts an answered error. */
 void error_counted(struct core *core, enum error_code code);
 

@@ -67,7 +67,7 @@ static bool room_fields(struct call *call, struct fields *f, struct slice key, s
         !field_text(f, "avatar_url", &avatar, AVATAR_URL_BYTES_MAX, false) || !field_bool(f, "is_private", &is_private) ||
         !field_u64(f, "max_participants", &members_max, false) || !settings_field(call, f, &chosen))
         return false;
-    uint64_t bound = call->core->gateway->config->limits_members_per_room;
+    uint64_t bound = CONFIG_NOW(call->core->gateway->config, limits_members_per_room);
     if (members_max > bound) return fields_fail(f, ERR_FIELD_INVALID, "More than limits.members_per_room", "max_participants");
     size_t text = name.len + description.len + avatar.len + chosen.len + call->request->body.len + call_key_bytes(call, key);
     struct op *op = *out = call_op(call, OP_ROOM_CREATE, text);
@@ -125,7 +125,7 @@ static bool create_members(struct op *op, uint64_t bound)
 
 static void create_go(struct core *core, struct op *op)
 {
-    if (create_members(op, core->gateway->config->limits_members_per_room)) op_dispatch(core, op);
+    if (create_members(op, CONFIG_NOW(core->gateway->config, limits_members_per_room))) op_dispatch(core, op);
     else op->then(core, op);
 }
 

@@ -1,10 +1,11 @@
 /* rest_system: health, readiness, metrics, statistics, and the page at the root. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "../base/assert.h"
+#include "../base/log.h"
+#include "../base/log_writer.h"
+#include "access.h"
 #include "api.h"
 
 static bool db_writable(const struct core *core)
@@ -15,27 +16,37 @@ static bool db_writable(const struct core *core)
 
 static uint64_t uptime_s(const struct core *core) { return (core->now_ns - core->gateway->started_ns) / 1000000000u; }
 
+/* state_reply: 503 says when to look again (RFC 9110 section 10.2.3). */
+static void state_reply(struct call *call, bool good, struct slice json)
+{
+    rest_reply(call->core, call->conn, call->route, call->core->now_ns, good ? 200 : 503, "application/json",
+               good ? (struct slice){0} : SLICE("Retry-After: 1\r\n"), json);
+}
+
 void rest_health(struct call *call)
 {
     struct core *core = call->core;
     struct gateway *g = core->gateway;
     bool store_ok = !commit_poisoned(g->commit);
     bool disk_ok = atomic_load_explicit(&g->disk, memory_order_relaxed) == DISK_OK;
-    bool good = store_ok && disk_ok;
+    unsigned stuck;
+    bool cores_ok = gateway_cores_alive(g, &stuck, core->now_ns);
+    bool good = store_ok && disk_ok && cores_ok;
     char out[384];
     int len = snprintf(out, sizeof out,
                        "{\"status\":\"%s\",\"service\":\"carillon\",\"version\":\"" CARILLON_VERSION
                        "\",\"uptime_s\":%llu,\"db_writable\":%s,\"epoch\":%llu,\"checks\":{\"store\":\"%s\",\"disk\":\"%s\","
-                       "\"cores\":\"ok\"}}",
-                       good ? "ok" : "unavailable", (unsigned long long)uptime_s(core), good ? "true" : "false",
-                       (unsigned long long)g->epoch, store_ok ? "ok" : "read_only", disk_ok ? "ok" : "reserve_reached");
-    call_reply(call, good ? 200 : 503, slice_of(out, (size_t)len));
+                       "\"cores\":\"%s\"}}",
+                       good ? "ok" : "unavailable", (unsigned long long)uptime_s(core), store_ok && disk_ok ? "true" : "false",
+                       (unsigned long long)g->epoch, store_ok ? "ok" : "read_only", disk_ok ? "ok" : "reserve_reached",
+                       cores_ok ? "ok" : "stuck");
+    state_reply(call, good, slice_of(out, (size_t)len));
 }
 
 void rest_ready(struct call *call)
 {
     bool ready = db_writable(call->core) && !atomic_load_explicit(&call->core->gateway->draining, memory_order_relaxed);
-    call_reply(call, ready ? 200 : 503, ready ? SLICE("{\"ready\":true}") : SLICE("{\"ready\":false}"));
+    state_reply(call, ready, ready ? SLICE("{\"ready\":true}") : SLICE("{\"ready\":false}"));
 }
 
 void rest_index(struct call *call)
@@ -63,36 +74,79 @@ static void metric_one(struct buf *out, enum metric_id id, uint64_t v)
     metrics_value(out, id, "", v);
 }
 
-static uint64_t resident_bytes(void)
+#ifdef __clang__
+#define COMPILER __VERSION__ /* "Debian Clang 14.0.6" */
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
+
+static uint64_t vital(const struct gateway *g, enum metric_id id)
 {
-    unsigned long pages_total = 0, pages = 0;
-    FILE *f = fopen("/proc/self/statm", "re");
-    if (!f) return 0;
-    if (fscanf(f, "%lu %lu", &pages_total, &pages) != 2) pages = 0;
-    fclose(f);
-    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    return atomic_load_explicit(&g->vitals.metrics.value[id], memory_order_relaxed);
 }
 
 static void write_process(struct buf *out, struct core *core)
 {
+    static const enum metric_id of_process[] = {
+        METRIC_VIRTUAL_MEMORY_BYTES, METRIC_RESIDENT_MEMORY_BYTES, METRIC_OPEN_FDS, METRIC_MAX_FDS,
+        METRIC_STORE_WRITE_STOPPED, METRIC_STORE_DELAYED_WRITE_RATE, METRIC_STORE_COMPACTION_PENDING_BYTES,
+        METRIC_STORE_FLUSHES_RUNNING, METRIC_STORE_COMPACTIONS_RUNNING, METRIC_STORE_FILES_BYTES,
+        METRIC_STORE_BACKGROUND_ERRORS};
+    const struct gateway *g = core->gateway;
+    char labels[160];
+    snprintf(labels, sizeof labels, "version=\"" CARILLON_VERSION "\",store_format=\"%u\",compiler=\"%s\"", STORE_FORMAT,
+             COMPILER);
     metrics_head(out, METRIC_INFO);
-    metrics_value(out, METRIC_INFO, "version=\"" CARILLON_VERSION "\"", 1);
+    metrics_value(out, METRIC_INFO, labels, 1);
     metric_one(out, METRIC_UPTIME_SECONDS, uptime_s(core));
-    metric_one(out, METRIC_EPOCH, core->gateway->epoch);
-    metric_one(out, METRIC_RESIDENT_MEMORY_BYTES, resident_bytes());
+    metrics_head(out, METRIC_START_TIME);
+    metrics_seconds(out, METRIC_START_TIME, "", g->started_ms * 1000000u);
+    metrics_head(out, METRIC_CPU_SECONDS);
+    metrics_seconds(out, METRIC_CPU_SECONDS, "", atomic_load_explicit(&g->vitals.cpu_ns, memory_order_relaxed));
+    for (unsigned i = 0; i < sizeof of_process / sizeof *of_process; i++) metric_one(out, of_process[i], vital(g, of_process[i]));
+    metric_one(out, METRIC_EPOCH, g->epoch);
     metric_one(out, METRIC_STORE_WRITABLE, db_writable(core));
-    metric_one(out, METRIC_STORE_FREE_BYTES, atomic_load_explicit(&core->gateway->disk_free, memory_order_relaxed));
-    uint64_t (*property)(struct kv *, const char *) = core->gateway->store_property;
-    metric_one(out, METRIC_STORE_WRITE_STOPPED, property ? property(core->gateway->store->kv, "rocksdb.is-write-stopped") : 0);
-    struct rusage used;
-    if (getrusage(RUSAGE_SELF, &used) == 0)
-        metric_one(out, METRIC_CPU_SECONDS, (uint64_t)(used.ru_utime.tv_sec + used.ru_stime.tv_sec));
+    metric_one(out, METRIC_STORE_FREE_BYTES, atomic_load_explicit(&g->disk_free, memory_order_relaxed));
     metrics_head(out, METRIC_NOTIFICATIONS_SENT); /* no provider is served yet: a name without samples */
+}
+
+static uint64_t queue_sum(const struct gateway *g, enum core_queue queue)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < g->num_cores; i++) sum += atomic_load_explicit(&g->cores[i]->queue_depth[queue], memory_order_relaxed);
+    return sum;
+}
+
+static void write_memory(struct buf *out, const struct gateway *g)
+{
+    static const char *const parts[MEMORY_PARTS] = {"heap_allocated", "heap_active",   "heap_resident",
+                                                    "block_cache",    "write_buffers", "table_readers"};
+    char labels[64];
+    metrics_head(out, METRIC_MEMORY);
+    for (unsigned i = 0; i < MEMORY_PARTS; i++) {
+        snprintf(labels, sizeof labels, "part=\"%s\"", parts[i]);
+        metrics_value(out, METRIC_MEMORY, labels, atomic_load_explicit(&g->vitals.memory[i], memory_order_relaxed));
+    }
+    metrics_value(out, METRIC_MEMORY, "part=\"frames\"", queue_sum(g, QUEUE_FRAMES_BYTES));
+    metrics_value(out, METRIC_MEMORY, "part=\"assembly\"", queue_sum(g, QUEUE_ASSEMBLY_BYTES));
+    metrics_value(out, METRIC_MEMORY, "part=\"commits\"", queue_sum(g, QUEUE_COMMIT_BYTES));
+    metrics_value(out, METRIC_MEMORY, "part=\"receive_buffers\"", (uint64_t)g->num_cores * RECV_BUFFERS * RECV_BUFFER_BYTES);
+}
+
+static void write_log(struct buf *out)
+{
+    struct log_counts c = log_writer_counts();
+    metrics_head(out, METRIC_LOG_LINES);
+    metrics_value(out, METRIC_LOG_LINES, "outcome=\"written\"", c.written);
+    metrics_value(out, METRIC_LOG_LINES, "outcome=\"suppressed\"", log_suppressed());
+    metrics_value(out, METRIC_LOG_LINES, "outcome=\"queue_full\"", c.lost_full);
+    metrics_value(out, METRIC_LOG_LINES, "outcome=\"write_failed\"", c.lost_write);
 }
 
 /* counters that each core keeps up to date itself, once a turn (core_metrics) or as things happen */
 static const enum metric_id summed[] = {
-    METRIC_WEBSOCKET_CONNECTIONS_ACTIVE, METRIC_CONNECTIONS_ACCEPTED, METRIC_CONNECTIONS_CLOSED, METRIC_BYTES_RECEIVED,
+    METRIC_WEBSOCKET_CONNECTIONS_ACTIVE, METRIC_CONNECTIONS_ACCEPTED, METRIC_ACCEPT_ERRORS, METRIC_WEBSOCKETS_OPENED,
+    METRIC_WEBSOCKET_MESSAGES, METRIC_FRAMES_SENT, METRIC_BYTES_RECEIVED,
     METRIC_BYTES_SENT, METRIC_SEND_QUEUE_BYTES, METRIC_SLOW_READERS_CLOSED, METRIC_ROOMS_LOADED, METRIC_USERS_LOADED,
     METRIC_SESSIONS, METRIC_SUBSCRIPTIONS, METRIC_MESSAGES, METRIC_EVENTS_DURABLE, METRIC_DELIVERIES,
     METRIC_CROSS_CORE_DELIVERIES, METRIC_FRAMES_BYTES, METRIC_ACKS, METRIC_REPLAYS, METRIC_IDEMPOTENCY_LOOKUPS,
@@ -106,6 +160,21 @@ static void write_connections(struct buf *out, const struct gateway *g)
     metrics_head(out, METRIC_CONNECTIONS);
     metrics_value(out, METRIC_CONNECTIONS, "kind=\"http\"", all > websockets ? all - websockets : 0);
     metrics_value(out, METRIC_CONNECTIONS, "kind=\"websocket\"", websockets);
+    char labels[48];
+    metrics_head(out, METRIC_CONNECTIONS_CLOSED);
+    for (unsigned cause = 0; cause < CONN_CAUSES; cause++) {
+        snprintf(labels, sizeof labels, "reason=\"%s\"", conn_cause_name((enum conn_cause)cause));
+        uint64_t sum = 0;
+        for (unsigned i = 0; i < g->num_cores; i++) sum += atomic_load_explicit(&g->cores[i]->closed_by[cause], memory_order_relaxed);
+        metrics_value(out, METRIC_CONNECTIONS_CLOSED, labels, sum);
+    }
+    metrics_head(out, METRIC_WEBSOCKETS_CLOSED);
+    for (unsigned place = 0; place < NET_CLOSE_CODES; place++) {
+        snprintf(labels, sizeof labels, "code=\"%s\"", net_close_code_name(place));
+        uint64_t sum = 0;
+        for (unsigned i = 0; i < g->num_cores; i++) sum += atomic_load_explicit(&g->cores[i]->ws_closed_by[place], memory_order_relaxed);
+        if (sum) metrics_value(out, METRIC_WEBSOCKETS_CLOSED, labels, sum);
+    }
 }
 
 static void write_errors(struct buf *out, const struct gateway *g)
@@ -118,27 +187,20 @@ static void write_errors(struct buf *out, const struct gateway *g)
         snprintf(labels, sizeof labels, "code=\"%s\"", error_rows[code].code);
         if (sum) metrics_value(out, METRIC_ERRORS, labels, sum);
     }
+    for (unsigned error = 1; error < HTTP_ERRORS; error++) { /* what was refused before it was a request */
+        uint64_t sum = 0;
+        for (unsigned i = 0; i < g->num_cores; i++) sum += atomic_load_explicit(&g->cores[i]->refused_count[error], memory_order_relaxed);
+        char labels[96];
+        snprintf(labels, sizeof labels, "code=\"%s\"", http_error_code((enum http_error)error));
+        if (sum) metrics_value(out, METRIC_ERRORS, labels, sum);
+    }
 }
 
 static const char *route_method(unsigned r) { return r < ROUTES ? http_method_name(routes[r].method) : "ANY"; }
 
-/* route_label writes a pattern as a label: "/rooms/:room" rather than "/rooms/{room}", which breaks simple readers of the
- * text format. */
-static const char *route_label(unsigned r, char out[96])
-{
-    const char *from = r < ROUTES ? routes[r].pattern : "none";
-    size_t len = 0;
-    for (; *from; from++) {
-        ASSERT(len < 95);
-        if (*from != '}') out[len++] = *from == '{' ? ':' : *from;
-    }
-    out[len] = 0;
-    return out;
-}
-
 static void write_requests(struct buf *out, const struct gateway *g)
 {
-    char labels[192], label[96];
+    char labels[192], label[ROUTE_TEXT_MAX];
     metrics_head(out, METRIC_HTTP_REQUESTS);
     for (unsigned r = 0; r <= ROUTES; r++) {
         for (unsigned status = 1; status < 6; status++) {
@@ -146,7 +208,7 @@ static void write_requests(struct buf *out, const struct gateway *g)
             for (unsigned i = 0; i < g->num_cores; i++)
                 sum += atomic_load_explicit(&g->cores[i]->route_status[r * 6 + status], memory_order_relaxed);
             if (!sum) continue;
-            snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\",status=\"%uxx\"", route_method(r), route_label(r, label), status);
+            snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\",status=\"%uxx\"", route_method(r), access_route(r, label), status);
             metrics_value(out, METRIC_HTTP_REQUESTS, labels, sum);
         }
     }
@@ -154,7 +216,7 @@ static void write_requests(struct buf *out, const struct gateway *g)
 
 static void write_durations(struct buf *out, const struct gateway *g)
 {
-    char labels[192], label[96];
+    char labels[192], label[ROUTE_TEXT_MAX];
     metrics_head(out, METRIC_API_REQUEST_DURATION);
     for (unsigned r = 0; r <= ROUTES; r++) {
         _Atomic uint64_t bucket[HISTOGRAM_BUCKETS] = {0};
@@ -166,7 +228,7 @@ static void write_durations(struct buf *out, const struct gateway *g)
             for (unsigned b = 0; b < HISTOGRAM_BUCKETS; b++) bucket[b] += atomic_load_explicit(&h->bucket[b], memory_order_relaxed);
         }
         if (!count) continue;
-        snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\"", route_method(r), route_label(r, label));
+        snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\"", route_method(r), access_route(r, label));
         metrics_histogram(out, METRIC_API_REQUEST_DURATION, labels, bucket, HISTOGRAM_BUCKETS, sum_ns);
     }
 }
@@ -181,6 +243,7 @@ static void write_commit(struct buf *out, const struct gateway *g)
     metrics_head(out, METRIC_FSYNC);
     metrics_histogram(out, METRIC_FSYNC, "", c->sync_ns_bucket, COMMIT_BUCKETS, c->sync_ns_sum);
     metric_one(out, METRIC_COMMIT_BATCHES, c->batches);
+    metric_one(out, METRIC_COMMIT_BYTES, c->bytes);
     metrics_head(out, METRIC_STORE_ERRORS);
     metrics_value(out, METRIC_STORE_ERRORS, "op=\"write\"", c->write_errors);
     metrics_value(out, METRIC_STORE_ERRORS, "op=\"sync\"", c->sync_errors);
@@ -206,11 +269,59 @@ static void write_mailboxes(struct buf *out, const struct gateway *g)
     }
 }
 
+static void write_cores(struct buf *out, const struct gateway *g, uint64_t now_ns)
+{
+    char labels[32];
+    metrics_head(out, METRIC_TURN);
+    for (unsigned i = 0; i < g->num_cores; i++) {
+        const struct histogram *h = &g->cores[i]->turn_seconds;
+        snprintf(labels, sizeof labels, "core=\"%u\"", i);
+        metrics_histogram(out, METRIC_TURN, labels, h->bucket, HISTOGRAM_BUCKETS, atomic_load_explicit(&h->sum_ns, memory_order_relaxed));
+    }
+    metrics_head(out, METRIC_HEARTBEAT_AGE);
+    for (unsigned i = 0; i < g->num_cores; i++) {
+        snprintf(labels, sizeof labels, "core=\"%u\"", i);
+        metrics_seconds(out, METRIC_HEARTBEAT_AGE, labels, gateway_heartbeat_age_ns(g, i, now_ns));
+    }
+}
+
+/* queue_most is the fullest core's; a queue of the log's thread is the process' own. */
+static uint64_t queue_most(const struct gateway *g, enum core_queue queue, bool high)
+{
+    uint64_t most = 0;
+    for (unsigned i = 0; i < g->num_cores; i++) {
+        const struct core *core = g->cores[i];
+        uint64_t v = atomic_load_explicit(high ? &core->queue_high[queue] : &core->queue_depth[queue], memory_order_relaxed);
+        if (v > most) most = v;
+    }
+    return most;
+}
+
+static void write_queues(struct buf *out, const struct gateway *g)
+{
+    static const enum metric_id families[] = {METRIC_QUEUE_DEPTH, METRIC_QUEUE_HIGH, METRIC_QUEUE_BOUND};
+    struct log_counts log = log_writer_counts();
+    const uint64_t of_log[] = {log.queued_bytes, log.queued_bytes_high, LOG_QUEUE_BYTES};
+    for (unsigned f = 0; f < 3; f++) {
+        metrics_head(out, families[f]);
+        for (unsigned q = 0; q < CORE_QUEUES; q++) {
+            char labels[48];
+            snprintf(labels, sizeof labels, "queue=\"%s\"", core_queue_names[q]);
+            uint64_t v = families[f] == METRIC_QUEUE_BOUND ? core_queue_bound(g, (enum core_queue)q)
+                                                           : queue_most(g, (enum core_queue)q, families[f] == METRIC_QUEUE_HIGH);
+            metrics_value(out, families[f], labels, v);
+        }
+        metrics_value(out, families[f], "queue=\"log_bytes\"", of_log[f]);
+    }
+}
+
 void rest_metrics(struct call *call)
 {
     struct gateway *g = call->core->gateway;
     struct buf out = {0};
     write_process(&out, call->core);
+    write_memory(&out, g);
+    write_log(&out);
     write_connections(&out, g);
     for (unsigned i = 0; i < sizeof summed / sizeof summed[0]; i++) metric_one(&out, summed[i], metric_sum(g, summed[i]));
     write_errors(&out, g);
@@ -218,6 +329,8 @@ void rest_metrics(struct call *call)
     write_durations(&out, g);
     write_commit(&out, g);
     write_mailboxes(&out, g);
+    write_cores(&out, g, call->core->now_ns);
+    write_queues(&out, g);
     rest_reply(call->core, call->conn, call->route, call->core->now_ns, 200, "text/plain; version=0.0.4; charset=utf-8",
                (struct slice){0}, buf_slice(&out));
     buf_free(&out);
@@ -230,7 +343,7 @@ void rest_stats(struct call *call)
     buf_printf(&out, "{\"uptime_s\":%llu,\"epoch\":%llu,\"cores\":%u,\"tenants\":%u,\"db_writable\":%s,\"resident_bytes\":%llu",
                (unsigned long long)uptime_s(call->core), (unsigned long long)g->epoch, g->num_cores,
                call->core->directory.tenants.len, db_writable(call->core) ? "true" : "false",
-               (unsigned long long)resident_bytes());
+               (unsigned long long)vital(g, METRIC_RESIDENT_MEMORY_BYTES));
     static const struct {
         const char *name;
         enum metric_id id;

@@ -63,6 +63,7 @@ static void upgrade_go(struct core *core, struct op *op)
         struct known_user *user = known_user_find(core, op->tenant, op->user_id);
         ASSERT(user != NULL); /* resolving has just made it known */
         net_ws_accept(core->net, conn, slice_of(u->accept, WS_ACCEPT_LEN), u->subprotocol ? SLICE(SUBPROTOCOL) : (struct slice){0}, 0);
+        rest_upgraded(core, conn, op->route, op->started_ns);
         struct session *s = session_open(core, conn, user, u->key, u->subprotocol, u->device);
         if (!u->subprotocol) session_begin(core, s, NULL, NULL);
     } else if (conn) {
@@ -121,4 +122,5 @@ void rest_ws_echo(struct call *call)
     char accept[WS_ACCEPT_LEN];
     if (!handshake_valid(call, accept)) return;
     net_ws_accept(call->core->net, call->conn, slice_of(accept, WS_ACCEPT_LEN), (struct slice){0}, ECHO_MESSAGE_BYTES_MAX);
+    rest_upgraded(call->core, call->conn, call->route, call->core->now_ns);
 }

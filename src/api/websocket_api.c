@@ -4,6 +4,7 @@
 #include "../base/assert.h"
 #include "../chat/ids.h"
 #include "../chat/session.h"
+#include "actions.h"
 #include "api.h"
 
 /* request: one message while it is looked at. */
@@ -293,6 +294,7 @@ static bool wish_read(struct request *r, struct session_wish **out)
 
 static void sent(struct core *core, struct op *op)
 {
+    action_sent(core, op);
     struct buf out = {0};
     struct conn *conn;
     if (answer_head(core, op, &out, &conn)) {

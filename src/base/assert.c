@@ -4,9 +4,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "log.h"
+
 noreturn void assert_failed(const char *condition, const char *file, int line, const char *function)
 {
     char text[512];
+    log_flush(); /* what was logged before it tells how it came to this */
     int n = snprintf(text, sizeof text,
                      "{\"level\":\"fatal\",\"scope\":\"assert\",\"event\":\"assertion_failed\",\"condition\":\"%s\","
                      "\"file\":\"%s\",\"line\":%d,\"function\":\"%s\"}\n",

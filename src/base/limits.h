@@ -105,8 +105,12 @@
 #define CORE_STACK_BYTES (2u << 20)  /* a core's thread; only what is touched takes memory */
 #define PORT_WAIT_MS 1000u           /* a listening address that is taken: a killed process' ring may take that long */
 #define WATCH_INTERVAL_MS 1000u      /* between two looks at the free disk space */
+#define CORE_STUCK_MS 5000u          /* a core that has not turned for so long is not healthy; an idle one turns each second */
 #define DRAIN_POLL_MS 20u            /* between two looks whether the last client has left */
 #define SETTLE_TIMEOUT_MS 2000u      /* at the end, for what is still on its way between cores and the store */
+#define LOG_QUEUE_BYTES (1u << 20)   /* log lines not yet written, some 4000; beyond it they are dropped and counted */
+#define LOG_STOP_MS 1000u            /* at the end, for a reader of stderr that does not read */
+#define LOG_FLUSH_MS 100u            /* before an abort, for the lines that lead up to it */
 #define ADMIN_TIMEOUT_MS 10000u      /* of the program's own requests to its admin socket */
 
 _Static_assert((COMMIT_RING_CELLS & (COMMIT_RING_CELLS - 1)) == 0, "rings are powers of two");

@@ -11,6 +11,13 @@
 _Atomic int log_level_now = LOG_INFO;
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
+static const char *const scope_names[] = {LOG_SCOPES};
+enum { SCOPES = sizeof scope_names / sizeof scope_names[0] };
+
+static _Atomic int general_level = LOG_INFO;
+static _Atomic int scope_level[SCOPES]; /* the level + 1; 0: the general one */
+static _Atomic(const struct log_sink *) sink_now;
+static _Atomic uint64_t suppressed;
 
 /* A line while it is written. Nothing is written behind `end`; the bytes from there to the buffer's end are kept for
  * LINE_TAIL, so that a line that was cut is still JSON. */
@@ -30,7 +37,77 @@ static void line_write(struct line *l);
 
 void log_set_level(enum log_level level)
 {
-    atomic_store_explicit(&log_level_now, (int)level, memory_order_relaxed);
+    log_set_levels(level, (struct slice){0});
+}
+
+/* level_next takes "scope=level" off the front of a list; false at its end. *good is false for what is neither, and
+ * *scope is then the item as it stands. */
+static bool level_next(struct slice *rest, struct slice *scope, unsigned *index, enum log_level *level, bool *good)
+{
+    while (rest->len && (rest->data[0] == ',' || rest->data[0] == ' ')) *rest = slice_from(*rest, 1);
+    if (rest->len == 0) return false;
+    const char *comma = memchr(rest->data, ',', rest->len);
+    *scope = slice_of(rest->data, comma ? (size_t)(comma - rest->data) : rest->len);
+    *rest = slice_from(*rest, scope->len);
+    while (scope->len && scope->data[scope->len - 1] == ' ') scope->len--;
+    const char *equals = memchr(scope->data, '=', scope->len);
+    size_t name_len = equals ? (size_t)(equals - scope->data) : 0;
+    for (*index = 0; *index < SCOPES; (*index)++)
+        if (slice_is(slice_of(scope->data, name_len), scope_names[*index])) break;
+    *good = *index < SCOPES && log_level_parse(slice_from(*scope, name_len + 1), level);
+    return true;
+}
+
+/* Lines that are written meanwhile see some scopes' old levels and others' new ones. */
+void log_set_levels(enum log_level level, struct slice scopes)
+{
+    int lowest = (int)level, of_scope[SCOPES] = {0};
+    struct slice item;
+    unsigned index;
+    enum log_level own;
+    bool good;
+    while (level_next(&scopes, &item, &index, &own, &good)) {
+        if (!good) continue;
+        of_scope[index] = (int)own + 1;
+        if ((int)own < lowest) lowest = (int)own;
+    }
+    atomic_store_explicit(&general_level, (int)level, memory_order_relaxed);
+    for (unsigned i = 0; i < SCOPES; i++) atomic_store_explicit(&scope_level[i], of_scope[i], memory_order_relaxed);
+    atomic_store_explicit(&log_level_now, lowest, memory_order_relaxed);
+}
+
+bool log_levels_valid(struct slice scopes, struct slice *bad)
+{
+    unsigned index;
+    enum log_level level;
+    bool good = true;
+    while (good && level_next(&scopes, bad, &index, &level, &good)) {}
+    return good;
+}
+
+static bool scope_admits(const char *scope, enum log_level level)
+{
+    int least = 0;
+    for (unsigned i = 0; i < SCOPES && !least; i++)
+        if (strcmp(scope, scope_names[i]) == 0) least = atomic_load_explicit(&scope_level[i], memory_order_relaxed);
+    if (!least) least = atomic_load_explicit(&general_level, memory_order_relaxed) + 1;
+    return (int)level + 1 >= least;
+}
+
+void log_set_sink(const struct log_sink *sink)
+{
+    atomic_store_explicit(&sink_now, sink, memory_order_release);
+}
+
+void log_flush(void)
+{
+    const struct log_sink *sink = atomic_load_explicit(&sink_now, memory_order_acquire);
+    if (sink && sink->flush) sink->flush();
+}
+
+uint64_t log_suppressed(void)
+{
+    return atomic_load_explicit(&suppressed, memory_order_relaxed);
 }
 
 bool log_level_parse(struct slice name, enum log_level *out)
@@ -47,7 +124,7 @@ void log_write(struct log_site *site, enum log_level level, const char *scope, c
                const struct log_field *fields)
 {
     ASSERT(level >= LOG_DEBUG && level <= LOG_ERROR);
-    if (!site_admits(site)) return;
+    if (site && !(scope_admits(scope, level) && site_admits(site))) return;
     struct line l;
     l.at = l.text;
     l.end = l.text + sizeof l.text - (sizeof LINE_TAIL - 1);
@@ -59,7 +136,7 @@ void log_write(struct log_site *site, enum log_level level, const char *scope, c
     line_string(&l, "level", slice_str(level_names[level]));
     line_string(&l, "scope", slice_str(scope));
     line_string(&l, "event", slice_str(event));
-    uint64_t dropped = atomic_exchange_explicit(&site->dropped, 0, memory_order_relaxed);
+    uint64_t dropped = site ? atomic_exchange_explicit(&site->dropped, 0, memory_order_relaxed) : 0;
     if (dropped) line_number(&l, "dropped", dropped);
     for (; fields->name; fields++) line_field(&l, fields);
     line_write(&l);
@@ -80,6 +157,7 @@ static bool site_admits(struct log_site *site)
         bool same = was >> 16 == second;
         if (same && (was & 0xFFFF) >= LOG_SITE_PER_SECOND) {
             atomic_fetch_add_explicit(&site->dropped, 1, memory_order_relaxed);
+            atomic_fetch_add_explicit(&suppressed, 1, memory_order_relaxed);
             return false;
         }
         next = same ? was + 1 : second << 16 | 1;
@@ -178,7 +256,9 @@ static void line_milliseconds(struct line *l, const char *name, uint64_t us)
 static void line_field(struct line *l, const struct log_field *f)
 {
     switch (f->kind) {
-    case LOG_FIELD_STR: line_string(l, f->name, f->str); break;
+    case LOG_FIELD_STR:
+        if (f->str.data) line_string(l, f->name, f->str);
+        break;
     case LOG_FIELD_U64: line_number(l, f->name, f->number); break;
     case LOG_FIELD_I64: line_signed(l, f->name, (int64_t)f->number); break;
     case LOG_FIELD_US: line_milliseconds(l, f->name, f->number); break;
@@ -195,6 +275,8 @@ static void line_write(struct line *l)
     l->at += tail.len;
     ASSERT((size_t)(l->at - l->text) <= sizeof l->text);
     int error = errno;
-    while (write(STDERR_FILENO, l->text, (size_t)(l->at - l->text)) < 0 && errno == EINTR) {}
+    const struct log_sink *sink = atomic_load_explicit(&sink_now, memory_order_acquire);
+    if (sink) sink->line(slice_of(l->text, (size_t)(l->at - l->text)));
+    else while (write(STDERR_FILENO, l->text, (size_t)(l->at - l->text)) < 0 && errno == EINTR) {}
     errno = error;
 }

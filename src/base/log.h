@@ -1,6 +1,6 @@
-/* log: JSON lines on stderr: {"ts":…,"level":…,"scope":…,"event":…, fields}.
+/* log: JSON lines: {"ts":…,"level":…,"scope":…,"event":…, fields}, on stderr unless a sink takes them (log_writer.h).
  *
- * One write(2) a line, so lines of several threads never mix. Rate-limited per call site (LOG_SITE_PER_SECOND lines a
+ * A line is written whole, so lines of several threads never mix. Rate-limited per call site (LOG_SITE_PER_SECOND lines a
  * second; what was dropped is counted into the next line as "dropped"). A line longer than LOG_LINE_BYTES_MAX loses the
  * end of the text that reaches past it and all fields behind, and says "cut":true. Any thread may log. Never a token, a
  * key or a message body. */
@@ -15,7 +15,7 @@
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
-/* A field's value; build with the LOG_STR … macros, end with LOG_END. */
+/* A field's value; a text whose data is NULL is left out. Build with the LOG_STR … macros, end with LOG_END. */
 struct log_field {
     const char *name; /* NULL ends the list */
     enum { LOG_FIELD_STR, LOG_FIELD_U64, LOG_FIELD_I64, LOG_FIELD_BOOL, LOG_FIELD_US } kind;
@@ -41,15 +41,34 @@ struct log_site {
 #define LOG_SITE_PER_SECOND 20u
 #define LOG_LINE_BYTES_MAX 4096u /* with the newline: what a pipe takes without mixing writers (PIPE_BUF, pipe(7)) */
 
+/* Parts of the program that may have a level of their own. Lines of any other scope follow the general level. */
+#define LOG_SCOPES "access", "action", "assert", "auth", "backup", "chat", "config", "log", "net", "notify", "process",                    "room", "session", "store", "user"
+
+/* log_set_level gives every scope the same level. log_set_levels gives those in a list like "net=debug,store=warn" their
+ * own; log_levels_valid checks such a list and shows the first item that is none in *bad. */
 void log_set_level(enum log_level level);
+void log_set_levels(enum log_level level, struct slice scopes);
+bool log_levels_valid(struct slice scopes, struct slice *bad);
 /* log_level_parse knows debug, info, warn, error. */
 bool log_level_parse(struct slice name, enum log_level *out);
-extern _Atomic int log_level_now;
+extern _Atomic int log_level_now; /* the lowest of all scopes: below it no line is built */
 
-/* log_write writes one line at once; text that is not UTF-8 gets U+FFFD for each bad byte. errno is kept. A line that
- * stderr does not take is lost. */
+/* log_sink: where lines go instead of stderr. `line` gets a whole line with its newline, from any thread, and must not
+ * block; `flush`, which may be NULL, waits a moment for them to arrive. Borrowed until the next log_set_sink. */
+struct log_sink {
+    void (*line)(struct slice line);
+    void (*flush)(void);
+};
+/* log_set_sink with NULL goes back to stderr: one write(2) a line, and one that stderr does not take is lost. */
+void log_set_sink(const struct log_sink *sink);
+void log_flush(void);
+
+/* log_write writes one line; text that is not UTF-8 gets U+FFFD for each bad byte. errno is kept. Without a site the line
+ * is one that a setting of its own asked for (log.access, log.actions): neither a level nor a rate keeps it back. */
 void log_write(struct log_site *site, enum log_level level, const char *scope, const char *event,
                const struct log_field *fields);
+/* log_suppressed counts lines that the rate kept back, of all sites. */
+uint64_t log_suppressed(void);
 /* log_errno_text names an errno value of either sign ("ENOENT"; the ring reports -ENOENT), never NULL; thread-safe. */
 const char *log_errno_text(int error);
 
@@ -62,5 +81,9 @@ const char *log_errno_text(int error);
             log_write(&log_site_here, (level), (scope), (event), log_fields_here); \
         } \
     } while (0)
+
+/* LOG_ALWAYS: the same without a site. */
+#define LOG_ALWAYS(level, scope, event, ...) \
+    log_write(NULL, (level), (scope), (event), (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ) LOG_END})
 
 #endif

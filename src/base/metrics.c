@@ -57,6 +57,14 @@ void metrics_value(struct buf *out, enum metric_id id, const char *labels, uint6
     buf_char(out, '\n');
 }
 
+void metrics_seconds(struct buf *out, enum metric_id id, const char *labels, uint64_t ns)
+{
+    const struct metric_row *row = &metric_rows[id];
+    ASSERT(row->kind != METRIC_HISTOGRAM);
+    buf_printf(out, labels[0] ? "%s{%s} " : "%s%s ", row->name, labels);
+    buf_printf(out, "%llu.%09llu\n", (unsigned long long)(ns / 1000000000u), (unsigned long long)(ns % 1000000000u));
+}
+
 /* A label's value escapes backslash, quote and newline (text format 0.0.4). */
 void metrics_label(struct buf *labels, const char *name, struct slice value)
 {

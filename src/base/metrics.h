@@ -56,6 +56,8 @@ void histogram_add(struct histogram *into, const struct histogram *from);
  * value that is not the program's own text goes through metrics_label. */
 void metrics_head(struct buf *out, enum metric_id id);
 void metrics_value(struct buf *out, enum metric_id id, const char *labels, uint64_t v);
+/* metrics_seconds writes a value in seconds, given in nanoseconds. */
+void metrics_seconds(struct buf *out, enum metric_id id, const char *labels, uint64_t ns);
 /* metrics_label appends `name="value"` (after a comma when something stands before) to a list of labels. */
 void metrics_label(struct buf *labels, const char *name, struct slice value);
 /* metrics_histogram writes cumulative buckets in seconds; `bucket` holds `buckets` counts, [b] for values < 2^b µs

@@ -498,7 +498,7 @@ static void change_push(struct core *core, struct room *r, struct event *e, stru
 
 static uint32_t members_bound(const struct core *core, const struct room *r)
 {
-    uint32_t bound = (uint32_t)core->gateway->config->limits_members_per_room;
+    uint32_t bound = (uint32_t)CONFIG_NOW(core->gateway->config, limits_members_per_room);
     return r->record.members_max && r->record.members_max < bound ? r->record.members_max : bound;
 }
 
@@ -507,7 +507,7 @@ static uint32_t members_bound(const struct core *core, const struct room *r)
 static void users_body(const struct core *core, const struct room *r, struct buf *body, const struct op_member *users,
                        uint32_t num, enum log_kind kind)
 {
-    if (kind == LOG_JOINED && r->members.len > core->gateway->config->limits_presence_room_members) {
+    if (kind == LOG_JOINED && r->members.len > CONFIG_NOW(core->gateway->config, limits_presence_room_members)) {
         buf_printf(body, "\"count\":%u", num);
         return;
     }

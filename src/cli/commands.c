@@ -23,8 +23,8 @@ static const struct command commands[] = {
     {"serve", "[OPTION]…", "run the gateway", SETTINGS_HELP
      "\n"
      "Says {\"event\":\"ready\",\"listen\":\"127.0.0.1:8080\",…} on stderr, among other log lines, once it serves.\n"
-     "SIGTERM or Ctrl-C lets clients leave first (drain.timeout_s), a second one ends at once; SIGHUP reads log.level\n"
-     "and drain.timeout_s again.\n"
+     "SIGTERM or Ctrl-C lets clients leave first (drain.timeout_s), a second one ends at once; SIGHUP reads the\n"
+     "settings again, takes over those that need no restart, and opens log.file anew.\n"
      "\n"
      "examples:\n"
      "  carillon serve --data /var/lib/carillon --listen 0.0.0.0:8080\n"

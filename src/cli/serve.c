@@ -11,9 +11,12 @@
 
 #include "../base/assert.h"
 #include "../base/log.h"
+#include "../base/log_writer.h"
 #include "cli.h"
 #include "cores.h"
 #include "process.h"
+#include "reload.h"
+#include "vitals.h"
 
 #define WHY_BYTES_MAX 1024
 
@@ -27,9 +30,10 @@ struct server {
     struct cores cores;
     struct buf admin_path; /* NUL-terminated */
     sigset_t signals;
-    uint64_t drain_timeout_s; /* SIGHUP may change it */
+    struct reload reload;
     uint64_t drain_deadline_ns, watch_due_ns;
     unsigned num_stop_signals;
+    bool core_stuck; /* and it was said */
     bool gateway_opened, writer_started, readers_started;
     char why[WHY_BYTES_MAX];
 };
@@ -65,6 +69,7 @@ int serve_run(const struct options *options, int (*on_ready)(const struct servin
     }
     if (code == CLI_DONE) watch(s);
     close_all(s);
+    log_writer_stop();
     free(s);
     return code;
 }
@@ -87,7 +92,7 @@ static int configure(struct server *s)
         cli_error("%s", err.text);
         return CLI_CONFIGURATION;
     }
-    log_set_level((enum log_level)s->loaded.log_level);
+    log_set_levels((enum log_level)s->loaded.log_level, slice_str(s->loaded.log_scopes));
     if (s->options->secret_given)
         LOG(LOG_WARN, "config", "secret_in_arguments", LOG_STR("setting", s->options->secret_given),
             LOG_STR("hint", "other users may have seen it before it was overwritten; give it in the environment "
@@ -97,7 +102,7 @@ static int configure(struct server *s)
     uint64_t descriptors = process_descriptors();
     if (s->running.limits_connections == 0)
         s->running.limits_connections = process_connections(descriptors, (unsigned)s->running.process_cores);
-    s->drain_timeout_s = s->loaded.drain_timeout_s;
+    reload_init(&s->reload, s->options, &s->loaded, &s->running);
     if (s->loaded.admin_socket[0]) buf_printf(&s->admin_path, "%s", s->loaded.admin_socket);
     else buf_printf(&s->admin_path, "%s/admin.sock", s->loaded.store_dir);
     buf_char(&s->admin_path, '\0');
@@ -141,6 +146,12 @@ static int open_all(struct server *s)
     if (listeners_open(&s->listeners, c, num_cores, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);
     if (c->process_user[0] && process_become(c->process_user, s->why, sizeof s->why) != STATUS_OK)
         return failed(s, CLI_CONFIGURATION);
+    /* From here on lines are written by a thread of their own, into log.file; as the user that will open it again. */
+    if (log_writer_start() != STATUS_OK) {
+        snprintf(s->why, sizeof s->why, "the log's thread cannot be started: raise the limit on processes");
+        return failed(s, CLI_FAILED);
+    }
+    if (c->log_file[0] && reload_logs(c, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_CONFIGURATION);
     fit_disk(s);
     const struct store_options store = {
         .dir = c->store_dir, .cache_bytes = c->store_cache, .write_buffer_bytes = c->store_write_buffer};
@@ -151,6 +162,8 @@ static int open_all(struct server *s)
                                   .random = random_real(),
                                   .store = &s->store,
                                   .store_property = kv_rocksdb_property,
+                                  .reload = reload_settings,
+                                  .reload_context = &s->reload,
                                   .num_cores = num_cores};
     s->gateway_opened = true;
     if (gateway_open(&s->gateway, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);
@@ -164,6 +177,7 @@ static void disk_look(struct server *s);
 static int start_threads(struct server *s)
 {
     disk_look(s);
+    vitals_look(&s->gateway);
     s->writer_started = commit_start_threads(s->gateway.commit) == STATUS_OK;
     s->readers_started = s->writer_started && readers_start_threads(s->gateway.readers) == STATUS_OK;
     if (!s->readers_started) {
@@ -191,8 +205,8 @@ static void announce(const struct server *s)
 /* --- running ------------------------------------------------------------------------------------------------------ */
 
 static void on_signal(struct server *s, int signal_number);
+static void look(struct server *s);
 static void drain_look(struct server *s);
-static void reload(struct server *s);
 static void stop(struct server *s);
 
 static void watch(struct server *s)
@@ -204,7 +218,7 @@ static void watch(struct server *s)
         int signal_number = sigtimedwait(&s->signals, NULL, &wait);
         ASSERT(signal_number > 0 || errno == EAGAIN || errno == EINTR);
         if (signal_number > 0) on_signal(s, signal_number);
-        if (clock_mono_ns(g->clock) >= s->watch_due_ns) disk_look(s);
+        if (clock_mono_ns(g->clock) >= s->watch_due_ns) look(s);
         if (atomic_load(&g->draining)) drain_look(s);
     }
 }
@@ -212,7 +226,9 @@ static void watch(struct server *s)
 static void on_signal(struct server *s, int signal_number)
 {
     if (signal_number == SIGHUP) {
-        reload(s);
+        struct reload_report report = {0};
+        reload_settings(&s->reload, &report);
+        reload_report_free(&report);
         return;
     }
     LOG(LOG_INFO, "process", "stopping", LOG_STR("signal", signal_number == SIGINT ? "SIGINT" : "SIGTERM"),
@@ -222,7 +238,7 @@ static void on_signal(struct server *s, int signal_number)
         return;
     }
     process_notify("STOPPING=1");
-    s->drain_deadline_ns = clock_mono_ns(s->gateway.clock) + s->drain_timeout_s * 1000000000ull;
+    s->drain_deadline_ns = clock_mono_ns(s->gateway.clock) + CONFIG_NOW(&s->running, drain_timeout_s) * 1000000000ull;
     atomic_store(&s->gateway.draining, true);
     cores_wake(&s->cores);
 }
@@ -240,6 +256,26 @@ static void stop(struct server *s)
 {
     atomic_store(&s->gateway.stop, true);
     cores_wake(&s->cores);
+}
+
+static void cores_look(struct server *s)
+{
+    struct gateway *g = &s->gateway;
+    unsigned stuck;
+    bool alive = gateway_cores_alive(g, &stuck, clock_mono_ns(g->clock));
+    if (!alive && !s->core_stuck)
+        LOG(LOG_ERROR, "process", "core_stuck", LOG_U64("core", stuck),
+            LOG_STR("hint", "it has not turned for seconds, and /health says so; `top -H` shows whether it runs or waits"));
+    if (alive && s->core_stuck) LOG(LOG_WARN, "process", "cores_turn_again");
+    s->core_stuck = !alive;
+}
+
+/* look: what is looked at once a second. */
+static void look(struct server *s)
+{
+    disk_look(s);
+    vitals_look(&s->gateway);
+    cores_look(s);
 }
 
 /* Below the reserve sends are refused, so that RocksDB never meets a full disk. A tenth above it they are taken again:
@@ -260,35 +296,6 @@ static void disk_look(struct server *s)
         LOG(LOG_INFO, "store", "disk_reserve_left", LOG_U64("free_bytes", free_bytes),
             LOG_U64("reserve_bytes", reserve));
     }
-}
-
-/* reload takes over what may change while cores read the settings: what the main thread alone uses, and the log level.
- * Everything else that differs is named, so that nobody believes it to be in effect. */
-static void reload(struct server *s)
-{
-    struct config fresh;
-    struct config_error err;
-    if (options_load(&fresh, s->options, &err) != STATUS_OK) {
-        LOG(LOG_ERROR, "config", "reload_failed", LOG_STR("why", err.text));
-        return;
-    }
-    struct buf differing = {0}, was = {0}, is = {0};
-    for (unsigned id = 0; id < SETTINGS; id++) {
-        if (id == SETTING_ID_log_level || id == SETTING_ID_drain_timeout_s) continue;
-        was.len = is.len = 0;
-        config_value(&was, &s->loaded, (enum setting_id)id);
-        config_value(&is, &fresh, (enum setting_id)id);
-        if (slice_eq(buf_slice(&was), buf_slice(&is))) continue;
-        buf_printf(&differing, "%s%s", differing.len ? "," : "", settings[id].name);
-    }
-    log_set_level((enum log_level)fresh.log_level);
-    s->drain_timeout_s = fresh.drain_timeout_s;
-    LOG(LOG_INFO, "config", "reload", LOG_U64("drain_timeout_s", fresh.drain_timeout_s));
-    if (differing.len) LOG(LOG_WARN, "config", "restart_needed", LOG_SLICE("settings", buf_slice(&differing)));
-    buf_free(&differing);
-    buf_free(&was);
-    buf_free(&is);
-    config_free(&fresh);
 }
 
 /* --- closing ------------------------------------------------------------------------------------------------------ */

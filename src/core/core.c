@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "../../net/ring.h"
+#include "../api/access.h"
 #include "../api/api.h"
 #include "../base/assert.h"
 #include "../base/log.h"
@@ -21,9 +22,18 @@ static uint64_t wake_at(const struct core *core);
 
 /* --- the loop ------------------------------------------------------------------------------------------------ */
 
+/* turn_begin takes the time, which ends a busy turn as well: nothing was waited for since. */
+static void turn_begin(struct core *core)
+{
+    uint64_t before_ns = core->now_ns;
+    core->now_ns = clock_mono_ns(core->gateway->clock);
+    atomic_store_explicit(&core->turned_ns, core->now_ns, memory_order_relaxed);
+    if (core->turn_busy) histogram_record(&core->turn_seconds, core->now_ns - before_ns);
+}
+
 bool core_turn(struct core *core, bool may_wait)
 {
-    core->now_ns = clock_mono_ns(core->gateway->clock);
+    turn_begin(core);
     core->now_ms = clock_wall_ms(core->gateway->clock);
     bool busy = net_poll(core->net) > 0;     /* what arrived: requests, messages, ends of connections */
     busy |= mailboxes_drain(core);           /* what other cores want, or answer */
@@ -35,6 +45,7 @@ bool core_turn(struct core *core, bool may_wait)
     read_publish(core->reader);
     outboxes_publish(core);
     net_flush(core->net);                    /* one send for every connection with news */
+    core->turn_busy = busy;
     if (busy || !may_wait) {
         net_wait(core->net, 0);
         return busy;
@@ -53,7 +64,7 @@ static void metrics_update(struct core *core);
 static void queues_fit(struct core *core)
 {
     int64_t used = atomic_load_explicit(&core->frames_bytes, memory_order_relaxed), half = FRAMES_BYTES_MAX / 2;
-    size_t bytes = core->gateway->config->limits_send_queue;
+    size_t bytes = CONFIG_NOW(core->gateway->config, limits_send_queue);
     if (UNLIKELY(used > half)) {
         int64_t left = (int64_t)FRAMES_BYTES_MAX - used;
         size_t share = left > 0 ? (size_t)left / (core->num_sessions + 1) : 0;
@@ -65,6 +76,62 @@ static void queues_fit(struct core *core)
     net_limit_queues(core->net, bytes);
 }
 
+/* --- queues that are watched ------------------------------------------------------------------------------------ */
+
+const char *const core_queue_names[CORE_QUEUES] = {"connections", "commit_entries", "commit_bytes",
+                                                   "mailbox",     "reads",          "frames_bytes",
+                                                   "assembly_bytes", "rooms",       "users"};
+
+uint64_t core_queue_bound(const struct gateway *g, enum core_queue queue)
+{
+    switch (queue) {
+    case QUEUE_CONNECTIONS: return (g->config->limits_connections + g->num_cores - 1) / g->num_cores;
+    case QUEUE_COMMIT_ENTRIES: return COMMIT_PENDING_MAX;
+    case QUEUE_COMMIT_BYTES: return COMMIT_PENDING_BYTES_MAX;
+    case QUEUE_MAILBOX: return MAILBOX_CELLS;
+    case QUEUE_READS: return READ_RING_CELLS;
+    case QUEUE_FRAMES_BYTES: return FRAMES_BYTES_MAX;
+    case QUEUE_ASSEMBLY_BYTES: return ASSEMBLY_BYTES_MAX;
+    case QUEUE_ROOMS: return ROOMS_LOADED_MAX;
+    case QUEUE_USERS: return USERS_LOADED_MAX;
+    case CORE_QUEUES: break;
+    }
+    UNREACHABLE();
+}
+
+static void queue_is(struct core *core, enum core_queue queue, uint64_t depth)
+{
+    atomic_store_explicit(&core->queue_depth[queue], depth, memory_order_relaxed);
+    if (depth > atomic_load_explicit(&core->queue_high[queue], memory_order_relaxed))
+        atomic_store_explicit(&core->queue_high[queue], depth, memory_order_relaxed);
+}
+
+/* queues_watch looks each turn at those that rise and fall within moments. */
+static void queues_watch(struct core *core)
+{
+    int64_t frames = atomic_load_explicit(&core->frames_bytes, memory_order_relaxed);
+    queue_is(core, QUEUE_COMMIT_ENTRIES, commit_pending(core->commit));
+    queue_is(core, QUEUE_COMMIT_BYTES, core->pending_bytes);
+    queue_is(core, QUEUE_FRAMES_BYTES, frames > 0 ? (uint64_t)frames : 0);
+    queue_is(core, QUEUE_ASSEMBLY_BYTES, net_stats(core->net)->assembly_bytes);
+    queue_is(core, QUEUE_READS, read_waiting(core->reader));
+}
+
+/* queues_look looks at the others, now and then. */
+static void queues_look(struct core *core)
+{
+    uint64_t most = 0;
+    for (unsigned target = 0; target < core->num_cores; target++) {
+        if (target == core->id) continue;
+        uint64_t waits = spsc_depth(core->out[target].ring) + core->out[target].parked.len;
+        if (waits > most) most = waits;
+    }
+    queue_is(core, QUEUE_MAILBOX, most);
+    queue_is(core, QUEUE_CONNECTIONS, net_stats(core->net)->connections);
+    queue_is(core, QUEUE_ROOMS, core->rooms.len);
+    queue_is(core, QUEUE_USERS, core->users_by_id.len);
+}
+
 static void timers_run(struct core *core)
 {
     net_timers(core->net);
@@ -72,6 +139,7 @@ static void timers_run(struct core *core)
     user_cursors_flush(core);
     idempotency_evict(&core->idempotency);
     queues_fit(core);
+    queues_watch(core);
     if (UNLIKELY(atomic_load_explicit(&core->gateway->draining, memory_order_relaxed))) {
         if (!core->drain_told) session_drain(core);
         core->drain_told = true;
@@ -94,7 +162,14 @@ static void metrics_update(struct core *core)
     metric_set(m, METRIC_CONNECTIONS, n->connections);
     metric_set(m, METRIC_WEBSOCKET_CONNECTIONS_ACTIVE, n->websockets);
     metric_set(m, METRIC_CONNECTIONS_ACCEPTED, n->accepted);
-    metric_set(m, METRIC_CONNECTIONS_CLOSED, n->closed);
+    metric_set(m, METRIC_ACCEPT_ERRORS, n->accept_errors);
+    metric_set(m, METRIC_WEBSOCKETS_OPENED, n->websockets_opened);
+    metric_set(m, METRIC_WEBSOCKET_MESSAGES, n->ws_messages_in);
+    metric_set(m, METRIC_FRAMES_SENT, n->frames_out);
+    for (unsigned i = 0; i < CONN_CAUSES; i++)
+        atomic_store_explicit(&core->closed_by[i], n->closed_by[i], memory_order_relaxed);
+    for (unsigned i = 0; i < NET_CLOSE_CODES; i++)
+        atomic_store_explicit(&core->ws_closed_by[i], n->ws_closed_by[i], memory_order_relaxed);
     metric_set(m, METRIC_BYTES_RECEIVED, n->bytes_in);
     metric_set(m, METRIC_BYTES_SENT, n->bytes_out);
     metric_set(m, METRIC_SEND_QUEUE_BYTES, n->queued_bytes);
@@ -113,6 +188,7 @@ static void metrics_update(struct core *core)
     metric_set(m, METRIC_IDEMPOTENCY_LOOKUPS, core->idempotency.lookups);
     metric_set(m, METRIC_COMMIT_PENDING, commit_pending(core->commit));
     metric_set(m, METRIC_FRAMES_BYTES, (uint64_t)atomic_load_explicit(&core->frames_bytes, memory_order_relaxed));
+    queues_look(core);
 }
 
 static uint64_t wake_at(const struct core *core)
@@ -131,7 +207,8 @@ static const struct net_handlers *core_handlers(struct core *core, struct net_ha
     *h = (struct net_handlers){.on_request = api_on_request,
                                .on_message = api_on_message,
                                .on_drain = session_on_drain,
-                               .on_closed = session_on_closed,
+                               .on_closed = api_on_closed,
+                               .on_refused = api_on_refused,
                                .context = core};
     return h;
 }
@@ -219,12 +296,14 @@ enum status core_start(struct core *core, const struct net_listener *listeners, 
 {
     core->now_ns = clock_mono_ns(core->gateway->clock);
     core->now_ms = clock_wall_ms(core->gateway->clock);
+    atomic_store_explicit(&core->turned_ns, core->now_ns, memory_order_relaxed);
     return net_start(core->net, listeners, num_listeners);
 }
 
 void core_close(struct core *core)
 {
     if (core->net) net_close(core->net);
+    access_free(core);
     sessions_free(core);
     rooms_free(core);
     users_free(core);

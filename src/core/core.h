@@ -23,6 +23,24 @@ struct outbox {
     struct queue parked; /* struct mail, or struct frame_core */
 };
 
+struct access;
+
+/* Queues whose depth is watched (carillon_queue_depth), with the bound of each; docs/BACKPRESSURE.md tells of all. */
+enum core_queue {
+    QUEUE_CONNECTIONS,
+    QUEUE_COMMIT_ENTRIES, /* not durable yet */
+    QUEUE_COMMIT_BYTES,
+    QUEUE_MAILBOX,        /* to the core for which the most waits, parked mail included */
+    QUEUE_READS,          /* jobs for the readers, not begun */
+    QUEUE_FRAMES_BYTES,
+    QUEUE_ASSEMBLY_BYTES,
+    QUEUE_ROOMS,
+    QUEUE_USERS,
+    CORE_QUEUES
+};
+extern const char *const core_queue_names[CORE_QUEUES];
+uint64_t core_queue_bound(const struct gateway *g, enum core_queue queue);
+
 struct core {
     unsigned id, num_cores;
     struct gateway *gateway;
@@ -67,10 +85,16 @@ struct core {
     bool drain_told;
 
     struct metrics metrics;
+    _Atomic uint64_t turned_ns;      /* when the last turn began: the heartbeat */
+    bool turn_busy;                  /* the last turn had something to do */
+    struct histogram turn_seconds;   /* of busy turns */
+    _Atomic uint64_t queue_depth[CORE_QUEUES], queue_high[CORE_QUEUES];
     struct histogram *route_seconds; /* [routes] */
     _Atomic uint64_t *route_status;  /* [routes * 6]: answers by hundreds */
     _Atomic uint64_t error_count[ERRORS];
-    _Atomic uint64_t turn_ns_max;
+    _Atomic uint64_t refused_count[HTTP_ERRORS]; /* what never became a request */
+    _Atomic uint64_t closed_by[CONN_CAUSES], ws_closed_by[NET_CLOSE_CODES];
+    struct access *access;           /* requests that log.access will tell of; NULL: none yet */
 };
 
 MUST_USE enum status core_open(struct core **out, struct gateway *g, unsigned id, char *why, size_t why_len);

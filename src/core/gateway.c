@@ -100,4 +100,17 @@ unsigned gateway_tenant_home(const struct gateway *g, uint32_t tenant)
     return (unsigned)(hash_u64(tenant) % g->num_cores);
 }
 
+uint64_t gateway_heartbeat_age_ns(const struct gateway *g, unsigned core, uint64_t now_ns)
+{
+    uint64_t turned_ns = atomic_load_explicit(&g->cores[core]->turned_ns, memory_order_relaxed);
+    return now_ns > turned_ns ? now_ns - turned_ns : 0; /* another core may be ahead of the asking one's turn */
+}
+
+bool gateway_cores_alive(const struct gateway *g, unsigned *stuck, uint64_t now_ns)
+{
+    for (*stuck = 0; *stuck < g->num_cores; ++*stuck)
+        if (gateway_heartbeat_age_ns(g, *stuck, now_ns) > CORE_STUCK_MS * 1000000ull) return false;
+    return true;
+}
+
 uint64_t gateway_number(struct gateway *g) { return atomic_fetch_add_explicit(&g->next_number, 1, memory_order_relaxed); }

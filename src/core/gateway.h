@@ -14,6 +14,8 @@
 #include "../base/limits.h"
 #include "../base/random.h"
 #include "../config.h"
+#include "reload.h"
+#include "vitals.h"
 
 struct core;
 
@@ -41,6 +43,10 @@ struct gateway {
     _Atomic int disk;                /* enum disk_state */
     _Atomic uint64_t disk_free;      /* bytes, as last seen */
     uint64_t (*store_property)(struct kv *kv, const char *name); /* the store's own gauges; NULL: it has none */
+    struct vitals vitals;            /* of the process; the main thread looks */
+    void (*reload)(void *context, struct reload_report *report); /* reads the settings again. Not on a core: it waits for
+                                                                  * the disk. NULL: nobody can */
+    void *reload_context;
     _Atomic bool draining;
     _Atomic bool stop;               /* cores leave their loops */
 };
@@ -54,6 +60,11 @@ void gateway_close(struct gateway *g);
 unsigned gateway_room_home(const struct gateway *g, uint32_t tenant, uint64_t room);
 unsigned gateway_user_home(const struct gateway *g, uint32_t tenant, struct slice user_id);
 unsigned gateway_tenant_home(const struct gateway *g, uint32_t tenant);
+
+/* gateway_heartbeat_age_ns: how long ago a core last began a turn, at the time `now_ns` (mono) of any core.
+ * gateway_cores_alive: no core is older than CORE_STUCK_MS; else *stuck is the first that is. */
+uint64_t gateway_heartbeat_age_ns(const struct gateway *g, unsigned core, uint64_t now_ns);
+bool gateway_cores_alive(const struct gateway *g, unsigned *stuck, uint64_t now_ns);
 
 /* gateway_number gives out the next internal number; it becomes durable with the entry that uses it. */
 uint64_t gateway_number(struct gateway *g);

@@ -582,9 +582,50 @@ static void a_zeroed_config_may_be_freed(void **state)
 
 #define CONFIG_TEST(name) cmocka_unit_test_setup_teardown(name, config_open, config_close)
 
+static void a_setting_is_taken_over_alone(void **state)
+{
+    struct config running, fresh;
+    config_defaults(&running);
+    config_defaults(&fresh);
+    assert_int_equal(config_set(&fresh, "log.access=all", &err), STATUS_OK);
+    assert_int_equal(config_set(&fresh, "log.file=/var/log/carillon.log", &err), STATUS_OK);
+    assert_int_equal(config_set(&fresh, "admin.master_key=other", &err), STATUS_OK);
+    assert_int_equal(config_set(&fresh, "limits.send_queue=2m", &err), STATUS_OK);
+    for (unsigned id = 0; id < SETTINGS; id++) {
+        bool differs = id == SETTING_ID_log_access || id == SETTING_ID_log_file || id == SETTING_ID_admin_master_key ||
+                       id == SETTING_ID_limits_send_queue;
+        assert_int_equal(config_same(&running, &fresh, (enum setting_id)id), !differs);
+    }
+    config_take(&running, &fresh, SETTING_ID_log_access);
+    config_take(&running, &fresh, SETTING_ID_log_file);
+    config_take(&running, &fresh, SETTING_ID_limits_send_queue);
+    assert_int_equal(CONFIG_NOW(&running, log_access), CONFIG_ACCESS_ALL);
+    assert_int_equal(CONFIG_NOW(&running, limits_send_queue), 2 << 20);
+    assert_string_equal(running.log_file, "/var/log/carillon.log");
+    assert_string_equal(fresh.log_file, ""); /* exchanged, so each is freed once */
+    assert_string_equal(running.admin_master_key, "");
+    config_free(&running);
+    config_free(&fresh);
+}
+
+static void levels_of_scopes_are_checked(void **state)
+{
+    struct config c;
+    config_defaults(&c);
+    assert_int_equal(config_set(&c, "log.scopes=net=debug,store=warn", &err), STATUS_OK);
+    assert_int_equal(config_validate(&c, &err), STATUS_OK);
+    assert_int_equal(config_set(&c, "log.scopes=net=debug,nett=warn", &err), STATUS_OK);
+    assert_int_equal(config_validate(&c, &err), STATUS_INVALID);
+    assert_non_null(strstr(err.text, "log.scopes: \"nett=warn\" is not"));
+    assert_non_null(strstr(err.text, " net,"));
+    config_free(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_setting_is_taken_over_alone),
+        cmocka_unit_test(levels_of_scopes_are_checked),
         CONFIG_TEST(rows_are_complete_and_grouped_by_section),
         CONFIG_TEST(defaults_are_what_the_design_names),
         CONFIG_TEST(enums_follow_the_order_of_their_rows),

@@ -151,6 +151,54 @@ static void levels_below_the_threshold_are_not_even_built(void **state)
     buf_free(&text);
 }
 
+static void a_text_that_is_not_there_is_left_out(void **state)
+{
+    capture_begin();
+    LOG_ALWAYS(LOG_INFO, "net", "partly", LOG_SLICE("absent", (struct slice){0}), LOG_STR("empty", ""), LOG_U64("n", 1));
+    struct buf text = capture_end();
+    struct slice rest = buf_slice(&text);
+    struct json_node line;
+    assert_true(line_next(&rest, &line));
+    assert_false(has(line, "absent"));
+    assert_true(has(line, "empty") && has(line, "n"));
+    buf_free(&text);
+}
+
+static void a_scope_has_its_own_level(void **state)
+{
+    log_set_levels(LOG_WARN, SLICE("net=debug, store=error"));
+    capture_begin();
+    LOG(LOG_DEBUG, "net", "below", LOG_U64("n", 1));
+    LOG(LOG_DEBUG, "room", "below", LOG_U64("n", 2));
+    LOG(LOG_WARN, "room", "at", LOG_U64("n", 3));
+    LOG(LOG_WARN, "store", "below", LOG_U64("n", 4));
+    LOG(LOG_ERROR, "store", "at", LOG_U64("n", 5));
+    LOG(LOG_INFO, "no such scope", "below", LOG_U64("n", 6));
+    LOG_ALWAYS(LOG_DEBUG, "store", "asked for", LOG_U64("n", 7));
+    log_set_level(LOG_WARN);
+    LOG(LOG_DEBUG, "net", "below again", LOG_U64("n", 8));
+    struct buf text = capture_end();
+    struct slice rest = buf_slice(&text);
+    struct json_node line;
+    static const uint64_t expected[] = {1, 3, 5, 7};
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(line_next(&rest, &line));
+        assert_int_equal(number_of(line, "n"), expected[i]);
+    }
+    assert_int_equal(rest.len, 0);
+    buf_free(&text);
+}
+
+static void lists_of_levels_are_checked(void **state)
+{
+    struct slice bad;
+    assert_true(log_levels_valid(SLICE(""), &bad));
+    assert_true(log_levels_valid(SLICE("net=debug,store=warn, room=error"), &bad));
+    static const char *const lists[] = {"net", "net=", "=debug", "nett=debug", "net=loud", "room=info,net:debug"};
+    for (unsigned i = 0; i < sizeof lists / sizeof *lists; i++) assert_false(log_levels_valid(slice_str(lists[i]), &bad));
+    assert_true(slice_is(bad, "net:debug"));
+}
+
 static void level_names_are_read_exactly(void **state)
 {
     enum log_level level = LOG_DEBUG;
@@ -361,6 +409,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_is_one_object_with_time_level_scope_event_and_fields),
         cmocka_unit_test_teardown(levels_below_the_threshold_are_not_even_built, level_reset),
+        cmocka_unit_test(a_text_that_is_not_there_is_left_out),
+        cmocka_unit_test_teardown(a_scope_has_its_own_level, level_reset),
+        cmocka_unit_test(lists_of_levels_are_checked),
         cmocka_unit_test(level_names_are_read_exactly),
         cmocka_unit_test(a_hot_site_is_limited_and_says_what_it_dropped),
         cmocka_unit_test(a_line_too_long_is_cut_and_stays_valid),

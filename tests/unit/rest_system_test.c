@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Health, readiness, metrics, statistics. */
 
@@ -33,6 +34,31 @@ static void health_says_that_the_store_has_failed(void **state)
     assert_int_equal(client_call(c, "GET", "/health", NULL, "", NULL), 503);
     expect_text(c->text.data, "\"store\":\"read_only\"");
     assert_int_equal(client_call(c, "GET", "/ready", NULL, "", NULL), 503);
+}
+
+static void a_core_that_does_not_turn_is_not_healthy(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct client *c = client_open(h, 0);
+    assert_int_equal(client_call(c, "GET", "/health", NULL, "", NULL), 200);
+    expect_text(c->text.data, "\"cores\":\"ok\"");
+    unsigned stuck;
+    h->mono_ns += (CORE_STUCK_MS + 1) * 1000000ull;
+    harness_turn(h, 0);
+    assert_false(gateway_cores_alive(&h->gateway, &stuck, harness_core(h, 0)->now_ns));
+    assert_int_equal(stuck, 1);
+    client_send(c, SLICE("GET /health HTTP/1.1\r\nHost: x\r\n\r\n"));
+    for (unsigned i = 0; i < 200; i++) { /* the other core sleeps on */
+        harness_turn(h, 0);
+        usleep(100);
+    }
+    assert_int_equal(client_answer(c), 503);
+    expect_text(c->head.data, "Retry-After: ");
+    expect_text(c->text.data, "\"db_writable\":true");
+    expect_text(c->text.data, "\"cores\":\"stuck\"");
+    harness_turn(h, 1);
+    assert_int_equal(client_call(c, "GET", "/health", NULL, "", NULL), 200);
 }
 
 static void a_stopping_server_is_healthy_but_not_ready(void **state)
@@ -111,6 +137,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(health_says_what_the_store_can_do),
         TEST(health_says_that_the_store_has_failed),
+        TEST(a_core_that_does_not_turn_is_not_healthy),
         TEST(a_stopping_server_is_healthy_but_not_ready),
         TEST(every_metric_is_shown_once_with_its_head),
         TEST(what_happened_is_counted),
