@@ -1082,3 +1082,10 @@ void conn_peer(const struct conn *c, char out[46])
         text = inet_ntop(AF_INET6, c->peer, out, 46);
     if (!text) memcpy(out, "unix", 5);
 }
+
+bool net_peer_address(struct net *n, char out[46], struct conn_ref ref)
+{
+    const struct conn *c = net_conn(n, ref);
+    if (c) conn_peer(c, out);
+    return c != NULL;
+}

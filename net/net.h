@@ -101,6 +101,8 @@ bool conn_is_admin(const struct conn *c);
 bool conn_is_websocket(const struct conn *c);
 /* conn_peer writes the peer's address as text ("192.0.2.1" or "2001:db8::1", "unix" for the admin socket). */
 void conn_peer(const struct conn *c, char out[46]);
+/* net_peer_address does the same for a connection that may be gone by now: then it returns false. */
+MUST_USE bool net_peer_address(struct net *n, char out[46], struct conn_ref ref);
 uint64_t conn_opened_ns(const struct conn *c);
 
 /* --- HTTP answers ---------------------------------------------------------------------------------------- */
