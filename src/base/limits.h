@@ -94,6 +94,14 @@
 #define SHOWN_KEYS_MS 600000u        /* and for how long: a client that tries again does so within minutes */
 #define ROOMS_LOADED_MAX 100000u     /* a core; idle rooms are evicted above it */
 
+/* --- rates ------------------------------------------------------------------------------------------------------ */
+#define RATE_MAX 100000000u          /* requests a second that a limit may name */
+#define RATE_SLOTS 65536u            /* addresses whose rate is counted at one time, 1 MiB a limit */
+#define RATE_WAYS 8u                 /* places where one address may stand: two cache lines */
+#define RATE_REFUSALS_MAX 256u       /* refused operations of a socket in ABUSE_WINDOW_MS, as many as may be on their way */
+#define MISUSES_MAX 64u              /* messages in a row, within it, that are no operation; then close 4008 */
+#define ABUSE_WINDOW_MS 10000u
+
 /* --- configuration -------------------------------------------------------------------------------------------- */
 #define CONFIG_LINE_BYTES_MAX 8192u  /* a line of the file */
 #define CONFIG_VALUE_BYTES_MAX 4096u /* a text setting: a list of some hundred addresses or origins */
