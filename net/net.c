@@ -144,6 +144,8 @@ unsigned net_poll(struct net *n)
     resume_all(n);
     arm_accepts(n);
     n->stats.connections = n->open;
+    n->stats.refusing = n->refusing;
+    n->stats.assembly_bytes = n->assembly_bytes;
     n->stats.queue_nodes = n->send_pool.in_use;
     return handled;
 }

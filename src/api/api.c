@@ -9,6 +9,7 @@
 #include "../base/assert.h"
 #include "../chat/ids.h"
 #include "../chat/session.h"
+#include "admission.h"
 
 const struct route routes[ROUTES] = {
 #define ROUTE(id, method, pattern, who, handler) [ROUTE_##id] = {HTTP_##method, pattern, WHO_##who, handler},
@@ -31,12 +32,16 @@ void api_on_request(void *context, struct conn *c, const struct http_request *re
     if (UNLIKELY(core->gateway->config->debug_echo) && echo_request(&call)) return;
     enum error_code wrong;
     unsigned methods = 0;
-    if (!route_find(&call, &wrong, &methods)) {
+    bool routed = route_find(&call, &wrong, &methods);
+    if (UNLIKELY(core->guards || conn_refusal(c)) && !admission_request(&call)) return;
+    if (!routed) {
         if (request->method == HTTP_OPTIONS && methods) options_reply(&call, methods);
         else not_routed(&call, wrong, methods);
         return;
     }
-    if (caller_find(&call)) routes[call.route].handler(&call);
+    if (!caller_find(&call)) return;
+    if (UNLIKELY(core->guards) && !admission_caller(&call)) return;
+    routes[call.route].handler(&call);
 }
 
 /* --- routes ---------------------------------------------------------------------------------------------------------- */
@@ -174,6 +179,7 @@ static bool member_find(struct call *call)
     if (!presented.data) return call_fail(call, ERR_AUTH_MISSING, NULL, NULL);
     call->key = directory_authenticate(call->core, presented);
     if (!call->key) return call_fail(call, ERR_AUTH_INVALID_KEY, NULL, NULL);
+    conn_charge(call->conn, &call->key->tenant->answers);
     if (call->key->tenant->state != TENANT_ACTIVE) return call_fail(call, ERR_TENANT_DISABLED, NULL, NULL);
     bool reads = call->request->method == HTTP_GET || call->request->method == HTTP_HEAD || call->route == ROUTE_SYNC_POST;
     if (call->key->role == KEY_ROLE_READ && !reads) return call_fail(call, ERR_AUTH_FORBIDDEN, "A read key only reads", NULL);
@@ -207,7 +213,14 @@ void rest_reply(struct core *core, struct conn *conn, uint16_t route, uint64_t s
     bool draining = atomic_load_explicit(&core->gateway->draining, memory_order_relaxed);
     struct http_reply reply = {
         .status = status, .content_type = content_type, .headers = headers, .body = body, .close = draining};
+    struct buf limited = {0};
+    if (UNLIKELY(core->guards & GUARD_RATES)) {
+        buf_slice_append(&limited, headers);
+        admission_headers(&limited, conn);
+        reply.headers = buf_slice(&limited);
+    }
     net_http_reply(core->net, conn, &reply);
+    buf_free(&limited);
     histogram_record(&core->route_seconds[route], clock_mono_ns(core->gateway->clock) - started_ns);
     _Atomic uint64_t *count = &core->route_status[route * 6 + status / 100];
     atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);

@@ -35,6 +35,10 @@
 #define SEND_QUEUE_BYTES_MIN 8192u     /* a reader's cap when frames have taken most of FRAMES_BYTES_MAX */
 #define EPHEMERAL_QUEUE_BYTES_MAX (64u << 10)
 #define REPLY_QUEUE_BYTES_MAX (4u << 20) /* replies and controls; beyond it the connection is not answered but closed */
+#define REPLIES_BYTES_MAX (256u << 20) /* a core's answers and replays that wait for their readers; see api/admission.h */
+#define REPLAYS_RETRY_MS 100u        /* replays that had to wait for that are tried again */
+#define REPLAYS_RETRIED_MAX 256u     /* at a time, a core */
+#define CONNECTIONS_REFUSED_MAX 128u /* a core's connections that are being told that they are too many */
 #define REQUESTS_IN_FLIGHT_MAX 256u  /* commands of one connection in the pipeline; at it the socket is not read */
 #define SUBSCRIPTIONS_MAX 5000u      /* rooms one connection is subscribed to */
 #define HEADER_TIMEOUT_MS 10000u
@@ -95,7 +99,7 @@
 #define ROOMS_LOADED_MAX 100000u     /* a core; idle rooms are evicted above it */
 
 /* --- rates ------------------------------------------------------------------------------------------------------ */
-#define RATE_MAX 100000000u          /* requests a second that a limit may name */
+#define REQUEST_RATE_MAX 100000000u          /* requests a second that a limit may name */
 #define RATE_SLOTS 65536u            /* addresses whose rate is counted at one time, 1 MiB a limit */
 #define RATE_WAYS 8u                 /* places where one address may stand: two cache lines */
 #define RATE_REFUSALS_MAX 256u       /* refused operations of a socket in ABUSE_WINDOW_MS, as many as may be on their way */

@@ -27,6 +27,7 @@ struct server {
     struct cores cores;
     struct buf admin_path; /* NUL-terminated */
     sigset_t signals;
+    uint64_t descriptors;     /* that the process may have */
     uint64_t drain_timeout_s; /* SIGHUP may change it */
     uint64_t drain_deadline_ns, watch_due_ns;
     unsigned num_stop_signals;
@@ -94,9 +95,9 @@ static int configure(struct server *s)
                             "(CARILLON_ADMIN_MASTER_KEY) or in a file that only the gateway reads (--config)"));
     s->running = s->loaded;
     s->running.process_cores = cores_wanted(&s->loaded);
-    uint64_t descriptors = process_descriptors();
+    s->descriptors = process_descriptors();
     if (s->running.limits_connections == 0)
-        s->running.limits_connections = process_connections(descriptors, (unsigned)s->running.process_cores);
+        s->running.limits_connections = process_connections(s->descriptors, (unsigned)s->running.process_cores);
     s->drain_timeout_s = s->loaded.drain_timeout_s;
     if (s->loaded.admin_socket[0]) buf_printf(&s->admin_path, "%s", s->loaded.admin_socket);
     else buf_printf(&s->admin_path, "%s/admin.sock", s->loaded.store_dir);
@@ -151,6 +152,7 @@ static int open_all(struct server *s)
                                   .random = random_real(),
                                   .store = &s->store,
                                   .store_property = kv_rocksdb_property,
+                                  .descriptors = s->descriptors,
                                   .num_cores = num_cores};
     s->gateway_opened = true;
     if (gateway_open(&s->gateway, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);

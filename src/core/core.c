@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "../../net/ring.h"
+#include "../api/admission.h"
 #include "../api/api.h"
 #include "../base/assert.h"
 #include "../base/log.h"
@@ -72,6 +73,7 @@ static void timers_run(struct core *core)
     user_cursors_flush(core);
     idempotency_evict(&core->idempotency);
     queues_fit(core);
+    admission_update(core);
     if (UNLIKELY(atomic_load_explicit(&core->gateway->draining, memory_order_relaxed))) {
         if (!core->drain_told) session_drain(core);
         core->drain_told = true;
@@ -121,6 +123,7 @@ static uint64_t wake_at(const struct core *core)
     /* while a write of cursors is under way its end wakes this core; the next one being due would keep it from sleeping */
     if (!list_empty(&core->users_dirty) && !core->cursor_flush_open && core->cursor_flush_due_ns < at)
         at = core->cursor_flush_due_ns;
+    if (UNLIKELY(!list_empty(&core->replays_waiting)) && core->replays_due_ns < at) at = core->replays_due_ns;
     return at;
 }
 
@@ -132,6 +135,7 @@ static const struct net_handlers *core_handlers(struct core *core, struct net_ha
                                .on_message = api_on_message,
                                .on_drain = session_on_drain,
                                .on_closed = session_on_closed,
+                               .on_open = admission_on_open,
                                .context = core};
     return h;
 }
@@ -150,12 +154,38 @@ static size_t body_bytes_max(const struct config *c)
     return bytes > HTTP_BODY_BYTES_MAX ? bytes : HTTP_BODY_BYTES_MAX;
 }
 
+/* core_places: how many connections this core may let in. The bound holds for the server, and the kernel spreads new
+ * connections without looking at it, so each core has places for all of them, as far as its descriptors go; never fewer
+ * than an even share. */
+static uint64_t core_places(const struct core *core)
+{
+    uint64_t all = core->gateway->config->limits_connections, descriptors = core->gateway->descriptors;
+    uint64_t share = (all + core->num_cores - 1) / core->num_cores;
+    if (descriptors <= 2 * DESCRIPTORS_KEPT || all <= share) return share;
+    uint64_t most = descriptors - DESCRIPTORS_KEPT;
+    if (most > CONNECTIONS_DERIVED_MAX) most = CONNECTIONS_DERIVED_MAX;
+    if (most < share) most = share;
+    return all < most ? all : most;
+}
+
+/* refusals_max: places beyond those, for connections that are told why they are not let in. */
+static unsigned refusals_max(const struct core *core, uint64_t places)
+{
+    uint64_t descriptors = core->gateway->descriptors, left = descriptors > places ? descriptors - places - 1 : 0;
+    return descriptors && left < CONNECTIONS_REFUSED_MAX ? (unsigned)left : CONNECTIONS_REFUSED_MAX;
+}
+
 static struct net_limits core_limits(const struct core *core)
 {
     const struct config *c = core->gateway->config;
+    uint64_t places = core_places(core);
+    unsigned refused = refusals_max(core, places);
     return (struct net_limits){
-        /* rounded up; core 0 has one more, which the operator's listener keeps for itself */
-        .connections_max = (unsigned)((c->limits_connections + core->num_cores - 1) / core->num_cores) + (core->id == 0),
+        /* core 0 has one more, which the operator's listener keeps for itself */
+        .connections_max = (unsigned)places + refused + (core->id == 0),
+        .refused_max = refused,
+        .open_shared = &core->gateway->open_connections,
+        .open_shared_max = (uint32_t)c->limits_connections,
         .http = {.head_bytes_max = HTTP_HEAD_BYTES_MAX,
                  .target_bytes_max = HTTP_TARGET_BYTES_MAX,
                  .body_bytes_max = c->debug_echo ? ECHO_MESSAGE_BYTES_MAX : body_bytes_max(c)},
@@ -182,6 +212,9 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     list_init(&core->rooms_dirty);
     list_init(&core->rooms_idle);
     core->next_request_id = random_u64(g->random);
+    core->replies_bytes_max = REPLIES_BYTES_MAX;
+    core->rates = g->ip_requests || g->ip_handshakes || g->config->limits_tenant_rate;
+    list_init(&core->replays_waiting);
     for (unsigned other = 0; other < g->num_cores; other++) {
         core->out[other].ring = &g->mailboxes[id * g->num_cores + other];
         core->in[other] = &g->mailboxes[other * g->num_cores + id];
@@ -228,7 +261,7 @@ void core_close(struct core *core)
     sessions_free(core);
     rooms_free(core);
     users_free(core);
-    directory_free(&core->directory);
+    directory_free(core);
     idempotency_free(&core->idempotency);
     json_parser_free(core->json);
     park_close(&core->park);

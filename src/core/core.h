@@ -59,6 +59,11 @@ struct core {
     struct idempotency idempotency;
     uint64_t number_used;                    /* highest number made durable by this core */
 
+    uint8_t guards;          /* enum guard (api/admission.h): what requests are to be held against now */
+    bool rates;              /* some limit on a rate is set */
+    size_t replies_bytes_max; /* REPLIES_BYTES_MAX; tests have less */
+    struct list replays_waiting; /* struct session.waiting: until answers fit again */
+    uint64_t replays_due_ns;
     size_t queue_bytes_max; /* of one reader, as net has it now */
     size_t pending_bytes; /* of events not durable yet */
     _Atomic int64_t frames_bytes;

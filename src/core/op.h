@@ -20,6 +20,7 @@
 struct core;
 struct op;
 struct known_user;
+struct rate_bucket;
 struct sub;
 
 /* What travels in mailboxes begins with its kind, so that one list can park all of it in order. */
@@ -136,6 +137,7 @@ struct op {
             struct tenant_record tenant;
             struct api_key_record key;
             struct slice prefix; /* of the key */
+            struct rate_bucket *requests; /* the tenant's, for all cores */
             bool has_tenant, has_key, generate_key;
         } directory;
     } in;
