@@ -631,6 +631,10 @@ enum status config_validate(const struct config *c, struct config_error *err)
         fail(err, "net.ping_interval must be shorter than net.idle_timeout, or a quiet socket is closed unasked");
         return STATUS_INVALID;
     }
+    if (c->limits_memory && c->limits_memory / 2 < c->store_cache + c->store_write_buffer) {
+        fail(err, "limits.memory must be at least twice store.cache and store.write_buffer together: both count");
+        return STATUS_INVALID;
+    }
     if (c->store_reserve && c->store_reserve / 2 < c->store_write_buffer) {
         fail(err, "store.reserve must be at least twice store.write_buffer: what is in memory must still fit on disk");
         return STATUS_INVALID;

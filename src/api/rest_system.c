@@ -34,7 +34,9 @@ void rest_health(struct call *call)
 
 void rest_ready(struct call *call)
 {
-    bool ready = db_writable(call->core) && !atomic_load_explicit(&call->core->gateway->draining, memory_order_relaxed);
+    bool ready = db_writable(call->core) &&
+                 atomic_load_explicit(&call->core->gateway->memory, memory_order_relaxed) == MEMORY_OK &&
+                 !atomic_load_explicit(&call->core->gateway->draining, memory_order_relaxed);
     call_reply(call, ready ? 200 : 503, ready ? SLICE("{\"ready\":true}") : SLICE("{\"ready\":false}"));
 }
 
@@ -92,13 +94,32 @@ static void write_process(struct buf *out, struct core *core)
 
 /* counters that each core keeps up to date itself, once a turn (core_metrics) or as things happen */
 static const enum metric_id summed[] = {
-    METRIC_WEBSOCKET_CONNECTIONS_ACTIVE, METRIC_CONNECTIONS_ACCEPTED, METRIC_CONNECTIONS_CLOSED, METRIC_BYTES_RECEIVED,
+    METRIC_WEBSOCKET_CONNECTIONS_ACTIVE, METRIC_CONNECTIONS_ACCEPTED, METRIC_CONNECTIONS_REFUSED, METRIC_CONNECTIONS_CLOSED, METRIC_BYTES_RECEIVED,
     METRIC_BYTES_SENT, METRIC_SEND_QUEUE_BYTES, METRIC_SLOW_READERS_CLOSED, METRIC_ROOMS_LOADED, METRIC_USERS_LOADED,
     METRIC_SESSIONS, METRIC_SUBSCRIPTIONS, METRIC_MESSAGES, METRIC_EVENTS_DURABLE, METRIC_DELIVERIES,
     METRIC_CROSS_CORE_DELIVERIES, METRIC_FRAMES_BYTES, METRIC_ACKS, METRIC_REPLAYS, METRIC_IDEMPOTENCY_LOOKUPS,
     METRIC_IDEMPOTENT_HITS, METRIC_SENDS, METRIC_SHORT_SENDS, METRIC_RING_ENTERS, METRIC_RING_COMPLETIONS,
     METRIC_RING_OVERFLOWS, METRIC_RECEIVE_BUFFERS_EMPTY, METRIC_MAILBOX_PARKED,
 };
+
+static void write_memory(struct buf *out, const struct gateway *g)
+{
+    static const char *const parts[MEMORY_PARTS] = {"connections", "answers", "frames", "assembly", "pending"};
+    metric_one(out, METRIC_MEMORY_USED_BYTES, atomic_load_explicit(&g->memory_used, memory_order_relaxed));
+    metric_one(out, METRIC_MEMORY_LIMIT_BYTES, atomic_load_explicit(&g->memory_max, memory_order_relaxed));
+    metrics_head(out, METRIC_MEMORY_BYTES);
+    for (unsigned part = 0; part < MEMORY_PARTS; part++) {
+        uint64_t sum = 0;
+        char labels[32];
+        for (unsigned i = 0; i < g->num_cores; i++) sum += atomic_load_explicit(&g->cores[i]->memory[part], memory_order_relaxed);
+        snprintf(labels, sizeof labels, "part=\"%s\"", parts[part]);
+        metrics_value(out, METRIC_MEMORY_BYTES, labels, sum);
+    }
+    if (!g->store_property) return;
+    struct kv *kv = g->store->kv;
+    metrics_value(out, METRIC_MEMORY_BYTES, "part=\"store_cache\"", g->store_property(kv, "rocksdb.block-cache-usage"));
+    metrics_value(out, METRIC_MEMORY_BYTES, "part=\"store_memtables\"", g->store_property(kv, "rocksdb.size-all-mem-tables"));
+}
 
 static void write_connections(struct buf *out, const struct gateway *g)
 {
@@ -211,6 +232,7 @@ void rest_metrics(struct call *call)
     struct gateway *g = call->core->gateway;
     struct buf out = {0};
     write_process(&out, call->core);
+    write_memory(&out, g);
     write_connections(&out, g);
     for (unsigned i = 0; i < sizeof summed / sizeof summed[0]; i++) metric_one(&out, summed[i], metric_sum(g, summed[i]));
     write_errors(&out, g);

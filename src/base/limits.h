@@ -116,7 +116,9 @@
 #define CONNECTIONS_DERIVED_MAX 262144u /* a core's share of it; whoever wants more connections says so */
 #define CORE_STACK_BYTES (2u << 20)  /* a core's thread; only what is touched takes memory */
 #define PORT_WAIT_MS 1000u           /* a listening address that is taken: a killed process' ring may take that long */
-#define WATCH_INTERVAL_MS 1000u      /* between two looks at the free disk space */
+#define WATCH_INTERVAL_MS 1000u      /* between two looks at the free disk space and the memory in use */
+#define MEMORY_PERCENT 70u           /* of the machine's memory, when limits.memory is derived: the kernel's sockets and
+                                      * page cache, and what a second adds, need the rest */
 #define DRAIN_POLL_MS 20u            /* between two looks whether the last client has left */
 #define SETTLE_TIMEOUT_MS 2000u      /* at the end, for what is still on its way between cores and the store */
 #define ADMIN_TIMEOUT_MS 10000u      /* of the program's own requests to its admin socket */

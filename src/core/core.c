@@ -48,6 +48,7 @@ bool core_turn(struct core *core, bool may_wait)
 }
 
 static void metrics_update(struct core *core);
+static void memory_update(struct core *core);
 
 /* queues_fit: readers that take nothing hold frames, and at FRAMES_BYTES_MAX all sends of this core are refused. Well
  * before that each reader may hold less: a push that does not fit makes it catch up from the log instead. */
@@ -114,7 +115,24 @@ static void metrics_update(struct core *core)
     metric_set(m, METRIC_IDEMPOTENT_HITS, core->idempotency.hits);
     metric_set(m, METRIC_IDEMPOTENCY_LOOKUPS, core->idempotency.lookups);
     metric_set(m, METRIC_COMMIT_PENDING, commit_pending(core->commit));
+    memory_update(core);
+    metric_set(m, METRIC_CONNECTIONS_REFUSED, n->refused);
     metric_set(m, METRIC_FRAMES_BYTES, (uint64_t)atomic_load_explicit(&core->frames_bytes, memory_order_relaxed));
+}
+
+static void memory_update(struct core *core)
+{
+    const struct net_stats *n = net_stats(core->net);
+    int64_t frames = atomic_load_explicit(&core->frames_bytes, memory_order_relaxed);
+    const uint64_t now[MEMORY_PARTS] = {
+        [MEMORY_CONNECTIONS] = n->slot_bytes + core->num_sessions * sizeof(struct session) +
+                               core->num_subscriptions * (sizeof(struct sub) + sizeof(struct local_sub)),
+        [MEMORY_ANSWERS] = net_reply_bytes(core->net),
+        [MEMORY_FRAMES] = frames > 0 ? (uint64_t)frames : 0,
+        [MEMORY_ASSEMBLY] = n->assembly_bytes,
+        [MEMORY_PENDING] = core->pending_bytes};
+    for (unsigned part = 0; part < MEMORY_PARTS; part++)
+        atomic_store_explicit(&core->memory[part], now[part], memory_order_relaxed);
 }
 
 static uint64_t wake_at(const struct core *core)

@@ -23,6 +23,9 @@ struct outbox {
     struct queue parked; /* struct mail, or struct frame_core */
 };
 
+/* memory_part: what a core's memory is for, where it is counted; gauges. */
+enum memory_part { MEMORY_CONNECTIONS, MEMORY_ANSWERS, MEMORY_FRAMES, MEMORY_ASSEMBLY, MEMORY_PENDING, MEMORY_PARTS };
+
 struct core {
     unsigned id, num_cores;
     struct gateway *gateway;
@@ -76,6 +79,7 @@ struct core {
     _Atomic uint64_t *route_status;  /* [routes * 6]: answers by hundreds */
     _Atomic uint64_t error_count[ERRORS];
     _Atomic uint64_t turn_ns_max;
+    _Atomic uint64_t memory[MEMORY_PARTS];
 };
 
 MUST_USE enum status core_open(struct core **out, struct gateway *g, unsigned id, char *why, size_t why_len);
