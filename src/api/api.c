@@ -309,6 +309,15 @@ struct resolving {
 /* asks_only: these name a member, whom they never make. */
 static bool asks_only(const struct op *op) { return op->kind == OP_ROOM_REMOVE || op->kind == OP_ROOM_ROLE; }
 
+/* joins: is that one (0: the acting user, else a member) to be in one room more? Then the user's home is asked in any
+ * case: it alone knows how many rooms that would make. The room decides, for it knows who is in it already. Joins that are
+ * under way at once do not see each other, so a user may pass the bound by as many as these. */
+static bool joins(const struct op *op, uint32_t index)
+{
+    if (op->kind == OP_ROOM_JOIN) return index == 0;
+    return index > 0 && (op->kind == OP_ROOM_CREATE || op->kind == OP_ROOM_ADD);
+}
+
 static void resolved_one(struct core *core, struct op *child)
 {
     struct resolving *r = child->flow;
@@ -319,8 +328,13 @@ static void resolved_one(struct core *core, struct op *child)
         op_fail(op, child->error.code, child->error.detail, child->error.field);
     } else {
         struct known_user *u = known_user_add(core, child->tenant, child->user_id, child->user);
-        if (child->child_index == 0) op->user = u->number;
-        else op->members[child->child_index - 1].user = u->number;
+        if (child->child_index == 0) {
+            op->user = u->number;
+            op->rooms_full = child->rooms_full;
+        } else {
+            op->members[child->child_index - 1].user = u->number;
+            op->members[child->child_index - 1].rooms_full = child->rooms_full;
+        }
     }
     op_free(child);
     if (--r->left) return;
@@ -333,7 +347,8 @@ static void resolved_one(struct core *core, struct op *child)
 static void resolve_one(struct core *core, struct resolving *r, uint32_t index, struct slice id, uint64_t *number)
 {
     struct known_user *known = known_user_find(core, r->op->tenant, id);
-    if (known) {
+    bool more = joins(r->op, index);
+    if (known && !more) {
         *number = known->number;
         return;
     }
@@ -342,6 +357,7 @@ static void resolve_one(struct core *core, struct resolving *r, uint32_t index, 
     child->user_id = op_keep(child, id);
     child->child_index = index;
     child->asks = index > 0 && asks_only(r->op);
+    child->joins = more;
     child->flow = r;
     child->then = resolved_one;
     r->left++;
@@ -352,7 +368,7 @@ static void resolve_users(struct core *core, struct op *op, uint32_t num_members
                           void (*go)(struct core *core, struct op *op))
 {
     struct known_user *known = known_user_find(core, op->tenant, op->user_id);
-    if (known && num_members == 0) {
+    if (known && num_members == 0 && !joins(op, 0)) {
         op->user = known->number;
         go(core, op);
         return;

@@ -10,6 +10,7 @@
 #define COMMIT_RING_CELLS 8192u    /* entries core → writer */
 #define COMMIT_PENDING_MAX 65536u  /* entries of one core not durable yet; beyond: 503 store.overloaded */
 #define COMMIT_PENDING_BYTES_MAX (128u << 20) /* of one core's events not durable yet; beyond: 503 store.overloaded */
+#define COMMIT_AGE_MAX_MS 2000u    /* of the oldest entry that is not durable; older: the disk stands, 503 store.overloaded */
 #define COMMIT_BATCH_MAX 4096u     /* entries in one write: bounds its latency and the WriteBatch's memory */
 #define COMMIT_BATCH_BYTES_MAX (8u << 20)
 #define STORE_OPEN_FILES_MAX 512u  /* table files RocksDB keeps open: a small share of the process's descriptors */

@@ -75,6 +75,8 @@ static void timers_run(struct core *core)
     idempotency_evict(&core->idempotency);
     queues_fit(core);
     admission_update(core);
+    uint64_t oldest_ns = commit_oldest_ns(core->commit);
+    core->commit_late = oldest_ns && core->now_ns > oldest_ns + COMMIT_AGE_MAX_MS * 1000000ull;
     if (UNLIKELY(atomic_load_explicit(&core->gateway->draining, memory_order_relaxed))) {
         if (!core->drain_told) session_drain(core);
         core->drain_told = true;

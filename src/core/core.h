@@ -69,6 +69,7 @@ struct core {
     uint64_t replays_due_ns;
     size_t queue_bytes_max; /* of one reader, as net has it now */
     size_t pending_bytes; /* of events not durable yet */
+    bool commit_late;     /* the oldest entry that is not durable has waited for COMMIT_AGE_MAX_MS */
     _Atomic int64_t frames_bytes;
     _Atomic uint32_t connections;   /* those a stop waits for: open WebSockets, and entries not durable yet */
     uint64_t metrics_due_ns;

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from client import SUBPROTOCOL, Operator, call, new_tenant
-from wire import CLOSE, TEXT, FrameWire, HttpWire, close_code
+from client import SUBPROTOCOL, call, new_tenant
+from wire import TEXT, FrameWire, HttpWire
 
 RATE = 20  # requests a second where one is set: a bucket is filled at once and empty within a test's first loop
 FIELDS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
@@ -275,12 +275,12 @@ async def test_mistakes_between_operations_are_only_answered(gateway):
         assert (await socket.request("ping"))["type"] == "pong"
 
 
-async def test_unwanted_bytes_of_a_client_that_never_reads_are_bounded(gateway):
+async def test_answers_for_a_client_that_never_reads_are_bounded(make_gateway):
     """A client that asks and never reads is not read from: its own socket fills."""
+    gateway = make_gateway(cores=1, net__send_buffer="16k")
     alice = (await new_tenant(gateway)).user("alice")
     wire = await FrameWire.connect(gateway, alice.headers, SUBPROTOCOL, receive_buffer_bytes=4096)
     await wire.send_frame(TEXT, '{"type":"hello"}')
-    stats = Operator(gateway)
     sent = 0
     try:
         for _ in range(20000):
@@ -290,5 +290,167 @@ async def test_unwanted_bytes_of_a_client_that_never_reads_are_bounded(gateway):
         pass  # what was meant to happen
     text = (await call(gateway, "GET", "/metrics")).text
     line, = [line for line in text.splitlines() if line.startswith("carillon_send_queue_bytes ")]
-    assert int(line.split()[1]) < 1 << 20, f"{line} after {sent} pings ({stats})"
+    assert int(line.split()[1]) < 1 << 20, f"{line} after {sent} pings"
     wire.drop()
+
+
+# --- rooms of a user --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+async def test_a_user_is_in_no_more_rooms_than_is_allowed(make_gateway, cores):
+    gateway = make_gateway(cores=cores, limits__rooms_per_user=3)
+    alice, bob, carol = (await new_tenant(gateway)).users("alice", "bob", "carol")
+    first = (await alice.post("/rooms", {"type": "group", "name": "1"}, headers={"Idempotency-Key": "k"})).ok(201)
+    dm = await alice.new_room("dm", bob)
+    third = await alice.new_room("group")
+    public, other = await bob.new_room("group"), await bob.new_room("group", carol)
+
+    full = {"code": "user.rooms_full"}
+    (await alice.post("/rooms", {"type": "group", "name": "4"})).problem(409, **full)
+    (await carol.post("/rooms", {"type": "dm", "members": ["alice"]})).problem(409, **full)
+    (await alice.post(f"/rooms/{public}/join")).problem(409, **full)
+    # nobody is passed over: dora, who has room, does not join either
+    added = await bob.post(f"/rooms/{public}/members", {"members": ["dora", "alice"]})
+    assert added.problem(409, **full)["field"] == "members"
+    assert [m["user_id"] for m in (await bob.get(f"/rooms/{public}/members")).ok()["items"]] == ["bob"]
+
+    # what asks for no room more goes on
+    assert (await alice.post("/rooms", {"type": "dm", "members": ["bob"]})).ok(200)["room_id"] == dm
+    again = await alice.post("/rooms", {"type": "group", "name": "1"}, headers={"Idempotency-Key": "k"})
+    assert again.ok(201)["room_id"] == first["room_id"]
+    assert (await alice.post(f"/rooms/{third}/join")).ok()["changed"] == 0
+    assert (await bob.post(f"/rooms/{other}/members", {"members": ["carol"]})).ok()["changed"] == 0
+
+    gateway.restart("kill")
+    (await alice.post(f"/rooms/{public}/join")).problem(409, **full)
+    (await alice.post(f"/rooms/{third}/leave")).ok()
+    assert (await alice.post(f"/rooms/{public}/join")).ok()["changed"] == 1
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+MEGABYTE = 1 << 20
+
+
+async def gauge(gateway, name):
+    text = (await call(gateway, "GET", "/metrics", unix_path=str(gateway.admin_socket))).text
+    line, = [line for line in text.splitlines() if line.startswith(name + " ")]
+    return int(line.split()[1])
+
+
+async def eventually(wanted, what, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not await wanted():
+        assert time.monotonic() < deadline, f"{what} did not come within {seconds} s"
+        await asyncio.sleep(0.1)
+
+
+async def test_above_the_bound_on_memory_new_work_is_refused_until_there_is_room_again(make_gateway):
+    """Bodies that do not come to their end hold memory; whoever is let go gives it back."""
+    bound = 120 * MEGABYTE
+    gateway = make_gateway(cores=1, store__cache="1m", store__write_buffer="1m", limits__memory=str(bound))
+    alice = (await new_tenant(gateway)).user("alice")
+    room_id = await alice.new_room("group")
+    socket = await alice.connect()
+    assert await gauge(gateway, "carillon_memory_limit_bytes") == bound
+
+    wires = []
+    for _ in range(150):
+        wire = await HttpWire.open(gateway)
+        await wire.send("POST /v1/rooms HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        await wire.send("x" * 999_000)
+        wires.append(wire)
+
+    async def refuses():
+        return (await alice.get("/users/me")).status == 503
+    await eventually(refuses, "a refusal")
+    answer = await alice.post(f"/rooms/{room_id}/messages", {"content": "x"})
+    answer.problem(503, code="server.overloaded")
+    assert answer.headers["Retry-After"] == "1"
+    assert (await socket.refused("send_message", "server.overloaded", room_id=room_id, content="x"))["temporary"]
+    assert (await call(gateway, "GET", "/health")).status == 200
+    assert (await call(gateway, "GET", "/ready")).status == 503
+    assert (await call(gateway, "GET", "/v1/admin/stats", {"X-Master-Key": gateway.master_key})).status == 200
+
+    for wire in wires:
+        wire.drop()
+
+    async def takes():
+        return (await alice.get("/users/me")).status == 200
+    await eventually(takes, "room for new work")
+    assert (await socket.message(room_id, "x"))["seq"] == 1
+
+
+def test_a_bound_on_memory_below_what_the_store_takes_is_refused(make_gateway):
+    done = make_gateway().run_command("check-config", "--set", "limits.memory=100m")
+    assert done.returncode == 3 and b"limits.memory must be at least twice" in done.stderr
+
+
+# --- clients that do not come to their point --------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_slow_and_half_open_clients_are_closed_by_an_absolute_deadline(make_gateway):
+    """A byte now and then does not put the deadline off: 10 s for a head, 30 s for a body, and for a hello 10 s."""
+    gateway = make_gateway(cores=2)
+    alice = (await new_tenant(gateway)).user("alice")
+
+    async def dribble(wire, text, pause_s):
+        """How long a connection lives that sends one byte after each pause."""
+        started = time.monotonic()
+        end = asyncio.ensure_future(wire.reader.read())
+        try:
+            for byte in text * 1000:
+                wire.writer.write(byte.encode())
+                done, _ = await asyncio.wait({end}, timeout=pause_s)
+                if done:
+                    break
+        except (ConnectionError, OSError):
+            pass
+        await asyncio.wait({end}, timeout=45)
+        assert end.done(), "never closed"
+        end.exception()  # a reset is an end as well
+        return time.monotonic() - started
+
+    async def slow_head():
+        wire = await HttpWire.open(gateway)
+        await wire.send("GET /health HTTP/1.1\r\nHost: x\r\n")
+        return await dribble(wire, "X-A: b\r\n", 0.5)
+
+    async def slow_body():
+        wire = await HttpWire.open(gateway)
+        await wire.send("POST /v1/rooms HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        return await dribble(wire, "x", 1.0)
+
+    async def no_hello():
+        socket = await alice.connect_silent()
+        started = time.monotonic()
+        assert await socket.closed(timeout_s=30) == 4001
+        return time.monotonic() - started
+
+    async def half_open():
+        """A handshake that stops before its last line."""
+        wire = await HttpWire.open(gateway)
+        return await dribble(wire, "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n", 30)
+
+    heads, bodies, hellos, halves = await asyncio.gather(
+        many(100, slow_head), many(20, slow_body), many(20, no_hello), many(20, half_open))
+    assert all(9 <= seconds <= 20 for seconds in heads), sorted(heads)
+    assert all(29 <= seconds <= 45 for seconds in bodies), sorted(bodies)
+    assert all(9 <= seconds <= 20 for seconds in hellos), sorted(hellos)
+    assert all(9 <= seconds <= 20 for seconds in halves), sorted(halves)
+
+    async def nothing_left():
+        text = (await call(gateway, "GET", "/metrics")).text
+        assembly, = [line for line in text.splitlines() if line.startswith('carillon_memory_bytes{part="assembly"}')]
+        return assembly.endswith(" 0")
+    await eventually(nothing_left, "the end of what they held")
+
+
+async def test_a_quiet_connection_is_closed_when_it_is_idle_for_too_long(make_gateway):
+    gateway = make_gateway(net__idle_timeout="1500ms", net__ping_interval="1s")
+    wire = await HttpWire.open(gateway)
+    await wire.request("GET", "/health")
+    assert (await wire.answer()).status == 200
+    await wire.assert_ended()
