@@ -20,6 +20,8 @@ enum {
 
 static void conn_set_state(struct conn *c, enum conn_state next);
 static void conn_blame(struct conn *c, enum conn_cause cause);
+static uint8_t conn_admit(struct net *n, struct conn *c);
+static void conn_open_refused(struct net *n, struct conn *c);
 static void conn_end(struct net *n, struct conn *c, bool linger);
 static void conn_join(struct net *n, struct conn *c);
 static void conn_read_on(struct net *n, struct conn *c);
@@ -81,6 +83,11 @@ void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct soc
     if (peer->ss_family == AF_INET) memcpy(c->peer, &((const struct sockaddr_in *)peer)->sin_addr, 4);
     if (peer->ss_family == AF_INET6) memcpy(c->peer, &((const struct sockaddr_in6 *)peer)->sin6_addr, 16);
     n->stats.accepted++;
+    c->refusal = admin ? 0 : conn_admit(n, c);
+    if (UNLIKELY(c->refusal)) {
+        conn_open_refused(n, c);
+        return;
+    }
     conn_set_deadline(n, c, n->ticks.header);
     conn_read_on(n, c);
 }
@@ -89,6 +96,37 @@ void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct soc
 static void conn_blame(struct conn *c, enum conn_cause cause)
 {
     if (!c->cause) c->cause = (uint8_t)(cause + 1);
+}
+
+/* conn_admit counts the connection among those that are let in, or says why it is not. */
+static uint8_t conn_admit(struct net *n, struct conn *c)
+{
+    const struct net_limits *l = &n->limits;
+    if (l->refused_max && n->open - n->refusing > l->connections_max - l->refused_max) return CONN_REFUSED_FULL;
+    if (l->open_shared) {
+        uint32_t before = atomic_fetch_add_explicit(l->open_shared, 1, memory_order_relaxed);
+        c->counted = true;
+        if (before >= l->open_shared_max) return CONN_REFUSED_FULL;
+    }
+    return n->handlers.on_open ? n->handlers.on_open(n->handlers.context, c) : 0;
+}
+
+static void conn_uncount(struct net *n, struct conn *c)
+{
+    if (c->counted) atomic_fetch_sub_explicit(n->limits.open_shared, 1, memory_order_relaxed);
+    c->counted = false;
+}
+
+/* conn_open_refused reads one request, so that its answer can say why, but for a short time only, and not for everybody:
+ * half of the places are for those who are already on their way out. */
+static void conn_open_refused(struct net *n, struct conn *c)
+{
+    conn_uncount(n, c);
+    n->refusing++;
+    n->stats.refused++;
+    conn_set_deadline(n, c, n->ticks.close);
+    if (n->refusing > n->limits.refused_max / 2) conn_terminate(n, c);
+    else conn_read_on(n, c);
 }
 
 /* --- lent memory -------------------------------------------------------------------------------------------- */
@@ -241,7 +279,7 @@ void net_http_reply(struct net *n, struct conn *c, const struct http_reply *repl
 {
     if (c->state >= CONN_ENDING) return;
     ASSERT(c->state == CONN_REQUEST);
-    bool closing = reply->close || !c->keep_alive;
+    bool closing = reply->close || !c->keep_alive || c->refusal;
     conn_push(n, c, reply_frame(n, c, reply, closing), CONN_REPLY);
     if (closing) {
         conn_blame(c, CONN_CAUSE_DONE);
@@ -290,11 +328,11 @@ static void conn_refuse_error(struct net *n, struct conn *c, enum http_error err
 }
 
 void net_ws_accept(struct net *n, struct conn *c, struct slice accept_key, struct slice subprotocol,
-                   size_t message_bytes_max)
+                   struct slice headers, size_t message_bytes_max)
 {
     if (c->state >= CONN_ENDING) return;
     ASSERT(c->state == CONN_REQUEST && accept_key.len == WS_ACCEPT_LEN);
-    struct frame *f = frame_new(1, (uint32_t)(192 + accept_key.len + subprotocol.len));
+    struct frame *f = frame_new(1, (uint32_t)(192 + accept_key.len + subprotocol.len + headers.len));
     char *at = PUT(frame_data(f), "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                                   "Sec-WebSocket-Accept: ");
     at = put(at, accept_key);
@@ -302,7 +340,9 @@ void net_ws_accept(struct net *n, struct conn *c, struct slice accept_key, struc
         at = PUT(at, "\r\nSec-WebSocket-Protocol: ");
         at = put(at, subprotocol);
     }
-    at = PUT(at, "\r\n\r\n");
+    at = PUT(at, "\r\n");
+    at = put(at, headers);
+    at = PUT(at, "\r\n");
     f->len = (uint32_t)(at - frame_data(f));
     conn_push(n, c, f, CONN_REPLY);
 
@@ -358,11 +398,27 @@ enum status net_send(struct net *n, struct conn *c, struct frame *f, enum conn_c
     return STATUS_OK;
 }
 
+/* conn_replies accounts for answers that were queued, or left the queue; `before` is what waited of them then. */
+static void conn_replies(struct net *n, struct conn *c, size_t before)
+{
+    size_t now = send_queue_class_bytes(&c->queue, CONN_REPLY);
+    n->reply_bytes += now - before;
+    if (c->account) c->account->bytes += now - before;
+}
+
+static void queue_clear(struct net *n, struct conn *c)
+{
+    size_t replies = send_queue_class_bytes(&c->queue, CONN_REPLY);
+    n->stats.queued_bytes -= send_queue_clear(&c->queue, &n->send_pool, n->core);
+    if (replies) conn_replies(n, c, replies);
+}
+
 static void conn_push(struct net *n, struct conn *c, struct frame *f, enum conn_class class)
 {
     frame_ref(f, n->core);
     send_queue_push(&c->queue, &n->send_pool, f, class);
     n->stats.queued_bytes += f->len;
+    if (class == CONN_REPLY) conn_replies(n, c, send_queue_class_bytes(&c->queue, CONN_REPLY) - f->len);
     if (class != CONN_REPLY && push_bytes(c) > n->limits.send_queue_bytes_max / 2) c->above_half = true;
     net_dirty(n, c);
 }
@@ -509,7 +565,9 @@ static void conn_flushed(struct net *n, struct conn *c)
 /* conn_progress takes sent bytes off the queue and tells whoever waited for that. */
 static void conn_progress(struct net *n, struct conn *c, size_t bytes)
 {
+    size_t replies = send_queue_class_bytes(&c->queue, CONN_REPLY);
     unsigned frames = send_queue_sent(&c->queue, &n->send_pool, n->core, bytes);
+    if (replies) conn_replies(n, c, replies);
     c->frames_out += frames;
     n->stats.frames_out += frames;
     n->stats.bytes_out += bytes;
@@ -538,7 +596,7 @@ void conn_sent_whole(struct net *n, struct conn *c)
         conn_progress(n, c, c->sending_bytes);
         return;
     }
-    n->stats.queued_bytes -= send_queue_clear(&c->queue, &n->send_pool, n->core);
+    queue_clear(n, c);
     conn_join(n, c);
 }
 
@@ -637,6 +695,7 @@ static void http_deliver(struct net *n, struct conn *c, const struct http_reques
     c->keep_alive = request->keep_alive;
     c->minor_version = request->minor_version & 1;
     c->partial = false;
+    c->note = (struct conn_note){0};
     c->deadline_tick = TIMER_NEVER;
     conn_set_state(c, CONN_REQUEST);
     n->handlers.on_request(n->handlers.context, c, request);
@@ -691,11 +750,16 @@ static size_t http_take_head(struct net *n, struct conn *c, struct slice bytes)
     enum http_error error = HTTP_OK;
     switch (http_parse_head(request, &error, bytes, &n->limits.http)) {
     case HTTP_NEED_MORE:
-        if (!c->partial) conn_set_deadline(n, c, n->ticks.header);
+        if (!c->partial && !c->refusal) conn_set_deadline(n, c, n->ticks.header);
         c->partial = true;
         return 0;
     case HTTP_ERROR: conn_refuse_error(n, c, error, request); return bytes.len;
     case HTTP_DONE: break;
+    }
+    if (UNLIKELY(c->refusal)) { /* nothing is kept for it: its body is discarded behind the answer */
+        request->body = (struct slice){0};
+        http_deliver(n, c, request);
+        return bytes.len;
     }
     size_t behind = bytes.len - request->head_len;
     if (request->chunked || request->content_length > behind) return http_begin_body(n, c, bytes);
@@ -1005,7 +1069,7 @@ void conn_terminate(struct net *n, struct conn *c)
     conn_set_state(c, CONN_CLOSING);
     c->stalled_tick = 0;
     conn_set_deadline(n, c, n->ticks.close);
-    if (!c->sending) n->stats.queued_bytes -= send_queue_clear(&c->queue, &n->send_pool, n->core);
+    if (!c->sending) queue_clear(n, c);
     conn_cancel(n, c);
     conn_join(n, c);
 }
@@ -1044,6 +1108,8 @@ static void conn_on_close(struct net *n, struct conn *c)
 {
     ASSERT(c->state == CONN_RELEASING && c->ops == 0);
     if (c->user) n->handlers.on_closed(n->handlers.context, c);
+    conn_uncount(n, c);
+    if (c->refusal) n->refusing--;
     conn_discard(n, c);
     n->stats.closed++;
     struct conn_end end;
@@ -1056,7 +1122,7 @@ static void conn_on_close(struct net *n, struct conn *c)
 
 void conn_discard(struct net *n, struct conn *c)
 {
-    n->stats.queued_bytes -= send_queue_clear(&c->queue, &n->send_pool, n->core);
+    queue_clear(n, c);
     input_discard(n, c);
     if (c->websocket) n->stats.websockets--;
     n->assembly_bytes -= c->assembly_bytes;
@@ -1128,6 +1194,35 @@ uint64_t conn_opened_ns(const struct conn *c)
 {
     return c->opened_ns;
 }
+void conn_charge(struct conn *c, struct net_account *account)
+{
+    if (c->account == account) return;
+    size_t replies = send_queue_class_bytes(&c->queue, CONN_REPLY);
+    if (c->account) c->account->bytes -= replies;
+    if (account) account->bytes += replies;
+    c->account = account;
+}
+size_t net_reply_bytes(const struct net *n)
+{
+    return n->reply_bytes;
+}
+uint8_t conn_refusal(const struct conn *c)
+{
+    return c->refusal;
+}
+void conn_set_exempt(struct conn *c)
+{
+    c->exempt = true;
+}
+bool conn_exempt(const struct conn *c)
+{
+    return c->exempt;
+}
+struct conn_note *conn_note(struct conn *c)
+{
+    ASSERT(!c->websocket);
+    return &c->note;
+}
 size_t net_queued(const struct conn *c)
 {
     return send_queue_bytes(&c->queue);
@@ -1146,4 +1241,20 @@ void conn_peer(const struct conn *c, char out[46])
     else if (c->peer_family == AF_INET6)
         text = inet_ntop(AF_INET6, c->peer, out, 46);
     if (!text) memcpy(out, "unix", 5);
+}
+
+bool conn_peer_bytes(const struct conn *c, uint8_t out[16])
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    bool v4 = c->peer_family == AF_INET;
+    memcpy(out, mapped, sizeof mapped);
+    memcpy(out + (v4 ? 12 : 0), c->peer, v4 ? 4 : 16);
+    return v4 || c->peer_family == AF_INET6;
+}
+
+bool net_peer_address(struct net *n, char out[46], struct conn_ref ref)
+{
+    const struct conn *c = net_conn(n, ref);
+    if (c) conn_peer(c, out);
+    return c != NULL;
 }

@@ -66,11 +66,15 @@ struct conn {
     bool peer_done : 1;  /* end of stream was read */
     bool linger : 1;
     bool shut : 1;       /* our direction was shut down */
+    bool exempt : 1;     /* the caller's mark */
+    bool counted : 1;    /* in limits.open_shared */
+    uint8_t refusal : 3; /* why it is not let in; 0: it is */
     uint8_t minor_version : 1;
     struct send_queue queue;
     uint32_t sending_bytes, sending_entries;
 
     void *user; /* in the free list: unused */
+    struct net_account *account;
     struct timer timer;
     uint32_t deadline_tick; /* of the state, TIMER_NEVER for none */
     uint32_t heard_tick;    /* the peer's last bytes */
@@ -79,7 +83,10 @@ struct conn {
 
     struct conn_input *input;
     struct conn_exchange *exchange;
-    struct ws_in ws;
+    union {
+        struct conn_note note; /* of an HTTP request */
+        struct ws_in ws;
+    };
     uint32_t ws_message_bytes_max;
     uint32_t assembly_bytes; /* of exchange and ws, as net's account knows them */
     uint32_t discarded_bytes;
@@ -129,6 +136,7 @@ struct net {
     uint32_t num_slots;   /* ever used */
     uint32_t free_slot;   /* head of the free list, UINT32_MAX at its end */
     uint32_t open;        /* slots in use */
+    uint32_t refusing;    /* of them by connections that are not let in */
 
     struct conn_list dirty, sending, resuming;
     bool follow_up; /* a send of this turn has something behind it: its success is silent, so nothing would wake us for it */
@@ -141,6 +149,7 @@ struct net {
     struct conn_exchange *exchanges;
     unsigned num_inputs, num_exchanges; /* in the pools */
     size_t assembly_bytes;
+    size_t reply_bytes; /* of all queues */
     struct http_request request; /* of the head that is being parsed */
 
     struct net_listener listeners[LISTENERS_MAX];

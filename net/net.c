@@ -144,6 +144,8 @@ unsigned net_poll(struct net *n)
     resume_all(n);
     arm_accepts(n);
     n->stats.connections = n->open;
+    n->stats.assembly_bytes = n->assembly_bytes;
+    n->stats.slot_bytes = n->num_slots * sizeof(struct conn);
     n->stats.queue_nodes = n->send_pool.in_use;
     n->stats.assembly_bytes = n->assembly_bytes;
     return handled;

@@ -50,12 +50,23 @@ struct net_handlers {
     /* What came could not be read as a request and is about to be answered: malformed (`error` says how), or, with HTTP_OK, the
      * core is short of memory (503). May be NULL. */
     void (*on_refused)(void *context, struct conn *c, enum http_error error, unsigned status);
+    /* A connection was accepted from anybody but the operator: 0 lets it in, 1 to CONN_REFUSAL_MAX refuses it. NULL:
+     * all are let in. A refused one is handed its first request, without a body, so that it can be told why
+     * (conn_refusal); the answer closes it. When too many are being told, it is closed without a word. */
+    uint8_t (*on_open)(void *context, struct conn *c);
 };
+
+#define CONN_REFUSAL_MAX 7u
+#define CONN_REFUSED_FULL CONN_REFUSAL_MAX /* net's own: as many connections as there may be */
 
 #define NET_PADDING 64u /* bytes readable behind a message: simdjson reads past the end */
 
 struct net_limits {
-    unsigned connections_max;      /* this core's */
+    unsigned connections_max;      /* this core's, with those below */
+    unsigned refused_max;          /* of them, places for connections that are being refused; 0: who is too many waits in
+                                    * the backlog */
+    _Atomic uint32_t *open_shared; /* connections let in by all who share this count; NULL: nobody does */
+    uint32_t open_shared_max;
     struct http_limits http;
     size_t ws_message_bytes_max;   /* an inbound message */
     size_t send_queue_bytes_max;   /* queued durable bytes before a reader counts as too slow */
@@ -104,7 +115,29 @@ bool conn_is_admin(const struct conn *c);
 bool conn_is_websocket(const struct conn *c);
 /* conn_peer writes the peer's address as text ("192.0.2.1" or "2001:db8::1", "unix" for the admin socket). */
 void conn_peer(const struct conn *c, char out[46]);
+/* net_peer_address does the same for a connection that may be gone by now: then it returns false. */
+MUST_USE bool net_peer_address(struct net *n, char out[46], struct conn_ref ref);
 uint64_t conn_opened_ns(const struct conn *c);
+/* conn_peer_bytes is the same address as an IPv6 one, IPv4 in ::ffff:0:0/96; false for the admin socket. */
+bool conn_peer_bytes(const struct conn *c, uint8_t out[16]);
+/* conn_refusal is what on_open said of the connection, 0 when it was let in. */
+uint8_t conn_refusal(const struct conn *c);
+/* conn_exempt: a mark of the caller's own, false at first. */
+void conn_set_exempt(struct conn *c);
+bool conn_exempt(const struct conn *c);
+/* net_account: bytes of answers (CONN_REPLY) that wait in the queues of the connections charged to it. Its owner keeps
+ * it until the last of them is gone. */
+struct net_account {
+    size_t bytes;
+};
+/* conn_charge moves what waits, and what will, to another account; NULL: to none. */
+void conn_charge(struct conn *c, struct net_account *account);
+/* conn_note: what the caller wants to remember of the connection's open HTTP request until it answers; zeroed when the
+ * request is handed up. Not for a WebSocket. */
+struct conn_note {
+    uint32_t limit, remaining, reset_s;
+};
+struct conn_note *conn_note(struct conn *c);
 
 /* Why a connection came to its end: the first reason counts. */
 enum conn_cause {
@@ -145,9 +178,10 @@ struct http_reply {
 void net_http_reply(struct net *n, struct conn *c, const struct http_reply *reply);
 
 /* net_ws_accept answers an upgrade request with 101 and makes the connection a WebSocket. `accept_key` is the computed
- * Sec-WebSocket-Accept, `subprotocol` may be empty. `message_bytes_max` 0 keeps the default. */
+ * Sec-WebSocket-Accept, `subprotocol` may be empty, and so may `headers`, complete lines. `message_bytes_max` 0 keeps the
+ * default. */
 void net_ws_accept(struct net *n, struct conn *c, struct slice accept_key, struct slice subprotocol,
-                   size_t message_bytes_max);
+                   struct slice headers, size_t message_bytes_max);
 
 /* --- WebSocket down -------------------------------------------------------------------------------------- */
 
@@ -165,6 +199,8 @@ void net_reply_binary(struct net *n, struct conn *c, struct slice data);
 void net_limit_queues(struct net *n, size_t bytes);
 /* net_queued returns the bytes that wait in the connection's queue. */
 size_t net_queued(const struct conn *c);
+/* net_reply_bytes counts the answers that wait in all queues of this core. */
+size_t net_reply_bytes(const struct net *n);
 /* net_want_drain asks for one on_drain when the queue is empty; at once it comes with the next net_poll. */
 void net_want_drain(struct net *n, struct conn *c);
 
@@ -182,9 +218,9 @@ void net_abort(struct net *n, struct conn *c);
 
 struct net_stats {
     uint64_t accepted, closed, http_requests, ws_messages_in, bytes_in, bytes_out, sends, short_sends, frames_out,
-        slow_closed, accept_errors, recv_enobufs, protocol_errors, timeouts;
+        slow_closed, accept_errors, recv_enobufs, protocol_errors, timeouts, refused;
     uint64_t closed_by[CONN_CAUSES], websockets_opened, ws_closed_by[NET_CLOSE_CODES];
-    uint64_t connections, websockets, queued_bytes, queue_nodes, assembly_bytes;
+    uint64_t connections, websockets, queued_bytes, queue_nodes, assembly_bytes, slot_bytes;
 };
 const struct net_stats *net_stats(const struct net *n);
 const struct ring_stats *net_ring_stats(const struct net *n);

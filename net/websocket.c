@@ -184,7 +184,11 @@ void ws_in_end(struct ws_in *in, struct ws_pool *pool)
     in->_ended = true;
 }
 
-size_t ws_in_bytes(const struct ws_in *in) { return in->_message ? sizeof *in->_message + in->_message->cap : 0; }
+size_t ws_in_bytes(const struct ws_in *in)
+{
+    size_t lent = in->_lent ? WS_LENT_BYTES : 0;
+    return lent + (in->_message ? sizeof *in->_message + in->_message->cap : 0);
+}
 
 /* feed_frame takes one frame, or as much of it as *left holds. */
 static enum ws_event feed_frame(struct ws_in *in, struct ws_pool *pool, struct slice *data, uint16_t *close_code,

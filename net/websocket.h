@@ -57,8 +57,9 @@ MUST_USE enum ws_event ws_feed(struct ws_in *in, struct ws_pool *pool, struct sl
 /* ws_in_end gives back what the connection holds, at any point of its stream; doing it twice is harmless. The struct
  * must be zeroed before another connection begins in it. */
 void ws_in_end(struct ws_in *in, struct ws_pool *pool);
-/* ws_in_bytes: heap bytes this connection's assembly holds, for the memory account. A lent context (about 4.5 KiB)
- * belongs to the pool and is not in it. */
+/* ws_in_bytes: heap bytes this connection's assembly holds, for the memory account, with the context that is lent to
+ * it: that belongs to the pool, but it was made because this connection is inside a frame. */
+#define WS_LENT_BYTES 4608u /* wslay's context with its buffer, and what stands beside it */
 size_t ws_in_bytes(const struct ws_in *in);
 
 enum ws_opcode { WS_OP_TEXT = 1, WS_OP_BINARY = 2, WS_OP_CLOSE = 8, WS_OP_PING = 9, WS_OP_PONG = 10 };

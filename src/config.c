@@ -646,7 +646,11 @@ static bool peer_address(uint8_t out[16], const struct sockaddr_storage *peer)
 bool config_network_contains(const struct config_network *n, const struct sockaddr_storage *peer)
 {
     uint8_t address[16];
-    if (!peer_address(address, peer)) return false;
+    return peer_address(address, peer) && config_network_has(n, address);
+}
+
+bool config_network_has(const struct config_network *n, const uint8_t address[16])
+{
     unsigned bytes = n->bits / 8, rest = n->bits % 8;
     if (memcmp(address, n->address, bytes) != 0) return false;
     return rest == 0 || ((address[bytes] ^ n->address[bytes]) >> (8 - rest)) == 0;
@@ -667,6 +671,10 @@ enum status config_validate(const struct config *c, struct config_error *err)
     if (!listeners_valid(c, err) || !tls_valid(c, err) || !lists_valid(c, err) || !all_served(c, err)) return STATUS_INVALID;
     if (c->net_ping_interval >= c->net_idle_timeout) {
         fail(err, "net.ping_interval must be shorter than net.idle_timeout, or a quiet socket is closed unasked");
+        return STATUS_INVALID;
+    }
+    if (c->limits_memory && c->limits_memory / 2 < c->store_cache + c->store_write_buffer) {
+        fail(err, "limits.memory must be at least twice store.cache and store.write_buffer together: both count");
         return STATUS_INVALID;
     }
     if (c->store_reserve && c->store_reserve / 2 < c->store_write_buffer) {
@@ -703,9 +711,6 @@ static bool all_served(const struct config *c, struct config_error *err)
     if (c->cors_origins[0]) name = "cors.origins";
     if (c->tls_cert[0]) name = "tls.cert and tls.key";
     if (c->tls_listen[0]) name = "tls.listen";
-    if (c->limits_tenant_rate) name = "limits.tenant_rate";
-    if (c->limits_ip_rate) name = "limits.ip_rate";
-    if (c->limits_ip_handshakes) name = "limits.ip_handshakes";
     if (!name) return true;
     fail(err, "%s is not served by this version: leave it at its default", name);
     return false;

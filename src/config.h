@@ -125,5 +125,7 @@ struct config_network {
 bool config_network(struct slice text, struct config_network *out);
 /* config_network_contains is false for anything but an IPv4 or IPv6 peer. */
 bool config_network_contains(const struct config_network *n, const struct sockaddr_storage *peer);
+/* config_network_has is the same for an address that stands like the network's own. */
+bool config_network_has(const struct config_network *n, const uint8_t address[16]);
 
 #endif

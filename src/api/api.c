@@ -11,6 +11,7 @@
 #include "../chat/session.h"
 #include "access.h"
 #include "actions.h"
+#include "admission.h"
 
 const struct route routes[ROUTES] = {
 #define ROUTE(id, method, pattern, who, handler) [ROUTE_##id] = {HTTP_##method, pattern, WHO_##who, handler},
@@ -34,13 +35,16 @@ void api_on_request(void *context, struct conn *c, const struct http_request *re
     if (UNLIKELY(core->gateway->config->debug_echo) && echo_request(&call)) return;
     enum error_code wrong;
     unsigned methods = 0;
-    if (!route_find(&call, &wrong, &methods)) {
+    bool routed = route_find(&call, &wrong, &methods);
+    if (UNLIKELY(core->guards || conn_refusal(c)) && !admission_request(&call)) return;
+    if (!routed) {
         if (request->method == HTTP_OPTIONS && methods) options_reply(&call, methods);
         else not_routed(&call, wrong, methods);
         return;
     }
     if (!caller_find(&call)) return;
     access_caller(&call);
+    if (UNLIKELY(core->guards) && !admission_caller(&call)) return;
     routes[call.route].handler(&call);
 }
 
@@ -185,6 +189,7 @@ static bool member_find(struct call *call)
     if (!presented.data) return call_fail(call, ERR_AUTH_MISSING, NULL, NULL);
     call->key = directory_authenticate(call->core, presented);
     if (!call->key) return call_fail(call, ERR_AUTH_INVALID_KEY, NULL, NULL);
+    conn_charge(call->conn, &call->key->tenant->answers);
     if (call->key->tenant->state != TENANT_ACTIVE) return call_fail(call, ERR_TENANT_DISABLED, NULL, NULL);
     bool reads = call->request->method == HTTP_GET || call->request->method == HTTP_HEAD || call->route == ROUTE_SYNC_POST;
     if (call->key->role == KEY_ROLE_READ && !reads) return call_fail(call, ERR_AUTH_FORBIDDEN, "A read key only reads", NULL);
@@ -245,7 +250,14 @@ static void reply(struct core *core, struct conn *conn, uint16_t route, uint64_t
     bool draining = atomic_load_explicit(&core->gateway->draining, memory_order_relaxed);
     struct http_reply answer = {
         .status = status, .content_type = content_type, .headers = headers, .body = body, .close = draining};
+    struct buf limited = {0};
+    if (UNLIKELY(core->guards & GUARD_RATES)) {
+        buf_slice_append(&limited, headers);
+        admission_headers(&limited, conn);
+        answer.headers = buf_slice(&limited);
+    }
     net_http_reply(core->net, conn, &answer);
+    buf_free(&limited);
     answered(core, conn, route, started_ns, status, code, body.len);
 }
 
@@ -342,6 +354,15 @@ struct resolving {
 /* asks_only: these name a member, whom they never make. */
 static bool asks_only(const struct op *op) { return op->kind == OP_ROOM_REMOVE || op->kind == OP_ROOM_ROLE; }
 
+/* joins: is that one (0: the acting user, else a member) to be in one room more? Then the user's home is asked in any
+ * case: it alone knows how many rooms that would make. The room decides, for it knows who is in it already. Joins that are
+ * under way at once do not see each other, so a user may pass the bound by as many as these. */
+static bool joins(const struct op *op, uint32_t index)
+{
+    if (op->kind == OP_ROOM_JOIN) return index == 0;
+    return index > 0 && (op->kind == OP_ROOM_CREATE || op->kind == OP_ROOM_ADD);
+}
+
 static void resolved_one(struct core *core, struct op *child)
 {
     struct resolving *r = child->flow;
@@ -352,8 +373,13 @@ static void resolved_one(struct core *core, struct op *child)
         op_fail(op, child->error.code, child->error.detail, child->error.field);
     } else {
         struct known_user *u = known_user_add(core, child->tenant, child->user_id, child->user);
-        if (child->child_index == 0) op->user = u->number;
-        else op->members[child->child_index - 1].user = u->number;
+        if (child->child_index == 0) {
+            op->user = u->number;
+            op->rooms_full = child->rooms_full;
+        } else {
+            op->members[child->child_index - 1].user = u->number;
+            op->members[child->child_index - 1].rooms_full = child->rooms_full;
+        }
     }
     op_free(child);
     if (--r->left) return;
@@ -366,7 +392,8 @@ static void resolved_one(struct core *core, struct op *child)
 static void resolve_one(struct core *core, struct resolving *r, uint32_t index, struct slice id, uint64_t *number)
 {
     struct known_user *known = known_user_find(core, r->op->tenant, id);
-    if (known) {
+    bool more = joins(r->op, index);
+    if (known && !more) {
         *number = known->number;
         return;
     }
@@ -375,6 +402,7 @@ static void resolve_one(struct core *core, struct resolving *r, uint32_t index, 
     child->user_id = op_keep(child, id);
     child->child_index = index;
     child->asks = index > 0 && asks_only(r->op);
+    child->joins = more;
     child->flow = r;
     child->then = resolved_one;
     r->left++;
@@ -385,7 +413,7 @@ static void resolve_users(struct core *core, struct op *op, uint32_t num_members
                           void (*go)(struct core *core, struct op *op))
 {
     struct known_user *known = known_user_find(core, op->tenant, op->user_id);
-    if (known && num_members == 0) {
+    if (known && num_members == 0 && !joins(op, 0)) {
         op->user = known->number;
         go(core, op);
         return;

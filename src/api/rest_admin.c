@@ -126,6 +126,19 @@ static void tenant_updated(struct core *core, struct op *op)
     rest_answer(core, op);
 }
 
+/* config_limits_valid: of a tenant's config only config.limits.tenant_rate has a meaning here. */
+static bool config_limits_valid(struct fields *f, struct json_node config)
+{
+    struct json_node limits, rate;
+    uint64_t number;
+    if (!json_get(config, "limits", &limits) || json_type_of(limits) == JSON_NULL) return true;
+    if (json_type_of(limits) != JSON_OBJECT) return fields_fail(f, ERR_FIELD_INVALID, "config.limits is an object", "config");
+    if (!json_get(limits, "tenant_rate", &rate) || json_type_of(rate) == JSON_NULL) return true;
+    return (json_u64(rate, &number) && number <= REQUEST_RATE_MAX) ||
+           fields_fail(f, ERR_FIELD_INVALID, "config.limits.tenant_rate is a number of requests a second, 0 to 100000000",
+                       "config");
+}
+
 static bool update_fields(struct call *call, struct fields *f, struct tenant_record *wish)
 {
     struct slice state = {0}, durability = {0};
@@ -141,6 +154,7 @@ static bool update_fields(struct call *call, struct fields *f, struct tenant_rec
     else if (durability.len) return fields_fail(f, ERR_FIELD_INVALID, "durability is fsync or fast", "durability");
     if (!json_get(f->object, "config", &config) || json_type_of(config) == JSON_NULL) return true;
     if (json_type_of(config) != JSON_OBJECT) return fields_fail(f, ERR_FIELD_INVALID, "Expected an object", "config");
+    if (!config_limits_valid(f, config)) return false;
     wish->config = json_raw_member(call->request->body, "config");
     return wish->config.len <= SETTINGS_BYTES_MAX || fields_fail(f, ERR_FIELD_TOO_LONG, NULL, "config");
 }

@@ -45,7 +45,9 @@ void rest_health(struct call *call)
 
 void rest_ready(struct call *call)
 {
-    bool ready = db_writable(call->core) && !atomic_load_explicit(&call->core->gateway->draining, memory_order_relaxed);
+    bool ready = db_writable(call->core) &&
+                 atomic_load_explicit(&call->core->gateway->memory, memory_order_relaxed) == MEMORY_OK &&
+                 !atomic_load_explicit(&call->core->gateway->draining, memory_order_relaxed);
     state_reply(call, ready, ready ? SLICE("{\"ready\":true}") : SLICE("{\"ready\":false}"));
 }
 
@@ -121,14 +123,21 @@ static void write_memory(struct buf *out, const struct gateway *g)
 {
     static const char *const parts[MEMORY_PARTS] = {"heap_allocated", "heap_active",   "heap_resident",
                                                     "block_cache",    "write_buffers", "table_readers"};
+    static const char *const core_parts[CORE_MEMORY_PARTS] = {"connections", "answers", "frames", "assembly", "pending"};
     char labels[64];
+    metric_one(out, METRIC_MEMORY_USED_BYTES, atomic_load_explicit(&g->memory_used, memory_order_relaxed));
+    metric_one(out, METRIC_MEMORY_LIMIT_BYTES, atomic_load_explicit(&g->memory_max, memory_order_relaxed));
     metrics_head(out, METRIC_MEMORY);
     for (unsigned i = 0; i < MEMORY_PARTS; i++) {
         snprintf(labels, sizeof labels, "part=\"%s\"", parts[i]);
         metrics_value(out, METRIC_MEMORY, labels, atomic_load_explicit(&g->vitals.memory[i], memory_order_relaxed));
     }
-    metrics_value(out, METRIC_MEMORY, "part=\"frames\"", queue_sum(g, QUEUE_FRAMES_BYTES));
-    metrics_value(out, METRIC_MEMORY, "part=\"assembly\"", queue_sum(g, QUEUE_ASSEMBLY_BYTES));
+    for (unsigned i = 0; i < CORE_MEMORY_PARTS; i++) {
+        uint64_t sum = 0;
+        for (unsigned c = 0; c < g->num_cores; c++) sum += atomic_load_explicit(&g->cores[c]->memory[i], memory_order_relaxed);
+        snprintf(labels, sizeof labels, "part=\"%s\"", core_parts[i]);
+        metrics_value(out, METRIC_MEMORY, labels, sum);
+    }
     metrics_value(out, METRIC_MEMORY, "part=\"commits\"", queue_sum(g, QUEUE_COMMIT_BYTES));
     metrics_value(out, METRIC_MEMORY, "part=\"receive_buffers\"", (uint64_t)g->num_cores * RECV_BUFFERS * RECV_BUFFER_BYTES);
 }
@@ -145,9 +154,9 @@ static void write_log(struct buf *out)
 
 /* counters that each core keeps up to date itself, once a turn (core_metrics) or as things happen */
 static const enum metric_id summed[] = {
-    METRIC_WEBSOCKET_CONNECTIONS_ACTIVE, METRIC_CONNECTIONS_ACCEPTED, METRIC_ACCEPT_ERRORS, METRIC_WEBSOCKETS_OPENED,
-    METRIC_WEBSOCKET_MESSAGES, METRIC_FRAMES_SENT, METRIC_BYTES_RECEIVED,
-    METRIC_BYTES_SENT, METRIC_SEND_QUEUE_BYTES, METRIC_SLOW_READERS_CLOSED, METRIC_ROOMS_LOADED, METRIC_USERS_LOADED,
+    METRIC_WEBSOCKET_CONNECTIONS_ACTIVE, METRIC_CONNECTIONS_ACCEPTED, METRIC_ACCEPT_ERRORS, METRIC_CONNECTIONS_REFUSED,
+    METRIC_WEBSOCKETS_OPENED, METRIC_WEBSOCKET_MESSAGES, METRIC_FRAMES_SENT, METRIC_BYTES_RECEIVED, METRIC_BYTES_SENT,
+    METRIC_SEND_QUEUE_BYTES, METRIC_SLOW_READERS_CLOSED, METRIC_ROOMS_LOADED, METRIC_USERS_LOADED,
     METRIC_SESSIONS, METRIC_SUBSCRIPTIONS, METRIC_MESSAGES, METRIC_EVENTS_DURABLE, METRIC_DELIVERIES,
     METRIC_CROSS_CORE_DELIVERIES, METRIC_FRAMES_BYTES, METRIC_ACKS, METRIC_REPLAYS, METRIC_IDEMPOTENCY_LOOKUPS,
     METRIC_IDEMPOTENT_HITS, METRIC_SENDS, METRIC_SHORT_SENDS, METRIC_RING_ENTERS, METRIC_RING_COMPLETIONS,

@@ -4,6 +4,7 @@
 #include "../../net/websocket.h"
 #include "../base/assert.h"
 #include "../chat/session.h"
+#include "admission.h"
 #include "api.h"
 
 #define SUBPROTOCOL "carillon.v1.json"
@@ -62,7 +63,11 @@ static void upgrade_go(struct core *core, struct op *op)
     if (conn && key_admits(u->key, op)) {
         struct known_user *user = known_user_find(core, op->tenant, op->user_id);
         ASSERT(user != NULL); /* resolving has just made it known */
-        net_ws_accept(core->net, conn, slice_of(u->accept, WS_ACCEPT_LEN), u->subprotocol ? SLICE(SUBPROTOCOL) : (struct slice){0}, 0);
+        struct buf headers = {0};
+        if (UNLIKELY(core->guards & GUARD_RATES)) admission_headers(&headers, conn);
+        net_ws_accept(core->net, conn, slice_of(u->accept, WS_ACCEPT_LEN), u->subprotocol ? SLICE(SUBPROTOCOL) : (struct slice){0},
+                      buf_slice(&headers), 0);
+        buf_free(&headers);
         rest_upgraded(core, conn, op->route, op->started_ns);
         struct session *s = session_open(core, conn, user, u->key, u->subprotocol, u->device);
         if (!u->subprotocol) session_begin(core, s, NULL, NULL);
@@ -121,6 +126,7 @@ void rest_ws_echo(struct call *call)
 {
     char accept[WS_ACCEPT_LEN];
     if (!handshake_valid(call, accept)) return;
-    net_ws_accept(call->core->net, call->conn, slice_of(accept, WS_ACCEPT_LEN), (struct slice){0}, ECHO_MESSAGE_BYTES_MAX);
+    net_ws_accept(call->core->net, call->conn, slice_of(accept, WS_ACCEPT_LEN), (struct slice){0}, (struct slice){0},
+                  ECHO_MESSAGE_BYTES_MAX);
     rest_upgraded(call->core, call->conn, call->route, call->core->now_ns);
 }

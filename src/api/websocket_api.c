@@ -5,6 +5,7 @@
 #include "../chat/ids.h"
 #include "../chat/session.h"
 #include "actions.h"
+#include "admission.h"
 #include "api.h"
 
 /* request: one message while it is looked at. */
@@ -20,6 +21,7 @@ struct request {
 struct operation {
     const char *type;
     bool before_hello; /* allowed on a socket that has yet to say hello */
+    enum op_weight weight;
     void (*handler)(struct request *r);
 };
 
@@ -34,24 +36,36 @@ static void on_sync(struct request *r);
 static void on_ping(struct request *r);
 
 static const struct operation operations[] = {
-    {"send_message", false, on_send}, {"ack", false, on_ack},
-    {"read", false, on_read},         {"hello", true, on_hello},
-    {"subscribe", false, on_subscribe}, {"unsubscribe", false, on_unsubscribe},
-    {"history", false, on_history},   {"sync", false, on_sync},
-    {"ping", true, on_ping},
+    {"send_message", false, OP_PLAIN, on_send},   {"ack", false, OP_LIGHT, on_ack},
+    {"read", false, OP_LIGHT, on_read},           {"hello", true, OP_HEAVY, on_hello},
+    {"subscribe", false, OP_PLAIN, on_subscribe}, {"unsubscribe", false, OP_LIGHT, on_unsubscribe},
+    {"history", false, OP_HEAVY, on_history},     {"sync", false, OP_HEAVY, on_sync},
+    {"ping", true, OP_LIGHT, on_ping},
 };
 
+static const struct operation *operation_find(struct request *r);
 static bool request_parse(struct request *r);
 static bool request_id(struct request *r);
+static void misused(struct request *r);
+static bool admitted(struct request *r, const struct operation *operation);
+
+static void fail_for_now(struct request *r, const struct error *e, uint32_t wait_ms)
+{
+    struct buf out = {0};
+    error_frame(&out, e, r->re);
+    if (wait_ms) { /* one member more */
+        out.len--;
+        buf_printf(&out, ",\"retry_after_ms\":%u}", wait_ms);
+    }
+    error_counted(r->core, e->code);
+    net_reply_text(r->core->net, r->conn, buf_slice(&out));
+    buf_free(&out);
+}
 
 static void fail(struct request *r, enum error_code code, const char *detail, const char *field)
 {
     struct error e = {code, detail, field};
-    struct buf out = {0};
-    error_frame(&out, &e, r->re);
-    error_counted(r->core, code);
-    net_reply_text(r->core->net, r->conn, buf_slice(&out));
-    buf_free(&out);
+    fail_for_now(r, &e, 0);
 }
 
 static void fail_fields(struct request *r) { fail(r, r->fields.error.code, r->fields.error.detail, r->fields.error.field); }
@@ -70,19 +84,65 @@ void api_on_message(void *context, struct conn *c, bool text, struct slice data)
         net_ws_close(core->net, c, 1003, "messages are text", false);
         return;
     }
+    const struct operation *operation = operation_find(&r);
+    if (!operation) {
+        misused(&r);
+    } else if (LIKELY(core->guards == 0) || admitted(&r, operation)) {
+        r.session->misuses = 0;
+        operation->handler(&r);
+    }
+}
+
+/* operation_find reads what every request has; NULL, and answered, when it is none. */
+static const struct operation *operation_find(struct request *r)
+{
     struct slice type = {0};
-    if (!request_parse(&r) || !request_id(&r)) return;
-    if (!field_text(&r.fields, "type", &type, 64, true)) {
-        fail(&r, ERR_TYPE_MISSING, NULL, "type");
-        return;
+    if (!request_parse(r) || !request_id(r)) return NULL;
+    if (!field_text(&r->fields, "type", &type, 64, true)) {
+        fail(r, ERR_TYPE_MISSING, NULL, "type");
+        return NULL;
     }
     for (unsigned i = 0; i < sizeof operations / sizeof operations[0]; i++) {
         if (!slice_is(type, operations[i].type)) continue;
-        if (r.session->state == SESSION_HELLO && !operations[i].before_hello) fail(&r, ERR_HELLO_REQUIRED, NULL, NULL);
-        else operations[i].handler(&r);
-        return;
+        if (r->session->state != SESSION_HELLO || operations[i].before_hello) return &operations[i];
+        fail(r, ERR_HELLO_REQUIRED, NULL, NULL);
+        return NULL;
     }
-    fail(&r, ERR_TYPE_UNKNOWN, NULL, "type");
+    fail(r, ERR_TYPE_UNKNOWN, NULL, "type");
+    return NULL;
+}
+
+/* --- those who go on regardless ------------------------------------------------------------------------------------------- */
+
+/* window_open begins to count anew when ABUSE_WINDOW_MS have passed. */
+static void window_open(struct request *r)
+{
+    struct session *s = r->session;
+    uint16_t now_s = (uint16_t)(r->core->now_ns / 1000000000u);
+    if ((uint16_t)(now_s - s->window_s) < ABUSE_WINDOW_MS / 1000) return;
+    s->window_s = now_s;
+    s->refusals = s->misuses = 0;
+}
+
+/* misused: each message that is no operation costs an answer. A client that sends nothing else is broken. */
+static void misused(struct request *r)
+{
+    window_open(r);
+    if (++r->session->misuses >= MISUSES_MAX) net_ws_close(r->core->net, r->conn, 4008, "no operations", false);
+}
+
+static bool admitted(struct request *r, const struct operation *operation)
+{
+    struct error e;
+    uint32_t wait_ms;
+    if (admission_message(r->core, r->session, operation->weight, &e, &wait_ms)) return true;
+    fail_for_now(r, &e, wait_ms);
+    window_open(r);
+    if (e.code == ERR_RATE_LIMITED && ++r->session->refusals > RATE_REFUSALS_MAX)
+        net_ws_close(r->core->net, r->conn, 4129, "too many requests", false);
+    if (e.code == ERR_SERVER_OVERLOADED && r->session->state == SESSION_HELLO)
+        net_ws_close(r->core->net, r->conn, 4100, "overloaded", false); /* nobody is served without its hello */
+    return false;
 }
 
 static bool request_parse(struct request *r)

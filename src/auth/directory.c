@@ -12,7 +12,7 @@
 #include "../chat/session.h"
 #include "../core/core.h"
 
-static struct tenant *tenant_apply(struct directory *d, const struct tenant_record *r);
+static struct tenant *tenant_apply(struct core *core, const struct tenant_record *r, struct rate_bucket *requests);
 static struct api_key *key_apply(struct core *core, struct slice prefix, const struct api_key_record *r);
 
 /* --- looking up ------------------------------------------------------------------------------------------------------ */
@@ -62,6 +62,17 @@ struct api_key *directory_authenticate(struct core *core, struct slice presented
 
 /* --- loading ----------------------------------------------------------------------------------------------------------- */
 
+/* tenant_bucket finds the bucket that core 0 has made for the tenant, or makes it. */
+static struct rate_bucket *tenant_bucket(struct core *core, uint32_t number)
+{
+    struct tenant *first = directory_tenant(&core->gateway->cores[0]->directory, number);
+    if (first) return first->requests;
+    struct rate_bucket *b = aligned_alloc(CACHE_LINE, sizeof *b);
+    ASSERT(b != NULL && core->id == 0);
+    memset(b, 0, sizeof *b);
+    return b;
+}
+
 static enum status load_tenants(struct core *core, struct kv *kv)
 {
     struct kv_iter *i = kv_iter_open(kv, KV_TENANTS, SLICE("\0\0\0\0"), SLICE("\xff\xff\xff\xff\xff"));
@@ -69,7 +80,7 @@ static enum status load_tenants(struct core *core, struct kv *kv)
     for (bool on = kv_iter_first(kv, i); on && s == STATUS_OK; on = kv_iter_next(kv, i)) {
         struct tenant_record r;
         s = tenant_record_decode(&r, kv_iter_value(kv, i));
-        if (s == STATUS_OK) tenant_apply(&core->directory, &r);
+        if (s == STATUS_OK) tenant_apply(core, &r, tenant_bucket(core, r.tenant));
     }
     enum status closed = kv_iter_close(kv, i);
     return s == STATUS_OK ? closed : s;
@@ -93,10 +104,12 @@ enum status directory_load(struct core *core, struct kv *kv)
     return s == STATUS_OK ? closed : s;
 }
 
-void directory_free(struct directory *d)
+void directory_free(struct core *core)
 {
+    struct directory *d = &core->directory;
     uint32_t at = 0;
     for (struct tenant *t; (t = map_next(&d->tenants, &at));) {
+        if (core->id == 0) free(t->requests);
         buf_free(&t->name);
         buf_free(&t->config);
         free(t);
@@ -118,8 +131,21 @@ static void buf_set(struct buf *b, struct slice text)
     buf_slice_append(b, text);
 }
 
-static struct tenant *tenant_apply(struct directory *d, const struct tenant_record *r)
+/* tenant_rate_read takes the rate out of the tenant's config, which was checked when it was set. */
+static void tenant_rate_read(struct core *core, struct tenant *t)
 {
+    struct json_node config, limits, rate;
+    uint64_t number = core->gateway->config->limits_tenant_rate;
+    if (t->config.len && json_parse_copy(core->json, &config, buf_slice(&t->config)) == JSON_OK &&
+        json_get(config, "limits", &limits) && json_get(limits, "tenant_rate", &rate))
+        json_u64(rate, &number);
+    t->rate = number <= REQUEST_RATE_MAX ? (uint32_t)number : REQUEST_RATE_MAX;
+    if (t->rate) core->rates = true;
+}
+
+static struct tenant *tenant_apply(struct core *core, const struct tenant_record *r, struct rate_bucket *requests)
+{
+    struct directory *d = &core->directory;
     struct tenant *t = directory_tenant(d, r->tenant);
     if (!t) {
         t = calloc(1, sizeof *t);
@@ -131,8 +157,10 @@ static struct tenant *tenant_apply(struct directory *d, const struct tenant_reco
     t->state = r->state;
     t->durability = r->durability;
     t->created_ms = r->created_ms;
+    t->requests = requests;
     buf_set(&t->name, r->name);
     buf_set(&t->config, r->config);
+    tenant_rate_read(core, t);
     return t;
 }
 
@@ -158,7 +186,7 @@ static struct api_key *key_apply(struct core *core, struct slice prefix, const s
 static void apply_here(struct core *core, struct op *op)
 {
     if (op->in.directory.has_tenant) {
-        struct tenant *t = tenant_apply(&core->directory, &op->in.directory.tenant);
+        struct tenant *t = tenant_apply(core, &op->in.directory.tenant, op->in.directory.requests);
         if (t->state != TENANT_ACTIVE) session_revoke(core, NULL, t);
     }
     if (op->in.directory.has_key) {
@@ -382,6 +410,7 @@ static void change_done(void *context, struct commit_entry *entry, enum status r
         return;
     }
     c->left = core->num_cores;
+    if (op->in.directory.has_tenant) op->in.directory.requests = tenant_bucket(core, op->in.directory.tenant.tenant);
     for (unsigned target = 0, num = core->num_cores; target < num; target++) {
         struct op *child = op_new(core, OP_DIRECTORY_APPLY, 0);
         child->in.directory = op->in.directory; /* its text lives in `op`, which waits for all of them */

@@ -12,6 +12,7 @@
 #include "../base/hash.h"
 #include "../base/map.h"
 #include "../core/op.h"
+#include "rate_limit.h"
 #include "shown_keys.h"
 
 struct core;
@@ -22,6 +23,9 @@ struct tenant {
     uint8_t durability; /* 0 the server's, 1 fsync, 2 fast */
     uint64_t created_ms;
     struct buf name, config;
+    uint32_t rate;                /* requests a second, 0: no limit; the server's, or config.limits.tenant_rate */
+    struct rate_bucket *requests; /* one for all cores; core 0 frees it */
+    struct net_account answers;   /* that wait in its connections' queues on this core */
 };
 
 struct api_key {
@@ -44,7 +48,7 @@ struct directory {
 
 /* directory_load fills an empty directory from the store, before threads run. */
 MUST_USE enum status directory_load(struct core *core, struct kv *kv);
-void directory_free(struct directory *d);
+void directory_free(struct core *core);
 struct tenant *directory_tenant(const struct directory *d, uint32_t number);
 
 /* directory_authenticate finds the key that a caller presented; NULL when it is malformed, unknown, revoked, or its

@@ -10,6 +10,7 @@
 #define COMMIT_RING_CELLS 8192u    /* entries core → writer */
 #define COMMIT_PENDING_MAX 65536u  /* entries of one core not durable yet; beyond: 503 store.overloaded */
 #define COMMIT_PENDING_BYTES_MAX (128u << 20) /* of one core's events not durable yet; beyond: 503 store.overloaded */
+#define COMMIT_AGE_MAX_MS 2000u    /* of the oldest entry that is not durable; older: the disk stands, 503 store.overloaded */
 #define COMMIT_BATCH_MAX 4096u     /* entries in one write: bounds its latency and the WriteBatch's memory */
 #define COMMIT_BATCH_BYTES_MAX (8u << 20)
 #define STORE_OPEN_FILES_MAX 512u  /* table files RocksDB keeps open: a small share of the process's descriptors */
@@ -35,6 +36,10 @@
 #define SEND_QUEUE_BYTES_MIN 8192u     /* a reader's cap when frames have taken most of FRAMES_BYTES_MAX */
 #define EPHEMERAL_QUEUE_BYTES_MAX (64u << 10)
 #define REPLY_QUEUE_BYTES_MAX (4u << 20) /* replies and controls; beyond it the connection is not answered but closed */
+#define REPLIES_BYTES_MAX (256u << 20) /* a core's answers and replays that wait for their readers; see api/admission.h */
+#define REPLAYS_RETRY_MS 100u        /* replays that had to wait for that are tried again */
+#define REPLAYS_RETRIED_MAX 256u     /* at a time, a core */
+#define CONNECTIONS_REFUSED_MAX 128u /* a core's connections that are being told that they are too many */
 #define REQUESTS_IN_FLIGHT_MAX 256u  /* commands of one connection in the pipeline; at it the socket is not read */
 #define SUBSCRIPTIONS_MAX 5000u      /* rooms one connection is subscribed to */
 #define HEADER_TIMEOUT_MS 10000u
@@ -94,6 +99,14 @@
 #define SHOWN_KEYS_MS 600000u        /* and for how long: a client that tries again does so within minutes */
 #define ROOMS_LOADED_MAX 100000u     /* a core; idle rooms are evicted above it */
 
+/* --- rates ------------------------------------------------------------------------------------------------------ */
+#define REQUEST_RATE_MAX 100000000u          /* requests a second that a limit may name */
+#define RATE_SLOTS 65536u            /* addresses whose rate is counted at one time, 1 MiB a limit */
+#define RATE_WAYS 8u                 /* places where one address may stand: two cache lines */
+#define RATE_REFUSALS_MAX 256u       /* refused operations of a socket in ABUSE_WINDOW_MS, as many as may be on their way */
+#define MISUSES_MAX 64u              /* messages in a row, within it, that are no operation; then close 4008 */
+#define ABUSE_WINDOW_MS 10000u
+
 /* --- configuration -------------------------------------------------------------------------------------------- */
 #define CONFIG_LINE_BYTES_MAX 8192u  /* a line of the file */
 #define CONFIG_VALUE_BYTES_MAX 4096u /* a text setting: a list of some hundred addresses or origins */
@@ -104,7 +117,9 @@
 #define CONNECTIONS_DERIVED_MAX 262144u /* a core's share of it; whoever wants more connections says so */
 #define CORE_STACK_BYTES (2u << 20)  /* a core's thread; only what is touched takes memory */
 #define PORT_WAIT_MS 1000u           /* a listening address that is taken: a killed process' ring may take that long */
-#define WATCH_INTERVAL_MS 1000u      /* between two looks at the free disk space */
+#define WATCH_INTERVAL_MS 1000u      /* between two looks at the free disk space and the memory in use */
+#define MEMORY_PERCENT 70u           /* of the machine's memory, when limits.memory is derived: the kernel's sockets and
+                                      * page cache, and what a second adds, need the rest */
 #define CORE_STUCK_MS 5000u          /* a core that has not turned for so long is not healthy; an idle one turns each second */
 #define DRAIN_POLL_MS 20u            /* between two looks whether the last client has left */
 #define SETTLE_TIMEOUT_MS 2000u      /* at the end, for what is still on its way between cores and the store */

@@ -32,7 +32,7 @@ bool room_may_write(struct core *core, struct op *op)
     if (!room_may_shrink(core, op)) return false;
     if (atomic_load_explicit(&core->gateway->disk, memory_order_relaxed) != DISK_OK)
         return op_fail(op, ERR_STORE_DISK_FULL, NULL, NULL);
-    if (core->pending_bytes > COMMIT_PENDING_BYTES_MAX) return op_fail(op, ERR_STORE_OVERLOADED, NULL, NULL);
+    if (core->commit_late || core->pending_bytes > COMMIT_PENDING_BYTES_MAX) return op_fail(op, ERR_STORE_OVERLOADED, NULL, NULL);
     if (atomic_load_explicit(&core->frames_bytes, memory_order_relaxed) > (int64_t)FRAMES_BYTES_MAX)
         return op_fail(op, ERR_SERVER_OVERLOADED, "Too many bytes wait for slow readers", NULL);
     return true;
@@ -563,6 +563,11 @@ static void join_users(struct core *core, struct room *r, struct op *op, struct 
         refuse(core, op);
         return;
     }
+    if (op_members_full(users, num)) { /* nobody is passed over: all join, or none */
+        op_fail(op, ERR_USER_ROOMS_FULL, NULL, op->kind == OP_ROOM_ADD ? "members" : NULL);
+        refuse(core, op);
+        return;
+    }
     struct event *e = membership_event(core, r, op, LOG_JOINED, users, num);
     struct change c = {0};
     for (uint32_t i = 0; i < num; i++) {
@@ -587,7 +592,7 @@ void room_join(struct core *core, struct room *r, struct op *op)
     } else if (!room_may_write(core, op)) {
         refuse(core, op);
     } else {
-        struct op_member self = {.user = op->user, .user_id = op->user_id};
+        struct op_member self = {.user = op->user, .user_id = op->user_id, .rooms_full = op->rooms_full};
         join_users(core, r, op, &self, 1);
     }
 }

@@ -340,6 +340,10 @@ static void creation_new_rows(struct core *core, struct creation *c)
 /* creation_commit writes the room, or, for a DM that exists, the answer of a request with a key alone. */
 static void creation_commit(struct core *core, struct creation *c)
 {
+    if (c->room == 0 && op_members_full(c->op->members, c->op->num_members)) {
+        creation_end(core, c, ERR_USER_ROOMS_FULL);
+        return;
+    }
     uint32_t rows_max = 4 + 2 * c->op->num_members;
     c->rows = calloc(rows_max, sizeof *c->rows);
     c->keys = calloc(rows_max, sizeof *c->keys);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../api/admission.h"
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "history.h"
@@ -368,6 +369,10 @@ static void replay_next(struct core *core, struct session *s)
     if (s->replay_open || list_empty(&s->replays)) return;
     if (net_queued(s->conn) > REPLAY_BATCH_BYTES) {
         net_want_drain(core->net, s->conn);
+        return;
+    }
+    if (UNLIKELY(core->guards & GUARD_REPLIES) && !answers_fit(core, s->key->tenant)) {
+        if (!list_linked(&s->waiting)) list_push(&core->replays_waiting, &s->waiting);
         return;
     }
     struct sub *sub = CONTAINER_OF(s->replays.next, struct sub, replay);
@@ -773,8 +778,22 @@ void session_on_notice(struct core *core, struct notice *n)
 
 /* --- ends ------------------------------------------------------------------------------------------------------------------------ */
 
+/* replays_retry lets replays try again that had to wait until their tenant's answers fit: some of them, in turns. */
+static void replays_retry(struct core *core)
+{
+    if (list_empty(&core->replays_waiting) || core->now_ns < core->replays_due_ns) return;
+    core->replays_due_ns = core->now_ns + REPLAYS_RETRY_MS * 1000000ull;
+    struct list *last = core->replays_waiting.prev;
+    for (unsigned i = 0; i < REPLAYS_RETRIED_MAX; i++) {
+        struct list *n = list_pop(&core->replays_waiting);
+        replay_next(core, CONTAINER_OF(n, struct session, waiting)); /* may go to the end again */
+        if (n == last) return;
+    }
+}
+
 void session_timers(struct core *core)
 {
+    replays_retry(core);
     while (!list_empty(&core->hello_waiting)) {
         struct session *s = CONTAINER_OF(core->hello_waiting.next, struct session, waiting);
         if (s->deadline_ns > core->now_ns) return;

@@ -67,6 +67,8 @@ struct session {
     bool registered;       /* the user's home counts this socket */
     bool replay_open;      /* one read is under way */
     uint8_t device_len;
+    uint16_t refusals, misuses; /* since window_s: operations beyond a rate; messages in a row that are no operation */
+    uint16_t window_s;     /* second, the lower bits of it */
     char *device;          /* device_len bytes; NULL: the user's own */
 };
 

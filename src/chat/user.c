@@ -187,11 +187,21 @@ static void user_count_socket(struct user *u, struct op *op)
     op->in.rooms.session = false;
 }
 
+static void rooms_wait(struct core *core, struct user *u, struct op *op)
+{
+    if (user_wait(core, &u->rooms_waiting, op) && u->rooms_state == ROOMS_UNKNOWN) rooms_load(core, u);
+}
+
 static void user_serve(struct core *core, struct user *u, struct op *op)
 {
     switch ((enum op_kind)op->kind) {
     case OP_USER_RESOLVE:
         op->user = u->number;
+        if (op->joins && u->rooms_state != ROOMS_LOADED) {
+            rooms_wait(core, u, op);
+            return;
+        }
+        op->rooms_full = op->joins && u->num_rooms >= core->gateway->config->limits_rooms_per_user;
         op_return(core, op);
         return;
     case OP_USER_GET:
@@ -202,7 +212,7 @@ static void user_serve(struct core *core, struct user *u, struct op *op)
     case OP_USER_CURSOR:
         if (op->kind == OP_USER_ROOMS) user_count_socket(u, op);
         if (u->rooms_state != ROOMS_LOADED) {
-            if (user_wait(core, &u->rooms_waiting, op) && u->rooms_state == ROOMS_UNKNOWN) rooms_load(core, u);
+            rooms_wait(core, u, op);
         } else if (op->kind == OP_USER_ROOMS) {
             user_rooms_answer(core, u, op);
         } else {

@@ -14,6 +14,7 @@
 #include "../base/log_writer.h"
 #include "cli.h"
 #include "cores.h"
+#include "memory.h"
 #include "process.h"
 #include "reload.h"
 #include "vitals.h"
@@ -31,6 +32,7 @@ struct server {
     struct buf admin_path; /* NUL-terminated */
     sigset_t signals;
     struct reload reload;
+    uint64_t descriptors;     /* that the process may have */
     uint64_t drain_deadline_ns, watch_due_ns;
     unsigned num_stop_signals;
     bool core_stuck; /* and it was said */
@@ -85,6 +87,20 @@ static unsigned cores_wanted(const struct config *config)
     return num < CORES_MAX ? num : CORES_MAX;
 }
 
+/* fit_memory derives limits.memory. On a small machine the store's caches would take most of it: there they get a quarter
+ * and a sixteenth. */
+static void fit_memory(struct server *s)
+{
+    struct config *c = &s->running;
+    c->limits_memory = memory_of_machine() / 100 * MEMORY_PERCENT;
+    if (c->store_cache + 2 * c->store_write_buffer <= c->limits_memory / 2) return;
+    if (c->store_cache > c->limits_memory / 4) c->store_cache = c->limits_memory / 4;
+    if (c->store_write_buffer > c->limits_memory / 16) c->store_write_buffer = c->limits_memory / 16;
+    if (c->store_write_buffer < 1u << 20) c->store_write_buffer = 1u << 20;
+    LOG(LOG_WARN, "process", "small_memory", LOG_U64("memory_bytes", c->limits_memory),
+        LOG_U64("cache_bytes", c->store_cache), LOG_U64("write_buffer_bytes", c->store_write_buffer));
+}
+
 static int configure(struct server *s)
 {
     struct config_error err;
@@ -99,9 +115,10 @@ static int configure(struct server *s)
                             "(CARILLON_ADMIN_MASTER_KEY) or in a file that only the gateway reads (--config)"));
     s->running = s->loaded;
     s->running.process_cores = cores_wanted(&s->loaded);
-    uint64_t descriptors = process_descriptors();
+    s->descriptors = process_descriptors();
     if (s->running.limits_connections == 0)
-        s->running.limits_connections = process_connections(descriptors, (unsigned)s->running.process_cores);
+        s->running.limits_connections = process_connections(s->descriptors, (unsigned)s->running.process_cores);
+    if (s->running.limits_memory == 0) fit_memory(s);
     reload_init(&s->reload, s->options, &s->loaded, &s->running);
     if (s->loaded.admin_socket[0]) buf_printf(&s->admin_path, "%s", s->loaded.admin_socket);
     else buf_printf(&s->admin_path, "%s/admin.sock", s->loaded.store_dir);
@@ -164,6 +181,7 @@ static int open_all(struct server *s)
                                   .store_property = kv_rocksdb_property,
                                   .reload = reload_settings,
                                   .reload_context = &s->reload,
+                                  .descriptors = s->descriptors,
                                   .num_cores = num_cores};
     s->gateway_opened = true;
     if (gateway_open(&s->gateway, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);
@@ -173,11 +191,13 @@ static int open_all(struct server *s)
 }
 
 static void disk_look(struct server *s);
+static void memory_look(struct server *s);
 
 static int start_threads(struct server *s)
 {
     disk_look(s);
     vitals_look(&s->gateway);
+    memory_look(s);
     s->writer_started = commit_start_threads(s->gateway.commit) == STATUS_OK;
     s->readers_started = s->writer_started && readers_start_threads(s->gateway.readers) == STATUS_OK;
     if (!s->readers_started) {
@@ -275,6 +295,7 @@ static void look(struct server *s)
 {
     disk_look(s);
     vitals_look(&s->gateway);
+    memory_look(s);
     cores_look(s);
 }
 
@@ -295,6 +316,25 @@ static void disk_look(struct server *s)
         atomic_store(&s->gateway.disk, DISK_OK);
         LOG(LOG_INFO, "store", "disk_reserve_left", LOG_U64("free_bytes", free_bytes),
             LOG_U64("reserve_bytes", reserve));
+    }
+}
+
+/* Above limits.memory new work is refused, so that the kernel does not end the process for having too much. It is taken
+ * again a twentieth below. */
+static void memory_look(struct server *s)
+{
+    struct gateway *g = &s->gateway;
+    uint64_t used = memory_used(), most = s->running.limits_memory;
+    int before = atomic_load(&g->memory);
+    atomic_store_explicit(&g->memory_used, used, memory_order_relaxed);
+    atomic_store_explicit(&g->memory_max, most, memory_order_relaxed);
+    if (before == MEMORY_OK && used > most) {
+        atomic_store(&g->memory, MEMORY_FULL);
+        LOG(LOG_ERROR, "process", "memory_full", LOG_U64("used_bytes", used), LOG_U64("limit_bytes", most),
+            LOG_STR("hint", "new work is answered 503 until there is memory again; limits.memory sets the mark"));
+    } else if (before == MEMORY_FULL && used < most - most / 20) {
+        atomic_store(&g->memory, MEMORY_OK);
+        LOG(LOG_INFO, "process", "memory_left", LOG_U64("used_bytes", used), LOG_U64("limit_bytes", most));
     }
 }
 

@@ -5,6 +5,7 @@
 
 #include "../../net/ring.h"
 #include "../api/access.h"
+#include "../api/admission.h"
 #include "../api/api.h"
 #include "../base/assert.h"
 #include "../base/log.h"
@@ -58,6 +59,7 @@ bool core_turn(struct core *core, bool may_wait)
 }
 
 static void metrics_update(struct core *core);
+static void memory_update(struct core *core);
 
 /* queues_fit: readers that take nothing hold frames, and at FRAMES_BYTES_MAX all sends of this core are refused. Well
  * before that each reader may hold less: a push that does not fit makes it catch up from the log instead. */
@@ -140,6 +142,9 @@ static void timers_run(struct core *core)
     idempotency_evict(&core->idempotency);
     queues_fit(core);
     queues_watch(core);
+    admission_update(core);
+    uint64_t oldest_ns = commit_oldest_ns(core->commit);
+    core->commit_late = oldest_ns && core->now_ns > oldest_ns + COMMIT_AGE_MAX_MS * 1000000ull;
     if (UNLIKELY(atomic_load_explicit(&core->gateway->draining, memory_order_relaxed))) {
         if (!core->drain_told) session_drain(core);
         core->drain_told = true;
@@ -187,8 +192,25 @@ static void metrics_update(struct core *core)
     metric_set(m, METRIC_IDEMPOTENT_HITS, core->idempotency.hits);
     metric_set(m, METRIC_IDEMPOTENCY_LOOKUPS, core->idempotency.lookups);
     metric_set(m, METRIC_COMMIT_PENDING, commit_pending(core->commit));
+    memory_update(core);
+    metric_set(m, METRIC_CONNECTIONS_REFUSED, n->refused);
     metric_set(m, METRIC_FRAMES_BYTES, (uint64_t)atomic_load_explicit(&core->frames_bytes, memory_order_relaxed));
     queues_look(core);
+}
+
+static void memory_update(struct core *core)
+{
+    const struct net_stats *n = net_stats(core->net);
+    int64_t frames = atomic_load_explicit(&core->frames_bytes, memory_order_relaxed);
+    const uint64_t now[CORE_MEMORY_PARTS] = {
+        [CORE_MEMORY_CONNECTIONS] = n->slot_bytes + core->num_sessions * sizeof(struct session) +
+                               core->num_subscriptions * (sizeof(struct sub) + sizeof(struct local_sub)),
+        [CORE_MEMORY_ANSWERS] = net_reply_bytes(core->net),
+        [CORE_MEMORY_FRAMES] = frames > 0 ? (uint64_t)frames : 0,
+        [CORE_MEMORY_ASSEMBLY] = n->assembly_bytes,
+        [CORE_MEMORY_PENDING] = core->pending_bytes};
+    for (unsigned part = 0; part < CORE_MEMORY_PARTS; part++)
+        atomic_store_explicit(&core->memory[part], now[part], memory_order_relaxed);
 }
 
 static uint64_t wake_at(const struct core *core)
@@ -197,6 +219,7 @@ static uint64_t wake_at(const struct core *core)
     /* while a write of cursors is under way its end wakes this core; the next one being due would keep it from sleeping */
     if (!list_empty(&core->users_dirty) && !core->cursor_flush_open && core->cursor_flush_due_ns < at)
         at = core->cursor_flush_due_ns;
+    if (UNLIKELY(!list_empty(&core->replays_waiting)) && core->replays_due_ns < at) at = core->replays_due_ns;
     return at;
 }
 
@@ -209,6 +232,7 @@ static const struct net_handlers *core_handlers(struct core *core, struct net_ha
                                .on_drain = session_on_drain,
                                .on_closed = api_on_closed,
                                .on_refused = api_on_refused,
+                               .on_open = admission_on_open,
                                .context = core};
     return h;
 }
@@ -227,12 +251,38 @@ static size_t body_bytes_max(const struct config *c)
     return bytes > HTTP_BODY_BYTES_MAX ? bytes : HTTP_BODY_BYTES_MAX;
 }
 
+/* core_places: how many connections this core may let in. The bound holds for the server, and the kernel spreads new
+ * connections without looking at it, so each core has places for all of them, as far as its descriptors go; never fewer
+ * than an even share. */
+static uint64_t core_places(const struct core *core)
+{
+    uint64_t all = core->gateway->config->limits_connections, descriptors = core->gateway->descriptors;
+    uint64_t share = (all + core->num_cores - 1) / core->num_cores;
+    if (descriptors <= 2 * DESCRIPTORS_KEPT || all <= share) return share;
+    uint64_t most = descriptors - DESCRIPTORS_KEPT;
+    if (most > CONNECTIONS_DERIVED_MAX) most = CONNECTIONS_DERIVED_MAX;
+    if (most < share) most = share;
+    return all < most ? all : most;
+}
+
+/* refusals_max: places beyond those, for connections that are told why they are not let in. */
+static unsigned refusals_max(const struct core *core, uint64_t places)
+{
+    uint64_t descriptors = core->gateway->descriptors, left = descriptors > places ? descriptors - places - 1 : 0;
+    return descriptors && left < CONNECTIONS_REFUSED_MAX ? (unsigned)left : CONNECTIONS_REFUSED_MAX;
+}
+
 static struct net_limits core_limits(const struct core *core)
 {
     const struct config *c = core->gateway->config;
+    uint64_t places = core_places(core);
+    unsigned refused = refusals_max(core, places);
     return (struct net_limits){
-        /* rounded up; core 0 has one more, which the operator's listener keeps for itself */
-        .connections_max = (unsigned)((c->limits_connections + core->num_cores - 1) / core->num_cores) + (core->id == 0),
+        /* core 0 has one more, which the operator's listener keeps for itself */
+        .connections_max = (unsigned)places + refused + (core->id == 0),
+        .refused_max = refused,
+        .open_shared = &core->gateway->open_connections,
+        .open_shared_max = (uint32_t)c->limits_connections,
         .http = {.head_bytes_max = HTTP_HEAD_BYTES_MAX,
                  .target_bytes_max = HTTP_TARGET_BYTES_MAX,
                  .body_bytes_max = c->debug_echo ? ECHO_MESSAGE_BYTES_MAX : body_bytes_max(c)},
@@ -259,6 +309,9 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     list_init(&core->rooms_dirty);
     list_init(&core->rooms_idle);
     core->next_request_id = random_u64(g->random);
+    core->replies_bytes_max = REPLIES_BYTES_MAX;
+    core->rates = g->ip_requests || g->ip_handshakes || g->config->limits_tenant_rate;
+    list_init(&core->replays_waiting);
     for (unsigned other = 0; other < g->num_cores; other++) {
         core->out[other].ring = &g->mailboxes[id * g->num_cores + other];
         core->in[other] = &g->mailboxes[other * g->num_cores + id];
@@ -307,7 +360,7 @@ void core_close(struct core *core)
     sessions_free(core);
     rooms_free(core);
     users_free(core);
-    directory_free(&core->directory);
+    directory_free(core);
     idempotency_free(&core->idempotency);
     json_parser_free(core->json);
     park_close(&core->park);

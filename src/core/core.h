@@ -40,6 +40,15 @@ enum core_queue {
 };
 extern const char *const core_queue_names[CORE_QUEUES];
 uint64_t core_queue_bound(const struct gateway *g, enum core_queue queue);
+/* core_memory: what a core's memory is for, where it is counted; gauges. */
+enum core_memory {
+    CORE_MEMORY_CONNECTIONS,
+    CORE_MEMORY_ANSWERS,
+    CORE_MEMORY_FRAMES,
+    CORE_MEMORY_ASSEMBLY,
+    CORE_MEMORY_PENDING,
+    CORE_MEMORY_PARTS
+};
 
 struct core {
     unsigned id, num_cores;
@@ -77,8 +86,14 @@ struct core {
     struct idempotency idempotency;
     uint64_t number_used;                    /* highest number made durable by this core */
 
+    uint8_t guards;          /* enum guard (api/admission.h): what requests are to be held against now */
+    bool rates;              /* some limit on a rate is set */
+    size_t replies_bytes_max; /* REPLIES_BYTES_MAX; tests have less */
+    struct list replays_waiting; /* struct session.waiting: until answers fit again */
+    uint64_t replays_due_ns;
     size_t queue_bytes_max; /* of one reader, as net has it now */
     size_t pending_bytes; /* of events not durable yet */
+    bool commit_late;     /* the oldest entry that is not durable has waited for COMMIT_AGE_MAX_MS */
     _Atomic int64_t frames_bytes;
     _Atomic uint32_t connections;   /* those a stop waits for: open WebSockets, and entries not durable yet */
     uint64_t metrics_due_ns;
@@ -95,6 +110,7 @@ struct core {
     _Atomic uint64_t refused_count[HTTP_ERRORS]; /* what never became a request */
     _Atomic uint64_t closed_by[CONN_CAUSES], ws_closed_by[NET_CLOSE_CODES];
     struct access *access;           /* requests that log.access will tell of; NULL: none yet */
+    _Atomic uint64_t memory[CORE_MEMORY_PARTS];
 };
 
 MUST_USE enum status core_open(struct core **out, struct gateway *g, unsigned id, char *why, size_t why_len);

@@ -48,6 +48,19 @@ static void derive_keys(struct gateway *g)
     random_fill(g->random, &g->hash_key, sizeof g->hash_key);
 }
 
+/* open_rates makes what the limits by address need; without any, nothing. */
+static void open_rates(struct gateway *g)
+{
+    const struct config *c = g->config;
+    if (c->limits_ip_rate) g->ip_requests = rate_table_new(&g->hash_key);
+    if (c->limits_ip_handshakes) g->ip_handshakes = rate_table_new(&g->hash_key);
+    if (!g->ip_requests && !g->ip_handshakes) return;
+    struct slice rest = slice_str(c->limits_trusted_networks), item;
+    g->trusted = calloc(rest.len / 2 + 1, sizeof *g->trusted); /* an item has a byte and a comma at least */
+    ASSERT(g->trusted != NULL);
+    while (config_list_next(&rest, &item)) ASSERT(config_network(item, &g->trusted[g->num_trusted++]));
+}
+
 enum status gateway_open(struct gateway *g, char *why, size_t why_len)
 {
     ASSERT(g->num_cores >= 1 && g->num_cores <= CORES_MAX);
@@ -57,6 +70,7 @@ enum status gateway_open(struct gateway *g, char *why, size_t why_len)
     g->started_ms = clock_wall_ms(g->clock);
     atomic_store(&g->next_number, g->store->next_number);
     derive_keys(g);
+    open_rates(g);
     if (open_mailboxes(g) != STATUS_OK) return STATUS_NO_MEMORY;
     struct commit_config commit = {.kv = g->store->kv,
                                    .mark = g->store->mark,
@@ -83,6 +97,9 @@ void gateway_close(struct gateway *g)
     if (g->commit) commit_close(g->commit);
     for (size_t i = 0; g->mailboxes && i < (size_t)g->num_cores * g->num_cores; i++) spsc_free(&g->mailboxes[i]);
     free(g->mailboxes);
+    rate_table_free(g->ip_requests);
+    rate_table_free(g->ip_handshakes);
+    free(g->trusted);
 }
 
 unsigned gateway_room_home(const struct gateway *g, uint32_t tenant, uint64_t room)

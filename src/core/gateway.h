@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "../../net/net.h"
+#include "../auth/rate_limit.h"
 #include "../../storage/commit.h"
 #include "../../storage/read.h"
 #include "../../storage/store.h"
@@ -21,6 +22,9 @@ struct core;
 
 /* disk_state: what the watcher saw of the data directory's file system. */
 enum disk_state { DISK_OK, DISK_RESERVE /* sends answer 507, reads go on */ };
+
+/* memory_state: what the watcher saw of the process' memory. */
+enum memory_state { MEMORY_OK, MEMORY_FULL /* new work is refused */ };
 
 struct gateway {
     const struct config *config;
@@ -47,6 +51,13 @@ struct gateway {
     void (*reload)(void *context, struct reload_report *report); /* reads the settings again. Not on a core: it waits for
                                                                   * the disk. NULL: nobody can */
     void *reload_context;
+    uint64_t descriptors;            /* that a ring's table may have; 0: not known */
+    _Atomic uint32_t open_connections; /* let in by all cores, against limits.connections */
+    _Atomic int memory;              /* enum memory_state */
+    _Atomic uint64_t memory_used, memory_max; /* bytes, as last seen */
+    struct rate_table *ip_requests, *ip_handshakes; /* NULL: no such limit */
+    struct config_network *trusted;  /* limits.trusted_networks, when one of those is set */
+    unsigned num_trusted;
     _Atomic bool draining;
     _Atomic bool stop;               /* cores leave their loops */
 };

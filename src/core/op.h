@@ -20,6 +20,7 @@
 struct core;
 struct op;
 struct known_user;
+struct rate_bucket;
 struct sub;
 
 /* What travels in mailboxes begins with its kind, so that one list can park all of it in order. */
@@ -64,6 +65,7 @@ struct op_member {
     uint64_t user;
     struct slice user_id;
     uint16_t home; /* core of the user's home */
+    bool rooms_full; /* in as many rooms as is allowed, unless in this one already */
 };
 
 /* room_position: where one user stands in one room. */
@@ -99,6 +101,8 @@ struct op {
     struct slice client_id;   /* or the idempotency key */
     uint64_t payload_hash;
     bool asks;                /* changes nothing: OP_USER_RESOLVE, OP_ROOM_ADD */
+    bool joins;               /* OP_USER_RESOLVE: the user is to be in one room more */
+    bool rooms_full;          /* of the acting user, as in struct op_member; OP_USER_RESOLVE answers it */
     union {
         struct {
             struct slice content, meta, message_type;
@@ -136,6 +140,7 @@ struct op {
             struct tenant_record tenant;
             struct api_key_record key;
             struct slice prefix; /* of the key */
+            struct rate_bucket *requests; /* the tenant's, for all cores */
             bool has_tenant, has_key, generate_key;
         } directory;
     } in;
@@ -174,6 +179,14 @@ struct op *op_new(struct core *core, enum op_kind kind, size_t text_bytes);
 void op_free(struct op *op);
 /* op_keep copies text into the op; the capacity was named at op_new. */
 struct slice op_keep(struct op *op, struct slice text);
+
+/* op_members_full: may one of them be in no room more? */
+static inline bool op_members_full(const struct op_member *members, uint32_t num)
+{
+    for (uint32_t i = 0; i < num; i++)
+        if (members[i].rooms_full) return true;
+    return false;
+}
 
 /* op_fail sets the error; the first one stays. Returns false, so that checks read as `return op_fail(…)`. */
 bool op_fail(struct op *op, enum error_code code, const char *detail, const char *field);

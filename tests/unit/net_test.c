@@ -74,7 +74,7 @@ static void app_upgrade(struct app *a, struct conn *c, const struct http_request
 {
     char key[WS_ACCEPT_LEN];
     assert_true(ws_accept_key(key, http_header_find(request, "Sec-WebSocket-Key")));
-    net_ws_accept(a->n, c, slice_of(key, sizeof key), (struct slice){0}, 0);
+    net_ws_accept(a->n, c, slice_of(key, sizeof key), (struct slice){0}, (struct slice){0}, 0);
     a->last_ws = net_ref(c);
 }
 
@@ -160,7 +160,7 @@ static struct net_limits default_limits(void)
 static void app_open(struct app *a)
 {
     char why[256], name[LISTENER_NAME_LEN];
-    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL};
+    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL, NULL};
     a->clock = (struct clock){a, app_mono_ns, app_wall_ms};
     assert_int_equal(park_init(&a->park, NULL, NULL), STATUS_OK);
     if (a->unix_path[0]) {
@@ -411,7 +411,14 @@ static void a_request_is_answered_and_the_connection_kept(void **state)
     assert_string_equal(a->peer, "127.0.0.1");
     assert_int_equal(net_stats(a->n)->http_requests, 3);
     assert_int_equal(net_stats(a->n)->accepted, 1);
+    uint32_t at = 0;
+    struct conn_ref ref = net_ref(net_each(a->n, &at));
+    char peer[46];
+    assert_true(net_peer_address(a->n, peer, ref));
+    assert_string_equal(peer, "127.0.0.1");
     client_close(&c);
+    UNTIL(a, net_connections(a->n) == 0);
+    assert_false(net_peer_address(a->n, peer, ref));
     app_close(a);
 }
 
@@ -1369,7 +1376,7 @@ static void the_trusted_listener_comes_first(void **state)
     char why[256], path[64];
     struct net *other;
     snprintf(path, sizeof path, "/tmp/net_test.%d.sock", (int)getpid());
-    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL};
+    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL, NULL};
     struct net_listener listeners[2] = {{.fd = a->listen_fd}, {.trusted = 1}};
     struct park park;
     assert_int_equal(park_init(&park, NULL, NULL), STATUS_OK);
@@ -1414,7 +1421,7 @@ static void accepts_that_fail_back_off(void **state)
     app_open(a);
     char why[256];
     struct net *other;
-    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL};
+    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL, NULL};
     assert_int_equal(net_open(&other, &handlers, &a->limits, &a->clock, &a->park, 1, why, sizeof why), STATUS_OK);
     int not_listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* accept answers EINVAL at once */
     const struct net_listener listener = {.fd = not_listening};

@@ -1,0 +1,185 @@
+#include "harness.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "../../src/api/admission.h"
+
+/* What requests and operations are held against when memory is short. Rates: rate_limit_test, and from outside. */
+
+#define HELLO_NONE "{\"type\":\"hello\",\"rooms\":\"none\"}"
+#define TEXT_LEN 10000
+
+static void memory(struct harness *h, enum memory_state state)
+{
+    atomic_store(&h->gateway.memory, state);
+    harness_settle(h);
+    harness_turns(h);
+}
+
+static void a_process_short_of_memory_takes_no_requests_of_tenants(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct client *c = client_open(h, 0);
+    assert_int_equal(client_call(c, "GET", "/v1/users/me", "ann", "", NULL), 200);
+    memory(h, MEMORY_FULL);
+    assert_int_equal(client_call(c, "GET", "/v1/users/me", "ann", "", NULL), 503);
+    expect_text(c->text.data, "\"code\":\"server.overloaded\"");
+    expect_text(c->head.data, "Retry-After: 1\r\n");
+    assert_int_equal(client_upgrade(client_open(h, 0), "ann", WITH_SUBPROTOCOL), 503);
+    /* whoever watches and whoever mends are served */
+    assert_int_equal(client_call(c, "GET", "/health", NULL, "", NULL), 200);
+    assert_int_equal(client_call(c, "GET", "/ready", NULL, "", NULL), 503);
+    assert_int_equal(client_call(c, "GET", "/v1/admin/tenants", NULL, "X-Master-Key: " MASTER_KEY "\r\n", NULL), 200);
+    memory(h, MEMORY_OK);
+    assert_int_equal(client_call(c, "GET", "/v1/users/me", "ann", "", NULL), 200);
+    assert_int_equal(client_call(c, "GET", "/ready", NULL, "", NULL), 200);
+}
+
+static void open_sockets_are_told_that_memory_is_short_and_may_still_let_go(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 1);
+    struct client *open = socket_open(h, 0, "ann", HELLO_NONE), *early = socket_open(h, 0, "ann", NULL);
+    memory(h, MEMORY_FULL);
+    client_say(open, "{\"type\":\"send_message\",\"id\":1,\"room_id\":\"%s\",\"content\":\"x\"}", room_name(room).text);
+    expect_text(client_hear(open), "\"code\":\"server.overloaded\"");
+    expect_text(open->text.data, "\"temporary\":true");
+    client_say(open, "{\"type\":\"ack\",\"id\":2,\"room_id\":\"%s\",\"seq\":1}", room_name(room).text);
+    expect_text(client_hear(open), "{\"type\":\"ok\",\"re\":2}");
+    client_say(early, HELLO_NONE);
+    assert_int_equal(client_hear_close(early), 4100);
+    memory(h, MEMORY_OK);
+    client_say(open, "{\"type\":\"send_message\",\"id\":3,\"room_id\":\"%s\",\"content\":\"x\"}", room_name(room).text);
+    expect_text(client_hear(open), "\"re\":3");
+    expect_text(open->text.data, "\"type\":\"ok\"");
+}
+
+/* --- answers that nobody reads ----------------------------------------------------------------------- */
+
+/* a_full_room has a page that no socket buffer holds. */
+static uint64_t a_full_room(struct harness *h, const struct person *who)
+{
+    static char text[TEXT_LEN + 1];
+    memset(text, 'x', TEXT_LEN);
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(who));
+    for (unsigned i = 0; i < 100; i++) expect_ok(settled(h, harness_send(h, 0, who, room, text)));
+    return room;
+}
+
+static struct client *client_that_does_not_read(struct harness *h, uint64_t room)
+{
+    int bytes = 8192;
+    assert_int_equal(setsockopt(h->listen_fd[0], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes), 0);
+    struct client *c = client_open(h, 0);
+    assert_int_equal(setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
+    struct buf request = {0};
+    buf_printf(&request, "GET /v1/rooms/%s/messages?limit=1000 HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: ann\r\n\r\n",
+               room_name(room).text, h->api_key);
+    client_send(c, buf_slice(&request));
+    buf_free(&request);
+    harness_settle(h);
+    return c;
+}
+
+/* other_tenant makes one and writes the header that names its key. */
+static void other_tenant(struct harness *h, char header[128])
+{
+    struct client *c = client_open(h, 0);
+    assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, "X-Master-Key: " MASTER_KEY "\r\n", "{\"name\":\"b\"}"),
+                     201);
+    const char *key = strstr(c->text.data, "\"ck_");
+    assert_non_null(key);
+    snprintf(header, 128, "X-API-Key: %.*s\r\nX-User-Id: bob\r\n", (int)strcspn(key + 1, "\""), key + 1);
+    client_close(c);
+}
+
+static void one_tenants_unread_answers_leave_room_for_the_others(void **state)
+{
+    struct harness *h = *state;
+    char other[128];
+    harness_open(h, 1);
+    other_tenant(h, other);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = a_full_room(h, &ann);
+    struct core *core = harness_core(h, 0);
+    struct client *stalled = client_that_does_not_read(h, room), *c = client_open(h, 0);
+    size_t held = net_reply_bytes(core->net);
+    assert_in_range(held, 500000, 1100000);
+    assert_int_equal(directory_tenant(&core->directory, h->tenant)->answers.bytes, held);
+
+    core->replies_bytes_max = held + held / 2; /* half as much as it holds is free */
+    harness_turns(h);
+    char path[96];
+    snprintf(path, sizeof path, "/v1/rooms/%s/messages", room_name(room).text);
+    assert_int_equal(client_call(c, "GET", path, "ann", "", NULL), 503);
+    expect_text(c->text.data, "\"code\":\"server.overloaded\"");
+    assert_int_equal(client_call(c, "POST", path, "ann", "", "{\"content\":\"x\"}"), 201); /* a short answer */
+    assert_int_equal(client_call(c, "GET", "/v1/rooms", NULL, other, NULL), 200);
+
+    client_close(stalled);
+    harness_settle(h);
+    assert_int_equal(client_call(c, "GET", path, "ann", "", NULL), 200);
+    harness_settle(h);
+    assert_int_equal(net_reply_bytes(core->net), 0);
+    assert_int_equal(directory_tenant(&core->directory, h->tenant)->answers.bytes, 0);
+}
+
+static void replays_wait_until_answers_fit_again(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = a_full_room(h, &ann), small = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, small, 3);
+    struct core *core = harness_core(h, 0);
+    struct client *socket = socket_open(h, 0, "ann", HELLO_NONE), *stalled = client_that_does_not_read(h, room);
+    core->replies_bytes_max = net_reply_bytes(core->net);
+    harness_turns(h);
+    client_say(socket, "{\"type\":\"subscribe\",\"id\":1,\"room_id\":\"%s\",\"after_seq\":0}", room_name(small).text);
+    expect_text(client_hear(socket), "\"type\":\"ok\"");
+    expect_text(client_hear(socket), "\"type\":\"resumed\"");
+    client_hears_nothing(socket);
+    client_say(socket, "{\"type\":\"sync\",\"id\":2}");
+    expect_text(client_hear(socket), "\"code\":\"server.overloaded\"");
+
+    client_close(stalled);
+    harness_settle(h);
+    harness_advance(h, REPLAYS_RETRY_MS);
+    for (uint64_t seq = 1; seq <= 3; seq++) assert_int_equal(number_in(client_hear(socket), "seq"), seq);
+}
+
+static void a_socket_may_close_while_its_replay_waits(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = a_full_room(h, &ann);
+    struct core *core = harness_core(h, 0);
+    struct client *socket = socket_open(h, 0, "ann", HELLO_NONE), *stalled = client_that_does_not_read(h, room);
+    core->replies_bytes_max = net_reply_bytes(core->net);
+    harness_turns(h);
+    client_say(socket, "{\"type\":\"subscribe\",\"room_id\":\"%s\",\"after_seq\":0}", room_name(room).text);
+    expect_text(client_hear(socket), "\"type\":\"resumed\"");
+    client_close(socket);
+    harness_settle(h);
+    assert_true(list_empty(&core->replays_waiting));
+    client_close(stalled);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_process_short_of_memory_takes_no_requests_of_tenants),
+        TEST(open_sockets_are_told_that_memory_is_short_and_may_still_let_go),
+        TEST(one_tenants_unread_answers_leave_room_for_the_others),
+        TEST(replays_wait_until_answers_fit_again),
+        TEST(a_socket_may_close_while_its_replay_waits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
