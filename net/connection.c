@@ -1051,6 +1051,14 @@ void *conn_user(const struct conn *c)
 {
     return c->user;
 }
+void conn_set_note(struct conn *c, uint16_t note)
+{
+    c->note = note;
+}
+uint16_t conn_note(const struct conn *c)
+{
+    return c->note;
+}
 bool conn_is_admin(const struct conn *c)
 {
     return c->admin;

@@ -84,6 +84,7 @@ struct conn {
     uint32_t assembly_bytes; /* of exchange and ws, as net's account knows them */
     uint32_t discarded_bytes;
     uint16_t requests;       /* commands in flight */
+    uint16_t note;           /* the caller's */
     uint8_t peer_family;     /* AF_INET, AF_INET6 or AF_UNIX */
     uint8_t peer[16];        /* network order */
     uint32_t next_free;

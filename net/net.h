@@ -97,6 +97,9 @@ struct conn *net_each(struct net *n, uint32_t *at);
 
 void conn_set_user(struct conn *c, void *user);
 void *conn_user(const struct conn *c);
+/* conn_set_note keeps a number of the caller's beside the request that is being answered; 0 on a new connection. */
+void conn_set_note(struct conn *c, uint16_t note);
+uint16_t conn_note(const struct conn *c);
 bool conn_is_admin(const struct conn *c);
 bool conn_is_websocket(const struct conn *c);
 /* conn_peer writes the peer's address as text ("192.0.2.1" or "2001:db8::1", "unix" for the admin socket). */

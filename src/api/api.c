@@ -9,6 +9,7 @@
 #include "../base/assert.h"
 #include "../chat/ids.h"
 #include "../chat/session.h"
+#include "cors.h"
 
 const struct route routes[ROUTES] = {
 #define ROUTE(id, method, pattern, who, handler) [ROUTE_##id] = {HTTP_##method, pattern, WHO_##who, handler},
@@ -28,6 +29,7 @@ void api_on_request(void *context, struct conn *c, const struct http_request *re
 {
     struct core *core = context;
     struct call call = {.core = core, .conn = c, .request = request, .route = ROUTES, .request_id = core->next_request_id++};
+    if (UNLIKELY(core->gateway->config->cors_origins[0])) cors_note(&call);
     if (UNLIKELY(core->gateway->config->debug_echo) && echo_request(&call)) return;
     enum error_code wrong;
     unsigned methods = 0;
@@ -120,6 +122,7 @@ static void options_reply(struct call *call, unsigned methods)
 {
     struct buf headers = {0};
     append_methods(&headers, methods);
+    cors_preflight(&headers, call->conn, methods);
     rest_reply(call->core, call->conn, call->route, call->core->now_ns, 204, NULL, buf_slice(&headers), (struct slice){0});
     buf_free(&headers);
 }
@@ -168,14 +171,15 @@ bool user_id_valid(struct slice id)
     return true;
 }
 
-static bool member_find(struct call *call)
+bool call_member(struct call *call)
 {
     struct slice presented = http_header_find(call->request, "X-API-Key");
     if (!presented.data) return call_fail(call, ERR_AUTH_MISSING, NULL, NULL);
     call->key = directory_authenticate(call->core, presented);
     if (!call->key) return call_fail(call, ERR_AUTH_INVALID_KEY, NULL, NULL);
     if (call->key->tenant->state != TENANT_ACTIVE) return call_fail(call, ERR_TENANT_DISABLED, NULL, NULL);
-    bool reads = call->request->method == HTTP_GET || call->request->method == HTTP_HEAD || call->route == ROUTE_SYNC_POST;
+    bool reads = call->request->method == HTTP_GET || call->request->method == HTTP_HEAD ||
+                 call->route == ROUTE_SYNC_POST || call->route == ROUTE_TICKET_CREATE;
     if (call->key->role == KEY_ROLE_READ && !reads) return call_fail(call, ERR_AUTH_FORBIDDEN, "A read key only reads", NULL);
     call->user_id = http_header_find(call->request, "X-User-Id");
     if (!call->user_id.data) return call_fail(call, ERR_AUTH_USER_REQUIRED, NULL, NULL);
@@ -185,9 +189,9 @@ static bool member_find(struct call *call)
 
 static bool caller_find(struct call *call)
 {
-    switch (call->route == ROUTE_WS ? WHO_MEMBER : routes[call->route].who) {
+    switch (routes[call->route].who) {
     case WHO_ANYONE: return true;
-    case WHO_MEMBER: return member_find(call);
+    case WHO_MEMBER: return call_member(call);
     case WHO_OPERATOR: return operator_find(call);
     }
     UNREACHABLE();
@@ -205,9 +209,16 @@ void rest_reply(struct core *core, struct conn *conn, uint16_t route, uint64_t s
                 const char *content_type, struct slice headers, struct slice body)
 {
     bool draining = atomic_load_explicit(&core->gateway->draining, memory_order_relaxed);
+    struct buf more = {0};
+    if (UNLIKELY(core->gateway->config->cors_origins[0])) {
+        buf_slice_append(&more, headers);
+        cors_headers(&more, core, conn);
+        headers = buf_slice(&more);
+    }
     struct http_reply reply = {
         .status = status, .content_type = content_type, .headers = headers, .body = body, .close = draining};
     net_http_reply(core->net, conn, &reply);
+    buf_free(&more);
     histogram_record(&core->route_seconds[route], clock_mono_ns(core->gateway->clock) - started_ns);
     _Atomic uint64_t *count = &core->route_status[route * 6 + status / 100];
     atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);

@@ -49,6 +49,9 @@ void api_on_request(void *context, struct conn *c, const struct http_request *re
 void api_on_message(void *context, struct conn *c, bool text, struct slice data);
 unsigned api_num_routes(void);
 
+/* call_member finds the key and the acting user in the headers; false, and answered, when they let nobody in. */
+bool call_member(struct call *call);
+
 /* --- answering ------------------------------------------------------------------------------------------------- */
 
 void call_reply(struct call *call, unsigned status, struct slice json);
