@@ -96,7 +96,7 @@ static bool route_find(struct call *call, enum error_code *wrong, unsigned *meth
     *wrong = ERR_ROUTE_NOT_FOUND;
     for (unsigned i = 0; i < ROUTES; i++) {
         if (!versioned && routes[i].who != WHO_ANYONE) continue;
-        if (versioned && i == ROUTE_INDEX) continue; /* the page is at the root alone */
+        if (versioned && (i == ROUTE_INDEX || i == ROUTE_PAGE_FILE)) continue; /* the page is at the root alone */
         if (i == ROUTE_DEBUG_WS_ECHO && !call->core->gateway->config->debug_echo) continue;
         if (!pattern_matches(call, routes[i].pattern, path)) continue;
         *methods |= 1u << routes[i].method;

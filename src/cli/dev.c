@@ -204,13 +204,16 @@ static void demo_print(const struct demo *d)
     printf("\n"
            "Carillon is running; Ctrl-C ends it. What you do here is kept in %s.\n"
            "\n"
-           "  URL        http://%s/\n"
+           "  page       http://%s/#key=%s\n"
+           "             both users in one room; the address has the key, so it is for this machine alone\n"
+           "\n"
+           "  API        http://%s/v1\n"
            "  API key    %s   (also in %s)\n"
            "  users      alice, bob (a user comes into being by being named)\n"
            "  room       %s   the lobby, with both\n"
            "             %s   direct, between both\n"
            "\n",
-           d->serving->config->store_dir, authority, d->key, d->key_path, d->room, d->direct);
+           d->serving->config->store_dir, authority, d->key, authority, d->key, d->key_path, d->room, d->direct);
     printf("Listen as bob, in a second terminal (apt install python3-websockets):\n"
            "\n"
            "/usr/bin/python3 - <<'END'\n"
