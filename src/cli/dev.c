@@ -202,10 +202,11 @@ static void demo_print(const struct demo *d)
     char authority[128], path[4096];
     authority_of(authority, sizeof authority, d->serving->address);
     printf("\n"
-           "Carillon is running; Ctrl-C ends it. What you do here is kept in %s.\n"
+           "Carillon is running; Ctrl-C ends it. Two users in one room, in a browser:\n"
            "\n"
-           "  page       http://%s/#key=%s\n"
-           "             both users in one room; the address has the key, so it is for this machine alone\n"
+           "  http://%s/#key=%s\n"
+           "\n"
+           "Whoever has that address has the key. What you do here is kept in %s.\n"
            "\n"
            "  API        http://%s/v1\n"
            "  API key    %s   (also in %s)\n"
@@ -213,7 +214,7 @@ static void demo_print(const struct demo *d)
            "  room       %s   the lobby, with both\n"
            "             %s   direct, between both\n"
            "\n",
-           d->serving->config->store_dir, authority, d->key, authority, d->key, d->key_path, d->room, d->direct);
+           authority, d->key, d->serving->config->store_dir, authority, d->key, d->key_path, d->room, d->direct);
     printf("Listen as bob, in a second terminal (apt install python3-websockets):\n"
            "\n"
            "/usr/bin/python3 - <<'END'\n"

@@ -32,7 +32,7 @@ export class Gateway {
       if (Date.now() > deadline || this.process.exitCode !== null) throw new Error(`no demo:\n${this.said}\n${this.log}`);
       await new Promise(resolve => { setTimeout(resolve, 20); });
     }
-    this.address = /page +(http:\/\/\S+)/.exec(this.said)[1];
+    this.address = /http:\/\/\S+#key=\S+/.exec(this.said)[0];
     this.origin = new URL(this.address).origin;
     this.port = Number(new URL(this.address).port);
     this.key = readFileSync(path.join(this.data, 'dev-key'), 'utf8').trim();
