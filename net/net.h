@@ -136,6 +136,7 @@ void conn_charge(struct conn *c, struct net_account *account);
  * request is handed up. Not for a WebSocket. */
 struct conn_note {
     uint32_t limit, remaining, reset_s;
+    uint16_t origin; /* its place in cors.origins, counted from 1; 0: none */
 };
 struct conn_note *conn_note(struct conn *c);
 

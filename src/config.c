@@ -708,7 +708,6 @@ static bool all_served(const struct config *c, struct config_error *err)
     const char *name = NULL;
     if (c->net_zero_copy == CONFIG_ZERO_COPY_ON) name = "net.zero_copy=on";
     if (c->auth_query_token) name = "auth.query_token";
-    if (c->cors_origins[0]) name = "cors.origins";
     if (c->tls_cert[0]) name = "tls.cert and tls.key";
     if (c->tls_listen[0]) name = "tls.listen";
     if (!name) return true;

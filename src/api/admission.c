@@ -42,7 +42,9 @@ static void note_rate(struct core *core, struct conn *c, const struct rate_state
     struct conn_note *note = conn_note(c);
     if (state->limit == 0 || (note->limit && note->remaining <= state->remaining)) return;
     uint64_t full_ms = core->now_ms + state->full_in_ns / 1000000;
-    *note = (struct conn_note){state->limit, state->remaining, (uint32_t)((full_ms + 999) / 1000)};
+    note->limit = state->limit;
+    note->remaining = state->remaining;
+    note->reset_s = (uint32_t)((full_ms + 999) / 1000);
 }
 
 void admission_headers(struct buf *out, struct conn *c)

@@ -12,6 +12,7 @@
 #include "access.h"
 #include "actions.h"
 #include "admission.h"
+#include "cors.h"
 
 const struct route routes[ROUTES] = {
 #define ROUTE(id, method, pattern, who, handler) [ROUTE_##id] = {HTTP_##method, pattern, WHO_##who, handler},
@@ -32,6 +33,7 @@ void api_on_request(void *context, struct conn *c, const struct http_request *re
     struct core *core = context;
     struct call call = {.core = core, .conn = c, .request = request, .route = ROUTES, .request_id = core->next_request_id++};
     access_begin(&call);
+    if (UNLIKELY(core->gateway->config->cors_origins[0])) cors_note(&call);
     if (UNLIKELY(core->gateway->config->debug_echo) && echo_request(&call)) return;
     enum error_code wrong;
     unsigned methods = 0;
@@ -109,7 +111,7 @@ static bool route_find(struct call *call, enum error_code *wrong, unsigned *meth
     *wrong = ERR_ROUTE_NOT_FOUND;
     for (unsigned i = 0; i < ROUTES; i++) {
         if (!versioned && routes[i].who != WHO_ANYONE) continue;
-        if (versioned && i == ROUTE_INDEX) continue; /* the page is at the root alone */
+        if (versioned && (i == ROUTE_INDEX || i == ROUTE_PAGE_FILE)) continue; /* the page is at the root alone */
         if (i == ROUTE_DEBUG_WS_ECHO && !call->core->gateway->config->debug_echo) continue;
         if (!pattern_matches(call, routes[i].pattern, path)) continue;
         *methods |= 1u << routes[i].method;
@@ -135,6 +137,7 @@ static void options_reply(struct call *call, unsigned methods)
 {
     struct buf headers = {0};
     append_methods(&headers, methods);
+    cors_preflight(&headers, call->conn, methods);
     rest_reply(call->core, call->conn, call->route, call->core->now_ns, 204, NULL, buf_slice(&headers), (struct slice){0});
     buf_free(&headers);
 }
@@ -183,7 +186,7 @@ bool user_id_valid(struct slice id)
     return true;
 }
 
-static bool member_find(struct call *call)
+bool call_member(struct call *call)
 {
     struct slice presented = http_header_find(call->request, "X-API-Key");
     if (!presented.data) return call_fail(call, ERR_AUTH_MISSING, NULL, NULL);
@@ -191,7 +194,8 @@ static bool member_find(struct call *call)
     if (!call->key) return call_fail(call, ERR_AUTH_INVALID_KEY, NULL, NULL);
     conn_charge(call->conn, &call->key->tenant->answers);
     if (call->key->tenant->state != TENANT_ACTIVE) return call_fail(call, ERR_TENANT_DISABLED, NULL, NULL);
-    bool reads = call->request->method == HTTP_GET || call->request->method == HTTP_HEAD || call->route == ROUTE_SYNC_POST;
+    bool reads = call->request->method == HTTP_GET || call->request->method == HTTP_HEAD ||
+                 call->route == ROUTE_SYNC_POST || call->route == ROUTE_TICKET_CREATE;
     if (call->key->role == KEY_ROLE_READ && !reads) return call_fail(call, ERR_AUTH_FORBIDDEN, "A read key only reads", NULL);
     call->user_id = http_header_find(call->request, "X-User-Id");
     if (!call->user_id.data) return call_fail(call, ERR_AUTH_USER_REQUIRED, NULL, NULL);
@@ -201,9 +205,9 @@ static bool member_find(struct call *call)
 
 static bool caller_find(struct call *call)
 {
-    switch (call->route == ROUTE_WS ? WHO_MEMBER : routes[call->route].who) {
+    switch (routes[call->route].who) {
     case WHO_ANYONE: return true;
-    case WHO_MEMBER: return member_find(call);
+    case WHO_MEMBER: return call_member(call);
     case WHO_OPERATOR: return operator_find(call);
     }
     UNREACHABLE();
@@ -250,14 +254,16 @@ static void reply(struct core *core, struct conn *conn, uint16_t route, uint64_t
     bool draining = atomic_load_explicit(&core->gateway->draining, memory_order_relaxed);
     struct http_reply answer = {
         .status = status, .content_type = content_type, .headers = headers, .body = body, .close = draining};
-    struct buf limited = {0};
-    if (UNLIKELY(core->guards & GUARD_RATES)) {
-        buf_slice_append(&limited, headers);
-        admission_headers(&limited, conn);
-        answer.headers = buf_slice(&limited);
+    bool rates = core->guards & GUARD_RATES, origins = core->gateway->config->cors_origins[0];
+    struct buf more = {0};
+    if (UNLIKELY(rates || origins)) {
+        buf_slice_append(&more, headers);
+        if (rates) admission_headers(&more, conn);
+        if (origins) cors_headers(&more, core, conn);
+        answer.headers = buf_slice(&more);
     }
     net_http_reply(core->net, conn, &answer);
-    buf_free(&limited);
+    buf_free(&more);
     answered(core, conn, route, started_ns, status, code, body.len);
 }
 

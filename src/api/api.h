@@ -51,6 +51,9 @@ void api_on_closed(void *context, struct conn *c);
 void api_on_refused(void *context, struct conn *c, enum http_error error, unsigned status);
 unsigned api_num_routes(void);
 
+/* call_member finds the key and the acting user in the headers; false, and answered, when they let nobody in. */
+bool call_member(struct call *call);
+
 /* --- answering ------------------------------------------------------------------------------------------------- */
 
 void call_reply(struct call *call, unsigned status, struct slice json);

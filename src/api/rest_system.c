@@ -1,4 +1,4 @@
-/* rest_system: health, readiness, metrics, statistics, and the page at the root. */
+/* rest_system: health, readiness, metrics, statistics. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -49,16 +49,6 @@ void rest_ready(struct call *call)
                  atomic_load_explicit(&call->core->gateway->memory, memory_order_relaxed) == MEMORY_OK &&
                  !atomic_load_explicit(&call->core->gateway->draining, memory_order_relaxed);
     state_reply(call, ready, ready ? SLICE("{\"ready\":true}") : SLICE("{\"ready\":false}"));
-}
-
-void rest_index(struct call *call)
-{
-    static const char page[] =
-        "<!doctype html><meta charset=\"utf-8\"><title>Carillon</title><h1>Carillon</h1>"
-        "<p>A chat and notification gateway. REST is under <code>/v1</code>, WebSocket at <code>/ws</code>, "
-        "health at <a href=\"/health\">/health</a>, metrics at <a href=\"/metrics\">/metrics</a>.</p>\n";
-    rest_reply(call->core, call->conn, call->route, call->core->now_ns, 200, "text/html; charset=utf-8", (struct slice){0},
-               SLICE(page));
 }
 
 /* --- what is counted where: sums over cores ---------------------------------------------------------------------------- */

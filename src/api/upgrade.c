@@ -2,10 +2,12 @@
 #include <stdlib.h>
 
 #include "../../net/websocket.h"
+#include "../auth/ticket.h"
 #include "../base/assert.h"
 #include "../chat/session.h"
 #include "admission.h"
 #include "api.h"
+#include "cors.h"
 
 #define SUBPROTOCOL "carillon.v1.json"
 
@@ -51,9 +53,8 @@ struct upgrade {
  * sockets have been closed by then, and this one would be left. */
 static bool key_admits(const struct api_key *key, struct op *op)
 {
-    if (key->state != KEY_ACTIVE || key->tenant->state == TENANT_DELETED)
-        return op_fail(op, ERR_AUTH_INVALID_KEY, NULL, NULL);
-    return key->tenant->state == TENANT_ACTIVE || op_fail(op, ERR_TENANT_DISABLED, NULL, NULL);
+    enum error_code refused = directory_key_refused(key);
+    return refused == ERR_NONE || op_fail(op, refused, NULL, NULL);
 }
 
 static void upgrade_go(struct core *core, struct op *op)
@@ -98,10 +99,40 @@ static bool device_read(struct call *call, char *bytes, struct slice *device)
     return device->len <= DEVICE_BYTES_MAX && json_utf8_valid(*device);
 }
 
+/* ticket_caller: who calls is in the ticket of the query, which has the key's rights as long as the key has them. */
+static bool ticket_caller(struct call *call, struct ticket *t, uint8_t bytes[TICKET_BYTES_MAX], struct slice text)
+{
+    if (!ticket_read(t, bytes, call->core->gateway->ticket_secret, text))
+        return call_fail(call, ERR_AUTH_INVALID_TICKET, NULL, NULL);
+    call->key = directory_key(call->core, t->key_id);
+    call->user_id = t->user_id;
+    ASSERT(call->key != NULL); /* it signed this ticket for a key that was there, and keys are never forgotten */
+    enum error_code refused = directory_key_refused(call->key);
+    if (refused != ERR_NONE) return call_fail(call, refused, NULL, NULL);
+    return cors_socket_allowed(call) || call_fail(call, ERR_AUTH_ORIGIN_FORBIDDEN, NULL, NULL);
+}
+
+static void ticket_used(struct core *core, struct op *op)
+{
+    if (op_failed(op)) {
+        upgrade_failed(core, op);
+        return;
+    }
+    op->kind = OP_USER_RESOLVE;
+    op->then = upgrade_failed;
+    op_resolve(core, op, upgrade_go);
+}
+
 void rest_upgrade(struct call *call)
 {
-    char bytes[DEVICE_BYTES_MAX];
+    char bytes[DEVICE_BYTES_MAX], ticket_text[TICKET_TEXT_MAX];
+    uint8_t ticket_bytes[TICKET_BYTES_MAX];
+    struct ticket ticket;
     struct slice device;
+    size_t ticket_len = 0;
+    int has_ticket = http_query_find(call->request->query, "ticket", ticket_text, sizeof ticket_text, &ticket_len);
+    struct slice text = slice_of(ticket_text, has_ticket > 0 ? ticket_len : 0); /* malformed: empty, and no ticket */
+    if (!(has_ticket ? ticket_caller(call, &ticket, ticket_bytes, text) : call_member(call))) return;
     struct upgrade u = {.subprotocol = offers_subprotocol(call->request), .key = call->key};
     if (!handshake_valid(call, u.accept)) return;
     if (!device_read(call, bytes, &device)) {
@@ -117,6 +148,14 @@ void rest_upgrade(struct call *call)
     op->flow = malloc(sizeof u);
     ASSERT(op->flow != NULL);
     memcpy(op->flow, &u, sizeof u);
+    if (has_ticket) { /* last of all, so that a handshake that fails does not use it up */
+        op->kind = OP_TICKET_USE;
+        op->in.ticket.expires_ns = ticket.expires_ns;
+        memcpy(op->in.ticket.nonce, ticket.nonce, sizeof ticket.nonce);
+        op->then = ticket_used;
+        op_dispatch(call->core, op);
+        return;
+    }
     op->then = upgrade_failed;
     op_resolve(call->core, op, upgrade_go);
 }

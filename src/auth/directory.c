@@ -30,7 +30,7 @@ static bool key_eq(const void *value, const void *key)
     return slice_eq(slice_of(k->prefix, k->prefix_len), *(const struct slice *)key);
 }
 
-static struct api_key *key_find(struct core *core, struct slice prefix)
+struct api_key *directory_key(struct core *core, struct slice prefix)
 {
     return map_find(&core->directory.keys, hash_bytes(&core->gateway->hash_key, prefix), key_eq, &prefix);
 }
@@ -52,12 +52,18 @@ static void key_hmac(const struct core *core, uint8_t out[32], struct slice text
 struct api_key *directory_authenticate(struct core *core, struct slice presented)
 {
     if (presented.len != KEY_TEXT_LEN || memcmp(presented.data, "ck_", 3) != 0) return NULL;
-    struct api_key *k = key_find(core, slice_of(presented.data + 3, KEY_PREFIX_LEN));
+    struct api_key *k = directory_key(core, slice_of(presented.data + 3, KEY_PREFIX_LEN));
     if (!k) return NULL;
     uint8_t hmac[32];
     key_hmac(core, hmac, presented);
     if (CRYPTO_memcmp(hmac, k->hmac, sizeof hmac) != 0) return NULL;
     return k->state == KEY_ACTIVE && k->tenant->state != TENANT_DELETED ? k : NULL;
+}
+
+enum error_code directory_key_refused(const struct api_key *k)
+{
+    if (k->state != KEY_ACTIVE || k->tenant->state == TENANT_DELETED) return ERR_AUTH_INVALID_KEY;
+    return k->tenant->state == TENANT_ACTIVE ? ERR_NONE : ERR_TENANT_DISABLED;
 }
 
 /* --- loading ----------------------------------------------------------------------------------------------------------- */
@@ -166,7 +172,7 @@ static struct tenant *tenant_apply(struct core *core, const struct tenant_record
 
 static struct api_key *key_apply(struct core *core, struct slice prefix, const struct api_key_record *r)
 {
-    struct api_key *k = key_find(core, prefix);
+    struct api_key *k = directory_key(core, prefix);
     if (!k) {
         k = calloc(1, sizeof *k);
         ASSERT(k != NULL && prefix.len <= sizeof k->prefix);
@@ -308,7 +314,7 @@ static bool key_create(struct core *core, struct op *op)
 
 static bool key_revoke(struct core *core, struct op *op)
 {
-    struct api_key *k = key_find(core, op->in.directory.prefix);
+    struct api_key *k = directory_key(core, op->in.directory.prefix);
     if (!k || k->tenant->number != op->tenant || k->state != KEY_ACTIVE) return op_fail(op, ERR_KEY_NOT_FOUND, NULL, NULL);
     op->in.directory.key = (struct api_key_record){
         .tenant = op->tenant, .role = k->role, .state = KEY_REVOKED, .created_ms = k->created_ms};
@@ -356,7 +362,7 @@ static bool key_generate(struct core *core, struct op *op, struct buf *text)
     r->created_ms = op->now_ms;
     key_hmac(core, r->hmac, slice_of(out, sizeof out));
     op->in.directory.prefix = op_keep(op, slice_of(out + 3, KEY_PREFIX_LEN));
-    if (!key_find(core, op->in.directory.prefix)) return true;
+    if (!directory_key(core, op->in.directory.prefix)) return true;
     return op_fail(op, ERR_SERVER_OVERLOADED, "Try again", NULL); /* 48 random bits met twice */
 }
 

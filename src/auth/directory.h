@@ -55,6 +55,11 @@ struct tenant *directory_tenant(const struct directory *d, uint32_t number);
  * tenant is deleted. Compared in constant time. */
 struct api_key *directory_authenticate(struct core *core, struct slice presented);
 
+/* directory_key finds a key by its id, whatever its state, or NULL. */
+struct api_key *directory_key(struct core *core, struct slice id);
+/* directory_key_refused says why a key that was good once no longer admits anybody; ERR_NONE: it does. */
+enum error_code directory_key_refused(const struct api_key *k);
+
 /* ops at core 0, and the application on every core */
 void directory_on_op(struct core *core, struct op *op);
 

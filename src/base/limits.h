@@ -95,6 +95,8 @@
 #define ROOM_FILTER_BYTES_MAX (32u << 20) /* a room's filter, 11 million keys; repeats of those beyond are looked up */
 #define FRAMES_BYTES_MAX (256u << 20) /* bytes of frames in flight from one core; beyond: 503 server.overloaded */
 #define RUN_BYTES_MAX (256u << 10)   /* a room's concatenated run */
+#define TICKET_LIFE_MS 30000u        /* protocol: a ticket is for the socket that is opened next */
+#define TICKETS_USED_MAX 131072u     /* used tickets a core remembers, 80 bytes each: 4000 browsers a second */
 #define SHOWN_KEYS_MAX 1024u         /* API keys kept in memory for a repeated request; the oldest is forgotten */
 #define SHOWN_KEYS_MS 600000u        /* and for how long: a client that tries again does so within minutes */
 #define ROOMS_LOADED_MAX 100000u     /* a core; idle rooms are evicted above it */

@@ -202,15 +202,19 @@ static void demo_print(const struct demo *d)
     char authority[128], path[4096];
     authority_of(authority, sizeof authority, d->serving->address);
     printf("\n"
-           "Carillon is running; Ctrl-C ends it. What you do here is kept in %s.\n"
+           "Carillon is running; Ctrl-C ends it. Two users in one room, in a browser:\n"
            "\n"
-           "  URL        http://%s/\n"
+           "  http://%s/#key=%s\n"
+           "\n"
+           "Whoever has that address has the key. What you do here is kept in %s.\n"
+           "\n"
+           "  API        http://%s/v1\n"
            "  API key    %s   (also in %s)\n"
            "  users      alice, bob (a user comes into being by being named)\n"
            "  room       %s   the lobby, with both\n"
            "             %s   direct, between both\n"
            "\n",
-           d->serving->config->store_dir, authority, d->key, d->key_path, d->room, d->direct);
+           authority, d->key, d->serving->config->store_dir, authority, d->key, d->key_path, d->room, d->direct);
     printf("Listen as bob, in a second terminal (apt install python3-websockets):\n"
            "\n"
            "/usr/bin/python3 - <<'END'\n"

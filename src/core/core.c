@@ -308,6 +308,7 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     list_init(&core->users_idle);
     list_init(&core->rooms_dirty);
     list_init(&core->rooms_idle);
+    used_tickets_init(&core->used_tickets);
     core->next_request_id = random_u64(g->random);
     core->replies_bytes_max = REPLIES_BYTES_MAX;
     core->rates = g->ip_requests || g->ip_handshakes || g->config->limits_tenant_rate;
@@ -361,6 +362,7 @@ void core_close(struct core *core)
     rooms_free(core);
     users_free(core);
     directory_free(core);
+    used_tickets_free(&core->used_tickets);
     idempotency_free(&core->idempotency);
     json_parser_free(core->json);
     park_close(&core->park);
@@ -499,7 +501,8 @@ unsigned op_home(const struct core *core, const struct op *op)
     case OP_USER_RESOLVE:
     case OP_USER_GET:
     case OP_USER_ROOMS:
-    case OP_USER_CURSOR: return gateway_user_home(g, op->tenant, op->user_id);
+    case OP_USER_CURSOR:
+    case OP_TICKET_USE: return gateway_user_home(g, op->tenant, op->user_id);
     case OP_ROOM_CREATE: return gateway_tenant_home(g, op->tenant);
     case OP_ROOM_GET:
     case OP_ROOM_JOIN:
@@ -529,6 +532,7 @@ static void op_execute(struct core *core, struct op *op)
     case OP_USER_GET:
     case OP_USER_ROOMS:
     case OP_USER_CURSOR: user_on_op(core, op); return;
+    case OP_TICKET_USE: ticket_on_op(core, op); return;
     case OP_ROOM_CREATE: room_on_create(core, op); return;
     case OP_ROOM_GET:
     case OP_ROOM_JOIN:

@@ -6,6 +6,7 @@
 #define CARILLON_CORE_CORE_H
 
 #include "../auth/directory.h"
+#include "../auth/ticket.h"
 #include "../base/json.h"
 #include "../base/list.h"
 #include "../base/map.h"
@@ -79,6 +80,7 @@ struct core {
     struct queue cursor_ops;                 /* acks that wait for the write */
     bool cursor_flush_open;
     uint64_t cursor_flush_due_ns;
+    struct used_tickets used_tickets;        /* of users who are at home here */
     struct map rooms;                        /* struct room */
     struct list rooms_dirty;                 /* with newly durable events */
     struct list rooms_idle;                  /* least recently used first */

@@ -46,6 +46,7 @@ static void derive_keys(struct gateway *g)
     SHA256(input, sizeof input, digest);
     memcpy(&g->fingerprint_key, digest, sizeof g->fingerprint_key);
     random_fill(g->random, &g->hash_key, sizeof g->hash_key);
+    random_fill(g->random, g->ticket_secret, sizeof g->ticket_secret);
 }
 
 /* open_rates makes what the limits by address need; without any, nothing. */

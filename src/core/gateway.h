@@ -41,6 +41,7 @@ struct gateway {
     struct hash_key hash_key;        /* random every start: hash tables */
     struct hash_key fingerprint_key; /* kept in the store's pepper: idempotency runs outlive the process */
     uint8_t pepper[32];
+    uint8_t ticket_secret[32];       /* random every start: see auth/ticket.h */
     uint64_t epoch;
     uint64_t started_ns, started_ms;
     _Atomic uint64_t next_number;    /* tenants, rooms, users: given once, never reused */

@@ -41,6 +41,7 @@ enum op_kind {
     OP_USER_GET,      /* user home: the user's public object */
     OP_USER_ROOMS,    /* user home: rooms and cursors; `session` registers a socket's core as well */
     OP_USER_CURSOR,   /* user home: move a cursor (the room's home has checked it) */
+    OP_TICKET_USE,    /* user home: once */
     OP_ROOM_CREATE,   /* tenant home */
     OP_ROOM_GET,      /* room home, like all below */
     OP_ROOM_JOIN,
@@ -119,6 +120,10 @@ struct op {
             uint64_t seq;
             bool read;
         } cursor;
+        struct {
+            uint64_t expires_ns; /* mono */
+            uint8_t nonce[16];   /* TICKET_NONCE_BYTES */
+        } ticket;
         struct {
             struct slice device;
             bool session;      /* register: this core has one more socket of the user */
