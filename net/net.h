@@ -154,7 +154,7 @@ void net_abort(struct net *n, struct conn *c);
 
 struct net_stats {
     uint64_t accepted, closed, http_requests, ws_messages_in, bytes_in, bytes_out, sends, short_sends, frames_out,
-        slow_closed, accept_errors, recv_enobufs, protocol_errors, timeouts;
+        slow_closed, accept_errors, recv_enobufs, protocol_errors, timeouts, ephemerals_dropped;
     uint64_t connections, websockets, queued_bytes, queue_nodes;
 };
 const struct net_stats *net_stats(const struct net *n);
