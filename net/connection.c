@@ -369,7 +369,9 @@ static size_t push_bytes(const struct conn *c)
 static void drop_class(struct net *n, struct conn *c, enum conn_class class)
 {
     unsigned pinned = c->sending ? c->sending_entries : 0;
+    uint32_t before = send_queue_len(&c->queue);
     n->stats.queued_bytes -= send_queue_drop(&c->queue, &n->send_pool, n->core, class, pinned);
+    if (class == CONN_EPHEMERAL) n->stats.ephemerals_dropped += before - send_queue_len(&c->queue);
 }
 
 /* conn_admits answers whether the class has room for `len` more bytes. A class that is empty takes any length: a
@@ -393,7 +395,10 @@ static bool conn_admits(struct net *n, struct conn *c, size_t len, enum conn_cla
 enum status net_send(struct net *n, struct conn *c, struct frame *f, enum conn_class class)
 {
     if (UNLIKELY(c->state != CONN_WEBSOCKET)) return STATUS_NOT_FOUND;
-    if (UNLIKELY(!conn_admits(n, c, f->len, class))) return STATUS_FULL;
+    if (UNLIKELY(!conn_admits(n, c, f->len, class))) {
+        n->stats.ephemerals_dropped += class == CONN_EPHEMERAL;
+        return STATUS_FULL;
+    }
     conn_push(n, c, f, class);
     return STATUS_OK;
 }

@@ -219,7 +219,8 @@ void net_abort(struct net *n, struct conn *c);
 
 struct net_stats {
     uint64_t accepted, closed, http_requests, ws_messages_in, bytes_in, bytes_out, sends, short_sends, frames_out,
-        slow_closed, accept_errors, recv_enobufs, protocol_errors, timeouts, refused;
+        slow_closed, accept_errors, recv_enobufs, protocol_errors, timeouts, refused,
+        ephemerals_dropped;
     uint64_t closed_by[CONN_CAUSES], websockets_opened, ws_closed_by[NET_CLOSE_CODES];
     uint64_t connections, websockets, queued_bytes, queue_nodes, assembly_bytes, slot_bytes;
 };

@@ -3,6 +3,7 @@
 
 #include "../base/assert.h"
 #include "../chat/ids.h"
+#include "../chat/presence.h"
 #include "../chat/session.h"
 #include "actions.h"
 #include "admission.h"
@@ -31,15 +32,27 @@ static void on_ack(struct request *r);
 static void on_read(struct request *r);
 static void on_subscribe(struct request *r);
 static void on_unsubscribe(struct request *r);
+static void on_typing_start(struct request *r);
+static void on_typing_stop(struct request *r);
+static void on_presence_subscribe(struct request *r);
+static void on_presence_unsubscribe(struct request *r);
 static void on_history(struct request *r);
 static void on_sync(struct request *r);
 static void on_ping(struct request *r);
 
 static const struct operation operations[] = {
-    {"send_message", false, OP_PLAIN, on_send},   {"ack", false, OP_LIGHT, on_ack},
-    {"read", false, OP_LIGHT, on_read},           {"hello", true, OP_HEAVY, on_hello},
-    {"subscribe", false, OP_PLAIN, on_subscribe}, {"unsubscribe", false, OP_LIGHT, on_unsubscribe},
-    {"history", false, OP_HEAVY, on_history},     {"sync", false, OP_HEAVY, on_sync},
+    {"send_message", false, OP_PLAIN, on_send},
+    {"ack", false, OP_LIGHT, on_ack},
+    {"read", false, OP_LIGHT, on_read},
+    {"hello", true, OP_HEAVY, on_hello},
+    {"subscribe", false, OP_PLAIN, on_subscribe},
+    {"unsubscribe", false, OP_LIGHT, on_unsubscribe},
+    {"typing.start", false, OP_LIGHT, on_typing_start},
+    {"typing.stop", false, OP_LIGHT, on_typing_stop},
+    {"presence.subscribe", false, OP_PLAIN, on_presence_subscribe},
+    {"presence.unsubscribe", false, OP_LIGHT, on_presence_unsubscribe},
+    {"history", false, OP_HEAVY, on_history},
+    {"sync", false, OP_HEAVY, on_sync},
     {"ping", true, OP_LIGHT, on_ping},
 };
 
@@ -484,6 +497,84 @@ static void on_unsubscribe(struct request *r)
     }
     session_unsubscribe(r->core, sub);
     plain_ok(r->core, request_op(r, OP_ROOM_POSITION, 0));
+}
+
+/* --- presence and typing ------------------------------------------------------------------------------------------ */
+
+static void typing(struct request *r, bool stop)
+{
+    uint64_t room = 0;
+    if (!writes_allowed(r)) return;
+    if (!field_room(&r->fields, "room_id", &room)) {
+        fail_fields(r);
+        return;
+    }
+    r->session->typed |= !stop;
+    struct op *op = request_op(r, OP_ROOM_TYPING, 0);
+    op->room = room;
+    op->in.typing.stop = stop;
+    op->then = plain_ok;
+    op_dispatch(r->core, op);
+}
+
+static void on_typing_start(struct request *r) { typing(r, false); }
+
+static void on_typing_stop(struct request *r) { typing(r, true); }
+
+static void presence_subscribed(struct core *core, struct op *op)
+{
+    struct local_room *l = local_room_find(core, op->tenant, op->room);
+    ASSERT(l != NULL && l->pending > 0);
+    l->pending--;
+    struct session *s = session_on(core, op->conn);
+    if (s && !op_failed(op)) {
+        l->large = op->position.large;
+        if (!presence_watch(core, s, l)) op_fail(op, ERR_SUBSCRIPTIONS_FULL, NULL, NULL);
+    }
+    local_room_release(core, l);
+    struct buf out = {0};
+    struct conn *conn;
+    if (answer_head(core, op, &out, &conn)) {
+        char room_id[ID_TEXT_LEN];
+        room_id_text(room_id, op->room);
+        buf_printf(&out, ",\"room_id\":\"%.*s\",", (int)ID_TEXT_LEN, room_id);
+        presence_page(&out, core, op, true, WEBSOCKET_PAGE_BYTES_MAX);
+        answer_tail(core, op, &out, conn);
+        return;
+    }
+    buf_free(&out);
+    op_free(op);
+}
+
+static void on_presence_subscribe(struct request *r)
+{
+    uint64_t room = 0;
+    if (!field_room(&r->fields, "room_id", &room)) {
+        fail_fields(r);
+        return;
+    }
+    struct op *op = request_op(r, OP_ROOM_PRESENCE, 0);
+    op->room = room;
+    op->in.presence.limit = PAGE_LIMIT_MAX;
+    op->in.presence.watch = true;
+    op->then = presence_subscribed;
+    local_room_get(r->core, op->tenant, room)->pending++;
+    op_dispatch(r->core, op);
+}
+
+static void on_presence_unsubscribe(struct request *r)
+{
+    uint64_t room = 0;
+    struct slice text = {0};
+    if (!field_text(&r->fields, "room_id", &text, 256, true)) {
+        fail_fields(r);
+        return;
+    }
+    if (!room_id_parse(text, &room) || !presence_unwatch(r->core, r->session, room)) {
+        fail(r, ERR_SUBSCRIPTION_NONE, NULL, "room_id");
+        return;
+    }
+    plain_ok(r->core, request_op(r, OP_ROOM_PRESENCE, 0));
 }
 
 /* --- reading --------------------------------------------------------------------------------------------------------------------- */

@@ -89,6 +89,15 @@
 #define USER_WAITING_MAX 8192u       /* commands parked at one user that loads: a bot may open thousands of sockets at once */
 #define USERS_LOADED_MAX 200000u     /* a core; idle users are evicted above it */
 #define CURSOR_FLUSH_MS 100u         /* a moved cursor is in the WAL after at most this */
+#define PRESENCE_GRACE_MS 5000u      /* between a user's last socket and offline; who is back by then was never away */
+#define PRESENCE_SLICE 8192u         /* sockets a core looks at before it pauses telling who came and went, 0.5 ms */
+#define PRESENCE_PAUSE_MS 20u        /* that pause: at most some 400,000 looks a second, a fortieth of the core */
+#define PRESENCE_LEAVING_TURN 256u   /* users a core tells to be offline in one turn: thousands may fall away at once */
+#define PRESENCE_REMEMBERED_MAX 65536u /* users who are offline whose last_seen a core remembers, 64 bytes each */
+#define TYPING_REPEAT_MS 3000u       /* others are told at most once in this that a user types in a room */
+#define TYPING_TIMEOUT_MS 10000u     /* typing ends by itself when it was not renewed for this long */
+#define TYPING_SHOWN_MAX 20u         /* users of one room who are shown to type: nobody reads more names */
+#define TYPING_MAX 65536u            /* users and rooms with typing at home on one core, 160 bytes each */
 #define IDEMPOTENCY_WINDOW 262144u   /* keys of recent messages a core keeps in memory before they live on disk only */
 #define IDEMPOTENCY_RUN 4096u        /* events of a room covered by one run; a room that loads reads at most as many */
 #define IDEMPOTENCY_KEEP_MS (8ull * 24 * 3600 * 1000) /* protocol: at least 7 days */

@@ -114,6 +114,8 @@ struct local_room *local_room_get(struct core *core, uint32_t tenant, uint64_t n
     ASSERT(l != NULL);
     l->tenant = tenant;
     l->number = number;
+    l->large = true;
+    list_init(&l->watches);
     map_insert(&core->local_rooms, hash_u64(number), l);
     return l;
 }
@@ -140,12 +142,19 @@ void local_room_remove(struct core *core, struct local_room *l, struct sub *sub)
 
 void local_room_release(struct core *core, struct local_room *l)
 {
-    if (l->num_subs || l->pending) return;
+    if (l->num_subs || l->pending || !list_empty(&l->watches)) return;
     unsigned home = gateway_room_home(core->gateway, l->tenant, l->number);
     notice_post(core, home, notice_new(core, NOTICE_ROOM_UNUSED, l->tenant, 0, (struct slice){0}, l->number, 0, (struct slice){0}));
     ASSERT(map_remove(&core->local_rooms, hash_u64(l->number), l));
     free(l->subs);
     free(l);
+}
+
+void fanout_on_notice(struct core *core, struct notice *n)
+{
+    ASSERT(n->kind == NOTICE_ROOM_SIZE);
+    struct local_room *l = local_room_find(core, n->tenant, n->room);
+    if (l) l->large = n->seq != 0;
 }
 
 void fanout_local(struct core *core, struct frame *f)

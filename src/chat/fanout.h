@@ -14,6 +14,7 @@
 #include "../../net/net.h"
 #include "../core/core.h"
 
+struct notice;
 struct room;
 struct session;
 struct sub;
@@ -35,6 +36,8 @@ struct local_room {
     uint32_t pending;   /* subscriptions that are being asked for: the home must go on sending */
     uint32_t num_subs, cap_subs;
     struct local_sub *subs;
+    struct list watches; /* struct watch.of_room: sockets that asked for presence and typing */
+    bool large;          /* … which go to them alone; until the home has said so it counts as large */
 };
 
 /* --- at the home ------------------------------------------------------------------------------------------------ */
@@ -55,5 +58,7 @@ void local_room_add(struct local_room *l, struct conn *conn, struct sub *sub);
 void local_room_remove(struct core *core, struct local_room *l, struct sub *sub);
 /* local_room_release tells the home when nobody here needs the room any more, and frees it. */
 void local_room_release(struct core *core, struct local_room *l);
+/* fanout_on_notice: the room has become large, or is no longer. */
+void fanout_on_notice(struct core *core, struct notice *n);
 
 #endif

@@ -9,6 +9,7 @@
 #include "fanout.h"
 #include "history.h"
 #include "ids.h"
+#include "typing.h"
 
 static struct room *room_load(struct core *core, uint32_t tenant, uint64_t number);
 static void room_evict_idle(struct core *core);
@@ -71,7 +72,7 @@ void room_unblock(struct core *core, struct room *r)
 static bool reads_membership(enum op_kind kind)
 {
     return kind == OP_ROOM_GET || kind == OP_ROOM_MEMBERS || kind == OP_ROOM_POSITION || kind == OP_ROOM_HISTORY ||
-           kind == OP_ROOM_ACK;
+           kind == OP_ROOM_ACK || kind == OP_ROOM_PRESENCE || kind == OP_ROOM_TYPING;
 }
 
 static void room_get(struct core *core, struct room *r, struct op *op);
@@ -79,6 +80,8 @@ static void room_members_list(struct core *core, struct room *r, struct op *op);
 static void room_position_of(struct core *core, struct room *r, struct op *op);
 static void room_ack(struct core *core, struct room *r, struct op *op);
 static void room_history(struct core *core, struct room *r, struct op *op);
+static void room_presence(struct core *core, struct room *r, struct op *op);
+static void room_typing(struct core *core, struct room *r, struct op *op);
 
 /* keeps_answer: an Idempotency-Key that has not been looked up yet. */
 static bool keeps_answer(const struct op *op)
@@ -120,6 +123,8 @@ void room_apply(struct core *core, struct room *r, struct op *op)
     case OP_ROOM_POSITION: room_position_of(core, r, op); return;
     case OP_ROOM_HISTORY: room_history(core, r, op); return;
     case OP_ROOM_ACK: room_ack(core, r, op); return;
+    case OP_ROOM_PRESENCE: room_presence(core, r, op); return;
+    case OP_ROOM_TYPING: room_typing(core, r, op); return;
     default: UNREACHABLE();
     }
 }
@@ -137,6 +142,11 @@ static struct member *room_check_member(struct room *r, struct op *op)
 /* --- reading commands ------------------------------------------------------------------------------------------------ */
 
 uint64_t room_epoch_of(const struct core *core, const struct room *r) { return core->gateway->epoch; }
+
+bool room_large(const struct core *core, const struct room *r)
+{
+    return r->members.len > CONFIG_NOW(core->gateway->config, limits_presence_room_members);
+}
 
 static void room_get(struct core *core, struct room *r, struct op *op)
 {
@@ -316,6 +326,7 @@ static void room_position_of(struct core *core, struct room *r, struct op *op)
     p->epoch = room_epoch_of(core, r);
     p->head = r->durable_head;
     p->joined_seq = m->joined_seq;
+    p->large = r->large;
     p->recovered = true;
     p->from = r->durable_head + 1;
     uint64_t first = r->record.retained_from;
@@ -327,6 +338,43 @@ static void room_position_of(struct core *core, struct room *r, struct op *op)
         p->from = p->recovered ? seq + 1 : first;
     }
     if (op->in.position.subscribe) r->core_mask |= 1ull << op->origin;
+    op_return(core, op);
+}
+
+/* room_presence brings a page of members, in the order of their numbers, to the core that asks:
+ *
+ *   user u64 · id length u8 · id, repeated
+ *
+ * That core says who of them is online when it takes them over, and is told of every change after. So none falls
+ * between. */
+static void room_presence(struct core *core, struct room *r, struct op *op)
+{
+    if (!room_check_member(r, op)) {
+        op_return(core, op);
+        return;
+    }
+    const struct member *page[PAGE_LIMIT_MAX];
+    bool more;
+    ASSERT(op->in.presence.limit <= PAGE_LIMIT_MAX);
+    uint32_t num = members_page(r, op->in.presence.after, op->in.presence.limit, page, &more);
+    for (uint32_t i = 0; i < num; i++) {
+        buf_append(&op->out, &page[i]->user, 8);
+        buf_char(&op->out, (char)page[i]->id_len);
+        buf_append(&op->out, page[i]->id, page[i]->id_len);
+    }
+    op->in.presence.next = more ? page[num - 1]->user : 0;
+    op->position.large = r->large;
+    if (op->in.presence.watch) r->core_mask |= 1ull << op->origin;
+    op_return(core, op);
+}
+
+/* room_typing: who may not write here does not type here either. */
+static void room_typing(struct core *core, struct room *r, struct op *op)
+{
+    struct member *m = room_check_member(r, op);
+    if (m && r->record.type == ROOM_CHANNEL && m->role != MEMBER_ADMIN) op_fail(op, ERR_ROOM_READ_ONLY, NULL, NULL);
+    if (!op_failed(op) && op->in.typing.stop) typing_stop(core, r, op->user);
+    else if (!op_failed(op)) typing_start(core, r, op->user, slice_of(m->id, m->id_len));
     op_return(core, op);
 }
 
@@ -551,6 +599,7 @@ static void load_settled(struct core *core, struct durable_wait *w, bool durable
     if (!durable) load->status = STATUS_READ_ONLY;
     enum status s = load_take(core, r, load);
     if (s == STATUS_OK) {
+        r->large = room_large(core, r);
         list_push(&core->rooms_idle, &r->idle);
         r->state = ROOM_READY;
         room_unblock(core, r);
@@ -567,7 +616,7 @@ static void load_settled(struct core *core, struct durable_wait *w, bool durable
 static bool room_evictable(const struct room *r)
 {
     return r->state == ROOM_READY && r->core_mask == 0 && r->events_pending == 0 && r->waiting.len == 0 &&
-           r->readers.len == 0 && r->published.len == 0;
+           r->readers.len == 0 && r->published.len == 0 && r->num_typing == 0;
 }
 
 static void room_evict_idle(struct core *core)

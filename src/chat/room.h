@@ -53,6 +53,8 @@ struct room {
     struct list idle;          /* in core->rooms_idle when it could be evicted */
     struct room_keys keys;
     uint64_t last_used_ns;
+    uint32_t num_typing, num_typing_shown; /* typing.c */
+    bool large;                /* cores with subscribers were told: more members than limits.presence_room_members */
 };
 
 /* event: one durable event on its way. Allocated in one piece with its record. */
@@ -87,6 +89,8 @@ struct room *room_find(const struct core *core, uint32_t tenant, uint64_t number
 struct member *room_member(const struct room *r, uint64_t user);
 /* room_epoch_of: the epoch that clients are told for this room now. */
 uint64_t room_epoch_of(const struct core *core, const struct room *r);
+/* room_large: presence and typing go only to those who asked, joins carry a count. */
+bool room_large(const struct core *core, const struct room *r);
 /* room_object appends the room's JSON object; `m` adds the caller's own role, may be NULL. */
 void room_object(struct buf *out, const struct core *core, const struct room *r, const struct member *m);
 

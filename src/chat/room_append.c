@@ -12,6 +12,7 @@
 #include "fanout.h"
 #include "ids.h"
 #include "room.h"
+#include "typing.h"
 
 static void append_message(struct core *core, struct room *r, struct op *op);
 static void event_done(void *context, struct commit_entry *entry, enum status result);
@@ -229,6 +230,7 @@ static void append_message(struct core *core, struct room *r, struct op *op)
                       record.created_ms);
     }
     event_push(core, r, e, e->rows, event_epoch(core, r, e));
+    if (UNLIKELY(r->num_typing)) typing_stop(core, r, record.sender);
     if (r->head - r->keys.run_from + 1 >= IDEMPOTENCY_RUN) run_push(core, r, record.created_ms);
 }
 
@@ -507,7 +509,7 @@ static uint32_t members_bound(const struct core *core, const struct room *r)
 static void users_body(const struct core *core, const struct room *r, struct buf *body, const struct op_member *users,
                        uint32_t num, enum log_kind kind)
 {
-    if (kind == LOG_JOINED && r->members.len > CONFIG_NOW(core->gateway->config, limits_presence_room_members)) {
+    if (kind == LOG_JOINED && room_large(core, r)) {
         buf_printf(body, "\"count\":%u", num);
         return;
     }
@@ -720,6 +722,17 @@ void room_role(struct core *core, struct room *r, struct op *op)
     change_push(core, r, e, &c);
 }
 
+/* size_tell: the cores with subscribers know whether the room is large, and not how many members it has. */
+static void size_tell(struct core *core, struct room *r)
+{
+    if (LIKELY(r->large == room_large(core, r))) return;
+    r->large = !r->large;
+    static const struct slice none;
+    for (uint64_t cores = r->core_mask; cores; cores &= cores - 1)
+        notice_post(core, (unsigned)__builtin_ctzll(cores),
+                    notice_new(core, NOTICE_ROOM_SIZE, r->tenant, 0, none, r->number, r->large, none));
+}
+
 /* membership_done tells whom it concerns. Those who left get everything up to their leaving, then nothing more: the
  * run with the leave goes out first, the end of their subscriptions follows it through the same rings. */
 static void membership_done(struct core *core, struct room *r, uint64_t seq, struct told *t)
@@ -727,6 +740,7 @@ static void membership_done(struct core *core, struct room *r, uint64_t seq, str
     static const struct slice none;
     uint64_t mask = r->core_mask;
     fanout_publish(core, r);
+    size_tell(core, r);
     for (uint32_t i = 0; i < t->num_joined; i++) {
         const struct op_member *m = &t->joined[i];
         notice_post(core, gateway_user_home(core->gateway, r->tenant, m->user_id),
@@ -738,6 +752,7 @@ static void membership_done(struct core *core, struct room *r, uint64_t seq, str
             notice_post(core, (unsigned)__builtin_ctzll(cores),
                         notice_new(core, NOTICE_REMOVED, r->tenant, m->user, m->user_id, r->number, seq, none));
         notice_post(core, m->home, notice_new(core, NOTICE_LEFT, r->tenant, m->user, m->user_id, r->number, seq, none));
+        if (r->num_typing) typing_stop(core, r, m->user);
     }
     free(t->joined);
     free(t->left);

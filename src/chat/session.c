@@ -8,6 +8,7 @@
 #include "../base/log.h"
 #include "history.h"
 #include "ids.h"
+#include "presence.h"
 
 static void replay_next(struct core *core, struct session *s);
 
@@ -94,6 +95,7 @@ struct session *session_open(struct core *core, struct conn *conn, struct known_
     list_init(&s->of_user);
     list_init(&s->waiting);
     list_init(&s->replays);
+    list_init(&s->watches);
     if (list_empty(&user->sessions)) {
         list_remove(&user->idle);
         core->num_known_idle--;
@@ -121,10 +123,11 @@ static void index_free(struct session *s)
 static void session_free(struct core *core, struct session *s)
 {
     while (s->subs) session_unsubscribe(core, s->subs);
+    presence_session_ended(core, s);
     if (s->registered) {
         unsigned home = gateway_user_home(core->gateway, s->user->tenant, known_user_id(s->user));
         notice_post(core, home, notice_new(core, NOTICE_SOCKET_CLOSED, s->user->tenant, s->user->number,
-                                           known_user_id(s->user), 0, 0, (struct slice){0}));
+                                           known_user_id(s->user), 0, s->typed, (struct slice){0}));
     }
     list_remove(&s->of_user);
     list_remove(&s->waiting);
@@ -235,6 +238,7 @@ struct sub *session_subscribed(struct core *core, struct op *op)
     struct sub *sub = NULL;
     if (s && !op_failed(op)) {
         if (op->position.head > l->seen_head) l->seen_head = op->position.head;
+        l->large = op->position.large;
         sub = session_sub(s, op->room);
         if (!sub && s->num_subs < SUBSCRIPTIONS_MAX) sub = sub_new(core, s, l, op->position.from);
         else if (!sub) op_fail(op, ERR_SUBSCRIPTIONS_FULL, NULL, NULL);
@@ -761,7 +765,9 @@ static void joined_sockets(struct core *core, struct known_user *u, const struct
 static void removed_sockets(struct core *core, struct known_user *u, const struct notice *n)
 {
     for (struct list *at = u->sessions.next; at != &u->sessions; at = at->next) {
-        struct sub *sub = session_sub(CONTAINER_OF(at, struct session, of_user), n->room);
+        struct session *s = CONTAINER_OF(at, struct session, of_user);
+        presence_ended(core, s, n->room);
+        struct sub *sub = session_sub(s, n->room);
         if (!sub || n->seq < sub->joined_seq) continue;
         if (sub->state == SUB_LIVE || sub->replay_next > n->seq) session_unsubscribe(core, sub);
         else sub->last_seq = n->seq;

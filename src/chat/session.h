@@ -47,6 +47,14 @@ struct sub {
     uint64_t joined_seq; /* the newest join heard of: a leave before it ends nothing */
     uint32_t index;     /* in room->subs */
     uint8_t state;      /* enum sub_state */
+    bool quiet;         /* presence.unsubscribe: no presence and typing of this room */
+};
+
+/* watch: a socket that asked for presence and typing of a room, subscribed to it or not (presence.c). */
+struct watch {
+    struct session *session;
+    struct local_room *room;
+    struct list of_room, of_session;
 };
 
 struct session {
@@ -58,14 +66,17 @@ struct session {
     struct list of_user;   /* known_user.sessions */
     struct list waiting;   /* core->hello_waiting */
     struct list replays;   /* struct sub.replay */
+    struct list watches;   /* struct watch.of_session */
     uint64_t id;
     uint64_t deadline_ns;
-    uint32_t num_subs;
+    uint64_t told;         /* serial of the last presence or typing push: none comes twice */
+    uint32_t num_subs, num_watches;
     uint8_t state;         /* enum session_state */
     bool all;              /* rooms joined later are subscribed too */
     bool subprotocol;      /* carillon.v1.json: begins with hello */
     bool registered;       /* the user's home counts this socket */
     bool replay_open;      /* one read is under way */
+    bool typed;            /* has said typing.start */
     uint8_t device_len;
     uint16_t refusals, misuses; /* since window_s: operations beyond a rate; messages in a row that are no operation */
     uint16_t window_s;     /* second, the lower bits of it */

@@ -6,6 +6,7 @@
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "../core/notice.h"
+#include "presence.h"
 #include "room.h"
 
 enum user_state {
@@ -16,6 +17,13 @@ enum user_state {
 };
 
 enum rooms_state { ROOMS_UNKNOWN, ROOMS_LOADING, ROOMS_LOADED };
+
+enum presence {
+    PRESENCE_OFFLINE,
+    PRESENCE_COMING,  /* has a socket; told when the rooms are loaded */
+    PRESENCE_ONLINE,  /* told */
+    PRESENCE_LEAVING, /* told, and without a socket until `leave_ns` */
+};
 
 struct user_room {
     uint64_t room, joined_seq;
@@ -37,6 +45,8 @@ struct user {
     uint8_t state;       /* enum user_state */
     uint8_t rooms_state; /* enum rooms_state */
     bool rooms_stale;    /* loading: a room was left meanwhile, what is read may still list it */
+    uint8_t presence;    /* enum presence */
+    bool typed;          /* since the first socket, on any that is gone */
     struct queue waiting, rooms_waiting;
     struct user_room *rooms;
     uint32_t num_rooms, cap_rooms;
@@ -44,6 +54,8 @@ struct user {
     uint32_t num_devices, cap_devices;
     struct list dirty; /* in core->users_dirty */
     struct list idle;  /* in core->users_idle once it is ready */
+    struct list leaving; /* in core->users_leaving */
+    uint64_t leave_ns, left_ms; /* leaving: offline when; since when */
     uint64_t hash, last_used_ns;
     uint16_t id_len, num_cores;
     uint32_t sockets[]; /* for each core; the id's bytes stand behind them */
@@ -91,6 +103,7 @@ static struct user *user_get(struct core *core, uint32_t tenant, struct slice id
     memcpy(u->sockets + u->num_cores, id.data, id.len);
     list_init(&u->dirty);
     list_init(&u->idle);
+    list_init(&u->leaving);
     map_insert(&core->users_by_id, u->hash, u);
     user_look(core, u);
     return u;
@@ -103,14 +116,19 @@ static void user_free(struct user *u)
     free(u);
 }
 
+static bool has_socket(const struct user *u)
+{
+    for (unsigned core = 0; core < u->num_cores; core++)
+        if (u->sockets[core]) return true;
+    return false;
+}
+
 /* A user is evicted only with no socket, nothing to load and nothing to write: what is on disk tells the rest. */
 static bool user_evictable(const struct user *u)
 {
     if (u->state != USER_READY || u->rooms_state == ROOMS_LOADING || u->waiting.len || u->rooms_waiting.len) return false;
     if (u->dirty.next != &u->dirty) return false;
-    for (unsigned core = 0; core < u->num_cores; core++)
-        if (u->sockets[core]) return false;
-    return true;
+    return u->presence == PRESENCE_OFFLINE && !has_socket(u);
 }
 
 /* user_evict_idle gives users used lately, and those it must keep, a second chance; a few looks keep it O(1). */
@@ -178,13 +196,20 @@ static void user_object(struct core *core, struct user *u, struct op *op)
 
 static void user_rooms_answer(struct core *core, struct user *u, struct op *op);
 static void user_cursor(struct core *core, struct user *u, struct op *op);
+static void user_presence(struct core *core, struct user *u, struct op *op);
+static void user_comes(struct core *core, struct user *u);
+static void user_stays(struct user *u);
+static void user_goes(struct core *core, struct user *u);
 
 /* user_count_socket counts a socket when its request comes, not when it is answered: the socket may close while the
  * rooms are still being loaded, or the loading may fail, and its end is counted in either case. */
 static void user_count_socket(struct user *u, struct op *op)
 {
-    if (op->in.rooms.session) u->sockets[op->origin]++;
+    if (!op->in.rooms.session) return;
     op->in.rooms.session = false;
+    u->sockets[op->origin]++;
+    if (u->presence == PRESENCE_OFFLINE) u->presence = PRESENCE_COMING;
+    else if (u->presence == PRESENCE_LEAVING) user_stays(u);
 }
 
 static void rooms_wait(struct core *core, struct user *u, struct op *op)
@@ -210,11 +235,15 @@ static void user_serve(struct core *core, struct user *u, struct op *op)
         return;
     case OP_USER_ROOMS:
     case OP_USER_CURSOR:
+    case OP_USER_PRESENCE:
         if (op->kind == OP_USER_ROOMS) user_count_socket(u, op);
         if (u->rooms_state != ROOMS_LOADED) {
             rooms_wait(core, u, op);
         } else if (op->kind == OP_USER_ROOMS) {
+            if (u->presence == PRESENCE_COMING) user_comes(core, u);
             user_rooms_answer(core, u, op);
+        } else if (op->kind == OP_USER_PRESENCE) {
+            user_presence(core, u, op);
         } else {
             user_cursor(core, u, op);
         }
@@ -781,6 +810,100 @@ void user_cursors_flush(struct core *core)
         flush_done(core, &f->entry, f->num == 0 ? STATUS_OK : STATUS_IO);
 }
 
+/* --- presence ----------------------------------------------------------------------------------------------------- */
+
+/* presence_post tells every core, as each has a part in it: who listens there, whom it is asked about, who types. */
+static void presence_post(struct core *core, const struct user *u, uint64_t room, uint64_t offline_ms,
+                          struct slice rooms)
+{
+    for (unsigned target = 0; target < core->num_cores; target++)
+        notice_post(core, target, notice_new(core, NOTICE_PRESENCE, u->tenant, u->number, user_id(u), room, offline_ms,
+                                             rooms));
+}
+
+static void presence_tell(struct core *core, const struct user *u, uint64_t offline_ms)
+{
+    struct buf rooms = {0};
+    ASSERT(u->rooms_state == ROOMS_LOADED);
+    for (uint32_t i = 0; i < u->num_rooms; i++) buf_append(&rooms, &u->rooms[i].room, 8);
+    presence_post(core, u, 0, offline_ms, buf_slice(&rooms));
+    buf_free(&rooms);
+}
+
+static void user_comes(struct core *core, struct user *u)
+{
+    u->presence = PRESENCE_ONLINE;
+    core->num_online++;
+    presence_tell(core, u, 0);
+}
+
+/* user_stays: back within the grace, nobody has noticed. */
+static void user_stays(struct user *u)
+{
+    u->presence = PRESENCE_ONLINE;
+    list_remove(&u->leaving);
+}
+
+/* user_goes: the last socket is gone. Typing ends now, the rest when the grace is over. */
+static void user_goes(struct core *core, struct user *u)
+{
+    static const struct slice none;
+    for (unsigned target = 0; u->typed && target < core->num_cores; target++)
+        notice_post(core, target, notice_new(core, NOTICE_TYPING_GONE, u->tenant, u->number, none, 0, 0, none));
+    u->typed = false;
+    if (u->presence == PRESENCE_COMING) { /* nobody was told yet */
+        u->presence = PRESENCE_OFFLINE;
+        return;
+    }
+    ASSERT(u->presence == PRESENCE_ONLINE);
+    u->presence = PRESENCE_LEAVING;
+    u->leave_ns = core->now_ns + PRESENCE_GRACE_MS * 1000000ull;
+    u->left_ms = core->now_ms;
+    list_push(&core->users_leaving, &u->leaving);
+}
+
+void user_presence_timers(struct core *core)
+{
+    for (unsigned n = 0; n < PRESENCE_LEAVING_TURN && !list_empty(&core->users_leaving); n++) {
+        struct user *u = CONTAINER_OF(core->users_leaving.next, struct user, leaving);
+        if (u->leave_ns > core->now_ns) return;
+        list_remove(&u->leaving);
+        u->presence = PRESENCE_OFFLINE;
+        core->num_online--;
+        presence_tell(core, u, u->left_ms);
+    }
+}
+
+uint64_t user_presence_wake_at(const struct core *core)
+{
+    if (list_empty(&core->users_leaving)) return UINT64_MAX;
+    return CONTAINER_OF(core->users_leaving.next, struct user, leaving)->leave_ns;
+}
+
+/* share_a_room walks two lists that are sorted by number. */
+static bool share_a_room(const struct user *u, const struct op *op)
+{
+    uint32_t mine = 0, theirs = 0;
+    while (mine < u->num_rooms && theirs < op->num_positions) {
+        if (u->rooms[mine].room == op->positions[theirs].room) return true;
+        if (u->rooms[mine].room < op->positions[theirs].room) mine++;
+        else theirs++;
+    }
+    return false;
+}
+
+/* user_presence: to those who share no room with the user, the user does not exist. */
+static void user_presence(struct core *core, struct user *u, struct op *op)
+{
+    if (u->number == op->user || share_a_room(u, op)) {
+        presence_object(&op->out, core, u->number, user_id(u));
+        op->http_status = 200;
+    } else {
+        op_fail(op, ERR_USER_NOT_FOUND, NULL, NULL);
+    }
+    op_return(core, op);
+}
+
 /* --- notices --------------------------------------------------------------------------------------------------------------------- */
 
 static void user_joined(struct core *core, struct user *u, const struct notice *n)
@@ -794,6 +917,9 @@ static void user_joined(struct core *core, struct user *u, const struct notice *
         if (u->sockets[target])
             notice_post(core, target, notice_new(core, NOTICE_JOINED_SOCKETS, n->tenant, n->user, notice_user_id(n), n->room,
                                                  n->seq, (struct slice){0}));
+    /* nobody has asked about a room that is new (seq 0); in another one those who did learn who came with whom */
+    if (n->seq && (u->presence == PRESENCE_ONLINE || u->presence == PRESENCE_LEAVING))
+        presence_post(core, u, n->room, 0, slice_of(&n->room, 8));
 }
 
 static void user_left(struct user *u, const struct notice *n)
@@ -814,10 +940,16 @@ void user_on_notice(struct core *core, struct notice *n)
     case NOTICE_SOCKET_CLOSED:
         ASSERT(u->sockets[n->from_core] > 0);
         u->sockets[n->from_core]--;
+        u->typed |= n->seq != 0;
+        if (!has_socket(u)) user_goes(core, u);
         return;
     case NOTICE_JOINED_SOCKETS:
     case NOTICE_REMOVED:
-    case NOTICE_ROOM_UNUSED: break;
+    case NOTICE_ROOM_UNUSED:
+    case NOTICE_ROOM_SIZE:
+    case NOTICE_PRESENCE:
+    case NOTICE_TYPING:
+    case NOTICE_TYPING_GONE: break;
     }
     UNREACHABLE();
 }

@@ -2,7 +2,9 @@
  *
  * A cursor is a high-water mark for each (device, room), with the user's own (device "") beside it. Only a client's ack
  * moves it. A moved cursor is written within CURSOR_FLUSH_MS, or at once when the ack wants an answer, which then says
- * that it is in the WAL: a killed process does not take it back. Losing one means a redelivery, never a loss. */
+ * that it is in the WAL: a killed process does not take it back. Losing one means a redelivery, never a loss.
+ *
+ * Whether the user is online follows from the sockets that are counted here; presence.h tells what becomes of it. */
 #ifndef CARILLON_CHAT_USER_H
 #define CARILLON_CHAT_USER_H
 
@@ -15,6 +17,10 @@ void user_on_op(struct core *core, struct op *op);
 void user_on_notice(struct core *core, struct notice *n);
 /* user_cursors_flush writes moved cursors when they are due: once a turn. */
 void user_cursors_flush(struct core *core);
+/* user_presence_timers tells that users are offline whose last socket is gone for PRESENCE_GRACE_MS: once a turn.
+ * user_presence_wake_at: when the next one is due, UINT64_MAX when nobody is. */
+void user_presence_timers(struct core *core);
+uint64_t user_presence_wake_at(const struct core *core);
 void users_free(struct core *core);
 
 #endif

@@ -10,8 +10,10 @@
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "../chat/fanout.h"
+#include "../chat/presence.h"
 #include "../chat/room.h"
 #include "../chat/session.h"
+#include "../chat/typing.h"
 #include "../chat/user.h"
 #include "notice.h"
 
@@ -139,6 +141,9 @@ static void timers_run(struct core *core)
     net_timers(core->net);
     session_timers(core);
     user_cursors_flush(core);
+    user_presence_timers(core);
+    typing_timers(core);
+    presence_flush(core);
     idempotency_evict(&core->idempotency);
     queues_fit(core);
     queues_watch(core);
@@ -179,6 +184,7 @@ static void metrics_update(struct core *core)
     metric_set(m, METRIC_BYTES_SENT, n->bytes_out);
     metric_set(m, METRIC_SEND_QUEUE_BYTES, n->queued_bytes);
     metric_set(m, METRIC_SLOW_READERS_CLOSED, n->slow_closed);
+    metric_set(m, METRIC_EPHEMERALS_DROPPED, n->ephemerals_dropped);
     metric_set(m, METRIC_SENDS, n->sends);
     metric_set(m, METRIC_SHORT_SENDS, n->short_sends);
     metric_set(m, METRIC_RING_ENTERS, r->enters);
@@ -189,6 +195,7 @@ static void metrics_update(struct core *core)
     metric_set(m, METRIC_USERS_LOADED, core->users_by_id.len);
     metric_set(m, METRIC_SESSIONS, core->num_sessions);
     metric_set(m, METRIC_SUBSCRIPTIONS, core->num_subscriptions);
+    metric_set(m, METRIC_USERS_ONLINE, core->num_online);
     metric_set(m, METRIC_IDEMPOTENT_HITS, core->idempotency.hits);
     metric_set(m, METRIC_IDEMPOTENCY_LOOKUPS, core->idempotency.lookups);
     metric_set(m, METRIC_COMMIT_PENDING, commit_pending(core->commit));
@@ -220,6 +227,9 @@ static uint64_t wake_at(const struct core *core)
     if (!list_empty(&core->users_dirty) && !core->cursor_flush_open && core->cursor_flush_due_ns < at)
         at = core->cursor_flush_due_ns;
     if (UNLIKELY(!list_empty(&core->replays_waiting)) && core->replays_due_ns < at) at = core->replays_due_ns;
+    const uint64_t due[] = {user_presence_wake_at(core), typing_wake_at(core), presence_wake_at(core)};
+    for (unsigned i = 0; i < sizeof due / sizeof due[0]; i++)
+        if (due[i] < at) at = due[i];
     return at;
 }
 
@@ -306,6 +316,11 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     list_init(&core->hello_waiting);
     list_init(&core->users_dirty);
     list_init(&core->users_idle);
+    list_init(&core->users_leaving);
+    list_init(&core->last_seen_oldest);
+    list_init(&core->presence_changes);
+    list_init(&core->typings_expiring);
+    list_init(&core->typings_closed);
     list_init(&core->rooms_dirty);
     list_init(&core->rooms_idle);
     used_tickets_init(&core->used_tickets);
@@ -359,6 +374,8 @@ void core_close(struct core *core)
     if (core->net) net_close(core->net);
     access_free(core);
     sessions_free(core);
+    presence_free(core);
+    typing_free(core);
     rooms_free(core);
     users_free(core);
     directory_free(core);
@@ -503,6 +520,7 @@ unsigned op_home(const struct core *core, const struct op *op)
     case OP_USER_ROOMS:
     case OP_USER_CURSOR:
     case OP_TICKET_USE: return gateway_user_home(g, op->tenant, op->user_id);
+    case OP_USER_PRESENCE: return gateway_user_home(g, op->tenant, op->user_id);
     case OP_ROOM_CREATE: return gateway_tenant_home(g, op->tenant);
     case OP_ROOM_GET:
     case OP_ROOM_JOIN:
@@ -514,7 +532,9 @@ unsigned op_home(const struct core *core, const struct op *op)
     case OP_ROOM_SEND:
     case OP_ROOM_POSITION:
     case OP_ROOM_HISTORY:
-    case OP_ROOM_ACK: return gateway_room_home(g, op->tenant, op->room);
+    case OP_ROOM_ACK:
+    case OP_ROOM_PRESENCE:
+    case OP_ROOM_TYPING: return gateway_room_home(g, op->tenant, op->room);
     case OP_TENANT_CREATE:
     case OP_TENANT_UPDATE:
     case OP_KEY_CREATE:
@@ -531,7 +551,8 @@ static void op_execute(struct core *core, struct op *op)
     case OP_USER_RESOLVE:
     case OP_USER_GET:
     case OP_USER_ROOMS:
-    case OP_USER_CURSOR: user_on_op(core, op); return;
+    case OP_USER_CURSOR:
+    case OP_USER_PRESENCE: user_on_op(core, op); return;
     case OP_TICKET_USE: ticket_on_op(core, op); return;
     case OP_ROOM_CREATE: room_on_create(core, op); return;
     case OP_ROOM_GET:
@@ -544,7 +565,9 @@ static void op_execute(struct core *core, struct op *op)
     case OP_ROOM_SEND:
     case OP_ROOM_POSITION:
     case OP_ROOM_HISTORY:
-    case OP_ROOM_ACK: room_on_op(core, op); return;
+    case OP_ROOM_ACK:
+    case OP_ROOM_PRESENCE:
+    case OP_ROOM_TYPING: room_on_op(core, op); return;
     case OP_TENANT_CREATE:
     case OP_TENANT_UPDATE:
     case OP_KEY_CREATE:
@@ -592,6 +615,10 @@ static void notice_handle(struct core *core, struct notice *n)
     case NOTICE_JOINED_SOCKETS:
     case NOTICE_REMOVED: session_on_notice(core, n); break;
     case NOTICE_ROOM_UNUSED: room_on_notice(core, n); break;
+    case NOTICE_ROOM_SIZE: fanout_on_notice(core, n); break;
+    case NOTICE_PRESENCE:
+    case NOTICE_TYPING: presence_on_notice(core, n); break;
+    case NOTICE_TYPING_GONE: typing_on_notice(core, n); break;
     }
     free(n);
 }

@@ -72,6 +72,14 @@ struct core {
     struct map local_rooms;     /* struct local_room: rooms with subscribers here */
     struct list hello_waiting;  /* struct session, by deadline */
     uint64_t num_sessions, num_subscriptions;
+    struct map online;          /* numbers of the users who are online, on the whole server */
+    struct map last_seen;       /* struct last_seen: users who went offline */
+    struct list last_seen_oldest;
+    struct map watches;         /* struct watch: who asked for presence and typing of a room */
+    struct list presence_changes; /* struct presence_change: to be told, oldest first */
+    struct map presence_pending;  /* the same, by user */
+    uint64_t presence_due_ns;
+    uint64_t ephemeral_serial;  /* of the last push; a session keeps the one that it was told last */
 
     /* what is at home here */
     struct map users_by_id;                  /* struct user */
@@ -81,6 +89,10 @@ struct core {
     bool cursor_flush_open;
     uint64_t cursor_flush_due_ns;
     struct used_tickets used_tickets;        /* of users who are at home here */
+    struct list users_leaving;               /* without a socket, offline at struct user.leave_ns; by that time */
+    uint64_t num_online;                     /* users at home here who are shown as online */
+    struct map typings;                      /* struct typing */
+    struct list typings_expiring, typings_closed; /* by time; see chat/typing.c */
     struct map rooms;                        /* struct room */
     struct list rooms_dirty;                 /* with newly durable events */
     struct list rooms_idle;                  /* least recently used first */

@@ -1,5 +1,6 @@
 /* notice: a one-way message between homes: what happened, for whom it matters. Allocated by the sender, freed by the
- * receiver. Bound: one for each durable event that changes a membership, and core it concerns. */
+ * receiver. Bound: one for each durable event that changes a membership, for each user who comes or goes, and for each
+ * change of typing that is shown, and core it concerns. */
 #ifndef CARILLON_CORE_NOTICE_H
 #define CARILLON_CORE_NOTICE_H
 
@@ -10,8 +11,13 @@ enum notice_kind {
     NOTICE_JOINED_SOCKETS,
     NOTICE_LEFT,          /* room home → user home */
     NOTICE_REMOVED,       /* room home → cores with subscribers: end this user's subscriptions */
-    NOTICE_SOCKET_CLOSED, /* connection's core → user home */
+    NOTICE_SOCKET_CLOSED, /* connection's core → user home; seq 1: the user typed on it */
     NOTICE_ROOM_UNUSED,   /* connection's core → room home: its last subscriber is gone */
+    NOTICE_ROOM_SIZE,     /* room home → cores with subscribers: seq 1: it is large now, 0: it no longer is */
+    NOTICE_PRESENCE,      /* user home → all cores: seq 0: online, else offline since `seq` (ms); body: numbers of the
+                             user's rooms, or, with `room`, that one room which the user has joined */
+    NOTICE_TYPING,        /* room home → cores with subscribers: seq 1: the user types, 0: no longer */
+    NOTICE_TYPING_GONE,   /* user home → all cores: the last socket of a user who typed is gone */
 };
 
 struct notice {

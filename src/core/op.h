@@ -42,6 +42,7 @@ enum op_kind {
     OP_USER_ROOMS,    /* user home: rooms and cursors; `session` registers a socket's core as well */
     OP_USER_CURSOR,   /* user home: move a cursor (the room's home has checked it) */
     OP_TICKET_USE,    /* user home: once */
+    OP_USER_PRESENCE, /* user home: is the user online? Asked by somebody with `positions`, who must share a room */
     OP_ROOM_CREATE,   /* tenant home */
     OP_ROOM_GET,      /* room home, like all below */
     OP_ROOM_JOIN,
@@ -54,6 +55,8 @@ enum op_kind {
     OP_ROOM_POSITION, /* check a resume position; `subscribe` pins the live position for a socket as well */
     OP_ROOM_HISTORY,  /* membership and durable head, then a reader makes the page */
     OP_ROOM_ACK,      /* checks the seq, goes on as OP_USER_CURSOR */
+    OP_ROOM_PRESENCE, /* a page of members, whose status the origin knows; `watch` makes its core one with listeners */
+    OP_ROOM_TYPING,
     OP_TENANT_CREATE, /* core 0: the directory's home */
     OP_TENANT_UPDATE, /* also deletes */
     OP_KEY_CREATE,
@@ -74,6 +77,7 @@ struct room_position {
     uint64_t room, epoch, head, from; /* from: first seq to be sent */
     uint64_t delivered, read, joined_seq;
     bool recovered, member;
+    bool large; /* more members than limits.presence_room_members */
 };
 
 struct op {
@@ -127,7 +131,16 @@ struct op {
         struct {
             struct slice device;
             bool session;      /* register: this core has one more socket of the user */
+            struct slice other; /* whom OP_USER_PRESENCE is about, the next step */
         } rooms;
+        struct {
+            uint64_t after, next; /* members by number: those behind; where the next page begins, 0 at the end */
+            uint32_t limit;
+            bool watch;
+        } presence;
+        struct {
+            bool stop;
+        } typing;
         struct {
             uint64_t epoch, seq;
             uint8_t mode;      /* enum position_mode */

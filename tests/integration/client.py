@@ -383,6 +383,18 @@ class Socket:
         heard = [event for event in self.waiting if event.is_durable and event.get("room_id") == room_id]
         assert not heard, f"heard {heard}"
 
+    async def expect_none(self, frame_type, seconds=SILENCE_S, **members):
+        """No frame of that type with those members has come, and none does for that long."""
+        deadline = time.monotonic() + seconds
+        try:
+            while True:
+                self.waiting.append(await self._read(deadline - time.monotonic()))
+        except (asyncio.TimeoutError, websockets.ConnectionClosed):
+            pass
+        heard = [event for event in self.waiting if event.get("type") == frame_type
+                 and all(event.get(name) == members[name] for name in members)]
+        assert not heard, f"heard {heard}"
+
     async def closed(self, timeout_s=WAIT_S):
         """Waits for the end of the connection and returns the close code; frames before it are kept."""
         deadline = time.monotonic() + timeout_s

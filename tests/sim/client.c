@@ -54,7 +54,7 @@ struct view {
     bool left;            /* it has been told so since, and nothing after it */
 };
 
-enum ask_kind { ASK_HELLO, ASK_SEND, ASK_ACK, ASK_HISTORY, ASK_SYNC, ASK_PING };
+enum ask_kind { ASK_HELLO, ASK_SEND, ASK_ACK, ASK_HISTORY, ASK_SYNC, ASK_PRESENCE, ASK_TYPING, ASK_PING };
 
 struct ask {
     enum ask_kind kind;
@@ -512,6 +512,31 @@ static void acked(const struct client *c, struct view *v, uint64_t seq)
     if (seq > v->acked) v->acked = seq;
 }
 
+/* check_online: who asks is online, and nobody stands in the list who is not. */
+static void check_online(const struct client *c, struct slice text)
+{
+    struct slice items, item, user, status;
+    bool self = false;
+    CHECK(json_member(text, "items", &items), "%s: presence without items", c->name);
+    while (json_element(&items, &item)) {
+        CHECK(json_member(item, "user_id", &user) && json_member(item, "status", &status) && slice_is(status, "online"),
+              "%s: not online: %.*s", c->name, SLICE_FMT(item));
+        self |= slice_is(user, c->user_id);
+    }
+    CHECK(self, "%s is not online for itself: %.*s", c->name, SLICE_FMT(text));
+}
+
+/* on_ephemeral: nobody is told of what they do themselves. */
+static void on_ephemeral(const struct client *c, struct slice text)
+{
+    struct slice user, what;
+    CHECK(json_member(text, "user_id", &user) && !slice_is(user, c->user_id), "%s is told of itself: %.*s", c->name,
+          SLICE_FMT(text));
+    bool presence = json_member(text, "status", &what) && (slice_is(what, "online") || slice_is(what, "offline"));
+    bool typing = json_member(text, "action", &what) && (slice_is(what, "start") || slice_is(what, "stop"));
+    CHECK(presence != typing, "%s: %.*s", c->name, SLICE_FMT(text));
+}
+
 static void on_ok(struct client *c, struct slice text, uint64_t version)
 {
     struct ask a;
@@ -525,6 +550,8 @@ static void on_ok(struct client *c, struct slice text, uint64_t version)
         return;
     case ASK_SYNC: check_sync(c, text, version); return;
     case ASK_ACK: acked(c, &c->views[a.room], a.seq); return;
+    case ASK_PRESENCE: check_online(c, text); return;
+    case ASK_TYPING: return;
     case ASK_HELLO:
     case ASK_PING: break;
     }
@@ -545,6 +572,8 @@ static void on_text(struct client *c, struct slice text, uint64_t version)
         on_welcome(c, text);
     } else if (slice_is(type, "pong")) {
         CHECK(take_ask(c, text, &a) && a.kind == ASK_PING, "%s: a pong that answers nothing", c->name);
+    } else if (slice_is(type, "presence.update") || slice_is(type, "typing")) {
+        on_ephemeral(c, text);
     } else {
         on_push(c, text, version);
     }
@@ -717,6 +746,17 @@ static void ask_sync(struct client *c)
     BUF_LIT(&text, ",");
     positions(c, &text);
     BUF_LIT(&text, "}");
+    say(c, &text);
+}
+
+static void ask_ephemeral(struct client *c, unsigned room)
+{
+    struct buf text = {0};
+    bool typing = world_chance(2);
+    const char *type = world_chance(3) ? "typing.stop" : "typing.start";
+    if (typing) ask(c, &text, type, (struct ask){.kind = ASK_TYPING, .room = room});
+    else ask(c, &text, "presence.subscribe", (struct ask){.kind = ASK_PRESENCE, .room = room});
+    buf_printf(&text, ",\"room_id\":\"%s\"}", scenario.room_ids[room]);
     say(c, &text);
 }
 
@@ -970,7 +1010,10 @@ static void act_socket(struct client *c)
     case 10: ask_ack(c, room); return;
     case 11: ask_history(c, room); return;
     case 12: ask_sync(c); return;
-    case 13: ask_ping(c); return;
+    case 13:
+        if (world_chance(4)) ask_ping(c);
+        else ask_ephemeral(c, room);
+        return;
     case 14:
         if (world_chance(4)) c->paused_until_ns = world_now_ns() + world_below(200000000);
         return;

@@ -1012,6 +1012,7 @@ static void ephemerals_are_bounded_and_dropped_for_durable_pushes(void **state)
     unsigned num_typing = 0, num_durable = 0;
     while (net_send(a->n, conn, typing, CONN_EPHEMERAL) == STATUS_OK) num_typing++;
     assert_int_equal(num_typing, EPHEMERAL_QUEUE_BYTES_MAX / 1000);
+    assert_int_equal(net_stats(a->n)->ephemerals_dropped, 1);
     while (net_send(a->n, conn, durable, CONN_DURABLE) == STATUS_OK) num_durable++;
     assert_int_equal(num_durable, 10); /* as many as without ephemerals: those went */
     assert_int_equal(net_queued(conn), 100000);

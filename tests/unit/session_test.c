@@ -321,6 +321,7 @@ static void a_removed_member_hears_of_it_and_nothing_after(void **state)
     harness_send(h, 0, &ann, room, "after");
     struct client *both[] = {near, far};
     for (unsigned i = 0; i < 2; i++) {
+        expect_text(client_hear(both[i]), "\"presence.update\",\"user_id\":\"ann\"");
         expect_event(both[i], "message", 1);
         expect_event(both[i], "user_left", 2);
     }
