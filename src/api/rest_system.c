@@ -6,6 +6,8 @@
 #include "../base/log.h"
 #include "../base/log_writer.h"
 #include "access.h"
+#include "../notify/notify.h"
+#include "../notify/provider.h"
 #include "api.h"
 
 static bool db_writable(const struct core *core)
@@ -36,10 +38,10 @@ void rest_health(struct call *call)
     int len = snprintf(out, sizeof out,
                        "{\"status\":\"%s\",\"service\":\"carillon\",\"version\":\"" CARILLON_VERSION
                        "\",\"uptime_s\":%llu,\"db_writable\":%s,\"epoch\":%llu,\"checks\":{\"store\":\"%s\",\"disk\":\"%s\","
-                       "\"cores\":\"%s\"}}",
+                       "\"cores\":\"%s\",\"providers\":\"%s\"}}",
                        good ? "ok" : "unavailable", (unsigned long long)uptime_s(core), store_ok && disk_ok ? "true" : "false",
                        (unsigned long long)g->epoch, store_ok ? "ok" : "read_only", disk_ok ? "ok" : "reserve_reached",
-                       cores_ok ? "ok" : "stuck");
+                       cores_ok ? "ok" : "stuck", provider_websocket.status(core));
     state_reply(call, good, slice_of(out, (size_t)len));
 }
 
@@ -99,7 +101,7 @@ static void write_process(struct buf *out, struct core *core)
     metric_one(out, METRIC_EPOCH, g->epoch);
     metric_one(out, METRIC_STORE_WRITABLE, db_writable(core));
     metric_one(out, METRIC_STORE_FREE_BYTES, atomic_load_explicit(&g->disk_free, memory_order_relaxed));
-    metrics_head(out, METRIC_NOTIFICATIONS_SENT); /* no provider is served yet: a name without samples */
+    notify_metrics(out, g);
 }
 
 static uint64_t queue_sum(const struct gateway *g, enum core_queue queue)

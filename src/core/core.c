@@ -15,6 +15,7 @@
 #include "../chat/session.h"
 #include "../chat/typing.h"
 #include "../chat/user.h"
+#include "../notify/notify.h"
 #include "notice.h"
 
 static bool mailboxes_drain(struct core *core);
@@ -145,6 +146,7 @@ static void timers_run(struct core *core)
     typing_timers(core);
     presence_flush(core);
     idempotency_evict(&core->idempotency);
+    notify_timers(core);
     queues_fit(core);
     queues_watch(core);
     admission_update(core);
@@ -227,7 +229,7 @@ static uint64_t wake_at(const struct core *core)
     if (!list_empty(&core->users_dirty) && !core->cursor_flush_open && core->cursor_flush_due_ns < at)
         at = core->cursor_flush_due_ns;
     if (UNLIKELY(!list_empty(&core->replays_waiting)) && core->replays_due_ns < at) at = core->replays_due_ns;
-    const uint64_t due[] = {user_presence_wake_at(core), typing_wake_at(core), presence_wake_at(core)};
+    const uint64_t due[] = {user_presence_wake_at(core), typing_wake_at(core), presence_wake_at(core), notify_wake_ns(core)};
     for (unsigned i = 0; i < sizeof due / sizeof due[0]; i++)
         if (due[i] < at) at = due[i];
     return at;
@@ -358,6 +360,7 @@ enum status core_open(struct core **out, struct gateway *g, unsigned id, char *w
     core->commit = commit_core_open(g->commit, id, &core->park, core);
     core->queue_bytes_max = limits.send_queue_bytes_max;
     core->reader = reader_core_open(g->readers, id, &core->park, core);
+    core->notify = notify_new(core);
     return STATUS_OK;
 }
 
@@ -378,6 +381,7 @@ void core_close(struct core *core)
     typing_free(core);
     rooms_free(core);
     users_free(core);
+    notify_free(core);
     directory_free(core);
     used_tickets_free(&core->used_tickets);
     idempotency_free(&core->idempotency);
@@ -519,8 +523,13 @@ unsigned op_home(const struct core *core, const struct op *op)
     case OP_USER_GET:
     case OP_USER_ROOMS:
     case OP_USER_CURSOR:
-    case OP_TICKET_USE: return gateway_user_home(g, op->tenant, op->user_id);
+    case OP_NOTIFICATION_ACK:
+    case OP_NOTIFICATION_EXPIRE:
+    case OP_DEAD_LETTER_RETRY:
+    case OP_DEAD_LETTER_DELETE:
+    case OP_TICKET_USE:
     case OP_USER_PRESENCE: return gateway_user_home(g, op->tenant, op->user_id);
+    case OP_NOTIFY:
     case OP_ROOM_CREATE: return gateway_tenant_home(g, op->tenant);
     case OP_ROOM_GET:
     case OP_ROOM_JOIN:
@@ -532,6 +541,7 @@ unsigned op_home(const struct core *core, const struct op *op)
     case OP_ROOM_SEND:
     case OP_ROOM_POSITION:
     case OP_ROOM_HISTORY:
+    case OP_ROOM_TARGETS:
     case OP_ROOM_ACK:
     case OP_ROOM_PRESENCE:
     case OP_ROOM_TYPING: return gateway_room_home(g, op->tenant, op->room);
@@ -539,6 +549,7 @@ unsigned op_home(const struct core *core, const struct op *op)
     case OP_TENANT_UPDATE:
     case OP_KEY_CREATE:
     case OP_KEY_REVOKE: return 0;
+    case OP_NOTIFICATION_PUSH:
     case OP_DIRECTORY_APPLY:
     case OP_KINDS: break;
     }
@@ -565,6 +576,7 @@ static void op_execute(struct core *core, struct op *op)
     case OP_ROOM_SEND:
     case OP_ROOM_POSITION:
     case OP_ROOM_HISTORY:
+    case OP_ROOM_TARGETS:
     case OP_ROOM_ACK:
     case OP_ROOM_PRESENCE:
     case OP_ROOM_TYPING: room_on_op(core, op); return;
@@ -573,6 +585,12 @@ static void op_execute(struct core *core, struct op *op)
     case OP_KEY_CREATE:
     case OP_KEY_REVOKE:
     case OP_DIRECTORY_APPLY: directory_on_op(core, op); return;
+    case OP_NOTIFY: notify_on_create(core, op); return;
+    case OP_NOTIFICATION_ACK:
+    case OP_NOTIFICATION_EXPIRE:
+    case OP_DEAD_LETTER_RETRY:
+    case OP_DEAD_LETTER_DELETE: notify_on_op(core, op); return;
+    case OP_NOTIFICATION_PUSH: notify_on_push(core, op); return;
     case OP_KINDS: break;
     }
     UNREACHABLE();
@@ -614,6 +632,8 @@ static void notice_handle(struct core *core, struct notice *n)
     case NOTICE_SOCKET_CLOSED: user_on_notice(core, n); break;
     case NOTICE_JOINED_SOCKETS:
     case NOTICE_REMOVED: session_on_notice(core, n); break;
+    case NOTICE_NOTIFIED:
+    case NOTICE_SOCKET_OPENED: notify_on_notice(core, n); break;
     case NOTICE_ROOM_UNUSED: room_on_notice(core, n); break;
     case NOTICE_ROOM_SIZE: fanout_on_notice(core, n); break;
     case NOTICE_PRESENCE:

@@ -59,6 +59,7 @@ struct gateway {
     struct rate_table *ip_requests, *ip_handshakes; /* NULL: no such limit */
     struct config_network *trusted;  /* limits.trusted_networks, when one of those is set */
     unsigned num_trusted;
+    _Atomic bool notifications;      /* there has ever been one in this store (notify_opened) */
     _Atomic bool draining;
     _Atomic bool stop;               /* cores leave their loops */
 };
