@@ -1,4 +1,5 @@
-#include <rocksdb/c.h>
+#include "kv_rocksdb.h"
+
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,6 +98,13 @@ uint64_t kv_rocksdb_property(struct kv *kv, const char *name)
     for (unsigned f = 0; f < KV_CFS; f++)
         if (rocksdb_property_int_cf(r->db, r->family[f], name, &value) == 0) sum += value;
     return sum;
+}
+
+rocksdb_t *kv_rocksdb_handle(struct kv *kv)
+{
+    struct rocks *r = (struct rocks *)kv;
+    ASSERT(kv->ops == &rocks_ops);
+    return atomic_load_explicit(&r->failed, memory_order_acquire) ? NULL : r->db;
 }
 
 static struct rocks *rocks_new(const struct store_options *options)

@@ -24,6 +24,8 @@
 #define META_FORMAT "format"
 #define META_EPOCH "epoch"
 #define META_CLEAN "clean" /* 1: the last run closed cleanly */
+#define HISTORY_NAME_BYTES (sizeof STORE_HISTORY_META + 20)
+#define NUMBERS_A_MS_SHIFT 20 /* a history that goes on would have to make a million objects a millisecond to catch up */
 
 /* refusal: where the sentence for people goes; the last one written stays. */
 struct refusal {
@@ -46,6 +48,8 @@ static enum status create_pepper(struct store *s, const struct random *random, c
 static enum status check_mark(struct kv *kv, struct mark *mark, bool *mark_found, const struct refusal *refusal);
 static enum status load_state(struct store *s, bool *is_new, const struct refusal *refusal);
 static enum status load_next_number(struct store *s, const struct refusal *refusal);
+static enum status load_histories(struct store *s, const struct refusal *refusal);
+static void history_name(char out[HISTORY_NAME_BYTES], uint64_t epoch);
 static enum status write_state(struct store *s, bool clean);
 static enum status get_number(struct kv *kv, const char *name, uint64_t *out);
 static void put_number(struct kv *kv, struct kv_batch *b, const char *name, uint64_t v);
@@ -85,6 +89,7 @@ enum status store_open_with(struct store *out, struct kv *kv, struct mark *mark,
     enum status s = check_mark(kv, mark, &mark_found, &refusal);
     if (s == STATUS_OK) s = load_state(&store, &is_new, &refusal);
     if (s == STATUS_OK) s = load_next_number(&store, &refusal);
+    if (s == STATUS_OK) s = load_histories(&store, &refusal);
     if (s != STATUS_OK) return s;
 
     if (!mark_found && !is_new) {
@@ -108,12 +113,55 @@ enum status store_open_with(struct store *out, struct kv *kv, struct mark *mark,
 void store_close(struct store *s, bool clean)
 {
     if (!s->kv) return;
-    /* An error here is only logged: without the clean state the next open raises the epoch, which is always safe. */
-    if (clean && s->mark) {
-        enum status written = write_state(s, true);
-        if (written != STATUS_OK) LOG(LOG_WARN, "store", "close_unclean", LOG_STR("status", status_name(written)));
-    }
+    store_leave(s, clean);
     close_parts(s);
+}
+
+/* An error here is only logged: without the clean state the next open raises the epoch, which is always safe. */
+void store_leave(struct store *s, bool clean)
+{
+    if (!clean || !s->mark) return;
+    enum status written = write_state(s, true);
+    if (written != STATUS_OK) LOG(LOG_WARN, "store", "close_unclean", LOG_STR("status", status_name(written)));
+}
+
+/* The rows are written together, and made durable with the state and the mark. With the table of histories full its two
+ * oldest become one: what lay between them is refused as well, which is only ever too careful. */
+enum status store_begin_history(struct store *s, uint64_t wall_ms)
+{
+    ASSERT(s->kv && s->mark);
+    char name[HISTORY_NAME_BYTES];
+    struct key k;
+    /* an open after an unclean end has raised it already, and the other history may have seen that epoch */
+    uint64_t from = s->was_clean ? s->epoch : s->epoch - 1, to = s->epoch + 1;
+    if (wall_ms > to) to = wall_ms;
+    struct kv_batch *b = kv_batch_new(s->kv);
+    if (s->num_histories == STORE_HISTORIES_MAX) {
+        history_name(name, s->histories[0].to);
+        key_meta(&k, slice_str(name));
+        s->kv->ops->batch_delete(b, KV_META, key_slice(&k));
+        s->histories[1].from = s->histories[0].from;
+        memmove(s->histories, s->histories + 1, --s->num_histories * sizeof *s->histories);
+        history_name(name, s->histories[0].to);
+        put_number(s->kv, b, name, s->histories[0].from);
+    }
+    s->histories[s->num_histories++] = (struct store_history){from, to};
+    history_name(name, to);
+    put_number(s->kv, b, name, from);
+    uint64_t number = to < UINT64_MAX >> NUMBERS_A_MS_SHIFT ? to << NUMBERS_A_MS_SHIFT : 0;
+    if (number > s->next_number) s->next_number = number;
+    put_number(s->kv, b, STORE_NUMBER_META "history", s->next_number);
+    s->epoch = to;
+    enum status status = kv_write(s->kv, b);
+    s->kv->ops->batch_free(b);
+    return status == STATUS_OK ? write_state(s, false) : status;
+}
+
+bool store_epoch_given_up(const struct store *s, uint64_t epoch)
+{
+    for (unsigned i = 0; i < s->num_histories; i++)
+        if (epoch > s->histories[i].from && epoch < s->histories[i].to) return true;
+    return false;
 }
 
 static enum status open_writable(struct store *s, const struct store_options *options, store_kv_open kv_open,
@@ -155,6 +203,7 @@ static enum status open_read_only(struct store *s, const struct store_options *o
     if (status == STATUS_OK && is_new)
         status = refuse(refusal, STATUS_NOT_FOUND, "%s holds no store; check the path", options->dir);
     if (status == STATUS_OK) status = load_next_number(s, refusal);
+    if (status == STATUS_OK) status = load_histories(s, refusal);
     return status;
 }
 
@@ -349,6 +398,34 @@ static enum status load_next_number(struct store *s, const struct refusal *refus
                       status_name(status));
     s->next_number = highest + 1;
     return STATUS_OK;
+}
+
+static void history_name(char out[HISTORY_NAME_BYTES], uint64_t epoch)
+{
+    snprintf(out, HISTORY_NAME_BYTES, STORE_HISTORY_META "%020llu", (unsigned long long)epoch);
+}
+
+/* load_histories reads them in the order of their names, which is that of the epochs. */
+static enum status load_histories(struct store *s, const struct refusal *refusal)
+{
+    struct slice prefix = SLICE(STORE_HISTORY_META);
+    struct key end;
+    key_prefix_end(&end, prefix);
+    enum status status = STATUS_OK;
+    struct kv_iter *i = kv_iter_open(s->kv, KV_META, prefix, key_slice(&end));
+    for (bool on = kv_iter_first(s->kv, i); on && status == STATUS_OK; on = kv_iter_next(s->kv, i)) {
+        struct store_history h = {0};
+        struct slice digits = slice_from(kv_iter_key(s->kv, i), prefix.len);
+        status = number_record_decode(&h.from, kv_iter_value(s->kv, i));
+        bool good = slice_u64(digits, &h.to) && h.from < h.to && s->num_histories < STORE_HISTORIES_MAX;
+        if (!good) status = STATUS_CORRUPT;
+        if (status == STATUS_OK) s->histories[s->num_histories++] = h;
+    }
+    enum status walk = kv_iter_close(s->kv, i);
+    if (status == STATUS_OK) status = walk;
+    if (status == STATUS_OK) return status;
+    return refuse(refusal, status, "the histories of the store cannot be read (%s); restore the store from a backup",
+                  status_name(status));
 }
 
 /* write_state makes the run's state durable, and the mark with it. */

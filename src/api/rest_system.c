@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "../../storage/backup.h"
 #include "../base/assert.h"
 #include "api.h"
 
@@ -15,6 +16,15 @@ static bool db_writable(const struct core *core)
 
 static uint64_t uptime_s(const struct core *core) { return (core->now_ns - core->gateway->started_ns) / 1000000000u; }
 
+/* backup_health does not make the gateway unhealthy: it serves. Whoever watches backups looks here or at the metrics. */
+static const char *backup_health(const struct gateway *g)
+{
+    struct backup_look look;
+    if (!g->backup) return "off";
+    backup_look(g->backup, &look);
+    return look.failed ? "failed" : "ok";
+}
+
 void rest_health(struct call *call)
 {
     struct core *core = call->core;
@@ -22,13 +32,14 @@ void rest_health(struct call *call)
     bool store_ok = !commit_poisoned(g->commit);
     bool disk_ok = atomic_load_explicit(&g->disk, memory_order_relaxed) == DISK_OK;
     bool good = store_ok && disk_ok;
-    char out[384];
+    char out[448];
     int len = snprintf(out, sizeof out,
                        "{\"status\":\"%s\",\"service\":\"carillon\",\"version\":\"" CARILLON_VERSION
                        "\",\"uptime_s\":%llu,\"db_writable\":%s,\"epoch\":%llu,\"checks\":{\"store\":\"%s\",\"disk\":\"%s\","
-                       "\"cores\":\"ok\"}}",
+                       "\"cores\":\"ok\",\"backup\":\"%s\"}}",
                        good ? "ok" : "unavailable", (unsigned long long)uptime_s(core), good ? "true" : "false",
-                       (unsigned long long)g->epoch, store_ok ? "ok" : "read_only", disk_ok ? "ok" : "reserve_reached");
+                       (unsigned long long)g->epoch, store_ok ? "ok" : "read_only", disk_ok ? "ok" : "reserve_reached",
+                       backup_health(g));
     call_reply(call, good ? 200 : 503, slice_of(out, (size_t)len));
 }
 
@@ -206,6 +217,18 @@ static void write_mailboxes(struct buf *out, const struct gateway *g)
     }
 }
 
+static void write_backups(struct buf *out, const struct gateway *g)
+{
+    struct backup_look look = {0};
+    if (g->backup) backup_look(g->backup, &look);
+    metric_one(out, METRIC_BACKUPS, look.successes);
+    metric_one(out, METRIC_BACKUP_FAILURES, look.failures);
+    metric_one(out, METRIC_BACKUP_RUNNING, look.running);
+    metric_one(out, METRIC_BACKUP_LAST_SUCCESS, look.last_success_s);
+    metric_one(out, METRIC_BACKUP_LAST_BYTES, look.last_bytes);
+    metric_one(out, METRIC_BACKUP_LAST_DURATION, look.last_duration_ms / 1000);
+}
+
 void rest_metrics(struct call *call)
 {
     struct gateway *g = call->core->gateway;
@@ -218,6 +241,7 @@ void rest_metrics(struct call *call)
     write_durations(&out, g);
     write_commit(&out, g);
     write_mailboxes(&out, g);
+    write_backups(&out, g);
     rest_reply(call->core, call->conn, call->route, call->core->now_ns, 200, "text/plain; version=0.0.4; charset=utf-8",
                (struct slice){0}, buf_slice(&out));
     buf_free(&out);

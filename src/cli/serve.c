@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../storage/backup.h"
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "cli.h"
@@ -39,7 +40,7 @@ static int open_all(struct server *s);
 static int start_threads(struct server *s);
 static void announce(const struct server *s);
 static void watch(struct server *s);
-static void close_all(struct server *s);
+static void close_all(struct server *s, int code);
 
 int serve_command(int argc, char **argv)
 {
@@ -64,7 +65,7 @@ int serve_run(const struct options *options, int (*on_ready)(const struct servin
         if (on_ready) code = on_ready(&serving);
     }
     if (code == CLI_DONE) watch(s);
-    close_all(s);
+    close_all(s, code);
     free(s);
     return code;
 }
@@ -161,12 +162,33 @@ static int open_all(struct server *s)
 
 static void disk_look(struct server *s);
 
+/* open_backup needs an open store and threads that may start: the first scheduled backup may be due at once. */
+static enum status open_backup(struct server *s)
+{
+    const struct config *c = &s->running;
+    struct backup_options options = {.target = {.dir = c->backup_dir,
+                                                .store_dir = c->store_dir,
+                                                .pepper = s->store.pepper,
+                                                .bytes_per_second = c->backup_rate,
+                                                .reserve_bytes = c->store_reserve},
+                                     .kv = s->store.kv,
+                                     .engine = &backup_engine_rocksdb,
+                                     .clock = s->gateway.clock,
+                                     .interval_ms = c->backup_interval,
+                                     .at_minutes = BACKUP_AT_NEVER,
+                                     .keep = (unsigned)c->backup_keep};
+    if (!c->backup_dir[0]) return STATUS_OK;
+    if (c->backup_at[0]) ASSERT(config_time_of_day(c->backup_at, &options.at_minutes)); /* config_validate has seen it */
+    s->gateway.backup = backup_open(&options);
+    return backup_start_thread(s->gateway.backup);
+}
+
 static int start_threads(struct server *s)
 {
     disk_look(s);
     s->writer_started = commit_start_threads(s->gateway.commit) == STATUS_OK;
     s->readers_started = s->writer_started && readers_start_threads(s->gateway.readers) == STATUS_OK;
-    if (!s->readers_started) {
+    if (!s->readers_started || open_backup(s) != STATUS_OK) {
         snprintf(s->why, sizeof s->why, "the store's threads cannot be started: raise the limit on processes");
         return failed(s, CLI_FAILED);
     }
@@ -295,18 +317,25 @@ static void reload(struct server *s)
 
 /* close_all takes down whatever part of the way up was gone, in the reverse order. The admin socket's name goes before
  * the store's lock does: then nobody else can have put theirs there. */
-static void close_all(struct server *s)
+static void close_all(struct server *s, int code)
 {
     bool running = s->cores.num_threads > 0;
     if (s->cores.gateway) {
         stop(s);
         cores_join(&s->cores);
     }
+    bool backup_ended = backup_stop(s->gateway.backup);
     if (s->writer_started) commit_stop_threads(s->gateway.commit);
     if (s->readers_started) readers_stop_threads(s->gateway.readers);
     bool clean = !s->gateway.commit || !commit_poisoned(s->gateway.commit);
     if (s->gateway_opened) gateway_close(&s->gateway);
     listeners_close(&s->listeners);
+    if (!backup_ended) {
+        /* A backup cannot be broken off and still reads the store: all is on disk, so the process just ends. */
+        store_leave(&s->store, clean);
+        LOG(LOG_INFO, "process", "stopped", LOG_FLAG("clean", clean));
+        _exit(code);
+    }
     store_close(&s->store, clean);
     if (running) LOG(LOG_INFO, "process", "stopped", LOG_FLAG("clean", clean));
     buf_free(&s->admin_path);

@@ -15,6 +15,7 @@
 #include "../base/random.h"
 #include "../config.h"
 
+struct backup;
 struct core;
 
 /* disk_state: what the watcher saw of the data directory's file system. */
@@ -41,6 +42,7 @@ struct gateway {
     _Atomic int disk;                /* enum disk_state */
     _Atomic uint64_t disk_free;      /* bytes, as last seen */
     uint64_t (*store_property)(struct kv *kv, const char *name); /* the store's own gauges; NULL: it has none */
+    struct backup *backup;           /* NULL: backup.dir is empty */
     _Atomic bool draining;
     _Atomic bool stop;               /* cores leave their loops */
 };
