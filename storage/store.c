@@ -41,6 +41,7 @@ static enum status open_kv(struct store *s, const struct store_options *options,
                            const struct refusal *refusal);
 static enum status make_dir(const char *dir, const struct refusal *refusal);
 static enum status check_space(const char *dir, const struct refusal *refusal);
+static enum status check_restored(const char *dir, const struct refusal *refusal);
 static enum status take_lock(struct store *s, const struct refusal *refusal);
 static enum status load_pepper(struct store *s, const struct random *random, const struct refusal *refusal);
 static enum status read_pepper(int fd, uint8_t pepper[32], const char *path, const struct refusal *refusal);
@@ -169,6 +170,7 @@ static enum status open_writable(struct store *s, const struct store_options *op
 {
     enum status status = make_dir(options->dir, refusal);
     if (status == STATUS_OK) status = take_lock(s, refusal);
+    if (status == STATUS_OK) status = check_restored(options->dir, refusal);
     if (status == STATUS_OK) status = check_space(options->dir, refusal);
     if (status == STATUS_OK) status = open_kv(s, options, kv_open, refusal);
     if (status != STATUS_OK) return status;
@@ -259,6 +261,16 @@ static enum status check_space(const char *dir, const struct refusal *refusal)
     if (free_bytes >= STORE_OPEN_BYTES_MIN) return STATUS_OK;
     return refuse(refusal, STATUS_NO_SPACE, "the disk of %s has %llu bytes free and a start needs %u; make room", dir,
                   free_bytes, STORE_OPEN_BYTES_MIN);
+}
+
+/* check_restored: a restore that was killed must not be taken for a new, empty store. */
+static enum status check_restored(const char *dir, const struct refusal *refusal)
+{
+    char path[PATH_BYTES_MAX];
+    if (snprintf(path, sizeof path, "%s/" STORE_RESTORE_DIR, dir) >= (int)sizeof path) return STATUS_INVALID;
+    if (access(path, F_OK) != 0) return STATUS_OK;
+    return refuse(refusal, STATUS_CORRUPT, "a restore into %s did not come to its end: remove the directory and restore again",
+                  dir);
 }
 
 static enum status take_lock(struct store *s, const struct refusal *refusal)

@@ -1,6 +1,8 @@
+#define _GNU_SOURCE /* nftw */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -23,7 +25,6 @@
 #define PEPPER_LEN 32
 #define RESTORE_CACHE_BYTES (64u << 20)
 #define RESTORE_WRITE_BUFFER_BYTES (64u << 20)
-#define WORK_DIR "restore.tmp" /* in the new data directory, until everything in it is whole */
 
 /* rows_read lists a directory's backups; false, and said, when there are none or it cannot be read. */
 static bool rows_read(const char *dir, struct backup_row *rows, unsigned *num)
@@ -119,6 +120,7 @@ static bool copy_files(struct restore *r);
 static bool write_pepper(const struct restore *r);
 static bool begin_history(const struct restore *r);
 static bool move_in(const struct restore *r);
+static void remove_work(const struct restore *r);
 
 int restore_command(int argc, char **argv)
 {
@@ -142,7 +144,7 @@ int restore_command(int argc, char **argv)
     log_set_level((enum log_level)(LOG_ERROR + 1)); /* what fails is said in a sentence */
     if (!choose(&r, wanted) || !read_pepper(&r) || !target_prepare(&r, force)) return CLI_STORE;
     if (!copy_files(&r) || !write_pepper(&r) || !begin_history(&r) || !move_in(&r)) {
-        cli_error("%s holds no usable store; remove what is there, or say --force, and try again", r.data);
+        remove_work(&r);
         return CLI_FAILED;
     }
     printf("restored: `carillon serve --data %s` goes on from here\n", r.data);
@@ -229,8 +231,8 @@ static bool target_prepare(struct restore *r, bool force)
         }
         printf("%s is now %s\n", r->data, aside);
     }
-    if (snprintf(r->work_db, sizeof r->work_db, "%s/" WORK_DIR "/db", r->data) >= (int)sizeof r->work_db) return false;
-    snprintf(r->work, sizeof r->work, "%s/" WORK_DIR, r->data);
+    if (snprintf(r->work_db, sizeof r->work_db, "%s/" STORE_RESTORE_DIR "/db", r->data) >= (int)sizeof r->work_db) return false;
+    snprintf(r->work, sizeof r->work, "%s/" STORE_RESTORE_DIR, r->data);
     if (mkdir(r->work, 0700) == 0) return true;
     cli_error("%s cannot be made: %s", r->work, strerror(errno));
     return false;
@@ -348,4 +350,13 @@ static bool move_in(const struct restore *r)
     if (fd >= 0) close(fd);
     rmdir(r->work);
     return synced;
+}
+
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *place) { return remove(path); }
+
+/* remove_work takes away what a failed restore has made, and nothing else. */
+static void remove_work(const struct restore *r)
+{
+    if (nftw(r->work, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0) return;
+    cli_error("%s cannot be removed: %s; remove it before the directory is used", r->work, strerror(errno));
 }
