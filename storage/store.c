@@ -43,6 +43,8 @@ static enum status make_dir(const char *dir, const struct refusal *refusal);
 static enum status check_space(const char *dir, const struct refusal *refusal);
 static enum status check_restored(const char *dir, const struct refusal *refusal);
 static enum status take_lock(struct store *s, const struct refusal *refusal);
+static void write_pid(int fd);
+static long read_pid(int fd);
 static enum status load_pepper(struct store *s, const struct random *random, const struct refusal *refusal);
 static enum status read_pepper(int fd, uint8_t pepper[32], const char *path, const struct refusal *refusal);
 static enum status create_pepper(struct store *s, const struct random *random, const struct refusal *refusal);
@@ -59,6 +61,7 @@ static void parent_of(char *out, const char *path);
 static enum status status_of_errno(int error);
 static enum status refuse(const struct refusal *refusal, enum status s, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+static enum status refuse_path(const struct refusal *refusal, const char *path, const char *what, int error);
 static void close_parts(struct store *s);
 
 enum status store_open_using(struct store *out, const struct store_options *options, store_kv_open kv_open,
@@ -94,7 +97,9 @@ enum status store_open_with(struct store *out, struct kv *kv, struct mark *mark,
     if (s != STATUS_OK) return s;
 
     if (!mark_found && !is_new) {
-        LOG(LOG_WARN, "store", "mark_missing", LOG_U64("epoch", store.epoch));
+        LOG(LOG_WARN, "store", "mark_missing", LOG_U64("epoch", store.epoch),
+            LOG_STR("hint", "whether acknowledged writes are missing cannot be known; the epoch rises, so that clients "
+                            "are told what is void"));
         store.was_clean = false;
     }
     if (is_new) {
@@ -236,8 +241,7 @@ static enum status make_dir(const char *dir, const struct refusal *refusal)
             if (s != STATUS_OK) return refuse(refusal, s, "%s cannot be synced; check the disk", parent);
         } else if (errno != EEXIST) {
             int error = errno;
-            return refuse(refusal, status_of_errno(error), "%s cannot be made (%s); name another data directory", path,
-                          log_errno_text(error));
+            return refuse_path(refusal, path, "cannot be made", error);
         }
         if (i < len) path[i] = '/';
     }
@@ -280,14 +284,36 @@ static enum status take_lock(struct store *s, const struct refusal *refusal)
     s->_lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, SECRET_MODE);
     if (s->_lock_fd < 0) {
         int error = errno;
-        return refuse(refusal, status_of_errno(error), "%s cannot be opened (%s); the data directory must be writable",
-                      path, log_errno_text(error));
+        return refuse_path(refusal, path, "cannot be opened", error);
     }
-    if (flock(s->_lock_fd, LOCK_EX | LOCK_NB) == 0) return STATUS_OK;
-    if (errno == EWOULDBLOCK)
-        return refuse(refusal, STATUS_LOCKED, "%s is in use by another process; stop that one first", s->_dir);
+    if (flock(s->_lock_fd, LOCK_EX | LOCK_NB) == 0) {
+        write_pid(s->_lock_fd);
+        return STATUS_OK;
+    }
+    if (errno == EWOULDBLOCK) {
+        long pid = read_pid(s->_lock_fd);
+        if (!pid) return refuse(refusal, STATUS_LOCKED, "%s is in use by another process; stop that one first", s->_dir);
+        return refuse(refusal, STATUS_LOCKED, "%s is in use by another process, pid %ld; stop that one first", s->_dir,
+                      pid);
+    }
     int error = errno;
     return refuse(refusal, status_of_errno(error), "%s cannot be locked (%s)", path, log_errno_text(error));
+}
+
+/* The process id is a courtesy to whoever meets the lock: an error in writing it costs nothing but that. */
+static void write_pid(int fd)
+{
+    char text[24];
+    int len = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    if (ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)len, 0) == len) return;
+    LOG(LOG_WARN, "store", "pid_not_written", LOG_ERRNO(errno));
+}
+
+static long read_pid(int fd)
+{
+    char text[24] = "";
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    return n > 0 ? strtol(text, NULL, 10) : 0;
 }
 
 static enum status load_pepper(struct store *s, const struct random *random, const struct refusal *refusal)
@@ -355,10 +381,12 @@ static enum status check_mark(struct kv *kv, struct mark *mark, bool *mark_found
     enum status s = mark_read(mark, &marked);
     *mark_found = s == STATUS_OK;
     if (s == STATUS_NOT_FOUND) return STATUS_OK;
+    if (s == STATUS_INVALID && sequence == 0) return STATUS_OK; /* a crash of the very first start left it short */
     if (s != STATUS_OK)
         return refuse(refusal, s,
-                      "the low-water mark is damaged, so a lost tail would go unseen; restore the store from a backup, "
-                      "or remove the file MARK to serve what is there");
+                      "the low-water mark is %s, so a lost tail would go unseen; restore the store from a backup, or "
+                      "remove the file MARK to serve what is there",
+                      s == STATUS_INVALID ? "cut short" : "damaged");
     if (sequence >= marked) return STATUS_OK;
     return refuse(refusal, STATUS_CORRUPT,
                   "the store ends at operation %llu but %llu were once durable: acknowledged writes are lost; restore "
@@ -377,7 +405,11 @@ static enum status load_state(struct store *s, bool *is_new, const struct refusa
         return refuse(refusal, STATUS_NEWER,
                       "the store has format %llu and this version knows %u; run the newer version",
                       (unsigned long long)format, STORE_FORMAT);
-    if (status == STATUS_OK && format == 0) status = STATUS_CORRUPT;
+    if (status == STATUS_OK && format < STORE_FORMAT_OLDEST)
+        return refuse(refusal, STATUS_INVALID,
+                      "the store has format %llu, and this version reads %u and newer; start it once with a version "
+                      "between the two, which brings it forward",
+                      (unsigned long long)format, STORE_FORMAT_OLDEST);
     if (status == STATUS_OK) status = get_number(s->kv, META_EPOCH, &s->epoch);
     if (status == STATUS_OK) status = get_number(s->kv, META_CLEAN, &clean);
     if (status == STATUS_OK && (s->epoch == 0 || clean > 1)) status = STATUS_CORRUPT;
@@ -514,6 +546,24 @@ static enum status refuse(const struct refusal *refusal, enum status s, const ch
     vsnprintf(refusal->why, refusal->why_len, format, args);
     va_end(args);
     return s;
+}
+
+/* refuse_path says what to do about the errors that a data directory of the wrong owner or disk gives. */
+static enum status refuse_path(const struct refusal *refusal, const char *path, const char *what, int error)
+{
+    enum status s = status_of_errno(error);
+    switch (error) {
+    case EACCES:
+    case EPERM:
+        return refuse(refusal, s, "%s %s (EACCES): user %ld may not write there; give it the data directory (chown -R), or "
+                                  "start as its owner", path, what, (long)geteuid());
+    case EROFS:
+        return refuse(refusal, s, "%s %s (EROFS): the file system is read-only; mount it writable, or name another data "
+                                  "directory", path, what);
+    case ENOSPC:
+    case EDQUOT: return refuse(refusal, s, "%s %s (%s); make room", path, what, log_errno_text(error));
+    }
+    return refuse(refusal, s, "%s %s (%s); name another data directory", path, what, log_errno_text(error));
 }
 
 /* close_parts ends what is open, the lock last: nobody else opens what is still being closed. */

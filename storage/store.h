@@ -1,7 +1,7 @@
 /* store: the data directory: opens and checks it, counts epochs, refuses what it cannot serve.
  *
  *   DIR/db/     RocksDB          DIR/MARK   low-water mark (mark.h)
- *   DIR/LOCK    held while open  DIR/pepper server secret for API key hashes (0600)
+ *   DIR/LOCK    held while open DIR/pepper server secret for API key hashes (0600)
  *   DIR/rocksdb-log/  RocksDB's own LOG (away from db/: in a build with assertions a full disk there aborts)
  *
  * store_open: takes the lock; opens kv and mark; compares the mark (a store that comes back shorter: STATUS_CORRUPT);
@@ -28,6 +28,7 @@ struct store_options {
     const char *dir;
     size_t cache_bytes;        /* block cache */
     size_t write_buffer_bytes; /* of the log's column family; the others get a quarter each */
+    unsigned open_files_max;   /* table files kept open; 0: STORE_OPEN_FILES_MAX */
     bool read_only;            /* verify-store and export: no lock, no epoch, nothing written */
 };
 

@@ -105,6 +105,7 @@
 #define UNIX_PATH_BYTES_MAX 107u     /* sun_path without its NUL (unix(7)) */
 
 /* --- the process ------------------------------------------------------------------------------------------------ */
+#define DESCRIPTORS_MIN 128u         /* RLIMIT_NOFILE below which nothing is tried: RocksDB's own files and a core's need it */
 #define DESCRIPTORS_KEPT 256u        /* of RLIMIT_NOFILE, not given to a ring's table when limits.connections is derived */
 #define CONNECTIONS_DERIVED_MAX 262144u /* a core's share of it; whoever wants more connections says so */
 #define CORE_STACK_BYTES (2u << 20)  /* a core's thread; only what is touched takes memory */

@@ -1,6 +1,7 @@
 #include "serve.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../net/ring.h"
 #include "../../storage/backup.h"
 #include "../base/assert.h"
 #include "../base/log.h"
@@ -28,6 +30,7 @@ struct server {
     struct cores cores;
     struct buf admin_path; /* NUL-terminated */
     sigset_t signals;
+    uint64_t descriptors;     /* the limit on open files */
     uint64_t drain_timeout_s; /* SIGHUP may change it */
     uint64_t drain_deadline_ns, watch_due_ns;
     unsigned num_stop_signals;
@@ -81,6 +84,16 @@ static unsigned cores_wanted(const struct config *config)
     return num < CORES_MAX ? num : CORES_MAX;
 }
 
+/* check_admin_path: bind(2) would find it out only after the store has been opened. */
+static int check_admin_path(const struct server *s)
+{
+    size_t len = s->admin_path.len - 1;
+    if (len <= UNIX_PATH_BYTES_MAX) return CLI_DONE;
+    cli_error("the admin socket's path %s has %zu bytes, and a socket's path has at most %u: set admin.socket to a "
+              "shorter one", s->admin_path.data, len, UNIX_PATH_BYTES_MAX);
+    return CLI_CONFIGURATION;
+}
+
 static int configure(struct server *s)
 {
     struct config_error err;
@@ -95,13 +108,14 @@ static int configure(struct server *s)
                             "(CARILLON_ADMIN_MASTER_KEY) or in a file that only the gateway reads (--config)"));
     s->running = s->loaded;
     s->running.process_cores = cores_wanted(&s->loaded);
-    uint64_t descriptors = process_descriptors();
+    uint64_t descriptors = s->descriptors = process_descriptors();
     if (s->running.limits_connections == 0)
         s->running.limits_connections = process_connections(descriptors, (unsigned)s->running.process_cores);
     s->drain_timeout_s = s->loaded.drain_timeout_s;
     if (s->loaded.admin_socket[0]) buf_printf(&s->admin_path, "%s", s->loaded.admin_socket);
     else buf_printf(&s->admin_path, "%s/admin.sock", s->loaded.store_dir);
     buf_char(&s->admin_path, '\0');
+    if (check_admin_path(s) != CLI_DONE) return CLI_CONFIGURATION;
 
     /* Signals are for the main thread alone, at places of its choosing: blocked before any other thread is there. */
     sigemptyset(&s->signals);
@@ -133,18 +147,38 @@ static void fit_disk(struct server *s)
         LOG_U64("write_buffer_bytes", s->running.store_write_buffer));
 }
 
+/* check_system: what no setting can help is found out before anything is opened. */
+static enum status check_system(struct server *s)
+{
+    if (s->descriptors < DESCRIPTORS_MIN) {
+        snprintf(s->why, sizeof s->why, "the limit on open files is %" PRIu64 " and at least %u are needed: raise it "
+                                        "(ulimit -n, LimitNOFILE=)", s->descriptors, DESCRIPTORS_MIN);
+        return STATUS_FULL;
+    }
+    return ring_check(s->why, sizeof s->why);
+}
+
+/* store_files: tables that RocksDB may keep open. With few descriptors it opens and closes them more often. */
+static unsigned store_files(const struct server *s)
+{
+    uint64_t half = s->descriptors / 2;
+    return half < STORE_OPEN_FILES_MAX ? (unsigned)half : STORE_OPEN_FILES_MAX;
+}
+
 /* Addresses first: they may need the starter's privileges, which are given up before the store makes any file; and a
  * port that is taken is found before a recovery is paid for. Clients that come early wait in the backlog. */
 static int open_all(struct server *s)
 {
     const struct config *c = &s->running;
     unsigned num_cores = (unsigned)c->process_cores;
+    if (check_system(s) != STATUS_OK) return failed(s, CLI_FAILED);
     if (listeners_open(&s->listeners, c, num_cores, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);
     if (c->process_user[0] && process_become(c->process_user, s->why, sizeof s->why) != STATUS_OK)
         return failed(s, CLI_CONFIGURATION);
     fit_disk(s);
     const struct store_options store = {
-        .dir = c->store_dir, .cache_bytes = c->store_cache, .write_buffer_bytes = c->store_write_buffer};
+        .dir = c->store_dir, .cache_bytes = c->store_cache, .write_buffer_bytes = c->store_write_buffer,
+        .open_files_max = store_files(s)};
     if (store_open(&s->store, &store, random_real(), s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_STORE);
 
     s->gateway = (struct gateway){.config = c,

@@ -207,7 +207,7 @@ static void a_read_only_file_system_is_refused(void **state)
     enum status got = store_open(&s, &options, random_real(), why, sizeof why);
     assert_int_equal(umount(dir), 0);
     assert_int_equal(got, STATUS_IO);
-    assert_non_null(strstr(why, "must be writable"));
+    assert_non_null(strstr(why, "read-only"));
 }
 
 static void a_full_disk_is_refused(void **state)
@@ -463,6 +463,62 @@ static void a_damaged_history_is_refused(void **state)
     assert_refused(STATUS_CORRUPT, "histories");
 }
 
+static void a_mark_cut_short_is_refused_as_often_as_it_is_tried(void **state)
+{
+    struct store s = open_store();
+    store_close(&s, true);
+    assert_int_equal(truncate(path_of("MARK"), 10), 0);
+    assert_refused(STATUS_INVALID, "cut short");
+    assert_refused(STATUS_INVALID, "cut short");
+    assert_int_equal(unlink(path_of("MARK")), 0);
+    s = open_store();
+    assert_int_equal(s.epoch, 2);
+    store_close(&s, true);
+}
+
+static void a_first_start_cut_off_while_making_the_mark_is_no_loss(void **state)
+{
+    mkdir(dir, 0700);
+    replace_file("MARK", "", 0);
+    struct store s = open_store();
+    assert_int_equal(s.epoch, 1);
+    store_close(&s, true);
+    s = open_store();
+    assert_true(s.was_clean);
+    store_close(&s, true);
+}
+
+static void tables_without_their_list_are_not_taken_for_a_new_store(void **state)
+{
+    struct store s = open_store();
+    put_meta(&s, "number.0", 17);
+    store_close(&s, true);
+    s = open_store(); /* what was in the log is now in a table */
+    store_close(&s, true);
+    assert_int_equal(unlink(path_of("db/CURRENT")), 0);
+    assert_refused(STATUS_CORRUPT, "CURRENT is missing");
+    options.read_only = true;
+    assert_refused(STATUS_CORRUPT, "CURRENT is missing");
+}
+
+static void an_older_format_than_is_read_is_refused(void **state)
+{
+    struct store s = open_store();
+    put_meta(&s, "format", STORE_FORMAT_OLDEST - 1);
+    make_durable(&s);
+    store_close(&s, false);
+    assert_refused(STATUS_INVALID, "reads 1 and newer");
+}
+
+static void the_holder_of_a_store_is_named(void **state)
+{
+    char pid[32];
+    struct store s = open_store();
+    snprintf(pid, sizeof pid, "pid %d;", (int)getpid());
+    assert_refused(STATUS_LOCKED, pid);
+    store_close(&s, true);
+}
+
 static void a_restore_that_was_cut_off_is_refused(void **state)
 {
     mkdir(dir, 0700);
@@ -496,6 +552,11 @@ int main(void)
         WITH_DIR(a_new_history_rises_though_the_clock_went_back),
         WITH_DIR(many_restores_are_remembered_as_one_range_at_worst),
         WITH_DIR(a_damaged_history_is_refused),
+        WITH_DIR(a_mark_cut_short_is_refused_as_often_as_it_is_tried),
+        WITH_DIR(a_first_start_cut_off_while_making_the_mark_is_no_loss),
+        WITH_DIR(tables_without_their_list_are_not_taken_for_a_new_store),
+        WITH_DIR(an_older_format_than_is_read_is_refused),
+        WITH_DIR(the_holder_of_a_store_is_named),
         WITH_DIR(a_restore_that_was_cut_off_is_refused),
         cmocka_unit_test(a_crash_while_opening_leaves_a_store_that_opens),
         cmocka_unit_test(the_open_state_is_durable_before_the_store_serves),
