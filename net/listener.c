@@ -121,6 +121,7 @@ static enum status give_up(int fd, int error, const char *what, const char *wher
     if (error == EADDRINUSE) advice = "; another process listens there";
     if (error == EACCES) advice = "; ports below 1024 need CAP_NET_BIND_SERVICE, paths a writable directory";
     if (error == EADDRNOTAVAIL) advice = "; no interface of this host has that address";
+    if (error == ENOENT) advice = "; make its directory first";
     snprintf(why, why_len, "cannot listen on %s: %s: %s%s", where, what, strerror(error), advice);
     if (error == EADDRINUSE) return STATUS_EXISTS;
     return error == EACCES || error == EPERM ? STATUS_DENIED : STATUS_IO;

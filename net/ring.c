@@ -52,6 +52,16 @@ enum status ring_open(struct ring **out, const struct ring_config *config, char 
     return STATUS_OK;
 }
 
+enum status ring_check(char *why, size_t why_len)
+{
+    static const struct ring_config smallest = {
+        .sq_entries = 8, .cq_entries = 16, .descriptors = 8, .buffers = 8, .buffer_bytes = 64};
+    struct ring *ring;
+    enum status s = ring_open(&ring, &smallest, why, why_len);
+    if (s == STATUS_OK) ring_close_all(ring);
+    return s;
+}
+
 /* open_uring returns 0 or an errno. DEFER_TASKRUN runs completions only when this core enters, so a handler is never
  * interrupted by them; R_DISABLED lets the main thread open what the core's thread will own (SINGLE_ISSUER). */
 static int open_uring(struct ring *ring)
@@ -88,13 +98,15 @@ static enum status ring_fail(struct ring *ring, int error, const char *what, cha
 {
     const char *advice = "";
     switch (error) {
-    case ENOSYS: advice = ": this kernel has no io_uring, or a container's seccomp profile blocks it"; break;
+    case ENOSYS:
     case EPERM:
-        advice = ": io_uring is switched off; see sysctl kernel.io_uring_disabled and the seccomp profile";
+    case EACCES:
+        advice = ": Linux 6.1 or newer is needed, with io_uring allowed: sysctl kernel.io_uring_disabled must be 0, and "
+                 "a container's seccomp profile must let io_uring through";
         break;
     case EINVAL: advice = ": the kernel is too old; Linux 6.1 or newer is needed"; break;
     case EMFILE: advice = ": more connections than RLIMIT_NOFILE allows; raise it or lower limits.connections"; break;
-    case ENOMEM: advice = ": not enough memory, or RLIMIT_MEMLOCK is too low"; break;
+    case ENOMEM: advice = ": not enough memory, or the limit on locked memory is too low (ulimit -l, LimitMEMLOCK=)"; break;
     default: break;
     }
     snprintf(why, why_len, "%s failed (%s)%s", what, strerror(error), advice);

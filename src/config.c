@@ -604,6 +604,16 @@ bool config_address(struct slice text, struct sockaddr_storage *out, socklen_t *
     return inet_pton(AF_INET, address, &v4->sin_addr) == 1;
 }
 
+bool config_time_of_day(const char *text, unsigned *minutes)
+{
+    uint64_t hour, minute;
+    if (strlen(text) != 5 || text[2] != ':' || !slice_u64(slice_of(text, 2), &hour) ||
+        !slice_u64(slice_of(text + 3, 2), &minute) || hour > 23 || minute > 59)
+        return false;
+    *minutes = (unsigned)(hour * 60 + minute);
+    return true;
+}
+
 static void map_v4(uint8_t out[16], const void *v4)
 {
     memset(out, 0, 10);
@@ -664,11 +674,14 @@ static bool address_list_valid(const char *name, const char *list, bool *all_loo
                                struct config_error *err);
 static bool tls_valid(const struct config *c, struct config_error *err);
 static bool lists_valid(const struct config *c, struct config_error *err);
+static bool backup_valid(const struct config *c, struct config_error *err);
 static bool origin_valid(struct slice origin);
 
 enum status config_validate(const struct config *c, struct config_error *err)
 {
-    if (!listeners_valid(c, err) || !tls_valid(c, err) || !lists_valid(c, err) || !all_served(c, err)) return STATUS_INVALID;
+    if (!listeners_valid(c, err) || !tls_valid(c, err) || !lists_valid(c, err) || !all_served(c, err) ||
+        !backup_valid(c, err))
+        return STATUS_INVALID;
     if (c->net_ping_interval >= c->net_idle_timeout) {
         fail(err, "net.ping_interval must be shorter than net.idle_timeout, or a quiet socket is closed unasked");
         return STATUS_INVALID;
@@ -775,6 +788,28 @@ static bool lists_valid(const struct config *c, struct config_error *err)
     while (config_list_next(&rest, &item)) {
         if (origin_valid(item)) continue;
         fail(err, "cors.origins: \"%.*s\" is not SCHEME://HOST[:PORT] without a path, nor *", SLICE_FMT(item));
+        return false;
+    }
+    return true;
+}
+
+static bool backup_valid(const struct config *c, struct config_error *err)
+{
+    unsigned minutes;
+    if (c->backup_at[0] && !config_time_of_day(c->backup_at, &minutes)) {
+        fail(err, "backup.at: \"%s\" is no time of day from 00:00 to 23:59", c->backup_at);
+        return false;
+    }
+    if (c->backup_at[0] && c->backup_interval) {
+        fail(err, "backup.at and backup.interval are two ways to say when a backup is made: set one of them");
+        return false;
+    }
+    if ((c->backup_at[0] || c->backup_interval) && !c->backup_dir[0]) {
+        fail(err, "%s needs backup.dir, where the backups go", c->backup_at[0] ? "backup.at" : "backup.interval");
+        return false;
+    }
+    if (c->backup_dir[0] && strcmp(c->backup_dir, c->store_dir) == 0) {
+        fail(err, "backup.dir and store.dir are the same directory: backups need one of their own");
         return false;
     }
     return true;

@@ -116,6 +116,9 @@ bool config_list_next(struct slice *rest, struct slice *item);
 /* config_address reads a numeric "ADDR:PORT" or "[V6]:PORT" (an item of net.listen) for bind(2). */
 bool config_address(struct slice text, struct sockaddr_storage *out, socklen_t *out_len);
 
+/* config_time_of_day reads "HH:MM" into minutes since midnight. */
+bool config_time_of_day(const char *text, unsigned *minutes);
+
 /* A network: the first `bits` bits of an IPv6 address; IPv4 stands in ::ffff:0:0/96 (RFC 4291 section 2.5.5.2). */
 struct config_network {
     uint8_t address[16];

@@ -1,4 +1,6 @@
-#include <rocksdb/c.h>
+#include "kv_rocksdb.h"
+
+#include <dirent.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +54,7 @@ struct kv_iter {
 static struct rocks *rocks_new(const struct store_options *options);
 static void rocks_free(struct rocks *r);
 static enum status find_unknown_family(struct rocks *r, char *why, size_t why_len);
+static bool has_tables(const char *db_path);
 static enum status open_database(struct rocks *r, bool read_only, char *why, size_t why_len);
 static rocksdb_options_t *database_options(const struct rocks *r, const struct store_options *options);
 static rocksdb_options_t *family_options(const struct rocks *r, unsigned family, const struct store_options *options);
@@ -99,6 +102,13 @@ uint64_t kv_rocksdb_property(struct kv *kv, const char *name)
     return sum;
 }
 
+rocksdb_t *kv_rocksdb_handle(struct kv *kv)
+{
+    struct rocks *r = (struct rocks *)kv;
+    ASSERT(kv->ops == &rocks_ops);
+    return atomic_load_explicit(&r->failed, memory_order_acquire) ? NULL : r->db;
+}
+
 static struct rocks *rocks_new(const struct store_options *options)
 {
     ASSERT(options->dir && options->write_buffer_bytes > 0);
@@ -138,7 +148,13 @@ static enum status find_unknown_family(struct rocks *r, char *why, size_t why_le
 {
     char current[PATH_BYTES_MAX];
     ASSERT(snprintf(current, sizeof current, "%s/CURRENT", r->db_path) < (int)sizeof current);
-    if (access(current, F_OK) != 0) return STATUS_OK; /* no database yet, or a place where opening will fail */
+    if (access(current, F_OK) != 0) { /* no database yet, or a place where opening will fail */
+        if (!has_tables(r->db_path)) return STATUS_OK;
+        /* RocksDB would begin a new database and remove the old one's tables. */
+        snprintf(why, why_len, "%s is missing beside tables of a database: its files are damaged; restore the store from a "
+                               "backup", current);
+        return STATUS_CORRUPT;
+    }
 
     char *error = NULL;
     size_t count = 0;
@@ -161,6 +177,18 @@ static enum status find_unknown_family(struct rocks *r, char *why, size_t why_le
     return s;
 }
 
+static bool has_tables(const char *db_path)
+{
+    bool found = false;
+    DIR *files = opendir(db_path);
+    for (struct dirent *e; files && !found && (e = readdir(files));) {
+        size_t len = strlen(e->d_name);
+        found = len > 4 && (strcmp(e->d_name + len - 4, ".sst") == 0 || strcmp(e->d_name + len - 4, ".log") == 0);
+    }
+    if (files) closedir(files);
+    return found;
+}
+
 static enum status open_database(struct rocks *r, bool read_only, char *why, size_t why_len)
 {
     const char *names[FAMILIES];
@@ -179,7 +207,10 @@ static enum status open_database(struct rocks *r, bool read_only, char *why, siz
     case STATUS_LOCKED: advice = "another process has it open: stop that one first"; break;
     case STATUS_NO_SPACE: advice = "the disk is full: make room and start again"; break;
     case STATUS_CORRUPT: advice = "its files are damaged: restore the store from a backup"; break;
-    case STATUS_IO: advice = "check that the directory exists, is writable and that the disk works"; break;
+    case STATUS_IO:
+        advice = "check that the directory exists, is writable and that the disk works";
+        if (strstr(error, "Too many open files")) advice = "raise the limit on open files (ulimit -n, LimitNOFILE=)";
+        break;
     }
     snprintf(why, why_len, "%s cannot be opened (%s); %s", r->db_path, error, advice);
     memset(r->family, 0, sizeof r->family);
@@ -194,7 +225,7 @@ static rocksdb_options_t *database_options(const struct rocks *r, const struct s
     rocksdb_options_t *o = options_from("track_and_verify_wals_in_manifest=false");
     rocksdb_options_set_create_if_missing(o, !options->read_only);
     rocksdb_options_set_create_missing_column_families(o, !options->read_only);
-    rocksdb_options_set_max_open_files(o, (int)STORE_OPEN_FILES_MAX);
+    rocksdb_options_set_max_open_files(o, (int)(options->open_files_max ? options->open_files_max : STORE_OPEN_FILES_MAX));
     /* Only what RocksDB writes at opening goes to its own log. In a build with assertions on, as Debian's, a second
      * line behind one that did not fit on the disk aborts: a full disk must come back as an error of a write. Errors
      * reach our log in status_of, sizes and stalls the metrics through kv_rocksdb_property. */

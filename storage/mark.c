@@ -45,14 +45,15 @@ enum slot_state { SLOT_EMPTY, SLOT_GOOD, SLOT_BAD };
 struct mark_file {
     struct mark mark;
     int fd;
-    enum status found; /* what mark_read says: OK, NOT_FOUND or CORRUPT */
+    enum status found; /* what mark_read says: OK, NOT_FOUND, INVALID or CORRUPT */
     uint64_t sequence, counter;
     unsigned target; /* slot of the next write: not the one that holds the newest synced mark */
     bool written;    /* since the last sync */
+    bool unprepared; /* cut short, and not completed yet */
 };
 
-static enum status prepare(int fd, const char *dir);
-static enum status load(struct mark_file *f);
+static enum status prepare(int fd);
+static enum status load(struct mark_file *f, bool *cut_short);
 static enum slot_state slot_check(const struct slot *slot);
 static void slot_checksum(uint8_t out[8], const struct slot *slot);
 static enum status sync_dir(const char *dir);
@@ -65,14 +66,19 @@ enum status mark_open_file(struct mark **out, const char *dir)
     *out = NULL;
     char path[4096];
     if (snprintf(path, sizeof path, "%s/MARK", dir) >= (int)sizeof path) return STATUS_INVALID;
+    bool is_new = access(path, F_OK) != 0, cut_short = false;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0) return io_error("open", errno);
 
     struct mark_file *f = calloc(1, sizeof *f);
     ASSERT(f);
     *f = (struct mark_file){.mark = {&mark_file_ops}, .fd = fd};
-    enum status s = prepare(fd, dir);
-    if (s == STATUS_OK) s = load(f);
+    enum status s = is_new ? prepare(fd) : STATUS_OK;
+    if (s == STATUS_OK && is_new) s = sync_dir(dir);
+    if (s == STATUS_OK) s = load(f, &cut_short);
+    /* What is left of a mark is not touched before somebody has decided to go on without it. */
+    f->unprepared = cut_short && f->found != STATUS_OK;
+    if (s == STATUS_OK && cut_short && !f->unprepared) s = prepare(fd);
     /* a killed process may have left its newest slot in the page cache alone: on disk before the other is written over */
     if (s == STATUS_OK && fdatasync(fd) != 0) s = io_error("fdatasync", errno);
     if (s != STATUS_OK) {
@@ -95,6 +101,11 @@ static enum status mark_file_write(struct mark *m, uint64_t sequence)
 {
     struct mark_file *f = (struct mark_file *)m;
     ASSERT(sequence >= f->sequence); /* a mark that goes back would hide a loss */
+    if (f->unprepared) {
+        enum status s = prepare(f->fd);
+        if (s != STATUS_OK) return s;
+        f->unprepared = false;
+    }
     struct slot slot = {.version = MARK_VERSION, .sequence = sequence, .counter = f->counter + 1};
     memcpy(slot.magic, slot_magic, sizeof slot_magic);
     slot_checksum(slot.checksum, &slot);
@@ -126,9 +137,9 @@ static void mark_file_close(struct mark *m)
 
 static const struct mark_ops mark_file_ops = {mark_file_read, mark_file_write, mark_file_sync, mark_file_close};
 
-/* prepare writes a new file's blocks once, so that later an fdatasync has no size and no allocation to record. A file
- * that a crash left short is still a new one: the blocks are synced before anything relies on them. */
-static enum status prepare(int fd, const char *dir)
+/* prepare writes a new file's blocks once, so that later an fdatasync has no size and no allocation to record. They are
+ * synced before anything relies on them: only a crash of the very first start leaves a short file behind. */
+static enum status prepare(int fd)
 {
     struct stat st;
     if (fstat(fd, &st) != 0) return io_error("stat", errno);
@@ -137,17 +148,19 @@ static enum status prepare(int fd, const char *dir)
     size_t missing = FILE_LEN - (size_t)st.st_size;
     ssize_t n = pwrite(fd, zeros, missing, st.st_size);
     if (n != (ssize_t)missing) return io_error("write", n < 0 ? errno : ENOSPC);
-    if (fsync(fd) != 0) return io_error("fsync", errno);
-    return sync_dir(dir);
+    return fsync(fd) == 0 ? STATUS_OK : io_error("fsync", errno);
 }
 
-static enum status load(struct mark_file *f)
+static enum status load(struct mark_file *f, bool *cut_short)
 {
     unsigned good = 0, empty = 0;
+    struct stat st;
+    if (fstat(f->fd, &st) != 0) return io_error("stat", errno);
+    *cut_short = st.st_size < (off_t)FILE_LEN;
     for (unsigned i = 0; i < 2; i++) {
-        struct slot slot;
+        struct slot slot = {0};
         ssize_t n = pread(f->fd, &slot, sizeof slot, (off_t)(i * BLOCK_LEN));
-        if (n != (ssize_t)sizeof slot) return io_error("read", n < 0 ? errno : EIO);
+        if (n < 0 || (n < (ssize_t)sizeof slot && !*cut_short)) return io_error("read", n < 0 ? errno : EIO);
         enum slot_state state = slot_check(&slot);
         empty += state == SLOT_EMPTY;
         if (state != SLOT_GOOD) continue;
@@ -159,6 +172,7 @@ static enum status load(struct mark_file *f)
     }
     /* With one slot never written and the other bad, the first write of all was torn: nothing relied on it yet. */
     if (good) f->found = STATUS_OK;
+    else if (*cut_short) f->found = STATUS_INVALID;
     else f->found = empty ? STATUS_NOT_FOUND : STATUS_CORRUPT;
     return STATUS_OK;
 }

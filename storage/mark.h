@@ -16,7 +16,7 @@
 struct mark;
 
 struct mark_ops {
-    enum status (*read)(struct mark *m, uint64_t *sequence);       /* NOT_FOUND: new store; CORRUPT: no good slot */
+    enum status (*read)(struct mark *m, uint64_t *sequence);       /* NOT_FOUND: none was there; INVALID: cut short, and no good slot in what is left; CORRUPT: no good slot */
     enum status (*write)(struct mark *m, uint64_t sequence);       /* not synced yet */
     enum status (*sync)(struct mark *m);
     void (*close)(struct mark *m);

@@ -16,6 +16,7 @@
 #include "../src/base/slice.h"
 #include "../src/base/status.h"
 
+#define STORE_FORMAT_OLDEST 1u /* older ones are not read any more */
 #define STORE_FORMAT 1u /* bumped when a reader of the old format could misread the new one */
 
 enum tenant_state { TENANT_ACTIVE = 1, TENANT_DISABLED = 2, TENANT_DELETED = 3 };

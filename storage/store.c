@@ -24,6 +24,8 @@
 #define META_FORMAT "format"
 #define META_EPOCH "epoch"
 #define META_CLEAN "clean" /* 1: the last run closed cleanly */
+#define HISTORY_NAME_BYTES (sizeof STORE_HISTORY_META + 20)
+#define NUMBERS_A_MS_SHIFT 20 /* a history that goes on would have to make a million objects a millisecond to catch up */
 
 /* refusal: where the sentence for people goes; the last one written stays. */
 struct refusal {
@@ -39,13 +41,18 @@ static enum status open_kv(struct store *s, const struct store_options *options,
                            const struct refusal *refusal);
 static enum status make_dir(const char *dir, const struct refusal *refusal);
 static enum status check_space(const char *dir, const struct refusal *refusal);
+static enum status check_restored(const char *dir, const struct refusal *refusal);
 static enum status take_lock(struct store *s, const struct refusal *refusal);
+static void write_pid(int fd);
+static long read_pid(int fd);
 static enum status load_pepper(struct store *s, const struct random *random, const struct refusal *refusal);
 static enum status read_pepper(int fd, uint8_t pepper[32], const char *path, const struct refusal *refusal);
 static enum status create_pepper(struct store *s, const struct random *random, const struct refusal *refusal);
 static enum status check_mark(struct kv *kv, struct mark *mark, bool *mark_found, const struct refusal *refusal);
 static enum status load_state(struct store *s, bool *is_new, const struct refusal *refusal);
 static enum status load_next_number(struct store *s, const struct refusal *refusal);
+static enum status load_histories(struct store *s, const struct refusal *refusal);
+static void history_name(char out[HISTORY_NAME_BYTES], uint64_t epoch);
 static enum status write_state(struct store *s, bool clean);
 static enum status get_number(struct kv *kv, const char *name, uint64_t *out);
 static void put_number(struct kv *kv, struct kv_batch *b, const char *name, uint64_t v);
@@ -54,6 +61,7 @@ static void parent_of(char *out, const char *path);
 static enum status status_of_errno(int error);
 static enum status refuse(const struct refusal *refusal, enum status s, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+static enum status refuse_path(const struct refusal *refusal, const char *path, const char *what, int error);
 static void close_parts(struct store *s);
 
 enum status store_open_using(struct store *out, const struct store_options *options, store_kv_open kv_open,
@@ -85,10 +93,13 @@ enum status store_open_with(struct store *out, struct kv *kv, struct mark *mark,
     enum status s = check_mark(kv, mark, &mark_found, &refusal);
     if (s == STATUS_OK) s = load_state(&store, &is_new, &refusal);
     if (s == STATUS_OK) s = load_next_number(&store, &refusal);
+    if (s == STATUS_OK) s = load_histories(&store, &refusal);
     if (s != STATUS_OK) return s;
 
     if (!mark_found && !is_new) {
-        LOG(LOG_WARN, "store", "mark_missing", LOG_U64("epoch", store.epoch));
+        LOG(LOG_WARN, "store", "mark_missing", LOG_U64("epoch", store.epoch),
+            LOG_STR("hint", "whether acknowledged writes are missing cannot be known; the epoch rises, so that clients "
+                            "are told what is void"));
         store.was_clean = false;
     }
     if (is_new) {
@@ -108,12 +119,55 @@ enum status store_open_with(struct store *out, struct kv *kv, struct mark *mark,
 void store_close(struct store *s, bool clean)
 {
     if (!s->kv) return;
-    /* An error here is only logged: without the clean state the next open raises the epoch, which is always safe. */
-    if (clean && s->mark) {
-        enum status written = write_state(s, true);
-        if (written != STATUS_OK) LOG(LOG_WARN, "store", "close_unclean", LOG_STR("status", status_name(written)));
-    }
+    store_leave(s, clean);
     close_parts(s);
+}
+
+/* An error here is only logged: without the clean state the next open raises the epoch, which is always safe. */
+void store_leave(struct store *s, bool clean)
+{
+    if (!clean || !s->mark) return;
+    enum status written = write_state(s, true);
+    if (written != STATUS_OK) LOG(LOG_WARN, "store", "close_unclean", LOG_STR("status", status_name(written)));
+}
+
+/* The rows are written together, and made durable with the state and the mark. With the table of histories full its two
+ * oldest become one: what lay between them is refused as well, which is only ever too careful. */
+enum status store_begin_history(struct store *s, uint64_t wall_ms)
+{
+    ASSERT(s->kv && s->mark);
+    char name[HISTORY_NAME_BYTES];
+    struct key k;
+    /* an open after an unclean end has raised it already, and the other history may have seen that epoch */
+    uint64_t from = s->was_clean ? s->epoch : s->epoch - 1, to = s->epoch + 1;
+    if (wall_ms > to) to = wall_ms;
+    struct kv_batch *b = kv_batch_new(s->kv);
+    if (s->num_histories == STORE_HISTORIES_MAX) {
+        history_name(name, s->histories[0].to);
+        key_meta(&k, slice_str(name));
+        s->kv->ops->batch_delete(b, KV_META, key_slice(&k));
+        s->histories[1].from = s->histories[0].from;
+        memmove(s->histories, s->histories + 1, --s->num_histories * sizeof *s->histories);
+        history_name(name, s->histories[0].to);
+        put_number(s->kv, b, name, s->histories[0].from);
+    }
+    s->histories[s->num_histories++] = (struct store_history){from, to};
+    history_name(name, to);
+    put_number(s->kv, b, name, from);
+    uint64_t number = to < UINT64_MAX >> NUMBERS_A_MS_SHIFT ? to << NUMBERS_A_MS_SHIFT : 0;
+    if (number > s->next_number) s->next_number = number;
+    put_number(s->kv, b, STORE_NUMBER_META "history", s->next_number);
+    s->epoch = to;
+    enum status status = kv_write(s->kv, b);
+    s->kv->ops->batch_free(b);
+    return status == STATUS_OK ? write_state(s, false) : status;
+}
+
+bool store_epoch_given_up(const struct store *s, uint64_t epoch)
+{
+    for (unsigned i = 0; i < s->num_histories; i++)
+        if (epoch > s->histories[i].from && epoch < s->histories[i].to) return true;
+    return false;
 }
 
 static enum status open_writable(struct store *s, const struct store_options *options, store_kv_open kv_open,
@@ -121,6 +175,7 @@ static enum status open_writable(struct store *s, const struct store_options *op
 {
     enum status status = make_dir(options->dir, refusal);
     if (status == STATUS_OK) status = take_lock(s, refusal);
+    if (status == STATUS_OK) status = check_restored(options->dir, refusal);
     if (status == STATUS_OK) status = check_space(options->dir, refusal);
     if (status == STATUS_OK) status = open_kv(s, options, kv_open, refusal);
     if (status != STATUS_OK) return status;
@@ -155,6 +210,7 @@ static enum status open_read_only(struct store *s, const struct store_options *o
     if (status == STATUS_OK && is_new)
         status = refuse(refusal, STATUS_NOT_FOUND, "%s holds no store; check the path", options->dir);
     if (status == STATUS_OK) status = load_next_number(s, refusal);
+    if (status == STATUS_OK) status = load_histories(s, refusal);
     return status;
 }
 
@@ -185,8 +241,7 @@ static enum status make_dir(const char *dir, const struct refusal *refusal)
             if (s != STATUS_OK) return refuse(refusal, s, "%s cannot be synced; check the disk", parent);
         } else if (errno != EEXIST) {
             int error = errno;
-            return refuse(refusal, status_of_errno(error), "%s cannot be made (%s); name another data directory", path,
-                          log_errno_text(error));
+            return refuse_path(refusal, path, "cannot be made", error);
         }
         if (i < len) path[i] = '/';
     }
@@ -212,6 +267,16 @@ static enum status check_space(const char *dir, const struct refusal *refusal)
                   free_bytes, STORE_OPEN_BYTES_MIN);
 }
 
+/* check_restored: a restore that was killed must not be taken for a new, empty store. */
+static enum status check_restored(const char *dir, const struct refusal *refusal)
+{
+    char path[PATH_BYTES_MAX];
+    if (snprintf(path, sizeof path, "%s/" STORE_RESTORE_DIR, dir) >= (int)sizeof path) return STATUS_INVALID;
+    if (access(path, F_OK) != 0) return STATUS_OK;
+    return refuse(refusal, STATUS_CORRUPT, "a restore into %s did not come to its end: remove the directory and restore again",
+                  dir);
+}
+
 static enum status take_lock(struct store *s, const struct refusal *refusal)
 {
     char path[PATH_BYTES_MAX];
@@ -219,14 +284,36 @@ static enum status take_lock(struct store *s, const struct refusal *refusal)
     s->_lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, SECRET_MODE);
     if (s->_lock_fd < 0) {
         int error = errno;
-        return refuse(refusal, status_of_errno(error), "%s cannot be opened (%s); the data directory must be writable",
-                      path, log_errno_text(error));
+        return refuse_path(refusal, path, "cannot be opened", error);
     }
-    if (flock(s->_lock_fd, LOCK_EX | LOCK_NB) == 0) return STATUS_OK;
-    if (errno == EWOULDBLOCK)
-        return refuse(refusal, STATUS_LOCKED, "%s is in use by another process; stop that one first", s->_dir);
+    if (flock(s->_lock_fd, LOCK_EX | LOCK_NB) == 0) {
+        write_pid(s->_lock_fd);
+        return STATUS_OK;
+    }
+    if (errno == EWOULDBLOCK) {
+        long pid = read_pid(s->_lock_fd);
+        if (!pid) return refuse(refusal, STATUS_LOCKED, "%s is in use by another process; stop that one first", s->_dir);
+        return refuse(refusal, STATUS_LOCKED, "%s is in use by another process, pid %ld; stop that one first", s->_dir,
+                      pid);
+    }
     int error = errno;
     return refuse(refusal, status_of_errno(error), "%s cannot be locked (%s)", path, log_errno_text(error));
+}
+
+/* The process id is a courtesy to whoever meets the lock: an error in writing it costs nothing but that. */
+static void write_pid(int fd)
+{
+    char text[24];
+    int len = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    if (ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)len, 0) == len) return;
+    LOG(LOG_WARN, "store", "pid_not_written", LOG_ERRNO(errno));
+}
+
+static long read_pid(int fd)
+{
+    char text[24] = "";
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    return n > 0 ? strtol(text, NULL, 10) : 0;
 }
 
 static enum status load_pepper(struct store *s, const struct random *random, const struct refusal *refusal)
@@ -294,10 +381,12 @@ static enum status check_mark(struct kv *kv, struct mark *mark, bool *mark_found
     enum status s = mark_read(mark, &marked);
     *mark_found = s == STATUS_OK;
     if (s == STATUS_NOT_FOUND) return STATUS_OK;
+    if (s == STATUS_INVALID && sequence == 0) return STATUS_OK; /* a crash of the very first start left it short */
     if (s != STATUS_OK)
         return refuse(refusal, s,
-                      "the low-water mark is damaged, so a lost tail would go unseen; restore the store from a backup, "
-                      "or remove the file MARK to serve what is there");
+                      "the low-water mark is %s, so a lost tail would go unseen; restore the store from a backup, or "
+                      "remove the file MARK to serve what is there",
+                      s == STATUS_INVALID ? "cut short" : "damaged");
     if (sequence >= marked) return STATUS_OK;
     return refuse(refusal, STATUS_CORRUPT,
                   "the store ends at operation %llu but %llu were once durable: acknowledged writes are lost; restore "
@@ -316,7 +405,11 @@ static enum status load_state(struct store *s, bool *is_new, const struct refusa
         return refuse(refusal, STATUS_NEWER,
                       "the store has format %llu and this version knows %u; run the newer version",
                       (unsigned long long)format, STORE_FORMAT);
-    if (status == STATUS_OK && format == 0) status = STATUS_CORRUPT;
+    if (status == STATUS_OK && format < STORE_FORMAT_OLDEST)
+        return refuse(refusal, STATUS_INVALID,
+                      "the store has format %llu, and this version reads %u and newer; start it once with a version "
+                      "between the two, which brings it forward",
+                      (unsigned long long)format, STORE_FORMAT_OLDEST);
     if (status == STATUS_OK) status = get_number(s->kv, META_EPOCH, &s->epoch);
     if (status == STATUS_OK) status = get_number(s->kv, META_CLEAN, &clean);
     if (status == STATUS_OK && (s->epoch == 0 || clean > 1)) status = STATUS_CORRUPT;
@@ -349,6 +442,34 @@ static enum status load_next_number(struct store *s, const struct refusal *refus
                       status_name(status));
     s->next_number = highest + 1;
     return STATUS_OK;
+}
+
+static void history_name(char out[HISTORY_NAME_BYTES], uint64_t epoch)
+{
+    snprintf(out, HISTORY_NAME_BYTES, STORE_HISTORY_META "%020llu", (unsigned long long)epoch);
+}
+
+/* load_histories reads them in the order of their names, which is that of the epochs. */
+static enum status load_histories(struct store *s, const struct refusal *refusal)
+{
+    struct slice prefix = SLICE(STORE_HISTORY_META);
+    struct key end;
+    key_prefix_end(&end, prefix);
+    enum status status = STATUS_OK;
+    struct kv_iter *i = kv_iter_open(s->kv, KV_META, prefix, key_slice(&end));
+    for (bool on = kv_iter_first(s->kv, i); on && status == STATUS_OK; on = kv_iter_next(s->kv, i)) {
+        struct store_history h = {0};
+        struct slice digits = slice_from(kv_iter_key(s->kv, i), prefix.len);
+        status = number_record_decode(&h.from, kv_iter_value(s->kv, i));
+        bool good = slice_u64(digits, &h.to) && h.from < h.to && s->num_histories < STORE_HISTORIES_MAX;
+        if (!good) status = STATUS_CORRUPT;
+        if (status == STATUS_OK) s->histories[s->num_histories++] = h;
+    }
+    enum status walk = kv_iter_close(s->kv, i);
+    if (status == STATUS_OK) status = walk;
+    if (status == STATUS_OK) return status;
+    return refuse(refusal, status, "the histories of the store cannot be read (%s); restore the store from a backup",
+                  status_name(status));
 }
 
 /* write_state makes the run's state durable, and the mark with it. */
@@ -425,6 +546,24 @@ static enum status refuse(const struct refusal *refusal, enum status s, const ch
     vsnprintf(refusal->why, refusal->why_len, format, args);
     va_end(args);
     return s;
+}
+
+/* refuse_path says what to do about the errors that a data directory of the wrong owner or disk gives. */
+static enum status refuse_path(const struct refusal *refusal, const char *path, const char *what, int error)
+{
+    enum status s = status_of_errno(error);
+    switch (error) {
+    case EACCES:
+    case EPERM:
+        return refuse(refusal, s, "%s %s (EACCES): user %ld may not write there; give it the data directory (chown -R), or "
+                                  "start as its owner", path, what, (long)geteuid());
+    case EROFS:
+        return refuse(refusal, s, "%s %s (EROFS): the file system is read-only; mount it writable, or name another data "
+                                  "directory", path, what);
+    case ENOSPC:
+    case EDQUOT: return refuse(refusal, s, "%s %s (%s); make room", path, what, log_errno_text(error));
+    }
+    return refuse(refusal, s, "%s %s (%s); name another data directory", path, what, log_errno_text(error));
 }
 
 /* close_parts ends what is open, the lock last: nobody else opens what is still being closed. */

@@ -1,7 +1,7 @@
 /* store: the data directory: opens and checks it, counts epochs, refuses what it cannot serve.
  *
  *   DIR/db/     RocksDB          DIR/MARK   low-water mark (mark.h)
- *   DIR/LOCK    held while open  DIR/pepper server secret for API key hashes (0600)
+ *   DIR/LOCK    held while open DIR/pepper server secret for API key hashes (0600)
  *   DIR/rocksdb-log/  RocksDB's own LOG (away from db/: in a build with assertions a full disk there aborts)
  *
  * store_open: takes the lock; opens kv and mark; compares the mark (a store that comes back shorter: STATUS_CORRUPT);
@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "../src/base/clock.h"
+#include "../src/base/limits.h"
 #include "../src/base/random.h"
 #include "../src/base/status.h"
 #include "kv.h"
@@ -27,7 +28,14 @@ struct store_options {
     const char *dir;
     size_t cache_bytes;        /* block cache */
     size_t write_buffer_bytes; /* of the log's column family; the others get a quarter each */
+    unsigned open_files_max;   /* table files kept open; 0: STORE_OPEN_FILES_MAX */
     bool read_only;            /* verify-store and export: no lock, no epoch, nothing written */
+};
+
+/* store_history: a restore goes back to a backup of epoch `from` and goes on in epoch `to`. The epochs between them, if
+ * there were any, belong to a history that it gave up. */
+struct store_history {
+    uint64_t from, to;
 };
 
 struct store {
@@ -36,6 +44,8 @@ struct store {
     uint64_t epoch;          /* of this run; ≥ 1 */
     bool was_clean;          /* the last run closed cleanly, or there was none */
     uint64_t next_number;    /* first internal number (tenant, room, user) not yet given out */
+    unsigned num_histories;
+    struct store_history histories[STORE_HISTORIES_MAX]; /* rising */
     uint8_t pepper[32];      /* zeros when read_only: nothing is authenticated there */
     int _lock_fd;
     char *_dir;
@@ -68,6 +78,21 @@ MUST_USE enum status store_open_with(struct store *out, struct kv *kv, struct ma
 /* store_close writes the clean-close state when `clean`, then closes. All threads must have ended. Closing a zeroed
  * store does nothing. */
 void store_close(struct store *s, bool clean);
+/* store_leave does the first half of it, for a process that ends at once while a backup still reads the store. */
+void store_leave(struct store *s, bool clean);
+
+#define STORE_RESTORE_DIR "restore.tmp" /* in DIR while a restore works there; a store with it is refused */
+/* store_begin_history makes a store that was brought back from a backup safe to serve, before anybody does.
+ *
+ * What the gateway did after the backup is gone, and clients remember it: they hold seqs, ids and epochs that this store
+ * would give a second time for other things. So the epoch jumps to the wall clock's milliseconds (or rises by one, if
+ * that is more), which no run of the other history can have reached by rising one a start; the epochs between the
+ * backup's and that one are refused from now on (store_epoch_given_up); and internal numbers go on at the new epoch
+ * times 2^20. */
+MUST_USE enum status store_begin_history(struct store *s, uint64_t wall_ms);
+/* store_epoch_given_up: positions of this epoch are of a history that a restore gave up. */
+bool store_epoch_given_up(const struct store *s, uint64_t epoch);
+#define STORE_HISTORY_META "history." /* and the epoch, 20 digits: its number is the backup's epoch */
 
 /* Numbers are given out by an atomic counter and made durable with their use: the entry that creates something also
  * puts meta "number.<core>" = the highest number that core has used; next_number is the maximum of those plus one. */

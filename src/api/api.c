@@ -44,10 +44,14 @@ void api_on_request(void *context, struct conn *c, const struct http_request *re
         else not_routed(&call, wrong, methods);
         return;
     }
-    if (!caller_find(&call)) return;
-    access_caller(&call);
-    if (UNLIKELY(core->guards) && !admission_caller(&call)) return;
+    if (!caller_find(&call) || !call_admitted(&call)) return;
     routes[call.route].handler(&call);
+}
+
+bool call_admitted(struct call *call)
+{
+    access_caller(call);
+    return LIKELY(!call->core->guards) || admission_caller(call);
 }
 
 void api_on_closed(void *context, struct conn *c)

@@ -53,6 +53,8 @@ unsigned api_num_routes(void);
 
 /* call_member finds the key and the acting user in the headers; false, and answered, when they let nobody in. */
 bool call_member(struct call *call);
+/* call_admitted comes next: notes who calls for the log; false, and answered, when a limit keeps the caller out for now. */
+bool call_admitted(struct call *call);
 
 /* --- answering ------------------------------------------------------------------------------------------------- */
 

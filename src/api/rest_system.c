@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../../storage/backup.h"
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "../base/log_writer.h"
@@ -25,6 +26,15 @@ static void state_reply(struct call *call, bool good, struct slice json)
                good ? (struct slice){0} : SLICE("Retry-After: 1\r\n"), json);
 }
 
+/* backup_health does not make the gateway unhealthy: it serves. Whoever watches backups looks here or at the metrics. */
+static const char *backup_health(const struct gateway *g)
+{
+    struct backup_look look;
+    if (!g->backup) return "off";
+    backup_look(g->backup, &look);
+    return look.failed ? "failed" : "ok";
+}
+
 void rest_health(struct call *call)
 {
     struct core *core = call->core;
@@ -34,14 +44,14 @@ void rest_health(struct call *call)
     unsigned stuck;
     bool cores_ok = gateway_cores_alive(g, &stuck, core->now_ns);
     bool good = store_ok && disk_ok && cores_ok;
-    char out[384];
+    char out[448];
     int len = snprintf(out, sizeof out,
                        "{\"status\":\"%s\",\"service\":\"carillon\",\"version\":\"" CARILLON_VERSION
                        "\",\"uptime_s\":%llu,\"db_writable\":%s,\"epoch\":%llu,\"checks\":{\"store\":\"%s\",\"disk\":\"%s\","
-                       "\"cores\":\"%s\",\"providers\":\"%s\"}}",
+                       "\"cores\":\"%s\",\"providers\":\"%s\",\"backup\":\"%s\"}}",
                        good ? "ok" : "unavailable", (unsigned long long)uptime_s(core), store_ok && disk_ok ? "true" : "false",
                        (unsigned long long)g->epoch, store_ok ? "ok" : "read_only", disk_ok ? "ok" : "reserve_reached",
-                       cores_ok ? "ok" : "stuck", provider_websocket.status(core));
+                       cores_ok ? "ok" : "stuck", provider_websocket.status(core), backup_health(g));
     state_reply(call, good, slice_of(out, (size_t)len));
 }
 
@@ -317,6 +327,18 @@ static void write_queues(struct buf *out, const struct gateway *g)
     }
 }
 
+static void write_backups(struct buf *out, const struct gateway *g)
+{
+    struct backup_look look = {0};
+    if (g->backup) backup_look(g->backup, &look);
+    metric_one(out, METRIC_BACKUPS, look.successes);
+    metric_one(out, METRIC_BACKUP_FAILURES, look.failures);
+    metric_one(out, METRIC_BACKUP_RUNNING, look.running);
+    metric_one(out, METRIC_BACKUP_LAST_SUCCESS, look.last_success_s);
+    metric_one(out, METRIC_BACKUP_LAST_BYTES, look.last_bytes);
+    metric_one(out, METRIC_BACKUP_LAST_DURATION, look.last_duration_ms / 1000);
+}
+
 void rest_metrics(struct call *call)
 {
     struct gateway *g = call->core->gateway;
@@ -333,6 +355,7 @@ void rest_metrics(struct call *call)
     write_mailboxes(&out, g);
     write_cores(&out, g, call->core->now_ns);
     write_queues(&out, g);
+    write_backups(&out, g);
     rest_reply(call->core, call->conn, call->route, call->core->now_ns, 200, "text/plain; version=0.0.4; charset=utf-8",
                (struct slice){0}, buf_slice(&out));
     buf_free(&out);

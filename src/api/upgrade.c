@@ -133,6 +133,7 @@ void rest_upgrade(struct call *call)
     int has_ticket = http_query_find(call->request->query, "ticket", ticket_text, sizeof ticket_text, &ticket_len);
     struct slice text = slice_of(ticket_text, has_ticket > 0 ? ticket_len : 0); /* malformed: empty, and no ticket */
     if (!(has_ticket ? ticket_caller(call, &ticket, ticket_bytes, text) : call_member(call))) return;
+    if (!call_admitted(call)) return;
     struct upgrade u = {.subprotocol = offers_subprotocol(call->request), .key = call->key};
     if (!handshake_valid(call, u.accept)) return;
     if (!device_read(call, bytes, &device)) {

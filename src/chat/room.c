@@ -275,7 +275,7 @@ static void room_members_list(struct core *core, struct room *r, struct op *op)
  * forgotten none begins its list with its first event. */
 static bool epoch_known(const struct core *core, const struct room *r, uint64_t epoch)
 {
-    if (epoch == 0 || epoch > core->gateway->epoch) return false;
+    if (epoch == 0 || epoch > core->gateway->epoch || store_epoch_given_up(core->gateway->store, epoch)) return false;
     const struct room_epoch *oldest = r->record.num_epochs ? &r->record.epochs[0] : NULL;
     return !oldest || epoch >= oldest->epoch || oldest->first_seq == 1;
 }

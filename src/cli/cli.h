@@ -40,6 +40,9 @@ int serve_command(int argc, char **argv);           /* serve.c */
 int dev_command(int argc, char **argv);             /* dev.c */
 int verify_store_command(int argc, char **argv);    /* offline.c */
 int export_history_command(int argc, char **argv);  /* offline.c */
+int list_backups_command(int argc, char **argv);    /* backups.c */
+int verify_backup_command(int argc, char **argv);   /* backups.c */
+int restore_command(int argc, char **argv);         /* backups.c */
 int check_config_command(int argc, char **argv);    /* check.c */
 int config_command(int argc, char **argv);          /* check.c */
 int check_json_command(int argc, char **argv);      /* check.c */

@@ -70,6 +70,37 @@ static const struct command commands[] = {
      "  carillon export-history /var/lib/carillon --room r_3k9m2q0v7hx4c > room.jsonl\n"
      "  carillon export-history /var/lib/carillon --all | gzip > history.jsonl.gz\n",
      export_history_command},
+    {"list-backups", "DIR", "list the backups in a directory",
+     "DIR is what backup.dir was when they were made. Changes nothing; a gateway may be using it. Ends with 4 when\n"
+     "there are none.\n"
+     "\n"
+     "example:\n"
+     "  carillon list-backups /backup/carillon\n",
+     list_backups_command},
+    {"verify-backup", "DIR [--id N]", "read the files of backups and compare their checksums",
+     "options:\n"
+     "  --id N    one backup instead of all\n"
+     "\n"
+     "Changes nothing. Ends with 0 when all are good, 1 when one is damaged, 4 when there are none.\n"
+     "\n"
+     "example:\n"
+     "  carillon verify-backup /backup/carillon --id 12\n",
+     verify_backup_command},
+    {"restore", "--backup DIR [--id N] --data DIR [--force]", "make a data directory out of a backup",
+     "options:\n"
+     "  --backup DIR   what backup.dir was when the backups were made\n"
+     "  --id N         which one; else the newest\n"
+     "  --data DIR     the data directory to make: a new one, or an empty one\n"
+     "  --force        if it is not empty, move what is there aside first (to DIR.before-restore-TIME)\n"
+     "\n"
+     "Compares all checksums, checks all rows as verify-store does, and begins a new epoch: what happened after the\n"
+     "backup is gone, and clients that saw it are told so when they resume. Ends with 0, with 1 when it failed, with 4\n"
+     "when there is no such backup or DIR is refused.\n"
+     "\n"
+     "examples:\n"
+     "  carillon restore --backup /backup/carillon --data /var/lib/carillon\n"
+     "  carillon restore --backup /backup/carillon --id 12 --data /tmp/look\n",
+     restore_command},
     {"check-json", "FILE", "say whether a file is valid JSON, by the gateway's own parser",
      "FILE may be - for standard input. Ends with 0 when it is an RFC 8259 text, else with 1.\n"
      "\n"

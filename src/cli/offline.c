@@ -201,7 +201,8 @@ static bool store_exists(const char *dir)
         return false;
     }
     if (snprintf(path, sizeof path, "%s/db", dir) < (int)sizeof path && stat(path, &info) == 0) return true;
-    cli_error("%s holds no store", dir);
+    if (errno == EACCES) cli_error("%s cannot be read: %s; run this as the user of the gateway", dir, strerror(errno));
+    else cli_error("%s holds no store", dir);
     return false;
 }
 

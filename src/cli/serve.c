@@ -1,6 +1,7 @@
 #include "serve.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../net/ring.h"
+#include "../../storage/backup.h"
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "../base/log_writer.h"
@@ -32,7 +35,7 @@ struct server {
     struct buf admin_path; /* NUL-terminated */
     sigset_t signals;
     struct reload reload;
-    uint64_t descriptors;     /* that the process may have */
+    uint64_t descriptors;     /* the limit on open files */
     uint64_t drain_deadline_ns, watch_due_ns;
     unsigned num_stop_signals;
     bool core_stuck; /* and it was said */
@@ -45,7 +48,7 @@ static int open_all(struct server *s);
 static int start_threads(struct server *s);
 static void announce(const struct server *s);
 static void watch(struct server *s);
-static void close_all(struct server *s);
+static void close_all(struct server *s, int code);
 
 int serve_command(int argc, char **argv)
 {
@@ -70,7 +73,7 @@ int serve_run(const struct options *options, int (*on_ready)(const struct servin
         if (on_ready) code = on_ready(&serving);
     }
     if (code == CLI_DONE) watch(s);
-    close_all(s);
+    close_all(s, code);
     log_writer_stop();
     free(s);
     return code;
@@ -101,6 +104,16 @@ static void fit_memory(struct server *s)
         LOG_U64("cache_bytes", c->store_cache), LOG_U64("write_buffer_bytes", c->store_write_buffer));
 }
 
+/* check_admin_path: bind(2) would find it out only after the store has been opened. */
+static int check_admin_path(const struct server *s)
+{
+    size_t len = s->admin_path.len - 1;
+    if (len <= UNIX_PATH_BYTES_MAX) return CLI_DONE;
+    cli_error("the admin socket's path %s has %zu bytes, and a socket's path has at most %u: set admin.socket to a "
+              "shorter one", s->admin_path.data, len, UNIX_PATH_BYTES_MAX);
+    return CLI_CONFIGURATION;
+}
+
 static int configure(struct server *s)
 {
     struct config_error err;
@@ -123,6 +136,7 @@ static int configure(struct server *s)
     if (s->loaded.admin_socket[0]) buf_printf(&s->admin_path, "%s", s->loaded.admin_socket);
     else buf_printf(&s->admin_path, "%s/admin.sock", s->loaded.store_dir);
     buf_char(&s->admin_path, '\0');
+    if (check_admin_path(s) != CLI_DONE) return CLI_CONFIGURATION;
 
     /* Signals are for the main thread alone, at places of its choosing: blocked before any other thread is there. */
     sigemptyset(&s->signals);
@@ -154,12 +168,31 @@ static void fit_disk(struct server *s)
         LOG_U64("write_buffer_bytes", s->running.store_write_buffer));
 }
 
+/* check_system: what no setting can help is found out before anything is opened. */
+static enum status check_system(struct server *s)
+{
+    if (s->descriptors < DESCRIPTORS_MIN) {
+        snprintf(s->why, sizeof s->why, "the limit on open files is %" PRIu64 " and at least %u are needed: raise it "
+                                        "(ulimit -n, LimitNOFILE=)", s->descriptors, DESCRIPTORS_MIN);
+        return STATUS_FULL;
+    }
+    return ring_check(s->why, sizeof s->why);
+}
+
+/* store_files: tables that RocksDB may keep open. With few descriptors it opens and closes them more often. */
+static unsigned store_files(const struct server *s)
+{
+    uint64_t half = s->descriptors / 2;
+    return half < STORE_OPEN_FILES_MAX ? (unsigned)half : STORE_OPEN_FILES_MAX;
+}
+
 /* Addresses first: they may need the starter's privileges, which are given up before the store makes any file; and a
  * port that is taken is found before a recovery is paid for. Clients that come early wait in the backlog. */
 static int open_all(struct server *s)
 {
     const struct config *c = &s->running;
     unsigned num_cores = (unsigned)c->process_cores;
+    if (check_system(s) != STATUS_OK) return failed(s, CLI_FAILED);
     if (listeners_open(&s->listeners, c, num_cores, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);
     if (c->process_user[0] && process_become(c->process_user, s->why, sizeof s->why) != STATUS_OK)
         return failed(s, CLI_CONFIGURATION);
@@ -171,7 +204,8 @@ static int open_all(struct server *s)
     if (c->log_file[0] && reload_logs(c, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_CONFIGURATION);
     fit_disk(s);
     const struct store_options store = {
-        .dir = c->store_dir, .cache_bytes = c->store_cache, .write_buffer_bytes = c->store_write_buffer};
+        .dir = c->store_dir, .cache_bytes = c->store_cache, .write_buffer_bytes = c->store_write_buffer,
+        .open_files_max = store_files(s)};
     if (store_open(&s->store, &store, random_real(), s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_STORE);
 
     s->gateway = (struct gateway){.config = c,
@@ -193,6 +227,27 @@ static int open_all(struct server *s)
 static void disk_look(struct server *s);
 static void memory_look(struct server *s);
 
+/* open_backup needs an open store and threads that may start: the first scheduled backup may be due at once. */
+static enum status open_backup(struct server *s)
+{
+    const struct config *c = &s->running;
+    struct backup_options options = {.target = {.dir = c->backup_dir,
+                                                .store_dir = c->store_dir,
+                                                .pepper = s->store.pepper,
+                                                .bytes_per_second = c->backup_rate,
+                                                .reserve_bytes = c->store_reserve},
+                                     .kv = s->store.kv,
+                                     .engine = &backup_engine_rocksdb,
+                                     .clock = s->gateway.clock,
+                                     .interval_ms = c->backup_interval,
+                                     .at_minutes = BACKUP_AT_NEVER,
+                                     .keep = (unsigned)c->backup_keep};
+    if (!c->backup_dir[0]) return STATUS_OK;
+    if (c->backup_at[0]) ASSERT(config_time_of_day(c->backup_at, &options.at_minutes)); /* config_validate has seen it */
+    s->gateway.backup = backup_open(&options);
+    return backup_start_thread(s->gateway.backup);
+}
+
 static int start_threads(struct server *s)
 {
     disk_look(s);
@@ -200,7 +255,7 @@ static int start_threads(struct server *s)
     memory_look(s);
     s->writer_started = commit_start_threads(s->gateway.commit) == STATUS_OK;
     s->readers_started = s->writer_started && readers_start_threads(s->gateway.readers) == STATUS_OK;
-    if (!s->readers_started) {
+    if (!s->readers_started || open_backup(s) != STATUS_OK) {
         snprintf(s->why, sizeof s->why, "the store's threads cannot be started: raise the limit on processes");
         return failed(s, CLI_FAILED);
     }
@@ -342,18 +397,25 @@ static void memory_look(struct server *s)
 
 /* close_all takes down whatever part of the way up was gone, in the reverse order. The admin socket's name goes before
  * the store's lock does: then nobody else can have put theirs there. */
-static void close_all(struct server *s)
+static void close_all(struct server *s, int code)
 {
     bool running = s->cores.num_threads > 0;
     if (s->cores.gateway) {
         stop(s);
         cores_join(&s->cores);
     }
+    bool backup_ended = backup_stop(s->gateway.backup);
     if (s->writer_started) commit_stop_threads(s->gateway.commit);
     if (s->readers_started) readers_stop_threads(s->gateway.readers);
     bool clean = !s->gateway.commit || !commit_poisoned(s->gateway.commit);
     if (s->gateway_opened) gateway_close(&s->gateway);
     listeners_close(&s->listeners);
+    if (!backup_ended) {
+        /* A backup cannot be broken off and still reads the store: all is on disk, so the process just ends. */
+        store_leave(&s->store, clean);
+        LOG(LOG_INFO, "process", "stopped", LOG_FLAG("clean", clean));
+        _exit(code);
+    }
     store_close(&s->store, clean);
     if (running) LOG(LOG_INFO, "process", "stopped", LOG_FLAG("clean", clean));
     buf_free(&s->admin_path);

@@ -18,6 +18,7 @@
 #include "reload.h"
 #include "vitals.h"
 
+struct backup;
 struct core;
 
 /* disk_state: what the watcher saw of the data directory's file system. */
@@ -60,6 +61,7 @@ struct gateway {
     struct config_network *trusted;  /* limits.trusted_networks, when one of those is set */
     unsigned num_trusted;
     _Atomic bool notifications;      /* there has ever been one in this store (notify_opened) */
+    struct backup *backup;           /* NULL: backup.dir is empty */
     _Atomic bool draining;
     _Atomic bool stop;               /* cores leave their loops */
 };

@@ -42,7 +42,7 @@ def arguments(description, rounds=None):
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"), help="of every random choice")
     parser.add_argument("--cores", type=int, default=2, help="cores of the gateway (2)")
     if rounds:
-        parser.add_argument("--rounds", type=int, default=rounds, help=f"crashes ({rounds})")
+        parser.add_argument("--rounds", type=int, default=rounds, help=f"rounds ({rounds})")
     return parser
 
 

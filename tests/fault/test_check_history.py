@@ -99,6 +99,10 @@ def write(directory, records, export):
 
 def rules_broken(directory, records, export):
     _, violations = CHECKER.check_files(write(directory, records, export))
+    return violated(violations)
+
+
+def violated(violations):
     return {rule for rule, found in violations.items() if found}
 
 
@@ -349,3 +353,30 @@ def test_an_interrupted_invoke_counts_as_open(tmp_path):
     records, export = good_history()
     records.append({"t": 10**6, "op": "invoke", "room": "r1", "client_id": "cut", "sender": "ann", "content": "cut"})
     assert rules_broken(tmp_path, records, export) == set()
+
+
+def cut(export, seqs):
+    """The export of an older state: each room's first `seqs` events."""
+    return [event for event in export if event["seq"] <= seqs]
+
+
+def test_an_older_state_holds_everything_acknowledged_or_received_before(tmp_path):
+    records, export = good_history()
+    moment = min(line["t"] for line in records if line["op"] == "ok" and line["seq"] > 4)
+    files = write(tmp_path, records, cut(export, 4))
+    # the second room's first events were acknowledged after that moment, and may be there all the same
+    assert violated(CHECKER.check_files(files, moment)[1]) == set()
+    assert run_checker("--up-to", str(moment), *files).returncode == 0
+    assert {"ok.lost", "receive.lost"} <= violated(CHECKER.check_files(files)[1])
+
+
+def test_an_older_state_that_lacks_what_was_acknowledged_before_is_caught(tmp_path):
+    records, export = good_history()
+    moment = min(line["t"] for line in records if line["op"] == "ok" and line["seq"] > 4)
+    files = write(tmp_path, records, cut(export, 3))
+    assert "ok.lost" in violated(CHECKER.check_files(files, moment)[1])
+
+
+def test_up_to_needs_a_time_and_files():
+    assert run_checker("--up-to").returncode == 2
+    assert run_checker("--up-to", "soon", "file").returncode == 2

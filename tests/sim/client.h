@@ -21,6 +21,7 @@ struct scenario {
     bool healing;                    /* nobody starts anything new */
     unsigned gateway;                /* counts them */
     uint32_t failed_gateways;        /* bit g: the disk of gateway g has failed */
+    uint32_t late_gateways;          /* bit g: time has jumped, so what gateway g had on its way to the disk looked old */
     bool disk_failed;                /* of the one that runs now */
     char api_key[160];
     char room_ids[SCENARIO_ROOMS][32];

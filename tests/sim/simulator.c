@@ -283,13 +283,21 @@ static uint64_t next_wake_ns(void)
     return next;
 }
 
+#define JUMP_NS 100000000u /* several of them make COMMIT_AGE_MAX_MS */
+
+static void advance(uint64_t ns)
+{
+    if (ns >= JUMP_NS) scenario.late_gateways |= 1u << scenario.gateway;
+    world_advance(ns);
+}
+
 /* pass_time: mostly as long as a request takes; now and then beyond the pings. */
 static void pass_time(void)
 {
     uint64_t ns = world_below(3000000);
     if (world_chance(100)) ns = world_below(300000000);
     if (world_chance(2000)) ns = 20000000000u + world_below(30000000000u);
-    world_advance(ns);
+    advance(ns);
     world_note(1, ns);
 }
 
@@ -323,7 +331,7 @@ static bool step(void)
     for (unsigned i = 0; i < scenario.num_clients; i++) client_check_stall(i);
     uint64_t next = next_wake_ns();
     CHECK(next != WORLD_NEVER && next >= world_now_ns(), "nothing can run, and nothing will");
-    world_advance(next - world_now_ns());
+    advance(next - world_now_ns());
     return false;
 }
 
@@ -491,10 +499,14 @@ static int run_many(const struct options *o)
     return t.failed ? 1 : 0;
 }
 
+static void line_dropped(struct slice line) {}
+
 int main(int argc, char **argv)
 {
+    static const struct log_sink nowhere = {.line = line_dropped};
     struct options o;
     if (!options_parse(&o, argc, argv)) return usage();
+    if (!o.trace) log_set_sink(&nowhere); /* what the operator does has its line whatever the level */
     mallopt(M_MMAP_THRESHOLD, 64 << 20); /* big blocks come and go with every gateway */
     log_set_level(LOG_ERROR);
     atomic_store(&log_level_now, o.trace ? (int)LOG_INFO : (int)LOG_ERROR + 1);

@@ -194,6 +194,26 @@ static void a_short_file_is_completed(void **state)
     assert_int_equal(st.st_size, 8192);
 }
 
+static void a_file_cut_short_without_a_good_slot_is_left_alone_until_the_next_write(void **state)
+{
+    uint64_t v;
+    struct stat st;
+    write_marks(1, 2);
+    assert_int_equal(truncate(path, 10), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(reread(&v), STATUS_INVALID);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_size, 10);
+    }
+    struct mark *m = open_mark();
+    assert_int_equal(mark_write(m, 7), STATUS_OK);
+    assert_int_equal(mark_sync(m), STATUS_OK);
+    mark_close(m);
+    assert_true(reread(&v) == STATUS_OK && v == 7);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_size, 8192);
+}
+
 static void a_mark_that_goes_back_aborts(void **state)
 {
     write_marks(9, 9);
@@ -256,6 +276,7 @@ int main(void)
         WITH_DIR(writes_without_a_sync_leave_the_synced_slot_alone),
         WITH_DIR(a_sync_without_a_write_moves_nothing),
         WITH_DIR(a_short_file_is_completed),
+        WITH_DIR(a_file_cut_short_without_a_good_slot_is_left_alone_until_the_next_write),
         WITH_DIR(a_mark_that_goes_back_aborts),
         WITH_DIR(a_missing_directory_is_an_error),
         cmocka_unit_test(the_fake_forgets_what_was_not_synced),

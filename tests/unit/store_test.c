@@ -207,7 +207,7 @@ static void a_read_only_file_system_is_refused(void **state)
     enum status got = store_open(&s, &options, random_real(), why, sizeof why);
     assert_int_equal(umount(dir), 0);
     assert_int_equal(got, STATUS_IO);
-    assert_non_null(strstr(why, "must be writable"));
+    assert_non_null(strstr(why, "read-only"));
 }
 
 static void a_full_disk_is_refused(void **state)
@@ -403,6 +403,130 @@ static void rows_without_a_format_are_refused(void **state)
     mark_close(mark);
 }
 
+#define WALL_MS 1795184570131u /* a morning in 2026 */
+
+static void a_new_history_outruns_the_one_it_gave_up(void **state)
+{
+    struct store s = open_store();
+    put_meta(&s, "number.0", 17);
+    store_close(&s, false); /* as in a backup: the gateway was running */
+    s = open_store();
+    assert_int_equal(s.epoch, 2);
+    assert_int_equal(store_begin_history(&s, WALL_MS), STATUS_OK);
+    store_close(&s, true);
+    s = open_store();
+    assert_int_equal(s.epoch, WALL_MS);
+    assert_int_equal(s.next_number, ((uint64_t)WALL_MS << 20) + 1);
+    assert_false(store_epoch_given_up(&s, 1)); /* the backup's own */
+    assert_true(store_epoch_given_up(&s, 2));  /* what the gateway that was backed up may have gone on to */
+    assert_true(store_epoch_given_up(&s, WALL_MS - 1));
+    assert_false(store_epoch_given_up(&s, WALL_MS));
+    assert_false(store_epoch_given_up(&s, WALL_MS + 1));
+    uint64_t rows = 0;
+    assert_int_equal(store_verify(s.kv, NULL, NULL, &rows), 0);
+    store_close(&s, true);
+}
+
+static void a_new_history_rises_though_the_clock_went_back(void **state)
+{
+    struct store s = open_store();
+    assert_int_equal(store_begin_history(&s, WALL_MS), STATUS_OK);
+    uint64_t number = s.next_number;
+    assert_int_equal(store_begin_history(&s, WALL_MS - 5000), STATUS_OK);
+    assert_int_equal(s.epoch, WALL_MS + 1);
+    assert_true(s.next_number > number);
+    store_close(&s, true);
+}
+
+static void many_restores_are_remembered_as_one_range_at_worst(void **state)
+{
+    struct store s = open_store();
+    for (unsigned i = 1; i <= 2 * STORE_HISTORIES_MAX; i++) {
+        assert_int_equal(store_begin_history(&s, WALL_MS + i * 1000), STATUS_OK);
+        store_close(&s, true);
+        s = open_store();
+        assert_int_equal(s.num_histories, i < STORE_HISTORIES_MAX ? i : STORE_HISTORIES_MAX);
+        assert_false(store_epoch_given_up(&s, 1));
+        for (unsigned j = 1; j <= i; j++) assert_true(store_epoch_given_up(&s, WALL_MS + j * 1000 - 1));
+        assert_false(store_epoch_given_up(&s, s.epoch));
+    }
+    assert_false(store_epoch_given_up(&s, s.histories[STORE_HISTORIES_MAX - 1].from));
+    store_close(&s, true);
+}
+
+static void a_damaged_history_is_refused(void **state)
+{
+    struct store s = open_store();
+    put_meta(&s, "history.00000000000000000007", 7); /* from < to */
+    make_durable(&s);
+    store_close(&s, true);
+    assert_refused(STATUS_CORRUPT, "histories");
+}
+
+static void a_mark_cut_short_is_refused_as_often_as_it_is_tried(void **state)
+{
+    struct store s = open_store();
+    store_close(&s, true);
+    assert_int_equal(truncate(path_of("MARK"), 10), 0);
+    assert_refused(STATUS_INVALID, "cut short");
+    assert_refused(STATUS_INVALID, "cut short");
+    assert_int_equal(unlink(path_of("MARK")), 0);
+    s = open_store();
+    assert_int_equal(s.epoch, 2);
+    store_close(&s, true);
+}
+
+static void a_first_start_cut_off_while_making_the_mark_is_no_loss(void **state)
+{
+    mkdir(dir, 0700);
+    replace_file("MARK", "", 0);
+    struct store s = open_store();
+    assert_int_equal(s.epoch, 1);
+    store_close(&s, true);
+    s = open_store();
+    assert_true(s.was_clean);
+    store_close(&s, true);
+}
+
+static void tables_without_their_list_are_not_taken_for_a_new_store(void **state)
+{
+    struct store s = open_store();
+    put_meta(&s, "number.0", 17);
+    store_close(&s, true);
+    s = open_store(); /* what was in the log is now in a table */
+    store_close(&s, true);
+    assert_int_equal(unlink(path_of("db/CURRENT")), 0);
+    assert_refused(STATUS_CORRUPT, "CURRENT is missing");
+    options.read_only = true;
+    assert_refused(STATUS_CORRUPT, "CURRENT is missing");
+}
+
+static void an_older_format_than_is_read_is_refused(void **state)
+{
+    struct store s = open_store();
+    put_meta(&s, "format", STORE_FORMAT_OLDEST - 1);
+    make_durable(&s);
+    store_close(&s, false);
+    assert_refused(STATUS_INVALID, "reads 1 and newer");
+}
+
+static void the_holder_of_a_store_is_named(void **state)
+{
+    char pid[32];
+    struct store s = open_store();
+    snprintf(pid, sizeof pid, "pid %d;", (int)getpid());
+    assert_refused(STATUS_LOCKED, pid);
+    store_close(&s, true);
+}
+
+static void a_restore_that_was_cut_off_is_refused(void **state)
+{
+    mkdir(dir, 0700);
+    mkdir(path_of("restore.tmp"), 0700);
+    assert_refused(STATUS_CORRUPT, "did not come to its end");
+    assert_int_equal(access(path_of("db"), F_OK), -1);
+}
+
 int main(void)
 {
 #define WITH_DIR(test) cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
@@ -424,6 +548,16 @@ int main(void)
         WITH_DIR(a_damaged_or_missing_pepper_is_refused),
         WITH_DIR(reading_only_takes_no_lock_and_raises_no_epoch),
         WITH_DIR(reading_only_finds_no_store_in_an_empty_place),
+        WITH_DIR(a_new_history_outruns_the_one_it_gave_up),
+        WITH_DIR(a_new_history_rises_though_the_clock_went_back),
+        WITH_DIR(many_restores_are_remembered_as_one_range_at_worst),
+        WITH_DIR(a_damaged_history_is_refused),
+        WITH_DIR(a_mark_cut_short_is_refused_as_often_as_it_is_tried),
+        WITH_DIR(a_first_start_cut_off_while_making_the_mark_is_no_loss),
+        WITH_DIR(tables_without_their_list_are_not_taken_for_a_new_store),
+        WITH_DIR(an_older_format_than_is_read_is_refused),
+        WITH_DIR(the_holder_of_a_store_is_named),
+        WITH_DIR(a_restore_that_was_cut_off_is_refused),
         cmocka_unit_test(a_crash_while_opening_leaves_a_store_that_opens),
         cmocka_unit_test(the_open_state_is_durable_before_the_store_serves),
         cmocka_unit_test(a_mark_ahead_of_a_fake_is_refused),

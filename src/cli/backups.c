@@ -1,0 +1,362 @@
+#define _GNU_SOURCE /* nftw */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../../storage/backup_engine.h"
+#include "../../storage/store.h"
+#include "../base/assert.h"
+#include "../base/limits.h"
+#include "../base/log.h"
+#include "cli.h"
+
+#define PATH_BYTES_MAX 4096
+#define WHY_BYTES_MAX 1024
+#define PEPPER_LEN 32
+#define RESTORE_CACHE_BYTES (64u << 20)
+#define RESTORE_WRITE_BUFFER_BYTES (64u << 20)
+
+/* rows_read lists a directory's backups; false, and said, when there are none or it cannot be read. */
+static bool rows_read(const char *dir, struct backup_row *rows, unsigned *num)
+{
+    char why[WHY_BYTES_MAX] = "";
+    struct stat info;
+    int error = stat(dir, &info) != 0 ? errno : S_ISDIR(info.st_mode) ? 0 : ENOTDIR;
+    if (error) cli_error("%s is no directory of backups: %s", dir, strerror(error));
+    else if (backup_list(dir, rows, BACKUPS_MAX, num, why, sizeof why) != STATUS_OK) cli_error("%s", why);
+    else if (*num == 0) cli_error("%s holds no backups", dir);
+    else return true;
+    return false;
+}
+
+static bool id_parse(const char *text, uint32_t *id)
+{
+    uint64_t number;
+    if (!slice_u64(slice_str(text), &number) || number == 0 || number > UINT32_MAX) return false;
+    *id = (uint32_t)number;
+    return true;
+}
+
+/* --- list-backups ----------------------------------------------------------------------------------------------- */
+
+int list_backups_command(int argc, char **argv)
+{
+    static const struct option known[] = {{0}};
+    static struct backup_row rows[BACKUPS_MAX];
+    unsigned num = 0;
+    if (getopt_long(argc, argv, "", known, NULL) != -1) return cli_usage(argv[0]);
+    if (optind + 1 != argc) {
+        fprintf(stderr, "%s: name one directory of backups\n", argv[0]);
+        return cli_usage(argv[0]);
+    }
+    if (!rows_read(argv[optind], rows, &num)) return CLI_STORE;
+    printf("%-8s %-24s %16s %8s  %s\n", "ID", "CREATED", "BYTES", "FILES", "STATE");
+    for (unsigned i = 0; i < num; i++) {
+        char time[TIME_TEXT_LEN + 1] = "-";
+        if (!rows[i].damaged) *time_text(time, rows[i].created_ms) = '\0';
+        printf("%-8" PRIu32 " %-24s %16" PRIu64 " %8" PRIu32 "  %s\n", rows[i].id, time, rows[i].bytes, rows[i].files,
+               rows[i].damaged ? "damaged" : "complete");
+    }
+    return cli_flush(CLI_DONE);
+}
+
+/* --- verify-backup ---------------------------------------------------------------------------------------------- */
+
+int verify_backup_command(int argc, char **argv)
+{
+    static const struct option known[] = {{"id", required_argument, NULL, 'i'}, {0}};
+    static struct backup_row rows[BACKUPS_MAX];
+    uint32_t wanted = 0;
+    unsigned num = 0, checked = 0, bad = 0;
+    for (int choice; (choice = getopt_long(argc, argv, "", known, NULL)) != -1;)
+        if (choice != 'i' || !id_parse(optarg, &wanted)) return cli_usage(argv[0]);
+    if (optind + 1 != argc) {
+        fprintf(stderr, "%s: name one directory of backups\n", argv[0]);
+        return cli_usage(argv[0]);
+    }
+    const char *dir = argv[optind];
+    if (!rows_read(dir, rows, &num)) return CLI_STORE;
+    for (unsigned i = 0; i < num; i++) {
+        char why[WHY_BYTES_MAX] = "";
+        if (wanted && rows[i].id != wanted) continue;
+        checked++;
+        enum status status = rows[i].damaged ? STATUS_CORRUPT : backup_verify(dir, rows[i].id, why, sizeof why);
+        bad += status != STATUS_OK;
+        if (status == STATUS_OK) printf("backup %" PRIu32 ": good\n", rows[i].id);
+        else printf("backup %" PRIu32 ": %s\n", rows[i].id, *why ? why : "files of it are missing; use another one");
+        fflush(stdout);
+    }
+    if (checked == 0) {
+        cli_error("%s holds no backup %" PRIu32 "; `carillon list-backups` shows those there are", dir, wanted);
+        return CLI_FAILED;
+    }
+    return cli_flush(bad ? CLI_FAILED : CLI_DONE);
+}
+
+/* --- restore ---------------------------------------------------------------------------------------------------- */
+
+struct restore {
+    const char *backups, *data;
+    struct backup_row row;
+    char work[PATH_BYTES_MAX];    /* DATA/restore.tmp: a data directory in the making */
+    char work_db[PATH_BYTES_MAX]; /* DATA/restore.tmp/db */
+    uint8_t pepper[PEPPER_LEN];
+};
+
+static bool choose(struct restore *r, uint32_t wanted);
+static bool read_pepper(struct restore *r);
+static bool target_prepare(struct restore *r, bool force);
+static bool copy_files(struct restore *r);
+static bool write_pepper(const struct restore *r);
+static bool begin_history(const struct restore *r);
+static bool move_in(const struct restore *r);
+static void remove_work(const struct restore *r);
+
+int restore_command(int argc, char **argv)
+{
+    static const struct option known[] = {{"backup", required_argument, NULL, 'b'}, {"id", required_argument, NULL, 'i'},
+                                          {"data", required_argument, NULL, 'd'},   {"force", no_argument, NULL, 'f'},
+                                          {0}};
+    struct restore r = {0};
+    uint32_t wanted = 0;
+    bool force = false;
+    for (int choice; (choice = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+        if (choice == 'b') r.backups = optarg;
+        else if (choice == 'd') r.data = optarg;
+        else if (choice == 'f') force = true;
+        else if (choice != 'i' || !id_parse(optarg, &wanted)) return cli_usage(argv[0]);
+    }
+    if (!r.backups || !r.data || !*r.data || optind != argc) {
+        fprintf(stderr, "%s: say --backup DIR and --data DIR\n", argv[0]);
+        return cli_usage(argv[0]);
+    }
+    umask(077); /* what a store holds is nobody else's */
+    log_set_level((enum log_level)(LOG_ERROR + 1)); /* what fails is said in a sentence */
+    if (!choose(&r, wanted) || !read_pepper(&r) || !target_prepare(&r, force)) return CLI_STORE;
+    if (!copy_files(&r) || !write_pepper(&r) || !begin_history(&r) || !move_in(&r)) {
+        remove_work(&r);
+        return CLI_FAILED;
+    }
+    printf("restored: `carillon serve --data %s` goes on from here\n", r.data);
+    return cli_flush(CLI_DONE);
+}
+
+static bool choose(struct restore *r, uint32_t wanted)
+{
+    static struct backup_row rows[BACKUPS_MAX];
+    unsigned num = 0;
+    if (!rows_read(r->backups, rows, &num)) return false;
+    for (unsigned i = 0; i < num; i++)
+        if (!rows[i].damaged && (!wanted || rows[i].id == wanted)) r->row = rows[i];
+    if (r->row.id) return true;
+    if (wanted)
+        cli_error("%s holds no good backup %" PRIu32 "; `carillon list-backups` shows those there are", r->backups, wanted);
+    else cli_error("all backups in %s are damaged", r->backups);
+    return false;
+}
+
+static bool read_pepper(struct restore *r)
+{
+    char path[PATH_BYTES_MAX], bytes[PEPPER_LEN + 1];
+    if (snprintf(path, sizeof path, "%s/pepper", r->backups) >= (int)sizeof path) return false;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, bytes, sizeof bytes);
+    int error = errno;
+    if (fd >= 0) close(fd);
+    if (n == PEPPER_LEN) {
+        memcpy(r->pepper, bytes, PEPPER_LEN);
+        return true;
+    }
+    cli_error("%s %s: without it no API key could be checked; put it back from another copy", path,
+              n < 0 ? strerror(error) : "does not hold exactly 32 bytes");
+    return false;
+}
+
+static bool is_empty(const char *dir)
+{
+    DIR *entries = opendir(dir);
+    bool empty = entries != NULL;
+    for (struct dirent *e; empty && (e = readdir(entries));)
+        empty = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
+    if (entries) closedir(entries);
+    return empty;
+}
+
+/* in_use: a running gateway holds a lock on DIR/LOCK (store.h). */
+static bool in_use(const char *dir)
+{
+    char path[PATH_BYTES_MAX];
+    if (snprintf(path, sizeof path, "%s/LOCK", dir) >= (int)sizeof path) return false;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool used = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    close(fd);
+    return used;
+}
+
+/* target_prepare makes the data directory. What is there is never written over: with --force it is moved aside. */
+static bool target_prepare(struct restore *r, bool force)
+{
+    char aside[PATH_BYTES_MAX], time[TIME_TEXT_LEN + 1] = "";
+    *time_text(time, clock_wall_ms(clock_real())) = '\0';
+    if (mkdir(r->data, 0700) != 0 && errno != EEXIST) {
+        cli_error("%s cannot be made: %s", r->data, strerror(errno));
+        return false;
+    }
+    if (!is_empty(r->data)) {
+        if (in_use(r->data)) {
+            cli_error("a gateway is using %s: stop it first", r->data);
+            return false;
+        }
+        if (!force) {
+            cli_error("%s is not an empty directory: name a new one, or say --force to have it moved aside", r->data);
+            return false;
+        }
+        size_t len = strlen(r->data);
+        while (len > 1 && r->data[len - 1] == '/') len--;
+        if (snprintf(aside, sizeof aside, "%.*s.before-restore-%s", (int)len, r->data, time) >= (int)sizeof aside ||
+            rename(r->data, aside) != 0 || mkdir(r->data, 0700) != 0) {
+            cli_error("%s cannot be moved aside: %s", r->data, strerror(errno));
+            return false;
+        }
+        printf("%s is now %s\n", r->data, aside);
+    }
+    if (snprintf(r->work_db, sizeof r->work_db, "%s/" STORE_RESTORE_DIR "/db", r->data) >= (int)sizeof r->work_db) return false;
+    snprintf(r->work, sizeof r->work, "%s/" STORE_RESTORE_DIR, r->data);
+    if (mkdir(r->work, 0700) == 0) return true;
+    cli_error("%s cannot be made: %s", r->work, strerror(errno));
+    return false;
+}
+
+/* --- progress: a thread that looks how much has arrived --- */
+
+struct progress {
+    const char *dir;
+    uint64_t bytes;
+    _Atomic bool done;
+};
+
+static uint64_t bytes_in(const char *dir)
+{
+    uint64_t sum = 0;
+    DIR *files = opendir(dir);
+    for (struct dirent *e; files && (e = readdir(files));) {
+        struct stat info;
+        if (fstatat(dirfd(files), e->d_name, &info, 0) == 0 && S_ISREG(info.st_mode)) sum += (uint64_t)info.st_size;
+    }
+    if (files) closedir(files);
+    return sum;
+}
+
+static void *progress_thread(void *context)
+{
+    struct progress *p = context;
+    for (unsigned tenths = 1; !atomic_load(&p->done); tenths++) {
+        usleep(100000);
+        if (tenths % 20) continue;
+        printf("  %" PRIu64 " of %" PRIu64 " MB\n", bytes_in(p->dir) >> 20, p->bytes >> 20);
+        fflush(stdout);
+    }
+    return NULL;
+}
+
+static bool copy_files(struct restore *r)
+{
+    char why[WHY_BYTES_MAX] = "", time[TIME_TEXT_LEN + 1] = "";
+    *time_text(time, r->row.created_ms) = '\0';
+    printf("restoring backup %" PRIu32 " of %s: %" PRIu32 " files, %" PRIu64 " bytes\n", r->row.id, time, r->row.files,
+           r->row.bytes);
+    fflush(stdout);
+    struct progress progress = {.dir = r->work_db, .bytes = r->row.bytes};
+    pthread_t thread;
+    bool watched = pthread_create(&thread, NULL, progress_thread, &progress) == 0;
+    enum status status = backup_restore_files(r->backups, r->row.id, r->work_db, why, sizeof why);
+    atomic_store(&progress.done, true);
+    if (watched) pthread_join(thread, NULL);
+    if (status != STATUS_OK) cli_error("%s", why);
+    return status == STATUS_OK;
+}
+
+static bool write_pepper(const struct restore *r)
+{
+    char path[PATH_BYTES_MAX];
+    if (snprintf(path, sizeof path, "%s/pepper", r->work) >= (int)sizeof path) return false;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    bool good = fd >= 0 && write(fd, r->pepper, sizeof r->pepper) == (ssize_t)sizeof r->pepper && fsync(fd) == 0;
+    if (!good) cli_error("%s cannot be written: %s", path, strerror(errno));
+    if (fd >= 0) close(fd);
+    return good;
+}
+
+static void print_problem(void *context, const char *text) { printf("problem: %s\n", text); }
+
+/* begin_history opens the store as a gateway would, makes it safe to serve, and looks at every row of it. */
+static bool begin_history(const struct restore *r)
+{
+    char why[WHY_BYTES_MAX] = "";
+    struct store store;
+    const struct store_options options = {.dir = r->work,
+                                          .cache_bytes = RESTORE_CACHE_BYTES,
+                                          .write_buffer_bytes = RESTORE_WRITE_BUFFER_BYTES};
+    if (store_open(&store, &options, random_real(), why, sizeof why) != STATUS_OK) {
+        cli_error("the restored store does not open: %s", why);
+        return false;
+    }
+    enum status status = store_begin_history(&store, clock_wall_ms(clock_real()));
+    printf("checking all rows\n");
+    fflush(stdout);
+    uint64_t rows = 0, problems = status == STATUS_OK ? store_verify(store.kv, print_problem, NULL, &rows) : 0;
+    if (status != STATUS_OK) cli_error("the restored store cannot be written (%s)", status_name(status));
+    else if (problems) cli_error("the restored store has %" PRIu64 " problems in %" PRIu64 " rows", problems, rows);
+    else printf("%" PRIu64 " rows checked, no problems; the store goes on in epoch %" PRIu64 "\n", rows, store.epoch);
+    store_close(&store, status == STATUS_OK);
+    return status == STATUS_OK && problems == 0;
+}
+
+/* move_in puts the parts where serve looks for them, the database last: without it the mark alone makes serve refuse. */
+static bool move_in(const struct restore *r)
+{
+    static const char *const parts[] = {"MARK", "pepper", "db"};
+    for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++) {
+        char from[PATH_BYTES_MAX], to[PATH_BYTES_MAX];
+        if (snprintf(from, sizeof from, "%s/%s", r->work, parts[i]) >= (int)sizeof from ||
+            snprintf(to, sizeof to, "%s/%s", r->data, parts[i]) >= (int)sizeof to || rename(from, to) != 0) {
+            cli_error("%s/%s cannot be moved to its place: %s", r->work, parts[i], strerror(errno));
+            return false;
+        }
+    }
+    /* the rest is empty or RocksDB's own log of this opening */
+    char path[PATH_BYTES_MAX];
+    static const char *const left[] = {"LOCK", "rocksdb-log"};
+    for (unsigned i = 0; i < sizeof left / sizeof *left; i++) {
+        char to[PATH_BYTES_MAX];
+        if (snprintf(path, sizeof path, "%s/%s", r->work, left[i]) >= (int)sizeof path ||
+            snprintf(to, sizeof to, "%s/%s", r->data, left[i]) >= (int)sizeof to || rename(path, to) != 0)
+            cli_error("note: %s stays behind; it may be removed", path);
+    }
+    int fd = open(r->data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool synced = fd >= 0 && fsync(fd) == 0;
+    if (!synced) cli_error("%s cannot be synced: %s", r->data, strerror(errno));
+    if (fd >= 0) close(fd);
+    rmdir(r->work);
+    return synced;
+}
+
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *place) { return remove(path); }
+
+/* remove_work takes away what a failed restore has made, and nothing else. */
+static void remove_work(const struct restore *r)
+{
+    if (nftw(r->work, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0) return;
+    cli_error("%s cannot be removed: %s; remove it before the directory is used", r->work, strerror(errno));
+}

@@ -1,0 +1,409 @@
+"""Backups made while the gateway serves, and what becomes of a store that is brought back from one."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from client import Operator, Tenant, call, new_tenant
+from gateway import Gateway
+from shapes import assert_members
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def backup_gateway(make_gateway, tmp_path):
+    """A function that starts a gateway with a directory for backups (in `.backups`)."""
+
+    def make(**settings):
+        directory = settings.pop("backup__dir", tmp_path / "backups")
+        gateway = make_gateway(backup__dir=str(directory), **settings)
+        gateway.backups = directory
+        return gateway
+
+    return make
+
+
+@pytest.fixture
+def restored(tmp_path):
+    """A function that restores a backup into a fresh data directory and starts a gateway there."""
+    started = []
+
+    def restore(gateway, *arguments, **settings):
+        fresh = Gateway(settings=settings)
+        started.append(fresh)
+        done = fresh.run_command("restore", "--backup", gateway.backups, "--data", fresh.data, *arguments)
+        assert done.returncode == 0, done.stderr.decode()
+        assert b"no problems" in done.stdout
+        return fresh.start()
+
+    yield restore
+    for gateway in started:
+        gateway.assert_healthy()
+        gateway.discard()
+
+
+async def items_of(gateway):
+    answer = (await Operator(gateway).call("GET", "/backups")).ok()
+    assert answer["next"] is None
+    return answer["items"]
+
+
+async def until(what, look):
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        found = await look()
+        if found:
+            return found
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{what} did not come within {PATIENCE_S} s")
+
+
+async def ended(gateway, backup_id):
+    async def look():
+        item = next((item for item in await items_of(gateway) if item["backup_id"] == backup_id), None)
+        return item if item and item["state"] != "running" else None
+
+    return await until(f"the end of backup {backup_id}", look)
+
+
+async def make_backup(gateway):
+    """Asks for a backup and waits until it is complete."""
+    begun = (await Operator(gateway).call("POST", "/backups")).ok(202)
+    assert_members(begun, ("backup_id", "created_at", "state", "bytes", "files"))
+    assert begun["state"] == "running"
+    item = await ended(gateway, begun["backup_id"])
+    assert item["state"] == "complete", item
+    return item
+
+
+async def metric(gateway, name):
+    text = (await call(gateway, "GET", "/metrics")).text
+    return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(name + " ")))
+
+
+def moved(user, gateway):
+    """The same user of the same tenant, on another gateway."""
+    tenant = Tenant(gateway, {"tenant_id": user.tenant.tenant_id, "api_key": user.api_key})
+    return tenant.user(user.user_id)
+
+
+# --- making -----------------------------------------------------------------------------------------------------------
+
+
+async def test_without_a_directory_backups_are_off(gateway):
+    for method in ("POST", "GET"):
+        (await Operator(gateway).call(method, "/backups")).problem(409, code="backup.off")
+    assert (await call(gateway, "GET", "/health")).ok()["checks"]["backup"] == "off"
+
+
+async def test_only_the_operator_makes_backups(backup_gateway):
+    gateway = backup_gateway()
+    alice = (await new_tenant(gateway)).user("alice")
+    (await alice.post("/admin/backups")).problem(401, code="auth.operator_required")
+    assert await items_of(gateway) == []
+
+
+async def test_a_backup_is_listed_and_counted(backup_gateway):
+    gateway = backup_gateway()
+    await new_tenant(gateway)
+    assert await metric(gateway, "carillon_backup_last_success_timestamp_seconds") == 0
+    first, second = await make_backup(gateway), await make_backup(gateway)
+    assert [item["backup_id"] for item in await items_of(gateway)] == [second["backup_id"], first["backup_id"]]
+    assert first["bytes"] > 0 and first["files"] > 0 and "error" not in first
+    assert await metric(gateway, "carillon_backups_total") == 2
+    assert await metric(gateway, "carillon_backup_failures_total") == 0
+    assert abs(await metric(gateway, "carillon_backup_last_success_timestamp_seconds") - time.time()) < 60
+    assert await metric(gateway, "carillon_backup_last_bytes") == second["bytes"]
+    assert (await call(gateway, "GET", "/health")).ok()["checks"]["backup"] == "ok"
+    gateway.restart("kill")
+    assert len(await items_of(gateway)) == 2
+    assert gateway.run_command("verify-backup", gateway.backups).returncode == 0
+
+
+async def test_the_schedule_keeps_as_many_as_it_is_told(backup_gateway):
+    gateway = backup_gateway(backup__interval="500ms", backup__keep="2")
+    await until("the fourth backup", lambda: fourth(gateway))
+    gateway.stop()
+    listed = gateway.run_command("list-backups", gateway.backups)
+    assert listed.returncode == 0
+    rows = [line.split() for line in listed.stdout.decode().splitlines()[1:]]
+    assert len(rows) == 2 and int(rows[1][0]) == int(rows[0][0]) + 1 >= 4
+    assert gateway.run_command("verify-backup", gateway.backups).returncode == 0
+
+
+async def fourth(gateway):
+    items = await items_of(gateway)
+    good = [item for item in items if item["state"] == "complete"]
+    assert len(good) <= 3, "one more than is kept, while the oldest is being removed"
+    return good and int(good[0]["backup_id"]) >= 4
+
+
+async def test_a_second_backup_does_not_copy_again_what_the_first_has(backup_gateway):
+    gateway = backup_gateway()
+    alice = (await new_tenant(gateway)).user("alice")
+    room_id = await alice.new_room("group")
+    for number in range(40):
+        await alice.send(room_id, os.urandom(3000).hex())
+    await make_backup(gateway)
+    tables = set(os.listdir(gateway.backups / "shared_checksum"))
+    await alice.send(room_id, "one more")
+    await make_backup(gateway)
+    assert tables <= set(os.listdir(gateway.backups / "shared_checksum"))
+    fresh = set(os.listdir(gateway.backups / "shared_checksum")) - tables
+    assert sum((gateway.backups / "shared_checksum" / name).stat().st_size for name in fresh) < 100_000
+
+
+async def test_one_backup_is_made_at_a_time(backup_gateway):
+    gateway = backup_gateway(backup__rate="256k")
+    await fill(gateway)
+    begun = (await Operator(gateway).call("POST", "/backups")).ok(202)
+    (await Operator(gateway).call("POST", "/backups")).problem(409, code="backup.running")
+    assert await metric(gateway, "carillon_backup_running") == 1
+    assert (await ended(gateway, begun["backup_id"]))["state"] == "complete"
+
+
+async def fill(gateway, messages=60):
+    """Enough that a backup at 256 KiB a second takes a moment."""
+    alice = (await new_tenant(gateway)).user("alice")
+    room_id = await alice.new_room("group")
+    for _ in range(messages):
+        await alice.send(room_id, os.urandom(4900).hex())
+    return alice, room_id
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+async def test_half_a_backup_is_none(backup_gateway, how):
+    gateway = backup_gateway(backup__rate="32k")
+    alice, room_id = await fill(gateway)
+    epoch, head = await alice.position(room_id)
+    begun = (await Operator(gateway).call("POST", "/backups")).ok(202)
+    await asyncio.sleep(0.5)
+    gateway.settings["backup.rate"] = "0"
+    began = time.monotonic()
+    gateway.restart(how)  # a stop ends with 0, and does not wait for all of the copying
+    assert time.monotonic() - began < 15
+    assert await items_of(gateway) == []
+    assert await alice.position(room_id) == [epoch + (how == "kill"), head]
+    again = await make_backup(gateway)
+    assert again["backup_id"] == begun["backup_id"]
+    assert gateway.run_command("verify-backup", gateway.backups).returncode == 0
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+async def test_a_backup_that_cannot_be_written_is_reported(backup_gateway, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    gateway = backup_gateway(backup__dir=tmp_path / "file" / "backups")
+    begun = (await Operator(gateway).call("POST", "/backups")).ok(202)
+    item = await ended(gateway, begun["backup_id"])
+    assert item["state"] == "failed" and "cannot be made" in item["error"]
+    assert await metric(gateway, "carillon_backup_failures_total") == 1
+    health = (await call(gateway, "GET", "/health")).ok()
+    assert (health["status"], health["checks"]["backup"]) == ("ok", "failed")
+    assert '"scope":"backup","event":"failed"' in gateway.log_text()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a small disk")
+async def test_a_backup_that_does_not_fit_is_not_begun(backup_gateway, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=17m", "tmpfs", str(disk)], check=True)
+    try:
+        gateway = backup_gateway(backup__dir=disk / "backups", store__reserve="2m", store__write_buffer="1m")
+        await fill(gateway, messages=200)
+        begun = (await Operator(gateway).call("POST", "/backups")).ok(202)
+        item = await ended(gateway, begun["backup_id"])
+        assert item["state"] == "failed" and "make room" in item["error"]
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        await make_backup(gateway)
+        assert [item["state"] for item in await items_of(gateway)] == ["complete"]
+        gateway.stop()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+async def test_two_stores_do_not_share_a_directory(backup_gateway, tmp_path):
+    first = backup_gateway()
+    await make_backup(first)
+    second = backup_gateway()
+    begun = (await Operator(second).call("POST", "/backups")).ok(202)
+    item = await ended(second, begun["backup_id"])
+    assert item["state"] == "failed" and "another store" in item["error"]
+    assert first.run_command("verify-backup", first.backups).returncode == 0
+
+
+async def test_damage_is_found(backup_gateway, tmp_path):
+    gateway = backup_gateway()
+    await fill(gateway)
+    await make_backup(gateway)
+    await make_backup(gateway)
+    gateway.stop()
+    tables = gateway.backups / "shared_checksum"
+    largest = max(tables.iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    verified = gateway.run_command("verify-backup", gateway.backups)
+    assert verified.returncode == 1 and verified.stdout.count(b"is damaged") == 2
+    done = gateway.run_command("restore", "--backup", gateway.backups, "--data", tmp_path / "fresh")
+    assert done.returncode == 1 and b"use another one" in done.stderr
+    assert list((tmp_path / "fresh").iterdir()) == [], "nothing is left that could pass for a store"
+    largest.unlink()
+    verified = gateway.run_command("verify-backup", gateway.backups, "--id", "1")
+    assert verified.returncode == 1 and b"missing" in verified.stdout
+    assert gateway.run_command("restore", "--backup", gateway.backups, "--data", tmp_path / "fresh").returncode == 4
+
+
+async def test_refusals_of_the_offline_commands(backup_gateway, tmp_path):
+    gateway = backup_gateway()
+    await make_backup(gateway)
+    fresh = tmp_path / "fresh"
+
+    def run(*arguments):
+        done = gateway.run_command(*arguments)
+        return done.returncode, done.stderr.decode()
+
+    for command in ("list-backups", "verify-backup"):
+        assert run(command, tmp_path / "nowhere")[0] == 4
+        assert run(command)[0] == 2
+    assert run("verify-backup", gateway.backups, "--id", "9")[0] == 1
+    assert run("verify-backup", gateway.backups, "--id", "0")[0] == 2
+    assert run("restore", "--backup", gateway.backups)[0] == 2
+    assert run("restore", "--backup", tmp_path / "nowhere", "--data", fresh)[0] == 4
+    code, said = run("restore", "--backup", gateway.backups, "--id", "9", "--data", fresh)
+    assert code == 4 and "no good backup 9" in said
+    assert not fresh.exists()
+    code, said = run("restore", "--backup", gateway.backups, "--data", gateway.data, "--force")
+    assert code == 4 and "stop it first" in said
+    fresh.mkdir()
+    (fresh / "precious").write_text("kept")
+    code, said = run("restore", "--backup", gateway.backups, "--data", fresh)
+    assert code == 4 and "not an empty directory" in said
+    assert run("restore", "--backup", gateway.backups, "--data", fresh, "--force")[0] == 0
+    aside = [path for path in tmp_path.iterdir() if path.name.startswith("fresh.before-restore-")]
+    assert len(aside) == 1 and (aside[0] / "precious").read_text() == "kept"
+    assert run("verify-store", fresh)[0] == 0
+
+
+async def test_a_restore_that_was_cut_off_is_no_empty_store(backup_gateway, tmp_path):
+    gateway = backup_gateway()
+    await make_backup(gateway)
+    gateway.stop()
+    shutil.rmtree(gateway.data)
+    (gateway.data / "restore.tmp").mkdir(parents=True)
+    done = gateway.run_command("serve", "--data", gateway.data, "--listen", "127.0.0.1:0")
+    assert done.returncode == 4 and b"did not come to its end" in done.stderr
+    again = gateway.run_command("restore", "--backup", gateway.backups, "--data", gateway.data, "--force")
+    assert again.returncode == 0
+    gateway.start()
+
+
+# --- coming back ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_restored_store_holds_what_there_was(backup_gateway, restored):
+    gateway = backup_gateway()
+    alice, bob = (await new_tenant(gateway)).users("alice", "bob")
+    room_id = await alice.new_room("group", bob)
+    await alice.send_many(room_id, "abc")
+    repeated = await alice.send(room_id, "once", client_id="once")
+    await make_backup(gateway)
+    gateway.kill()
+    other = restored(gateway)
+    alice, bob = moved(alice, other), moved(bob, other)
+    assert [m["content"] for m in await bob.messages(room_id)] == ["a", "b", "c", "once"]
+    again = await alice.send(room_id, "once", client_id="once")
+    assert again["message_id"] == repeated["message_id"]
+    socket = await bob.connect()
+    sent = await alice.send(room_id, "after")
+    assert sent["seq"] == 5
+    assert (await socket.expect("message", seq=5))["content"] == "after"
+    other.restart("kill")
+    assert (await bob.messages(room_id))[-1]["content"] == "after"
+
+
+async def test_no_position_of_the_lost_history_is_taken_for_one_of_the_restored(backup_gateway, restored):
+    """Three messages, a backup, two more; a crash, and one more in the next epoch: then the backup comes back, and
+    others are sent under the same seqs. Whoever holds a lost one is told."""
+    gateway = backup_gateway()
+    alice, bob = (await new_tenant(gateway)).users("alice", "bob")
+    room_id = await alice.new_room("group", bob)
+    await alice.send_many(room_id, "abc")
+    await make_backup(gateway)
+    await alice.send_many(room_id, "de")
+    epoch, head = await bob.position(room_id)
+    assert head == 5
+    lost_room = await alice.new_room("group", bob)
+    gateway.restart("kill")
+    await alice.send(room_id, "f")
+    later_epoch, head = await bob.position(room_id)
+    assert [later_epoch, head] == [epoch + 1, 6]
+    gateway.kill()
+
+    other = restored(gateway)
+    alice, bob = moved(alice, other), moved(bob, other)
+
+    async def resumes(epoch, seq):
+        socket = await bob.connect(resume={room_id: [epoch, seq]})
+        resumed = await socket.expect("resumed", room_id=room_id)
+        return resumed["recovered"], resumed["from"]
+
+    for contents in ("", "xyz"):
+        await alice.send_many(room_id, contents)
+        assert await resumes(epoch, 3) == (True, 4)
+        assert await resumes(epoch, 2) == (True, 3)
+        assert await resumes(epoch, 5) == (False, 4)
+        assert await resumes(later_epoch, 6) == (False, 1)
+        assert await resumes(later_epoch, 2) == (False, 1)
+    restored_epoch, head = await bob.position(room_id)
+    assert head == 6 and restored_epoch > later_epoch + 1_000_000
+    synced = (await bob.post("/sync", body={"rooms": {room_id: [later_epoch, 6]}})).succeeded()
+    assert [room["recovered"] for room in synced["rooms"] if room["room_id"] == room_id] == [False]
+    (await bob.get(f"/rooms/{lost_room}")).problem(404)
+    assert await alice.new_room("group", bob) != lost_room, "no id is given twice"
+    other.restart("kill")
+    assert await resumes(restored_epoch, 6) == (True, 7)
+    assert await resumes(later_epoch, 6) == (False, 1)
+
+
+async def test_a_backup_restored_twice_begins_two_histories(backup_gateway, restored):
+    gateway = backup_gateway()
+    alice, bob = (await new_tenant(gateway)).users("alice", "bob")
+    room_id = await alice.new_room("group", bob)
+    await alice.send(room_id, "a")
+    await make_backup(gateway)
+    gateway.kill()
+    first = restored(gateway)
+    await moved(alice, first).send(room_id, "in the first")
+    epoch, head = await moved(bob, first).position(room_id)
+    first_room = await moved(alice, first).new_room("group")
+    first.kill()
+    second = restored(gateway)
+    alice, bob = moved(alice, second), moved(bob, second)
+    await alice.send(room_id, "in the second")
+    socket = await bob.connect(resume={room_id: [epoch, head]})
+    assert (await socket.expect("resumed", room_id=room_id))["recovered"] is False
+    assert await alice.new_room("group") != first_room
+
+
+async def test_backups_go_on_after_a_restore_into_the_same_directory(backup_gateway, restored):
+    gateway = backup_gateway()
+    alice = (await new_tenant(gateway)).user("alice")
+    room_id = await alice.new_room("group")
+    await alice.send(room_id, "a")
+    await make_backup(gateway)
+    await alice.send(room_id, "lost")
+    gateway.kill()
+    other = restored(gateway, **{"backup.dir": str(gateway.backups)})
+    await moved(alice, other).send(room_id, "b")
+    other.backups = gateway.backups
+    assert (await make_backup(other))["backup_id"] == "2"
+    other.kill()
+    last = restored(other)
+    assert [m["content"] for m in await moved(alice, last).messages(room_id)] == ["a", "b"]
