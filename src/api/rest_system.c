@@ -7,13 +7,13 @@
 #include "../base/assert.h"
 #include "api.h"
 
-static bool db_writable(const struct core *core)
+bool db_writable(const struct core *core)
 {
     const struct gateway *g = core->gateway;
     return !commit_poisoned(g->commit) && atomic_load_explicit(&g->disk, memory_order_relaxed) == DISK_OK;
 }
 
-static uint64_t uptime_s(const struct core *core) { return (core->now_ns - core->gateway->started_ns) / 1000000000u; }
+uint64_t uptime_s(const struct core *core) { return (core->now_ns - core->gateway->started_ns) / 1000000000u; }
 
 void rest_health(struct call *call)
 {
@@ -50,7 +50,7 @@ void rest_index(struct call *call)
 
 /* --- what is counted where: sums over cores ---------------------------------------------------------------------------- */
 
-static uint64_t metric_sum(const struct gateway *g, enum metric_id id)
+uint64_t metric_sum(const struct gateway *g, enum metric_id id)
 {
     uint64_t sum = 0;
     for (unsigned i = 0; i < g->num_cores; i++) sum += atomic_load_explicit(&g->cores[i]->metrics.value[id], memory_order_relaxed);
@@ -63,7 +63,7 @@ static void metric_one(struct buf *out, enum metric_id id, uint64_t v)
     metrics_value(out, id, "", v);
 }
 
-static uint64_t resident_bytes(void)
+uint64_t resident_bytes(void)
 {
     unsigned long pages_total = 0, pages = 0;
     FILE *f = fopen("/proc/self/statm", "re");

@@ -71,6 +71,10 @@ void api_on_message(void *context, struct conn *c, bool text, struct slice data)
     }
     struct slice type = {0};
     if (!request_parse(&r) || !request_id(&r)) return;
+    if (UNLIKELY(core->drain_told)) { /* what came before is answered; nothing is begun any more */
+        fail(&r, ERR_SERVER_DRAINING, NULL, NULL);
+        return;
+    }
     if (!field_text(&r.fields, "type", &type, 64, true)) {
         fail(&r, ERR_TYPE_MISSING, NULL, "type");
         return;

@@ -11,9 +11,11 @@
 
 #include "../base/assert.h"
 #include "../base/log.h"
+#include "../core/op.h"
 #include "cli.h"
 #include "cores.h"
 #include "process.h"
+#include "reload_report.h"
 
 #define WHY_BYTES_MAX 1024
 
@@ -27,13 +29,16 @@ struct server {
     struct cores cores;
     struct buf admin_path; /* NUL-terminated */
     sigset_t signals;
-    uint64_t drain_timeout_s; /* SIGHUP may change it */
+    uint64_t drain_timeout_s; /* a reload may change it */
+    enum log_level log_level; /* and this */
+    pthread_t main_thread;
     uint64_t drain_deadline_ns, watch_due_ns;
     unsigned num_stop_signals;
     bool gateway_opened, writer_started, readers_started;
     char why[WHY_BYTES_MAX];
 };
 
+static void control_wake(void *context);
 static int configure(struct server *s);
 static int open_all(struct server *s);
 static int start_threads(struct server *s);
@@ -98,6 +103,8 @@ static int configure(struct server *s)
     if (s->running.limits_connections == 0)
         s->running.limits_connections = process_connections(descriptors, (unsigned)s->running.process_cores);
     s->drain_timeout_s = s->loaded.drain_timeout_s;
+    s->log_level = (enum log_level)s->loaded.log_level;
+    s->main_thread = pthread_self();
     if (s->loaded.admin_socket[0]) buf_printf(&s->admin_path, "%s", s->loaded.admin_socket);
     else buf_printf(&s->admin_path, "%s/admin.sock", s->loaded.store_dir);
     buf_char(&s->admin_path, '\0');
@@ -107,6 +114,7 @@ static int configure(struct server *s)
     sigaddset(&s->signals, SIGTERM);
     sigaddset(&s->signals, SIGINT);
     sigaddset(&s->signals, SIGHUP);
+    sigaddset(&s->signals, SIGUSR1); /* wakes this thread: an op of the operator waits (control_wake) */
     ASSERT(pthread_sigmask(SIG_BLOCK, &s->signals, NULL) == 0);
     signal(SIGPIPE, SIG_IGN);
     umask(077); /* what the store holds is nobody else's */
@@ -132,6 +140,13 @@ static void fit_disk(struct server *s)
         LOG_U64("write_buffer_bytes", s->running.store_write_buffer));
 }
 
+/* control_wake runs on cores. The signal is blocked in every thread and waits for the main thread's sigtimedwait. */
+static void control_wake(void *context)
+{
+    struct server *s = context;
+    pthread_kill(s->main_thread, SIGUSR1);
+}
+
 /* Addresses first: they may need the starter's privileges, which are given up before the store makes any file; and a
  * port that is taken is found before a recovery is paid for. Clients that come early wait in the backlog. */
 static int open_all(struct server *s)
@@ -151,7 +166,8 @@ static int open_all(struct server *s)
                                   .random = random_real(),
                                   .store = &s->store,
                                   .store_property = kv_rocksdb_property,
-                                  .num_cores = num_cores};
+                                  .num_cores = num_cores,
+                                  .control = {.wake = control_wake, .context = s}};
     s->gateway_opened = true;
     if (gateway_open(&s->gateway, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);
     if (listeners_open_admin(&s->listeners, s->admin_path.data, s->why, sizeof s->why) != STATUS_OK)
@@ -192,7 +208,9 @@ static void announce(const struct server *s)
 
 static void on_signal(struct server *s, int signal_number);
 static void drain_look(struct server *s);
-static void reload(struct server *s);
+static void drain(struct server *s, const char *by);
+static void reload(struct server *s, struct reload_report *report);
+static void control_serve(struct server *s);
 static void stop(struct server *s);
 
 static void watch(struct server *s)
@@ -204,6 +222,7 @@ static void watch(struct server *s)
         int signal_number = sigtimedwait(&s->signals, NULL, &wait);
         ASSERT(signal_number > 0 || errno == EAGAIN || errno == EINTR);
         if (signal_number > 0) on_signal(s, signal_number);
+        control_serve(s);
         if (clock_mono_ns(g->clock) >= s->watch_due_ns) disk_look(s);
         if (atomic_load(&g->draining)) drain_look(s);
     }
@@ -211,20 +230,48 @@ static void watch(struct server *s)
 
 static void on_signal(struct server *s, int signal_number)
 {
+    if (signal_number == SIGUSR1) return; /* control_serve comes next */
     if (signal_number == SIGHUP) {
-        reload(s);
-        return;
-    }
-    LOG(LOG_INFO, "process", "stopping", LOG_STR("signal", signal_number == SIGINT ? "SIGINT" : "SIGTERM"),
-        LOG_FLAG("at_once", s->num_stop_signals > 0));
-    if (s->num_stop_signals++) {
+        struct reload_report report = {0};
+        reload(s, &report);
+        reload_report_free(&report);
+    } else if (s->num_stop_signals++) {
+        LOG(LOG_INFO, "process", "stopping_at_once");
         stop(s);
-        return;
+    } else {
+        drain(s, signal_number == SIGINT ? "SIGINT" : "SIGTERM");
     }
+}
+
+/* drain begins to stop: clients are told, and the process ends when they have left. A second request changes nothing; a
+ * second signal ends at once. */
+static void drain(struct server *s, const char *by)
+{
+    if (atomic_load(&s->gateway.draining)) return;
+    LOG(LOG_INFO, "process", "stopping", LOG_STR("by", by), LOG_U64("timeout_s", s->drain_timeout_s));
     process_notify("STOPPING=1");
     s->drain_deadline_ns = clock_mono_ns(s->gateway.clock) + s->drain_timeout_s * 1000000000ull;
     atomic_store(&s->gateway.draining, true);
     cores_wake(&s->cores);
+}
+
+/* control_serve does what the operator has asked for over the admin routes. */
+static void control_serve(struct server *s)
+{
+    for (struct op *op; (op = control_take(&s->gateway));) {
+        struct reload_report report = {0};
+        if (op->kind == OP_DRAIN) {
+            drain(s, "operator");
+            buf_printf(&op->out, "{\"draining\":true,\"timeout_s\":%llu}", (unsigned long long)s->drain_timeout_s);
+            op->http_status = 202;
+        } else {
+            reload(s, &report);
+            reload_report_json(&op->out, &report);
+            op->http_status = 200;
+        }
+        reload_report_free(&report);
+        control_answer(&s->gateway, op);
+    }
 }
 
 static void drain_look(struct server *s)
@@ -264,28 +311,32 @@ static void disk_look(struct server *s)
 
 /* reload takes over what may change while cores read the settings: what the main thread alone uses, and the log level.
  * Everything else that differs is named, so that nobody believes it to be in effect. */
-static void reload(struct server *s)
+static void reload(struct server *s, struct reload_report *report)
 {
     struct config fresh;
     struct config_error err;
     if (options_load(&fresh, s->options, &err) != STATUS_OK) {
         LOG(LOG_ERROR, "config", "reload_failed", LOG_STR("why", err.text));
+        reload_report_add(&report->problems, err.text);
         return;
     }
-    struct buf differing = {0}, was = {0}, is = {0};
+    struct buf was = {0}, is = {0};
     for (unsigned id = 0; id < SETTINGS; id++) {
         if (id == SETTING_ID_log_level || id == SETTING_ID_drain_timeout_s) continue;
         was.len = is.len = 0;
         config_value(&was, &s->loaded, (enum setting_id)id);
         config_value(&is, &fresh, (enum setting_id)id);
-        if (slice_eq(buf_slice(&was), buf_slice(&is))) continue;
-        buf_printf(&differing, "%s%s", differing.len ? "," : "", settings[id].name);
+        if (!slice_eq(buf_slice(&was), buf_slice(&is))) reload_report_add(&report->needs_restart, settings[id].name);
     }
-    log_set_level((enum log_level)fresh.log_level);
+    if ((enum log_level)fresh.log_level != s->log_level) reload_report_add(&report->applied, "log.level");
+    if (fresh.drain_timeout_s != s->drain_timeout_s) reload_report_add(&report->applied, "drain.timeout_s");
+    s->log_level = (enum log_level)fresh.log_level;
     s->drain_timeout_s = fresh.drain_timeout_s;
-    LOG(LOG_INFO, "config", "reload", LOG_U64("drain_timeout_s", fresh.drain_timeout_s));
-    if (differing.len) LOG(LOG_WARN, "config", "restart_needed", LOG_SLICE("settings", buf_slice(&differing)));
-    buf_free(&differing);
+    log_set_level(s->log_level);
+    LOG(LOG_INFO, "config", "reload", LOG_U64("drain_timeout_s", fresh.drain_timeout_s),
+        LOG_SLICE("applied", buf_slice(&report->applied)));
+    if (report->needs_restart.len)
+        LOG(LOG_WARN, "config", "restart_needed", LOG_SLICE("settings", buf_slice(&report->needs_restart)));
     buf_free(&was);
     buf_free(&is);
     config_free(&fresh);

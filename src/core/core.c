@@ -1,16 +1,19 @@
 #include "core.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "../../net/ring.h"
 #include "../api/api.h"
+#include "../api/connections.h"
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "../chat/fanout.h"
 #include "../chat/room.h"
 #include "../chat/session.h"
 #include "../chat/user.h"
+#include "control.h"
 #include "notice.h"
 
 static bool mailboxes_drain(struct core *core);
@@ -40,12 +43,13 @@ bool core_turn(struct core *core, bool may_wait)
         return busy;
     }
     park_prepare(&core->park);
-    bool work = mailboxes_pending(core) || commit_pollable(core->commit) || read_pollable(core->reader);
+    bool work = mailboxes_pending(core) || commit_pollable(core->commit) || read_pollable(core->reader) || control_pollable(core);
     net_wait(core->net, work ? 0 : wake_at(core));
     park_done(&core->park);
     return work;
 }
 
+static void drain_step(struct core *core);
 static void metrics_update(struct core *core);
 
 /* queues_fit: readers that take nothing hold frames, and at FRAMES_BYTES_MAX all sends of this core are refused. Well
@@ -72,13 +76,23 @@ static void timers_run(struct core *core)
     user_cursors_flush(core);
     idempotency_evict(&core->idempotency);
     queues_fit(core);
-    if (UNLIKELY(atomic_load_explicit(&core->gateway->draining, memory_order_relaxed))) {
-        if (!core->drain_told) session_drain(core);
-        core->drain_told = true;
-        uint64_t left = net_stats(core->net)->websockets + commit_pending(core->commit);
-        atomic_store_explicit(&core->connections, (uint32_t)left, memory_order_release);
-    }
+    control_poll(core);
+    if (UNLIKELY(atomic_load_explicit(&core->gateway->draining, memory_order_relaxed))) drain_step(core);
     if (core->now_ns >= core->metrics_due_ns) metrics_update(core);
+}
+
+/* drain_step: everybody is told at once, and whoever waits for nothing is closed at once. The others are closed when they
+ * have their answers, so that nobody has to ask again whether a message was kept. */
+static void drain_step(struct core *core)
+{
+    if (!core->drain_told) session_drain_tell(core);
+    core->drain_told = true;
+    if (core->now_ns >= core->drain_due_ns) {
+        core->drain_requests = session_drain_close(core);
+        core->drain_due_ns = core->now_ns + DRAIN_POLL_MS * 1000000ull;
+    }
+    uint64_t left = net_stats(core->net)->websockets + commit_pending(core->commit) + core->drain_requests;
+    atomic_store_explicit(&core->connections, (uint32_t)left, memory_order_release);
 }
 
 #define METRICS_INTERVAL_NS 100000000u /* gauges are copied this often; counters that happen here are always current */
@@ -90,7 +104,7 @@ static void metrics_update(struct core *core)
     const struct ring_stats *r = net_ring_stats(core->net);
     struct metrics *m = &core->metrics;
     core->metrics_due_ns = core->now_ns + METRICS_INTERVAL_NS;
-    atomic_store_explicit(&core->connections, (uint32_t)(n->websockets + commit_pending(core->commit)), memory_order_release);
+    atomic_store_explicit(&core->commit_oldest_ns, commit_oldest_ns(core->commit), memory_order_relaxed);
     metric_set(m, METRIC_CONNECTIONS, n->connections);
     metric_set(m, METRIC_WEBSOCKET_CONNECTIONS_ACTIVE, n->websockets);
     metric_set(m, METRIC_CONNECTIONS_ACCEPTED, n->accepted);
@@ -121,6 +135,7 @@ static uint64_t wake_at(const struct core *core)
     /* while a write of cursors is under way its end wakes this core; the next one being due would keep it from sleeping */
     if (!list_empty(&core->users_dirty) && !core->cursor_flush_open && core->cursor_flush_due_ns < at)
         at = core->cursor_flush_due_ns;
+    if (UNLIKELY(core->drain_told) && core->drain_due_ns < at) at = core->drain_due_ns;
     return at;
 }
 
@@ -219,6 +234,8 @@ enum status core_start(struct core *core, const struct net_listener *listeners, 
 {
     core->now_ns = clock_mono_ns(core->gateway->clock);
     core->now_ms = clock_wall_ms(core->gateway->clock);
+    bool known = pthread_getcpuclockid(pthread_self(), &core->cpu_clock) == 0;
+    atomic_store_explicit(&core->cpu_clock_known, known, memory_order_release);
     return net_start(core->net, listeners, num_listeners);
 }
 
@@ -385,6 +402,10 @@ unsigned op_home(const struct core *core, const struct op *op)
     case OP_KEY_CREATE:
     case OP_KEY_REVOKE: return 0;
     case OP_DIRECTORY_APPLY:
+    case OP_CONNECTION_LIST:
+    case OP_CONNECTION_KICK: /* these go from core to core */
+    case OP_DRAIN:
+    case OP_RELOAD: /* and these to the main thread */
     case OP_KINDS: break;
     }
     UNREACHABLE();
@@ -414,6 +435,10 @@ static void op_execute(struct core *core, struct op *op)
     case OP_KEY_CREATE:
     case OP_KEY_REVOKE:
     case OP_DIRECTORY_APPLY: directory_on_op(core, op); return;
+    case OP_CONNECTION_LIST:
+    case OP_CONNECTION_KICK: connections_on_op(core, op); return;
+    case OP_DRAIN:
+    case OP_RELOAD:
     case OP_KINDS: break;
     }
     UNREACHABLE();

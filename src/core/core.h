@@ -5,6 +5,8 @@
 #ifndef CARILLON_CORE_CORE_H
 #define CARILLON_CORE_CORE_H
 
+#include <time.h>
+
 #include "../auth/directory.h"
 #include "../base/json.h"
 #include "../base/list.h"
@@ -64,13 +66,18 @@ struct core {
     _Atomic int64_t frames_bytes;
     _Atomic uint32_t connections;   /* those a stop waits for: open WebSockets, and entries not durable yet */
     uint64_t metrics_due_ns;
-    bool drain_told;
+    bool drain_told;           /* every socket here knows that the server stops; nothing new is begun */
+    uint64_t drain_due_ns;     /* next look for sockets that can be closed */
+    uint32_t drain_requests;   /* HTTP requests in flight, as last seen */
 
     struct metrics metrics;
     struct histogram *route_seconds; /* [routes] */
     _Atomic uint64_t *route_status;  /* [routes * 6]: answers by hundreds */
     _Atomic uint64_t error_count[ERRORS];
     _Atomic uint64_t turn_ns_max;
+    _Atomic uint64_t commit_oldest_ns; /* when the oldest entry that is not durable was pushed; 0: there is none */
+    clockid_t cpu_clock;               /* of the core's thread, for whoever asks how busy it is */
+    _Atomic bool cpu_clock_known;
 };
 
 MUST_USE enum status core_open(struct core **out, struct gateway *g, unsigned id, char *why, size_t why_len);

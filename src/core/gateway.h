@@ -14,6 +14,7 @@
 #include "../base/limits.h"
 #include "../base/random.h"
 #include "../config.h"
+#include "control.h"
 
 struct core;
 
@@ -41,6 +42,7 @@ struct gateway {
     _Atomic int disk;                /* enum disk_state */
     _Atomic uint64_t disk_free;      /* bytes, as last seen */
     uint64_t (*store_property)(struct kv *kv, const char *name); /* the store's own gauges; NULL: it has none */
+    struct control control;          /* what the operator asks of the main thread */
     _Atomic bool draining;
     _Atomic bool stop;               /* cores leave their loops */
 };
