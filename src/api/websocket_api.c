@@ -71,10 +71,6 @@ void api_on_message(void *context, struct conn *c, bool text, struct slice data)
     }
     struct slice type = {0};
     if (!request_parse(&r) || !request_id(&r)) return;
-    if (UNLIKELY(core->drain_told)) { /* what came before is answered; nothing is begun any more */
-        fail(&r, ERR_SERVER_DRAINING, NULL, NULL);
-        return;
-    }
     if (!field_text(&r.fields, "type", &type, 64, true)) {
         fail(&r, ERR_TYPE_MISSING, NULL, "type");
         return;
@@ -82,6 +78,7 @@ void api_on_message(void *context, struct conn *c, bool text, struct slice data)
     for (unsigned i = 0; i < sizeof operations / sizeof operations[0]; i++) {
         if (!slice_is(type, operations[i].type)) continue;
         if (r.session->state == SESSION_HELLO && !operations[i].before_hello) fail(&r, ERR_HELLO_REQUIRED, NULL, NULL);
+        else if (UNLIKELY(core->drain_told) && operations[i].handler != on_ping) fail(&r, ERR_SERVER_DRAINING, NULL, NULL);
         else operations[i].handler(&r);
         return;
     }

@@ -33,6 +33,7 @@ bool core_turn(struct core *core, bool may_wait)
     busy |= commit_poll(core->commit) > 0;   /* what became durable … */
     busy |= fanout_publish_dirty(core);      /* … goes to its readers, a room's news at once */
     busy |= read_poll(core->reader) > 0;     /* pages of history */
+    core->metrics_stale |= busy;
     timers_run(core);
     commit_publish(core->commit);
     read_publish(core->reader);
@@ -104,6 +105,7 @@ static void metrics_update(struct core *core)
     const struct ring_stats *r = net_ring_stats(core->net);
     struct metrics *m = &core->metrics;
     core->metrics_due_ns = core->now_ns + METRICS_INTERVAL_NS;
+    core->metrics_stale = false;
     atomic_store_explicit(&core->commit_oldest_ns, commit_oldest_ns(core->commit), memory_order_relaxed);
     metric_set(m, METRIC_CONNECTIONS, n->connections);
     metric_set(m, METRIC_WEBSOCKET_CONNECTIONS_ACTIVE, n->websockets);
@@ -135,6 +137,7 @@ static uint64_t wake_at(const struct core *core)
     /* while a write of cursors is under way its end wakes this core; the next one being due would keep it from sleeping */
     if (!list_empty(&core->users_dirty) && !core->cursor_flush_open && core->cursor_flush_due_ns < at)
         at = core->cursor_flush_due_ns;
+    if (core->metrics_stale && core->metrics_due_ns < at) at = core->metrics_due_ns; /* whoever looks sees what is */
     if (UNLIKELY(core->drain_told) && core->drain_due_ns < at) at = core->drain_due_ns;
     return at;
 }

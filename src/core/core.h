@@ -66,6 +66,7 @@ struct core {
     _Atomic int64_t frames_bytes;
     _Atomic uint32_t connections;   /* those a stop waits for: open WebSockets, and entries not durable yet */
     uint64_t metrics_due_ns;
+    bool metrics_stale;        /* something has happened since they were copied */
     bool drain_told;           /* every socket here knows that the server stops; nothing new is begun */
     uint64_t drain_due_ns;     /* next look for sockets that can be closed */
     uint32_t drain_requests;   /* HTTP requests in flight, as last seen */
