@@ -471,6 +471,11 @@ void net_ws_close(struct net *n, struct conn *c, uint16_t code, const char *reas
     ws_close(n, c, code, reason, drop_queued, n->ticks.stall + n->ticks.close);
 }
 
+void net_ws_dismiss(struct net *n, struct conn *c, uint16_t code, const char *reason)
+{
+    ws_close(n, c, code, reason, true, n->ticks.close);
+}
+
 /* ws_close: `ticks` bounds the flushing of the queue; once it is empty the close timeout begins. */
 static void ws_close(struct net *n, struct conn *c, uint16_t code, const char *reason, bool drop_queued, uint32_t ticks)
 {
@@ -1228,6 +1233,14 @@ struct conn_note *conn_note(struct conn *c)
     ASSERT(!c->websocket);
     return &c->note;
 }
+
+uint64_t conn_idle_ms(const struct net *n, const struct conn *c)
+{
+    return (uint64_t)(n->now_tick - c->heard_tick) * TIMER_TICK_MS;
+}
+
+bool conn_in_request(const struct conn *c) { return c->state == CONN_REQUEST || c->requests > 0; }
+
 size_t net_queued(const struct conn *c)
 {
     return send_queue_bytes(&c->queue);

@@ -106,7 +106,7 @@ void net_stop_accepting(struct net *n);
 struct conn_ref net_ref(const struct conn *c);
 /* net_conn returns the connection, or NULL when it is gone or closing. */
 struct conn *net_conn(struct net *n, struct conn_ref ref);
-/* net_each walks all open connections: start with *at = 0; NULL at the end. */
+/* net_each walks all open connections: start with *at = 0, or the slot to go on from; NULL at the end. */
 struct conn *net_each(struct net *n, uint32_t *at);
 
 void conn_set_user(struct conn *c, void *user);
@@ -164,6 +164,10 @@ void conn_ended(const struct conn *c, struct conn_end *out);
 #define NET_CLOSE_CODES 21u
 /* net_close_code_name is the number as text, "other" for the last place. */
 const char *net_close_code_name(unsigned place);
+/* conn_idle_ms: how long the peer has sent nothing, in steps of TIMER_TICK_MS. */
+uint64_t conn_idle_ms(const struct net *n, const struct conn *c);
+/* conn_in_request: an HTTP request waits for its answer, or WebSocket requests do. */
+bool conn_in_request(const struct conn *c);
 
 /* --- HTTP answers ---------------------------------------------------------------------------------------- */
 
@@ -214,6 +218,9 @@ void net_request_end(struct net *n, struct conn *c);
  * connection. Queued pushes, durable and ephemeral, are dropped when `drop_queued`. `reason` has at most 123 bytes
  * (RFC 6455 section 5.5). Nothing happens on a connection that is closing. */
 void net_ws_close(struct net *n, struct conn *c, uint16_t code, const char *reason, bool drop_queued);
+/* net_ws_dismiss closes like net_ws_close with the pushes dropped, but waits no longer than the close timeout for a peer
+ * that takes nothing. */
+void net_ws_dismiss(struct net *n, struct conn *c, uint16_t code, const char *reason);
 /* net_abort closes without a word. */
 void net_abort(struct net *n, struct conn *c);
 

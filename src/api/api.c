@@ -22,6 +22,7 @@ const struct route routes[ROUTES] = {
 
 unsigned api_num_routes(void) { return ROUTES + 1; /* the last one stands for "no route" */ }
 
+static bool goes_on_in_a_drain(const struct call *call);
 static bool route_find(struct call *call, enum error_code *wrong, unsigned *methods);
 static bool caller_find(struct call *call);
 static bool echo_request(struct call *call);
@@ -44,6 +45,10 @@ void api_on_request(void *context, struct conn *c, const struct http_request *re
         else not_routed(&call, wrong, methods);
         return;
     }
+    if (UNLIKELY(core->drain_told) && !goes_on_in_a_drain(&call)) {
+        call_fail(&call, ERR_SERVER_DRAINING, NULL, NULL);
+        return;
+    }
     if (!caller_find(&call) || !call_admitted(&call)) return;
     routes[call.route].handler(&call);
 }
@@ -58,6 +63,14 @@ void api_on_closed(void *context, struct conn *c)
 {
     access_websocket_closed(context, c, conn_user(c));
     session_on_closed(context, c);
+}
+
+/* goes_on_in_a_drain: reading, and whatever the operator still has to do. */
+static bool goes_on_in_a_drain(const struct call *call)
+{
+    enum http_method method = call->request->method;
+    bool reads = method == HTTP_GET || method == HTTP_HEAD || call->route == ROUTE_SYNC_POST;
+    return reads || routes[call->route].who != WHO_MEMBER;
 }
 
 /* --- routes ---------------------------------------------------------------------------------------------------------- */

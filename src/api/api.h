@@ -92,6 +92,11 @@ bool call_body(struct call *call, bool optional);
 /* call_page reads `limit` (1 to PAGE_LIMIT_MAX, default PAGE_LIMIT_DEFAULT) and `cursor` of a list; an absent cursor is
  * empty. */
 bool call_page(struct call *call, uint32_t *limit, char *cursor_bytes, size_t cursor_cap, struct slice *cursor);
+/* call_query reads a parameter of the query; absent is empty. False, and answered, when it is malformed or longer than
+ * `cap`. */
+bool call_query(struct call *call, const char *name, char *bytes, size_t cap, struct slice *out);
+/* call_tenant_id finds the tenant that an operator's request names by `id`; *number is 0 when id is empty. */
+bool call_tenant_id(struct call *call, struct slice id, uint32_t *number);
 /* call_idempotency_key reads the header into *out (empty when absent); false, and answered, when it is unusable. */
 bool call_idempotency_key(struct call *call, struct slice *out);
 /* call_key_keep gives an op its idempotency key, with the path in front as its scope, and the body's hash. */
@@ -133,6 +138,15 @@ void sent_json(struct buf *out, const struct op *op);
 
 /* call_strip_version takes /v1 or /api/v1 off the front of a path; false when neither is there. */
 bool call_strip_version(struct slice *path);
+
+/* --- what the process is doing: for health, metrics and status; from any core ------------------------------------ */
+
+bool db_writable(const struct core *core);
+uint64_t uptime_s(const struct core *core);
+/* vital reads what the main thread saw of the process and the store at its last look (src/core/vitals.h). */
+uint64_t vital(const struct gateway *g, enum metric_id id);
+/* metric_sum adds up what the cores have counted. */
+uint64_t metric_sum(const struct gateway *g, enum metric_id id);
 
 /* --- flows that both REST and WebSocket start ------------------------------------------------------------------------ */
 

@@ -34,6 +34,22 @@ bool call_page(struct call *call, uint32_t *limit, char *cursor_bytes, size_t cu
     return true;
 }
 
+bool call_query(struct call *call, const char *name, char *bytes, size_t cap, struct slice *out)
+{
+    size_t len = 0;
+    int found = http_query_find(call->request->query, name, bytes, cap, &len);
+    *out = slice_of(bytes, found > 0 ? len : 0);
+    return found >= 0 || call_fail(call, ERR_FIELD_INVALID, NULL, name);
+}
+
+bool call_tenant_id(struct call *call, struct slice id, uint32_t *number)
+{
+    *number = 0;
+    if (id.len == 0) return true;
+    struct tenant *t = tenant_id_parse(id, number) ? directory_tenant(&call->core->directory, *number) : NULL;
+    return (t && t->state != TENANT_DELETED) || call_fail(call, ERR_TENANT_NOT_FOUND, NULL, "tenant_id");
+}
+
 bool call_idempotency_key(struct call *call, struct slice *out)
 {
     *out = http_header_find(call->request, "Idempotency-Key");

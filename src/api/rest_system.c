@@ -11,13 +11,13 @@
 #include "../notify/provider.h"
 #include "api.h"
 
-static bool db_writable(const struct core *core)
+bool db_writable(const struct core *core)
 {
     const struct gateway *g = core->gateway;
     return !commit_poisoned(g->commit) && atomic_load_explicit(&g->disk, memory_order_relaxed) == DISK_OK;
 }
 
-static uint64_t uptime_s(const struct core *core) { return (core->now_ns - core->gateway->started_ns) / 1000000000u; }
+uint64_t uptime_s(const struct core *core) { return (core->now_ns - core->gateway->started_ns) / 1000000000u; }
 
 /* state_reply: 503 says when to look again (RFC 9110 section 10.2.3). */
 static void state_reply(struct call *call, bool good, struct slice json)
@@ -65,7 +65,7 @@ void rest_ready(struct call *call)
 
 /* --- what is counted where: sums over cores ---------------------------------------------------------------------------- */
 
-static uint64_t metric_sum(const struct gateway *g, enum metric_id id)
+uint64_t metric_sum(const struct gateway *g, enum metric_id id)
 {
     uint64_t sum = 0;
     for (unsigned i = 0; i < g->num_cores; i++) sum += atomic_load_explicit(&g->cores[i]->metrics.value[id], memory_order_relaxed);
@@ -84,7 +84,7 @@ static void metric_one(struct buf *out, enum metric_id id, uint64_t v)
 #define COMPILER "gcc " __VERSION__
 #endif
 
-static uint64_t vital(const struct gateway *g, enum metric_id id)
+uint64_t vital(const struct gateway *g, enum metric_id id)
 {
     return atomic_load_explicit(&g->vitals.metrics.value[id], memory_order_relaxed);
 }

@@ -119,8 +119,9 @@ static const struct operation *operation_find(struct request *r)
     }
     for (unsigned i = 0; i < sizeof operations / sizeof operations[0]; i++) {
         if (!slice_is(type, operations[i].type)) continue;
-        if (r->session->state != SESSION_HELLO || operations[i].before_hello) return &operations[i];
-        fail(r, ERR_HELLO_REQUIRED, NULL, NULL);
+        if (r->session->state == SESSION_HELLO && !operations[i].before_hello) fail(r, ERR_HELLO_REQUIRED, NULL, NULL);
+        else if (UNLIKELY(r->core->drain_told) && operations[i].handler != on_ping) fail(r, ERR_SERVER_DRAINING, NULL, NULL);
+        else return &operations[i];
         return NULL;
     }
     fail(r, ERR_TYPE_UNKNOWN, NULL, "type");

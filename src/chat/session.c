@@ -820,18 +820,40 @@ void session_revoke(struct core *core, const struct api_key *key, const struct t
     }
 }
 
-#define RECONNECT_SPREAD_MS 2000u /* clients of a stopping server come back spread over this */
+#define RECONNECT_SPREAD_MS 2000u /* clients of a stopping server come back spread over this, at least … */
+#define RECONNECTS_PER_MS 10u      /* … and no more of them at a time: an upgrade costs about as much as ten messages */
 
-void session_drain(struct core *core)
+static uint64_t reconnect_spread_ms(const struct core *core)
 {
+    uint64_t sockets = 0;
+    for (unsigned i = 0; i < core->num_cores; i++)
+        sockets += atomic_load_explicit(&core->gateway->cores[i]->metrics.value[METRIC_WEBSOCKET_CONNECTIONS_ACTIVE],
+                                        memory_order_relaxed);
+    uint64_t spread_ms = sockets / RECONNECTS_PER_MS;
+    return spread_ms > RECONNECT_SPREAD_MS ? spread_ms : RECONNECT_SPREAD_MS;
+}
+
+void session_drain_tell(struct core *core)
+{
+    uint64_t spread_ms = reconnect_spread_ms(core);
     uint32_t at = 0;
     for (struct conn *c; (c = net_each(core->net, &at));) {
         if (!conn_is_websocket(c)) continue;
         struct buf out = {0};
         buf_printf(&out, "{\"type\":\"server.shutdown\",\"reconnect_after_ms\":%llu}",
-                   (unsigned long long)(random_u64(core->gateway->random) % RECONNECT_SPREAD_MS));
+                   (unsigned long long)(random_u64(core->gateway->random) % spread_ms));
         net_reply_text(core->net, c, buf_slice(&out));
         buf_free(&out);
-        net_ws_close(core->net, c, 1001, "server is stopping", false);
     }
+}
+
+uint32_t session_drain_close(struct core *core)
+{
+    uint32_t at = 0, requests = 0;
+    for (struct conn *c; (c = net_each(core->net, &at));) {
+        bool waits = conn_in_request(c);
+        if (conn_is_websocket(c) && !waits) net_ws_close(core->net, c, 1001, "server is stopping", false);
+        if (!conn_is_websocket(c) && waits) requests++;
+    }
+    return requests;
 }

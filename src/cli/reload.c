@@ -14,9 +14,8 @@ void reload_init(struct reload *r, const struct options *options, struct config 
     ASSERT(pthread_mutex_init(&r->lock, NULL) == 0);
 }
 
-void reload_settings(void *context, struct reload_report *report)
+void reload_settings(struct reload *r, struct reload_report *report)
 {
-    struct reload *r = context;
     struct config fresh;
     struct config_error err;
     ASSERT(pthread_mutex_lock(&r->lock) == 0);

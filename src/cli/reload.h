@@ -19,9 +19,8 @@ struct reload {
 };
 
 void reload_init(struct reload *r, const struct options *options, struct config *loaded, struct config *running);
-/* reload_settings fills a zeroed report, which the caller frees, and logs the same. `context` is a struct reload: this is
- * the form of gateway->reload. */
-void reload_settings(void *context, struct reload_report *report);
+/* reload_settings fills a zeroed report, which the caller frees, and logs the same. */
+void reload_settings(struct reload *r, struct reload_report *report);
 
 /* reload_logs applies the settings of the log, at the start as well. `why` says what is wrong with log.file. */
 MUST_USE enum status reload_logs(const struct config *c, char *why, size_t why_len);

@@ -15,6 +15,7 @@
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "../base/log_writer.h"
+#include "../core/op.h"
 #include "cli.h"
 #include "cores.h"
 #include "memory.h"
@@ -36,6 +37,7 @@ struct server {
     sigset_t signals;
     struct reload reload;
     uint64_t descriptors;     /* the limit on open files */
+    pthread_t main_thread;
     uint64_t drain_deadline_ns, watch_due_ns;
     unsigned num_stop_signals;
     bool core_stuck; /* and it was said */
@@ -43,6 +45,7 @@ struct server {
     char why[WHY_BYTES_MAX];
 };
 
+static void control_wake(void *context);
 static int configure(struct server *s);
 static int open_all(struct server *s);
 static int start_threads(struct server *s);
@@ -133,6 +136,7 @@ static int configure(struct server *s)
         s->running.limits_connections = process_connections(s->descriptors, (unsigned)s->running.process_cores);
     if (s->running.limits_memory == 0) fit_memory(s);
     reload_init(&s->reload, s->options, &s->loaded, &s->running);
+    s->main_thread = pthread_self();
     if (s->loaded.admin_socket[0]) buf_printf(&s->admin_path, "%s", s->loaded.admin_socket);
     else buf_printf(&s->admin_path, "%s/admin.sock", s->loaded.store_dir);
     buf_char(&s->admin_path, '\0');
@@ -143,6 +147,7 @@ static int configure(struct server *s)
     sigaddset(&s->signals, SIGTERM);
     sigaddset(&s->signals, SIGINT);
     sigaddset(&s->signals, SIGHUP);
+    sigaddset(&s->signals, SIGUSR1); /* wakes this thread: an op of the operator waits (control_wake) */
     ASSERT(pthread_sigmask(SIG_BLOCK, &s->signals, NULL) == 0);
     signal(SIGPIPE, SIG_IGN);
     umask(077); /* what the store holds is nobody else's */
@@ -186,6 +191,13 @@ static unsigned store_files(const struct server *s)
     return half < STORE_OPEN_FILES_MAX ? (unsigned)half : STORE_OPEN_FILES_MAX;
 }
 
+/* control_wake runs on cores. The signal is blocked in every thread and waits for the main thread's sigtimedwait. */
+static void control_wake(void *context)
+{
+    struct server *s = context;
+    pthread_kill(s->main_thread, SIGUSR1);
+}
+
 /* Addresses first: they may need the starter's privileges, which are given up before the store makes any file; and a
  * port that is taken is found before a recovery is paid for. Clients that come early wait in the backlog. */
 static int open_all(struct server *s)
@@ -213,10 +225,9 @@ static int open_all(struct server *s)
                                   .random = random_real(),
                                   .store = &s->store,
                                   .store_property = kv_rocksdb_property,
-                                  .reload = reload_settings,
-                                  .reload_context = &s->reload,
                                   .descriptors = s->descriptors,
-                                  .num_cores = num_cores};
+                                  .num_cores = num_cores,
+                                  .control = {.wake = control_wake, .context = s}};
     s->gateway_opened = true;
     if (gateway_open(&s->gateway, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);
     if (listeners_open_admin(&s->listeners, s->admin_path.data, s->why, sizeof s->why) != STATUS_OK)
@@ -282,6 +293,8 @@ static void announce(const struct server *s)
 static void on_signal(struct server *s, int signal_number);
 static void look(struct server *s);
 static void drain_look(struct server *s);
+static void drain(struct server *s, const char *by);
+static void control_serve(struct server *s);
 static void stop(struct server *s);
 
 static void watch(struct server *s)
@@ -293,6 +306,7 @@ static void watch(struct server *s)
         int signal_number = sigtimedwait(&s->signals, NULL, &wait);
         ASSERT(signal_number > 0 || errno == EAGAIN || errno == EINTR);
         if (signal_number > 0) on_signal(s, signal_number);
+        control_serve(s);
         if (clock_mono_ns(g->clock) >= s->watch_due_ns) look(s);
         if (atomic_load(&g->draining)) drain_look(s);
     }
@@ -300,22 +314,49 @@ static void watch(struct server *s)
 
 static void on_signal(struct server *s, int signal_number)
 {
+    if (signal_number == SIGUSR1) return; /* control_serve comes next */
     if (signal_number == SIGHUP) {
         struct reload_report report = {0};
         reload_settings(&s->reload, &report);
         reload_report_free(&report);
-        return;
-    }
-    LOG(LOG_INFO, "process", "stopping", LOG_STR("signal", signal_number == SIGINT ? "SIGINT" : "SIGTERM"),
-        LOG_FLAG("at_once", s->num_stop_signals > 0));
-    if (s->num_stop_signals++) {
+    } else if (s->num_stop_signals++) {
+        LOG(LOG_INFO, "process", "stopping_at_once");
         stop(s);
-        return;
+    } else {
+        drain(s, signal_number == SIGINT ? "SIGINT" : "SIGTERM");
     }
+}
+
+/* drain begins to stop: clients are told, and the process ends when they have left. A second request changes nothing; a
+ * second signal ends at once. */
+static void drain(struct server *s, const char *by)
+{
+    if (atomic_load(&s->gateway.draining)) return;
+    LOG(LOG_INFO, "process", "stopping", LOG_STR("by", by), LOG_U64("timeout_s", CONFIG_NOW(&s->running, drain_timeout_s)));
     process_notify("STOPPING=1");
     s->drain_deadline_ns = clock_mono_ns(s->gateway.clock) + CONFIG_NOW(&s->running, drain_timeout_s) * 1000000000ull;
     atomic_store(&s->gateway.draining, true);
     cores_wake(&s->cores);
+}
+
+/* control_serve does what the operator has asked for over the admin routes. */
+static void control_serve(struct server *s)
+{
+    for (struct op *op; (op = control_take(&s->gateway));) {
+        struct reload_report report = {0};
+        if (op->kind == OP_DRAIN) {
+            drain(s, "operator");
+            buf_printf(&op->out, "{\"draining\":true,\"timeout_s\":%llu}",
+                       (unsigned long long)CONFIG_NOW(&s->running, drain_timeout_s));
+            op->http_status = 202;
+        } else {
+            reload_settings(&s->reload, &report);
+            reload_report_json(&op->out, &report);
+            op->http_status = 200;
+        }
+        reload_report_free(&report);
+        control_answer(&s->gateway, op);
+    }
 }
 
 static void drain_look(struct server *s)

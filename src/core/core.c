@@ -1,5 +1,6 @@
 #include "core.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -7,6 +8,7 @@
 #include "../api/access.h"
 #include "../api/admission.h"
 #include "../api/api.h"
+#include "../api/connections.h"
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "../chat/fanout.h"
@@ -16,6 +18,7 @@
 #include "../chat/typing.h"
 #include "../chat/user.h"
 #include "../notify/notify.h"
+#include "control.h"
 #include "notice.h"
 
 static bool mailboxes_drain(struct core *core);
@@ -44,6 +47,7 @@ bool core_turn(struct core *core, bool may_wait)
     busy |= commit_poll(core->commit) > 0;   /* what became durable … */
     busy |= fanout_publish_dirty(core);      /* … goes to its readers, a room's news at once */
     busy |= read_poll(core->reader) > 0;     /* pages of history */
+    core->metrics_stale |= busy;
     timers_run(core);
     commit_publish(core->commit);
     read_publish(core->reader);
@@ -55,12 +59,13 @@ bool core_turn(struct core *core, bool may_wait)
         return busy;
     }
     park_prepare(&core->park);
-    bool work = mailboxes_pending(core) || commit_pollable(core->commit) || read_pollable(core->reader);
+    bool work = mailboxes_pending(core) || commit_pollable(core->commit) || read_pollable(core->reader) || control_pollable(core);
     net_wait(core->net, work ? 0 : wake_at(core));
     park_done(&core->park);
     return work;
 }
 
+static void drain_step(struct core *core);
 static void metrics_update(struct core *core);
 static void memory_update(struct core *core);
 
@@ -152,13 +157,23 @@ static void timers_run(struct core *core)
     admission_update(core);
     uint64_t oldest_ns = commit_oldest_ns(core->commit);
     core->commit_late = oldest_ns && core->now_ns > oldest_ns + COMMIT_AGE_MAX_MS * 1000000ull;
-    if (UNLIKELY(atomic_load_explicit(&core->gateway->draining, memory_order_relaxed))) {
-        if (!core->drain_told) session_drain(core);
-        core->drain_told = true;
-        uint64_t left = net_stats(core->net)->websockets + commit_pending(core->commit);
-        atomic_store_explicit(&core->connections, (uint32_t)left, memory_order_release);
-    }
+    control_poll(core);
+    if (UNLIKELY(atomic_load_explicit(&core->gateway->draining, memory_order_relaxed))) drain_step(core);
     if (core->now_ns >= core->metrics_due_ns) metrics_update(core);
+}
+
+/* drain_step: everybody is told at once, and whoever waits for nothing is closed at once. The others are closed when they
+ * have their answers, so that nobody has to ask again whether a message was kept. */
+static void drain_step(struct core *core)
+{
+    if (!core->drain_told) session_drain_tell(core);
+    core->drain_told = true;
+    if (core->now_ns >= core->drain_due_ns) {
+        core->drain_requests = session_drain_close(core);
+        core->drain_due_ns = core->now_ns + DRAIN_POLL_MS * 1000000ull;
+    }
+    uint64_t left = net_stats(core->net)->websockets + commit_pending(core->commit) + core->drain_requests;
+    atomic_store_explicit(&core->connections, (uint32_t)left, memory_order_release);
 }
 
 #define METRICS_INTERVAL_NS 100000000u /* gauges are copied this often; counters that happen here are always current */
@@ -170,7 +185,8 @@ static void metrics_update(struct core *core)
     const struct ring_stats *r = net_ring_stats(core->net);
     struct metrics *m = &core->metrics;
     core->metrics_due_ns = core->now_ns + METRICS_INTERVAL_NS;
-    atomic_store_explicit(&core->connections, (uint32_t)(n->websockets + commit_pending(core->commit)), memory_order_release);
+    core->metrics_stale = false;
+    atomic_store_explicit(&core->commit_oldest_ns, commit_oldest_ns(core->commit), memory_order_relaxed);
     metric_set(m, METRIC_CONNECTIONS, n->connections);
     metric_set(m, METRIC_WEBSOCKET_CONNECTIONS_ACTIVE, n->websockets);
     metric_set(m, METRIC_CONNECTIONS_ACCEPTED, n->accepted);
@@ -232,6 +248,8 @@ static uint64_t wake_at(const struct core *core)
     const uint64_t due[] = {user_presence_wake_at(core), typing_wake_at(core), presence_wake_at(core), notify_wake_ns(core)};
     for (unsigned i = 0; i < sizeof due / sizeof due[0]; i++)
         if (due[i] < at) at = due[i];
+    if (core->metrics_stale && core->metrics_due_ns < at) at = core->metrics_due_ns; /* whoever looks sees what is */
+    if (UNLIKELY(core->drain_told) && core->drain_due_ns < at) at = core->drain_due_ns;
     return at;
 }
 
@@ -369,6 +387,8 @@ enum status core_start(struct core *core, const struct net_listener *listeners, 
     core->now_ns = clock_mono_ns(core->gateway->clock);
     core->now_ms = clock_wall_ms(core->gateway->clock);
     atomic_store_explicit(&core->turned_ns, core->now_ns, memory_order_relaxed);
+    bool known = pthread_getcpuclockid(pthread_self(), &core->cpu_clock) == 0;
+    atomic_store_explicit(&core->cpu_clock_known, known, memory_order_release);
     return net_start(core->net, listeners, num_listeners);
 }
 
@@ -551,6 +571,10 @@ unsigned op_home(const struct core *core, const struct op *op)
     case OP_KEY_REVOKE: return 0;
     case OP_NOTIFICATION_PUSH:
     case OP_DIRECTORY_APPLY:
+    case OP_CONNECTION_LIST:
+    case OP_CONNECTION_KICK: /* these go from core to core */
+    case OP_DRAIN:
+    case OP_RELOAD: /* and these to the main thread */
     case OP_KINDS: break;
     }
     UNREACHABLE();
@@ -591,6 +615,10 @@ static void op_execute(struct core *core, struct op *op)
     case OP_DEAD_LETTER_RETRY:
     case OP_DEAD_LETTER_DELETE: notify_on_op(core, op); return;
     case OP_NOTIFICATION_PUSH: notify_on_push(core, op); return;
+    case OP_CONNECTION_LIST:
+    case OP_CONNECTION_KICK: connections_on_op(core, op); return;
+    case OP_DRAIN:
+    case OP_RELOAD:
     case OP_KINDS: break;
     }
     UNREACHABLE();

@@ -5,6 +5,8 @@
 #ifndef CARILLON_CORE_CORE_H
 #define CARILLON_CORE_CORE_H
 
+#include <time.h>
+
 #include "../auth/directory.h"
 #include "../auth/ticket.h"
 #include "../base/json.h"
@@ -112,7 +114,10 @@ struct core {
     _Atomic int64_t frames_bytes;
     _Atomic uint32_t connections;   /* those a stop waits for: open WebSockets, and entries not durable yet */
     uint64_t metrics_due_ns;
-    bool drain_told;
+    bool metrics_stale;        /* something has happened since they were copied */
+    bool drain_told;           /* every socket here knows that the server stops; nothing new is begun */
+    uint64_t drain_due_ns;     /* next look for sockets that can be closed */
+    uint32_t drain_requests;   /* HTTP requests in flight, as last seen */
 
     struct metrics metrics;
     _Atomic uint64_t turned_ns;      /* when the last turn began: the heartbeat */
@@ -126,6 +131,9 @@ struct core {
     _Atomic uint64_t closed_by[CONN_CAUSES], ws_closed_by[NET_CLOSE_CODES];
     struct access *access;           /* requests that log.access will tell of; NULL: none yet */
     _Atomic uint64_t memory[CORE_MEMORY_PARTS];
+    _Atomic uint64_t commit_oldest_ns; /* when the oldest entry that is not durable was pushed; 0: there is none */
+    clockid_t cpu_clock;               /* of the core's thread, for whoever asks how busy it is */
+    _Atomic bool cpu_clock_known;
 };
 
 MUST_USE enum status core_open(struct core **out, struct gateway *g, unsigned id, char *why, size_t why_len);

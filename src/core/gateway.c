@@ -98,6 +98,7 @@ void gateway_close(struct gateway *g)
         if (g->cores[i]) core_close(g->cores[i]);
     if (g->readers) readers_close(g->readers);
     if (g->commit) commit_close(g->commit);
+    control_close(g);
     for (size_t i = 0; g->mailboxes && i < (size_t)g->num_cores * g->num_cores; i++) spsc_free(&g->mailboxes[i]);
     free(g->mailboxes);
     rate_table_free(g->ip_requests);

@@ -15,7 +15,7 @@
 #include "../base/limits.h"
 #include "../base/random.h"
 #include "../config.h"
-#include "reload.h"
+#include "control.h"
 #include "vitals.h"
 
 struct backup;
@@ -50,9 +50,6 @@ struct gateway {
     _Atomic uint64_t disk_free;      /* bytes, as last seen */
     uint64_t (*store_property)(struct kv *kv, const char *name); /* the store's own gauges; NULL: it has none */
     struct vitals vitals;            /* of the process; the main thread looks */
-    void (*reload)(void *context, struct reload_report *report); /* reads the settings again. Not on a core: it waits for
-                                                                  * the disk. NULL: nobody can */
-    void *reload_context;
     uint64_t descriptors;            /* that a ring's table may have; 0: not known */
     _Atomic uint32_t open_connections; /* let in by all cores, against limits.connections */
     _Atomic int memory;              /* enum memory_state */
@@ -62,6 +59,7 @@ struct gateway {
     unsigned num_trusted;
     _Atomic bool notifications;      /* there has ever been one in this store (notify_opened) */
     struct backup *backup;           /* NULL: backup.dir is empty */
+    struct control control;          /* what the operator asks of the main thread */
     _Atomic bool draining;
     _Atomic bool stop;               /* cores leave their loops */
 };

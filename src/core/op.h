@@ -69,6 +69,10 @@ enum op_kind {
     OP_KEY_CREATE,
     OP_KEY_REVOKE,
     OP_DIRECTORY_APPLY, /* every core: take over a changed tenant or key */
+    OP_CONNECTION_LIST, /* one core after the other: its connections (connections.h) */
+    OP_CONNECTION_KICK,
+    OP_DRAIN,           /* the main thread (control.h), like the next one */
+    OP_RELOAD,
     OP_KINDS
 };
 
@@ -182,6 +186,14 @@ struct op {
             uint64_t taken;       /* bits, by the notification's place in the push: some socket took it */
             uint32_t sockets;     /* that are open, and were tried */
         } push;
+        struct {
+            struct slice reason; /* kick; NUL-terminated */
+            uint32_t slot;       /* where the look at this core begins, and where the next one goes on */
+            uint32_t generation; /* kick: of the one connection in that slot; 0: all that match */
+            uint16_t core;       /* which one has its turn */
+            uint32_t left, closed;
+            bool more;           /* list: the page is full, and there is more from `slot` on */
+        } connections;
     } in;
     struct op_member *members; /* ROOM_CREATE, ROOM_ADD, ROOM_REMOVE; malloc'ed with the op's life */
     uint32_t num_members;

@@ -16,6 +16,9 @@ struct reload_report {
 
 static inline bool reload_good(const struct reload_report *r) { return r->problems.len == 0; }
 
+/* reload_report_json appends {"applied":[…],"needs_restart":[…],"problems":[…]}, each line a string. */
+void reload_report_json(struct buf *out, const struct reload_report *report);
+
 static inline void reload_report_free(struct reload_report *r)
 {
     buf_free(&r->applied);

@@ -588,6 +588,45 @@ static void draining_tells_every_socket_when_to_come_back(void **state)
     assert_int_equal(client_hear_close(two), 1001);
 }
 
+static void what_was_asked_before_a_drain_is_answered_and_nothing_new_is_begun(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room_at(h, 1, ROOM_GROUP, PEOPLE(&ann));
+    struct client *c = socket_open(h, 0, "ann", "{\"type\":\"hello\",\"rooms\":\"none\"}");
+    h->hold_syncer = true;
+    client_say(c, "{\"type\":\"send_message\",\"id\":1,\"room_id\":\"%s\",\"content\":\"before\"}", room_name(room).text);
+    for (unsigned i = 0; i < 20; i++) harness_settle(h);
+    atomic_store(&h->gateway.draining, true);
+    expect_text(client_hear(c), "{\"type\":\"server.shutdown\",\"reconnect_after_ms\":");
+    client_say(c, "{\"type\":\"send_message\",\"id\":2,\"room_id\":\"%s\",\"content\":\"after\"}", room_name(room).text);
+    expect_text(client_hear(c), "\"re\":2,\"code\":\"server.draining\"");
+    harness_advance(h, 500);
+    client_hears_nothing(c);
+    assert_int_equal(c->close_code, 0);
+    h->hold_syncer = false;
+    expect_text(client_hear(c), "{\"type\":\"ok\",\"re\":1,");
+    harness_advance(h, 500);
+    assert_int_equal(client_hear_close(c), 1001);
+}
+
+static void rest_goes_on_reading_in_a_drain_and_writes_nothing(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    harness_person(h, "ann");
+    struct client *c = client_open(h, 0), *other = client_open(h, 0), *operator = client_open(h, 0);
+    atomic_store(&h->gateway.draining, true);
+    harness_settle(h);
+    assert_int_equal(client_call(c, "POST", "/v1/rooms", "ann", "", "{\"type\":\"group\"}"), 503);
+    expect_text(c->text.data, "\"code\":\"server.draining\"");
+    expect_text(c->head.data, "Retry-After: 1");
+    assert_int_equal(client_call(other, "GET", "/v1/rooms", "ann", "", NULL), 200);
+    assert_int_equal(client_call(operator, "GET", "/v1/admin/status", NULL, "X-Master-Key: " MASTER_KEY "\r\n", NULL), 200);
+    expect_text(operator->text.data, "\"state\":\"draining\"");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -615,6 +654,8 @@ int main(void)
         TEST(a_replay_that_cannot_be_read_ends_the_socket_not_the_order),
         TEST(a_closed_socket_leaves_no_subscription_behind),
         TEST(draining_tells_every_socket_when_to_come_back),
+        TEST(what_was_asked_before_a_drain_is_answered_and_nothing_new_is_begun),
+        TEST(rest_goes_on_reading_in_a_drain_and_writes_nothing),
         TEST(a_socket_is_not_served_without_a_room_that_cannot_be_read),
         TEST(a_room_joined_later_that_is_not_to_be_had_ends_the_socket),
         TEST(rooms_beyond_a_sockets_bound_are_told),

@@ -1,5 +1,8 @@
 /* carillonctl is no library: its pure parts are taken in as they are. */
 #include "../../tools/ctl/table.c" /* NOLINT(bugprone-suspicious-include) */
+#include "../../tools/ctl/style.c" /* NOLINT(bugprone-suspicious-include) */
+
+#include <locale.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -51,6 +54,15 @@ static void columns_align_by_characters_not_bytes(void **state)
     json_parser_free(p);
 }
 
+static void wide_characters_take_two_columns(void **state)
+{
+    (void)state;
+    assert_non_null(setlocale(LC_CTYPE, "C.UTF-8"));
+    assert_int_equal(text_columns(SLICE("第二 é")), 6);
+    assert_int_equal(text_columns(SLICE("e\xcc\x81")), 1); /* an accent that combines */
+    assert_int_equal(text_columns(SLICE("")), 0);
+}
+
 static void an_empty_table_still_has_its_head(void **state)
 {
     (void)state;
@@ -72,7 +84,7 @@ static void figures_alone_are_flush_right(void **state)
     char *text;
     size_t len;
     FILE *out = open_memstream(&text, &len);
-    object_print(object, parsed(p, object), out);
+    object_print(object, parsed(p, object), NULL, out);
     assert_written(out, &text,
                    "messages       7\n"
                    "ok          true\n"
@@ -88,7 +100,7 @@ static void an_object_with_texts_is_a_plain_list(void **state)
     char *text;
     size_t len;
     FILE *out = open_memstream(&text, &len);
-    object_print(object, parsed(p, object), out);
+    object_print(object, parsed(p, object), NULL, out);
     assert_written(out, &text,
                    "id        t_1\n"
                    "n         12\n"
@@ -102,6 +114,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_of_others_never_steers_the_terminal),
         cmocka_unit_test(columns_align_by_characters_not_bytes),
+        cmocka_unit_test(wide_characters_take_two_columns),
         cmocka_unit_test(an_empty_table_still_has_its_head),
         cmocka_unit_test(figures_alone_are_flush_right),
         cmocka_unit_test(an_object_with_texts_is_a_plain_list),

@@ -147,6 +147,7 @@ enum status ws_client_open(struct ws_client *w, const struct endpoint *endpoint,
         if (status == STATUS_DENIED) {
             fail(w, status, "");
             snprintf(w->why, sizeof w->why, "the server answered the upgrade with HTTP status %u", http_status);
+            w->http_status = http_status;
             return status;
         }
         if (status != STATUS_FULL) return fail(w, status, "the answer to the upgrade breaks RFC 6455");
@@ -242,11 +243,14 @@ static enum status control_frame(struct ws_client *w, unsigned opcode, struct sl
     switch (opcode) {
     case WS_OP_PING: return send_frame(w, WS_OP_PONG, payload);
     case WS_OP_PONG: return STATUS_OK;
-    case WS_OP_CLOSE:
+    case WS_OP_CLOSE: {
+        char reason[124] = "";
+        if (payload.len > 2) snprintf(reason, sizeof reason, "%.*s", (int)payload.len - 2, payload.data + 2);
         w->close_code = payload.len < 2 ? 1005 : (uint16_t)((uint8_t)payload.data[0] << 8 | (uint8_t)payload.data[1]);
         fail(w, STATUS_NOT_FOUND, "");
-        snprintf(w->why, sizeof w->why, "the server closed with code %u", w->close_code);
+        snprintf(w->why, sizeof w->why, "the server closed with code %u%s%s", w->close_code, reason[0] ? ": " : "", reason);
         return STATUS_NOT_FOUND;
+    }
     default: return fail(w, STATUS_INVALID, "the server sent a frame of an unexpected kind");
     }
 }

@@ -44,6 +44,7 @@ int ws_client_header(const char *bytes, size_t len, unsigned *opcode, size_t *pa
 struct ws_client {
     char why[256];       /* after a failure: a sentence for people */
     uint16_t close_code; /* after STATUS_NOT_FOUND: the peer's code, 1005 without one, 1006 without a close frame */
+    unsigned http_status; /* after STATUS_DENIED: what the upgrade was answered with */
     int _fd;
     struct buf _in;
     size_t _taken; /* bytes of _in that belong to the frame handed out last */

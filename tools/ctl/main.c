@@ -1,93 +1,66 @@
 /* carillonctl: administers a Carillon gateway over its admin socket, or over the network with the master key. */
 #include <getopt.h>
+#include <limits.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../src/base/assert.h"
 #include "../../src/base/json.h"
+#include "../../src/cli/nearest.h"
 #include "ctl.h"
 
 #define SOCKET_DEFAULT "./carillon-data/admin.sock"
-
-enum { /* behind every character that could be a short option */
-    OPTION_SOCKET = 256,
-    OPTION_URL,
-    OPTION_MASTER_KEY,
-    OPTION_KEY,
-    OPTION_AS,
-    OPTION_ROLE,
-    OPTION_TYPE,
-    OPTION_MEMBERS,
-    OPTION_PRIVATE,
-    OPTION_LIMIT,
-    OPTION_AFTER,
-    OPTION_BEFORE,
-    OPTION_JSON,
-    OPTION_YES,
-};
+#define OPTION_BASE 256 /* behind every character that could be a short option */
 
 static int parse(struct ctl *c, int argc, char **argv);
-static bool option_take(struct ctl *c, int choice);
-static const char *secret_take(char **copy, char *argument);
+static bool option_take(struct ctl *c, unsigned id, char *argument);
 static const struct ctl_command *command_find(struct ctl *c);
-static bool arguments_fit(const struct ctl *c, const struct ctl_command *command);
-static bool number_fits(const char *name, const char *text);
-static void help(FILE *out);
+static bool command_fits(const struct ctl *c, const struct ctl_command *command);
+static void help_all(FILE *out);
+static int help(const struct ctl *c);
 
 int main(int argc, char **argv)
 {
-    struct ctl c = {.master_key = getenv("CARILLON_ADMIN_MASTER_KEY"),
-                    .api_key = getenv("CARILLONCTL_KEY"),
-                    .user = getenv("CARILLONCTL_USER")};
+    struct ctl c = {0};
+    setlocale(LC_CTYPE, "C.UTF-8"); /* what the gateway speaks, whatever the terminal's language */
     endpoint_unix(&c.endpoint, SOCKET_DEFAULT);
+    c.given[CTL_OPT_MASTER_KEY] = getenv("CARILLON_ADMIN_MASTER_KEY");
+    c.given[CTL_OPT_KEY] = getenv("CARILLON_API_KEY");
+    if (!c.given[CTL_OPT_KEY]) c.given[CTL_OPT_KEY] = getenv("CARILLONCTL_KEY"); /* its older name */
+    c.given[CTL_OPT_AS] = getenv("CARILLONCTL_USER");
     int code = parse(&c, argc, argv);
     if (code < 0) {
         const struct ctl_command *command = command_find(&c);
-        code = command && arguments_fit(&c, command) ? ctl_run(&c, command) : CTL_USAGE;
+        code = command && command_fits(&c, command) ? ctl_run(&c, command) : CTL_USAGE;
     }
-    for (unsigned i = 0; i < CTL_SECRETS; i++) free(c.secrets[i]);
+    for (unsigned i = 0; i < CTL_NUM_OPTIONS; i++) free(c.secrets[i]);
     return code;
 }
+
+/* --- the command line --------------------------------------------------------------------------------------------- */
+
+static unsigned given_here; /* CTL_TAKES of the options that stand on the command line */
 
 /* parse returns -1 to go on, or the exit code. */
 static int parse(struct ctl *c, int argc, char **argv)
 {
-    static const struct option known[] = {
-        {"socket", required_argument, NULL, OPTION_SOCKET},
-        {"url", required_argument, NULL, OPTION_URL},
-        {"master-key", required_argument, NULL, OPTION_MASTER_KEY},
-        {"key", required_argument, NULL, OPTION_KEY},
-        {"as", required_argument, NULL, OPTION_AS},
-        {"role", required_argument, NULL, OPTION_ROLE},
-        {"type", required_argument, NULL, OPTION_TYPE},
-        {"members", required_argument, NULL, OPTION_MEMBERS},
-        {"private", no_argument, NULL, OPTION_PRIVATE},
-        {"limit", required_argument, NULL, OPTION_LIMIT},
-        {"after-seq", required_argument, NULL, OPTION_AFTER},
-        {"before-seq", required_argument, NULL, OPTION_BEFORE},
-        {"json", no_argument, NULL, OPTION_JSON},
-        {"yes", no_argument, NULL, OPTION_YES},
-        {"help", no_argument, NULL, 'h'},
-        {0},
-    };
-    for (int choice; (choice = getopt_long(argc, argv, "h", known, NULL)) != -1;) {
-        if (choice == 'h') {
-            help(stdout);
+    struct option known[CTL_NUM_OPTIONS + 2] = {{0}};
+    for (unsigned i = 0; i < CTL_NUM_OPTIONS; i++)
+        known[i] = (struct option){ctl_options[i].name, ctl_options[i].argument ? required_argument : no_argument, NULL,
+                                   OPTION_BASE + (int)i};
+    known[CTL_NUM_OPTIONS] = (struct option){"version", no_argument, NULL, 'V'};
+    for (int choice; (choice = getopt_long(argc, argv, "hV", known, NULL)) != -1;) {
+        if (choice == 'V') {
+            printf("carillonctl " CARILLON_VERSION "\n");
             return CTL_DONE;
         }
-        if (!option_take(c, choice)) {
-            fprintf(stderr, "Try `carillonctl --help`.\n");
-            return CTL_USAGE;
-        }
-    }
-    if (optind == argc) {
-        help(stderr);
+        bool good = choice == 'h' || choice >= OPTION_BASE;
+        if (good && !option_take(c, choice == 'h' ? CTL_OPT_HELP : (unsigned)(choice - OPTION_BASE), optarg)) return CTL_USAGE;
+        if (good) continue;
+        fprintf(stderr, "Try `carillonctl --help`.\n"); /* getopt_long has said what is wrong */
         return CTL_USAGE;
-    }
-    if (strcmp(argv[optind], "help") == 0) {
-        help(stdout);
-        return CTL_DONE;
     }
     for (int i = optind; i < argc; i++) {
         if (c->num_words == CTL_WORDS_MAX) {
@@ -97,34 +70,15 @@ static int parse(struct ctl *c, int argc, char **argv)
         }
         c->words[c->num_words++] = argv[i];
     }
-    return -1;
-}
-
-static bool option_take(struct ctl *c, int choice)
-{
-    switch (choice) {
-    case OPTION_SOCKET:
-        if (endpoint_unix(&c->endpoint, optarg)) return true;
-        fprintf(stderr, "carillonctl: --socket: a socket's path has at most 107 bytes\n");
-        return false;
-    case OPTION_URL:
-        if (endpoint_parse(&c->endpoint, optarg)) return true;
-        fprintf(stderr, "carillonctl: --url takes http://HOST:PORT, not '%s'\n", optarg);
-        return false;
-    case OPTION_MASTER_KEY: c->master_key = secret_take(&c->secrets[CTL_MASTER_KEY], optarg); return true;
-    case OPTION_KEY: c->api_key = secret_take(&c->secrets[CTL_API_KEY], optarg); return true;
-    case OPTION_AS: c->user = optarg; return true;
-    case OPTION_ROLE: c->role = optarg; return true;
-    case OPTION_TYPE: c->type = optarg; return true;
-    case OPTION_MEMBERS: c->members = optarg; return true;
-    case OPTION_PRIVATE: return c->is_private = true;
-    case OPTION_LIMIT: c->limit = optarg; return number_fits("limit", optarg);
-    case OPTION_AFTER: c->after_seq = optarg; return number_fits("after-seq", optarg);
-    case OPTION_BEFORE: c->before_seq = optarg; return number_fits("before-seq", optarg);
-    case OPTION_JSON: return c->json = true;
-    case OPTION_YES: return c->yes = true;
-    default: return false; /* getopt_long has said what is wrong */
+    if (c->num_words && strcmp(c->words[0], "help") == 0) {
+        for (unsigned i = 1; i < c->num_words; i++) c->words[i - 1] = c->words[i];
+        c->num_words--;
+        return help(c);
     }
+    if (ctl_given(c, HELP)) return help(c);
+    if (c->num_words) return -1;
+    help_all(stderr);
+    return CTL_USAGE;
 }
 
 /* secret_take copies a secret and overwrites it in the argument vector, which other users can read (proc(5)). */
@@ -137,33 +91,82 @@ static const char *secret_take(char **copy, char *argument)
     return *copy;
 }
 
-static bool number_fits(const char *name, const char *text)
+static bool number_fits(unsigned id, const char *text)
 {
     uint64_t number;
     if (slice_u64(slice_str(text), &number)) return true;
-    fprintf(stderr, "carillonctl: --%s takes a number, not '%s'\n", name, text);
+    fprintf(stderr, "carillonctl: --%s takes a number, not '%s'\n", ctl_options[id].name, text);
     return false;
 }
 
-static const struct ctl_command *command_find(struct ctl *c)
+static bool option_take(struct ctl *c, unsigned id, char *argument)
 {
-    bool group_known = false;
+    given_here |= 1u << id;
+    c->given[id] = argument ? argument : "";
+    switch ((enum ctl_option_id)id) {
+    case CTL_OPT_SOCKET:
+        if (endpoint_unix(&c->endpoint, argument)) return true;
+        fprintf(stderr, "carillonctl: --socket: a socket's path has 1 to 107 bytes\n");
+        return false;
+    case CTL_OPT_URL:
+        if (endpoint_parse(&c->endpoint, argument)) return true;
+        fprintf(stderr, "carillonctl: --url takes http://HOST:PORT, not '%s'\n", argument);
+        return false;
+    case CTL_OPT_MASTER_KEY:
+    case CTL_OPT_KEY: c->given[id] = secret_take(&c->secrets[id], argument); return true;
+    case CTL_OPT_LIMIT:
+    case CTL_OPT_AFTER_SEQ:
+    case CTL_OPT_BEFORE_SEQ: return number_fits(id, argument);
+    case CTL_OPT_JSON: return c->json = true;
+    default: return true;
+    }
+}
+
+/* --- which command, and whether it is whole ------------------------------------------------------------------------ */
+
+static bool names(const struct ctl *c, const struct ctl_command *command)
+{
+    if (strcmp(c->words[0], command->group) != 0) return false;
+    return !command->action || (c->num_words > 1 && strcmp(c->words[1], command->action) == 0);
+}
+
+/* unknown says what was probably meant: a group, or an action of the group that was named. */
+static void unknown(const struct ctl *c)
+{
+    unsigned group_distance = UINT_MAX, action_distance = UINT_MAX;
+    const char *group = NULL, *action = NULL;
+    bool in_group = false;
     for (unsigned i = 0; i < ctl_num_commands; i++) {
         const struct ctl_command *command = &ctl_commands[i];
+        if (nearest_better(c->words[0], command->group, &group_distance)) group = command->group;
         if (strcmp(c->words[0], command->group) != 0) continue;
-        group_known = true;
-        if (command->action && (c->num_words < 2 || strcmp(c->words[1], command->action) != 0)) continue;
-        c->arguments = c->words + (command->action ? 2 : 1);
-        return command;
+        in_group = true;
+        if (c->num_words > 1 && nearest_better(c->words[1], command->action, &action_distance)) action = command->action;
     }
-    if (!group_known) {
-        fprintf(stderr, "carillonctl: there is no command '%s'; see carillonctl --help\n", c->words[0]);
-        return NULL;
+    if (!in_group) {
+        fprintf(stderr, "carillonctl: there is no command '%s'; ", c->words[0]);
+        if (group) fprintf(stderr, "did you mean '%s'?\n", group);
+        else fprintf(stderr, "`carillonctl --help` lists them\n");
+        return;
     }
     fprintf(stderr, "carillonctl: %s takes one of:", c->words[0]);
     for (unsigned i = 0; i < ctl_num_commands; i++)
         if (strcmp(c->words[0], ctl_commands[i].group) == 0) fprintf(stderr, " %s", ctl_commands[i].action);
+    if (action) fprintf(stderr, "; did you mean '%s %s'?", c->words[0], action);
     fputc('\n', stderr);
+}
+
+static const struct ctl_command *command_find(struct ctl *c)
+{
+    for (unsigned i = 0; i < ctl_num_commands; i++) {
+        const struct ctl_command *command = &ctl_commands[i];
+        if (!names(c, command)) continue;
+        unsigned words = command->action ? 2 : 1;
+        c->arguments = c->words + words;
+        c->num_arguments = c->num_words - words;
+        return command;
+    }
+    unknown(c);
     return NULL;
 }
 
@@ -176,66 +179,139 @@ static bool field_fits(const char *text)
     return json_utf8_valid(slice_str(text));
 }
 
+static void name_print(FILE *out, const struct ctl_command *command)
+{
+    fprintf(out, "%s%s%s", command->group, command->action ? " " : "", command->action ? command->action : "");
+}
+
 static bool arguments_fit(const struct ctl *c, const struct ctl_command *command)
 {
-    unsigned num = c->num_words - (command->action ? 2 : 1);
-    const char *action = command->action ? command->action : "";
-    if (num != command->num_arguments) {
-        fprintf(stderr, "usage: carillonctl %s %s %s\n", command->group, action, command->usage);
+    unsigned least = command->num_arguments, most = least + command->num_optional;
+    if (c->num_arguments < least || c->num_arguments > most) {
+        fprintf(stderr, "usage: carillonctl ");
+        name_print(stderr, command);
+        fprintf(stderr, " %s\n", command->usage);
         return false;
     }
-    for (unsigned i = 0; i < num; i++) {
+    for (unsigned i = 0; i < c->num_arguments; i++) {
         if (c->arguments[i][0] && json_utf8_valid(slice_str(c->arguments[i]))) continue;
         fprintf(stderr, "carillonctl: argument %u is %s\n", i + 1, c->arguments[i][0] ? "not UTF-8" : "empty");
         return false;
     }
-    if (!field_fits(c->master_key) || !field_fits(c->api_key) || !field_fits(c->user)) {
-        fprintf(stderr, "carillonctl: keys and users have no control characters, and are UTF-8\n");
+    return true;
+}
+
+/* options_fit: an option that would do nothing is a mistake. */
+static bool options_fit(const struct ctl *c, const struct ctl_command *command)
+{
+    for (unsigned i = 0; i < CTL_NUM_OPTIONS; i++) {
+        bool given = given_here & 1u << i;
+        if (given && !(ctl_takes(command) & 1u << i)) {
+            fprintf(stderr, "carillonctl: ");
+            name_print(stderr, command);
+            fprintf(stderr, " does not take --%s; see its --help\n", ctl_options[i].name);
+            return false;
+        }
+        if (c->given[i] && !field_fits(c->given[i])) {
+            fprintf(stderr, "carillonctl: --%s has no control characters, and is UTF-8\n", ctl_options[i].name);
+            return false;
+        }
+    }
+    if (!ctl_given(c, USER) || ctl_given(c, TENANT)) return true;
+    fprintf(stderr, "carillonctl: --user needs --tenant: a user belongs to one\n");
+    return false;
+}
+
+static bool command_fits(const struct ctl *c, const struct ctl_command *command)
+{
+    if (!arguments_fit(c, command) || !options_fit(c, command)) return false;
+    if (command->who == CTL_MEMBER && (!ctl_given(c, KEY) || !ctl_given(c, AS))) {
+        fprintf(stderr, "carillonctl: ");
+        name_print(stderr, command);
+        fprintf(stderr, " acts as a user: give --key KEY and --as USER\n"
+                        "(or CARILLON_API_KEY and CARILLONCTL_USER in the environment)\n");
         return false;
     }
-    if (command->who == CTL_MEMBER && (!c->api_key || !c->user)) {
-        fprintf(stderr, "carillonctl: %s %s acts as a user: give --key API_KEY and --as USER\n"
-                        "(or CARILLONCTL_KEY and CARILLONCTL_USER in the environment)\n",
-                command->group, action);
+    if (command->who == CTL_EITHER && !ctl_given(c, AS)) {
+        fprintf(stderr, "carillonctl: say who talks: --as USER (or CARILLONCTL_USER in the environment)\n");
         return false;
     }
-    if (command->who == CTL_OPERATOR && !c->endpoint.local && !c->master_key) {
-        fprintf(stderr, "carillonctl: over the network the operator needs --master-key K\n"
+    bool operates = command->who == CTL_OPERATOR || (command->who == CTL_EITHER && !ctl_given(c, KEY));
+    if (operates && !c->endpoint.local && !ctl_given(c, MASTER_KEY)) {
+        fprintf(stderr, "carillonctl: over the network the operator needs --master-key KEY\n"
                         "(or CARILLON_ADMIN_MASTER_KEY in the environment)\n");
         return false;
     }
     return true;
 }
 
-static void help(FILE *out)
+/* --- help --------------------------------------------------------------------------------------------------------- */
+
+static void help_options(FILE *out, unsigned takes)
+{
+    for (unsigned i = 0; i < CTL_NUM_OPTIONS; i++) {
+        char left[64];
+        if (!(takes & 1u << i)) continue;
+        const struct ctl_option *o = &ctl_options[i];
+        snprintf(left, sizeof left, "--%s%s%s", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
+        fprintf(out, "  %-18s %s\n", left, o->help);
+    }
+}
+
+static void help_command(const struct ctl_command *command)
+{
+    printf("usage: carillonctl [OPTION]… ");
+    name_print(stdout, command);
+    printf("%s%s\n\n%c%s.\n\noptions:\n", command->usage[0] ? " " : "", command->usage, command->summary[0] - 'a' + 'A',
+           command->summary + 1);
+    help_options(stdout, ctl_takes(command));
+    printf("\n%s", command->details);
+}
+
+/* help shows the command that the words name, or all that could be meant. */
+static int help(const struct ctl *c)
+{
+    bool found = false;
+    if (c->num_words == 0) {
+        help_all(stdout);
+        return fflush(stdout) ? CTL_FAILED : CTL_DONE;
+    }
+    for (unsigned i = 0; i < ctl_num_commands; i++) {
+        const struct ctl_command *command = &ctl_commands[i];
+        bool whole_group = c->num_words == 1 && strcmp(c->words[0], command->group) == 0;
+        if (!whole_group && !names(c, command)) continue;
+        if (found) putchar('\n');
+        help_command(command);
+        found = true;
+    }
+    if (!found) unknown(c);
+    return !found ? CTL_USAGE : fflush(stdout) ? CTL_FAILED : CTL_DONE;
+}
+
+static void help_all(FILE *out)
 {
     fprintf(out, "carillonctl: administers a Carillon gateway\n\nusage: carillonctl [OPTION]… COMMAND [ARGUMENT]…\n\n");
     for (unsigned i = 0; i < ctl_num_commands; i++) {
         const struct ctl_command *command = &ctl_commands[i];
         char left[96];
-        snprintf(left, sizeof left, "%s%s%s %s", command->group, command->action ? " " : "",
-                 command->action ? command->action : "", command->usage);
-        if (strlen(left) > 36) fprintf(out, "  %s\n  %-36s %s\n", left, "", command->summary);
-        else fprintf(out, "  %-36s %s\n", left, command->summary);
+        snprintf(left, sizeof left, "%s%s%s%s%s", command->group, command->action ? " " : "",
+                 command->action ? command->action : "", command->usage[0] ? " " : "", command->usage);
+        fprintf(out, "  %-29s  %s\n", left, command->summary);
     }
-    fprintf(out,
-            "\n"
-            "where:\n"
-            "  --socket PATH      the gateway's admin socket; default " SOCKET_DEFAULT "\n"
-            "  --url URL          over the network: http://HOST:PORT\n"
-            "who:\n"
-            "  --master-key K     the operator over the network (or CARILLON_ADMIN_MASTER_KEY)\n"
-            "  --key K, --as USER a tenant's key and the acting user, for room and message (CARILLONCTL_KEY, _USER)\n"
-            "how:\n"
-            "  --json             the server's JSON instead of a table, one line an answer\n"
-            "  --yes              destroy without asking\n"
-            "\n"
-            "examples:\n"
-            "  carillonctl tenant create \"Example Ltd\"\n"
-            "  carillonctl --json tenant list | jq -r '.items[].tenant_id'\n"
-            "  carillonctl --url http://127.0.0.1:8080 --master-key secret stats\n"
-            "  carillonctl --key ck_… --as alice message send r_3k9m2q0v7hx4c \"hello, all\"\n"
-            "  carillonctl --key ck_… --as alice room messages r_3k9m2q0v7hx4c --limit 5\n"
-            "\n"
-            "exit codes: 0 done, 1 failed, 2 usage\n");
+    fprintf(out, "\noptions of all commands:\n");
+    help_options(out, CTL_TAKES_ALWAYS);
+    fprintf(out, "the operator's:\n");
+    help_options(out, CTL_TAKES(MASTER_KEY));
+    fprintf(out, "a member's (room, message, chat):\n");
+    help_options(out, CTL_TAKES(KEY) | CTL_TAKES(AS));
+    fprintf(out, "\n"
+                 "`carillonctl COMMAND --help` shows a command's own options, with examples.\n"
+                 "\n"
+                 "to begin:\n"
+                 "  carillonctl status\n"
+                 "  carillonctl tenant create \"Example Ltd\"\n"
+                 "  carillonctl --url http://127.0.0.1:8080 --master-key secret connections\n"
+                 "  carillonctl chat r_3k9m2q0v7hx4c --as alice --tenant t_9wdvsq7gqt1dc\n"
+                 "\n"
+                 "exit codes: 0 done, 1 failed, 2 usage\n");
 }

@@ -1,10 +1,13 @@
+#define _GNU_SOURCE /* wcwidth */
 #include "table.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
 
 #include "../../src/base/assert.h"
+#include "style.h"
 
 static void cell_text(struct buf *out, struct json_node node);
 static void pad(FILE *out, size_t width, size_t used);
@@ -48,20 +51,21 @@ void table_print(const struct table *t, FILE *out)
     for (unsigned c = 0; c < t->num_columns; c++) {
         widths[c] = t->names[c].len;
         for (size_t r = 0; r < t->num_rows; r++) {
-            size_t chars = json_utf8_chars(buf_slice(&t->cells[r * t->num_columns + c]));
-            if (chars > widths[c]) widths[c] = chars;
+            size_t columns = text_columns(buf_slice(&t->cells[r * t->num_columns + c]));
+            if (columns > widths[c]) widths[c] = columns;
         }
     }
+    fputs(style(out, STYLE_HEAD), out);
     for (unsigned c = 0; c < t->num_columns; c++) {
         for (size_t i = 0; i < t->names[c].len; i++) fputc(toupper((unsigned char)t->names[c].data[i]), out);
         if (c + 1 < t->num_columns) pad(out, widths[c], t->names[c].len);
     }
-    fputc('\n', out);
+    fprintf(out, "%s\n", style(out, STYLE_END));
     for (size_t r = 0; r < t->num_rows; r++) {
         for (unsigned c = 0; c < t->num_columns; c++) {
             struct slice text = buf_slice(&t->cells[r * t->num_columns + c]);
             fwrite(text.data, 1, text.len, out);
-            if (c + 1 < t->num_columns) pad(out, widths[c], json_utf8_chars(text));
+            if (c + 1 < t->num_columns) pad(out, widths[c], text_columns(text));
         }
         fputc('\n', out);
     }
@@ -77,7 +81,7 @@ static void value_text(struct buf *out, struct slice text, struct slice name, st
     else text_shown(out, json_raw_member(text, key));
 }
 
-void object_print(struct slice text, struct json_node object, FILE *out)
+void object_print(struct slice text, struct json_node object, const char *without, FILE *out)
 {
     struct slice name;
     struct json_node value;
@@ -85,12 +89,14 @@ void object_print(struct slice text, struct json_node object, FILE *out)
     size_t names_width = 0, values_width = 0;
     bool figures = true;
     for (struct json_iter i = json_object(object); json_object_next(&i, &name, &value);) {
+        if (without && slice_is(name, without)) continue;
         value_text(&shown, text, name, value);
         if (name.len > names_width) names_width = name.len;
         if (shown.len > values_width) values_width = shown.len;
         figures = figures && (json_type_of(value) == JSON_NUMBER || json_type_of(value) == JSON_BOOL);
     }
     for (struct json_iter i = json_object(object); json_object_next(&i, &name, &value);) {
+        if (without && slice_is(name, without)) continue;
         value_text(&shown, text, name, value);
         fprintf(out, "%.*s", SLICE_FMT(name));
         pad(out, names_width, name.len);
@@ -110,6 +116,21 @@ void text_shown(struct buf *out, struct slice text)
         else if (c1) buf_printf(out, "\\x%02x", (unsigned char)text.data[++i]);
         else buf_char(out, (char)c);
     }
+}
+
+size_t text_columns(struct slice text)
+{
+    size_t columns = 0;
+    mbstate_t state = {0};
+    while (text.len) {
+        wchar_t wide;
+        size_t len = mbrtowc(&wide, text.data, text.len, &state);
+        if (len == 0 || len > text.len) return columns + json_utf8_chars(text); /* another locale, or cut off */
+        int width = wcwidth(wide);
+        columns += width > 0 ? (size_t)width : 0;
+        text = slice_from(text, len);
+    }
+    return columns;
 }
 
 static void cell_text(struct buf *out, struct json_node node)

@@ -27,9 +27,13 @@ void table_add(struct table *t, struct json_node object);
 /* table_print writes a head of upper-case names, then the rows. */
 void table_print(const struct table *t, FILE *out);
 
-/* object_print writes each member of a JSON object (its text, just parsed as `object`) on a line of its own. Figures
- * alone are set flush right. */
-void object_print(struct slice text, struct json_node object, FILE *out);
+/* object_print writes each member of a JSON object (its text, just parsed as `object`) on a line of its own, but for one
+ * that is shown elsewhere (`without`, NULL: none). Figures alone are set flush right. */
+void object_print(struct slice text, struct json_node object, const char *without, FILE *out);
+
+/* text_columns counts the columns that valid UTF-8 takes on a terminal: two for most of East Asia's characters and
+ * pictures, none for accents that combine. It asks the C library, whose LC_CTYPE must be UTF-8. */
+size_t text_columns(struct slice text);
 
 /* text_shown appends text with its control characters as \n, \t or \xNN. */
 void text_shown(struct buf *out, struct slice text);
