@@ -9,6 +9,7 @@ import inspect
 
 import pytest
 
+import recorder
 from client import resources
 from gateway import BINARY, Gateway
 
@@ -34,6 +35,20 @@ def pytest_sessionstart(session):
     if not BINARY.exists():
         pytest.exit(f"{BINARY} is not there: build it first (cmake --preset release && "
                     "cmake --build --preset release), or name a build folder in CARILLON_BUILD", returncode=2)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    recorder.begin()
+    yield
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call":
+        recorder.end(f"{item.path.stem}: {item.name}", report.passed)
 
 
 class SharedGateways:
@@ -87,7 +102,10 @@ def make_gateway():
     made = []
 
     def make(cores=2, **settings):
-        gateway = Gateway(cores=cores, settings={name.replace("__", "."): text for name, text in settings.items()})
+        settings = {name.replace("__", "."): text for name, text in settings.items()}
+        for name in settings:
+            recorder.exercised("setting", name)
+        gateway = Gateway(cores=cores, settings=settings)
         made.append(gateway)
         return gateway.start()
 
