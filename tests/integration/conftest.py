@@ -101,11 +101,11 @@ def make_gateway():
     """A function that starts a gateway on a fresh directory, which the test may stop, kill and restart."""
     made = []
 
-    def make(cores=2, **settings):
+    def make(cores=2, environment=None, config=None, command_prefix=(), **settings):
         settings = {name.replace("__", "."): text for name, text in settings.items()}
         for name in settings:
             recorder.exercised("setting", name)
-        gateway = Gateway(cores=cores, settings=settings)
+        gateway = Gateway(cores, settings, environment, config, command_prefix)
         made.append(gateway)
         return gateway.start()
 
