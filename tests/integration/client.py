@@ -308,6 +308,7 @@ async def open_socket(gateway, headers=None, subprotocols=None, path="/v1/ws", *
         # The library would stop reading when its queue is full, and ping by itself: both are the test's to decide.
         max_queue=None, max_size=None, ping_interval=None, open_timeout=WAIT_S, close_timeout=1,
         **{"compression": None, **options})
+    recorder.answered("GET", path, 101, b"", "")
     socket = Socket(websocket)
     current_resources().callback(socket.drop)
     return socket

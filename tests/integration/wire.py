@@ -107,7 +107,9 @@ class FrameWire(HttpWire):
         if subprotocol is not None:
             fields["Sec-WebSocket-Protocol"] = subprotocol
         await self.request("GET", path, fields)
-        return await self.answer()
+        answer = await self.answer()
+        recorder.answered("GET", path, answer.status, answer.body, answer.headers.get("content-type", ""))
+        return answer
 
     async def send_frame(self, opcode, payload=b"", **options):
         await self.send(frame_bytes(opcode, payload, **options))
