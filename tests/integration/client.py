@@ -21,6 +21,7 @@ from urllib.parse import quote
 import aiohttp
 import websockets
 
+import openapi
 import recorder
 from shapes import DURABLE, assert_error_frame, assert_problem
 
@@ -118,6 +119,7 @@ async def call(gateway, method, path, headers=None, body=None, raw=None, params=
                                allow_redirects=False) as response:
         answer = Answer(f"{method} {path} {params or ''}", response.status, response.headers, await response.read())
         recorder.answered(method, path, answer.status, answer.body, answer.headers.get("Content-Type", ""))
+        openapi.check(method, path, answer.status, answer.body, answer.headers.get("Content-Type", ""))
         return answer
 
 
