@@ -65,7 +65,7 @@ class Frames:
             frame = json.loads(text)
             if isinstance(frame.get("id"), (int, str)):
                 self._asked[frame["id"]] = frame["type"]
-        except (ValueError, AttributeError, KeyError):
+        except (ValueError, AttributeError, KeyError, RecursionError):
             pass  # malformed on purpose
 
     def received(self, event):
