@@ -142,10 +142,19 @@ async def metric_samples(gateway, name):
 
 
 async def metric_reaches(gateway, name, value, **labels):
-    """Waits until the metric is at least that: counters are brought up to date once a turn."""
+    """Waits until the metric is at least that, and returns it: cores bring counters up to date once a turn."""
+    return await _metric_when(gateway, name, lambda now: now >= value, f"at least {value}", labels)
+
+
+async def metric_becomes(gateway, name, value, **labels):
+    """Waits until the metric is that: an idle core brings gauges up to date once a second."""
+    return await _metric_when(gateway, name, lambda now: now == value, value, labels)
+
+
+async def _metric_when(gateway, name, wanted, what, labels):
     deadline = time.monotonic() + WAIT_S
-    while (now := await metric(gateway, name, **labels)) < value:
-        assert time.monotonic() < deadline, f"{name} is {now}, expected {value}"
+    while not wanted(now := await metric(gateway, name, **labels)):
+        assert time.monotonic() < deadline, f"{name} is {now}, expected {what}"
         await asyncio.sleep(0.02)
     return now
 
