@@ -126,7 +126,10 @@ static bool route_find(struct call *call, enum error_code *wrong, unsigned *meth
     bool versioned = call_strip_version(&path);
     enum http_method method = call->request->method == HTTP_HEAD ? HTTP_GET : call->request->method;
     *wrong = ERR_ROUTE_NOT_FOUND;
+    /* OPTIONS * asks for the server as a whole (RFC 9110 section 9.3.7) */
+    bool all = method == HTTP_OPTIONS && !versioned && slice_is(path, "*");
     for (unsigned i = 0; i < ROUTES; i++) {
+        if (all) *methods |= 1u << routes[i].method;
         if (!versioned && routes[i].who != WHO_ANYONE) continue;
         if (versioned && (i == ROUTE_INDEX || i == ROUTE_PAGE_FILE)) continue; /* the page is at the root alone */
         if (i == ROUTE_DEBUG_WS_ECHO && !call->core->gateway->config->debug_echo) continue;

@@ -146,6 +146,7 @@ static bool update_fields(struct call *call, struct fields *f, struct tenant_rec
     if (!field_text(f, "name", &wish->name, TENANT_NAME_CHARS_MAX, false) || !field_text(f, "state", &state, 16, false) ||
         !field_text(f, "durability", &durability, 16, false))
         return false;
+    if (wish->name.data && wish->name.len == 0) return fields_fail(f, ERR_FIELD_INVALID, "Must not be empty", "name");
     if (slice_is(state, "active")) wish->state = TENANT_ACTIVE;
     else if (slice_is(state, "disabled")) wish->state = TENANT_DISABLED;
     else if (state.len) return fields_fail(f, ERR_FIELD_INVALID, "state is active or disabled", "state");

@@ -460,6 +460,14 @@ static void on_ack_notification(struct request *r)
     op_dispatch(r->core, op);
 }
 
+/* number_given reads a number that may be absent: every value of it is one that may be sent. */
+static bool number_given(struct fields *f, const char *name, uint64_t *out, bool *given)
+{
+    struct json_node n;
+    *given = json_get(f->object, name, &n) && json_type_of(n) != JSON_NULL;
+    return field_u64(f, name, out, false);
+}
+
 /* --- subscriptions ------------------------------------------------------------------------------------------------------------ */
 
 static void subscribed(struct core *core, struct op *op)
@@ -490,17 +498,29 @@ static void subscribed(struct core *core, struct op *op)
 
 static void on_subscribe(struct request *r)
 {
-    uint64_t room = 0, after = UINT64_MAX;
-    if (!field_room(&r->fields, "room_id", &room) || !field_u64(&r->fields, "after_seq", &after, false)) {
+    uint64_t room = 0, after = 0;
+    bool has_after;
+    if (!field_room(&r->fields, "room_id", &room) || !number_given(&r->fields, "after_seq", &after, &has_after)) {
         fail_fields(r);
         return;
     }
     struct op *op = request_op(r, OP_ROOM_POSITION, 0);
     op->room = room;
-    op->in.position.mode = after == UINT64_MAX ? POSITION_LIVE : POSITION_AFTER;
+    op->in.position.mode = has_after ? POSITION_AFTER : POSITION_LIVE;
     op->in.position.seq = after;
     op->then = subscribed;
     session_subscribe(r->core, r->session, op);
+}
+
+/* unsubscribed: a subscription that was on its way has come back before this, on the same way. */
+static void unsubscribed(struct core *core, struct op *op)
+{
+    struct session *s = session_on(core, op->conn);
+    struct sub *sub = s ? session_sub(s, op->room) : NULL;
+    op->error = (struct error){0}; /* that the user has left the room meanwhile, say, is no matter here */
+    if (sub) session_unsubscribe(core, sub);
+    else op_fail(op, ERR_SUBSCRIPTION_NONE, NULL, "room_id");
+    plain_ok(core, op);
 }
 
 static void on_unsubscribe(struct request *r)
@@ -512,13 +532,13 @@ static void on_unsubscribe(struct request *r)
         return;
     }
     /* what is no room id, a foreign room and a room one has not subscribed to are all the same here */
-    struct sub *sub = room_id_parse(text, &room) ? session_sub(r->session, room) : NULL;
-    if (!sub) {
-        fail(r, ERR_SUBSCRIPTION_NONE, NULL, "room_id");
-        return;
-    }
-    session_unsubscribe(r->core, sub);
-    plain_ok(r->core, request_op(r, OP_ROOM_POSITION, 0));
+    struct op *op = request_op(r, OP_ROOM_POSITION, 0);
+    op->room = room_id_parse(text, &room) ? room : 0;
+    op->in.position.mode = POSITION_LIVE;
+    op->then = unsubscribed;
+    struct local_room *l = local_room_find(r->core, op->tenant, op->room);
+    if (l && l->pending) op_dispatch(r->core, op); /* a subscription is on its way: this one follows it */
+    else unsubscribed(r->core, op);
 }
 
 /* --- presence and typing ------------------------------------------------------------------------------------------ */
@@ -617,10 +637,11 @@ static void paged(struct core *core, struct op *op)
 
 static void on_history(struct request *r)
 {
-    uint64_t room = 0, after = UINT64_MAX, before = UINT64_MAX, limit = PAGE_LIMIT_DEFAULT;
+    uint64_t room = 0, after = 0, before = 0, limit = PAGE_LIMIT_DEFAULT;
+    bool has_after, has_before;
     struct fields *f = &r->fields;
-    bool good = field_room(f, "room_id", &room) && field_u64(f, "after_seq", &after, false) &&
-                field_u64(f, "before_seq", &before, false) && field_u64(f, "limit", &limit, false);
+    bool good = field_room(f, "room_id", &room) && number_given(f, "after_seq", &after, &has_after) &&
+                number_given(f, "before_seq", &before, &has_before) && field_u64(f, "limit", &limit, false);
     if (good && !page_limit_valid(limit)) good = fields_fail(f, ERR_FIELD_INVALID, "limit is 1 to 1000", "limit");
     if (!good) {
         fail_fields(r);
@@ -628,9 +649,9 @@ static void on_history(struct request *r)
     }
     struct op *op = request_op(r, OP_ROOM_HISTORY, 0);
     op->room = room;
-    op->in.history.has_after = after != UINT64_MAX;
+    op->in.history.has_after = has_after;
     op->in.history.after_seq = after;
-    op->in.history.has_before = before != UINT64_MAX;
+    op->in.history.has_before = has_before;
     op->in.history.before_seq = before;
     op->in.history.limit = (uint32_t)limit;
     op->in.history.messages_only = true;

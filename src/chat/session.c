@@ -15,8 +15,6 @@ static void replay_next(struct core *core, struct session *s);
 
 /* --- users known here ---------------------------------------------------------------------------------------------- */
 
-#define KNOWN_IDLE_MAX 65536u /* users without a session that are remembered, a core */
-
 struct known_key {
     uint32_t tenant;
     struct slice id;

@@ -12,6 +12,7 @@ Whatever a test opens belongs to the test and is closed with it (`resources`), s
 
 import asyncio
 import json
+import re
 import secrets
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,6 +21,8 @@ from urllib.parse import quote
 import aiohttp
 import websockets
 
+import openapi
+import recorder
 from shapes import DURABLE, assert_error_frame, assert_problem
 
 WAIT_S = 10.0      # for something that must come; generous, because it is only spent by a failing test
@@ -114,7 +117,46 @@ async def call(gateway, method, path, headers=None, body=None, raw=None, params=
     url = f"http://{gateway.host}:{gateway.port}{path}"
     async with session.request(method, url, headers=headers, data=data, params=params,
                                allow_redirects=False) as response:
-        return Answer(f"{method} {path} {params or ''}", response.status, response.headers, await response.read())
+        answer = Answer(f"{method} {path} {params or ''}", response.status, response.headers, await response.read())
+        recorder.answered(method, path, answer.status, answer.body, answer.headers.get("Content-Type", ""))
+        openapi.check(method, path, answer.status, answer.body, answer.headers.get("Content-Type", ""))
+        return answer
+
+
+async def metric(gateway, name, **labels):
+    """The sum of a metric's samples with those labels; a histogram's is the number of what it counted."""
+    samples = await metric_samples(gateway, name)
+    assert samples, f"{name} is not among the metrics"
+    return sum(value for found, value in samples if all(found.get(label) == labels[label] for label in labels))
+
+
+async def metric_samples(gateway, name):
+    """[(labels, value)] of a metric, a histogram by its `_count`."""
+    recorder.exercised("metric", name)
+    text = (await call(gateway, "GET", "/metrics")).text
+    kind = re.search(rf"^# TYPE {name} (\w+)$", text, re.MULTILINE)
+    assert kind, f"{name} is not among the metrics"
+    sample = name + "_count" if kind[1] == "histogram" else name
+    return [(dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value))
+            for labels, value in re.findall(rf"^{sample}(\{{[^{{}}]*\}})? (\S+)$", text, re.MULTILINE)]
+
+
+async def metric_reaches(gateway, name, value, **labels):
+    """Waits until the metric is at least that, and returns it: cores bring counters up to date once a turn."""
+    return await _metric_when(gateway, name, lambda now: now >= value, f"at least {value}", labels)
+
+
+async def metric_becomes(gateway, name, value, **labels):
+    """Waits until the metric is that: an idle core brings gauges up to date once a second."""
+    return await _metric_when(gateway, name, lambda now: now == value, value, labels)
+
+
+async def _metric_when(gateway, name, wanted, what, labels):
+    deadline = time.monotonic() + WAIT_S
+    while not wanted(now := await metric(gateway, name, **labels)):
+        assert time.monotonic() < deadline, f"{name} is {now}, expected {what}"
+        await asyncio.sleep(0.02)
+    return now
 
 
 class Operator:
@@ -277,6 +319,7 @@ async def open_socket(gateway, headers=None, subprotocols=None, path="/v1/ws", *
         # The library would stop reading when its queue is full, and ping by itself: both are the test's to decide.
         max_queue=None, max_size=None, ping_interval=None, open_timeout=WAIT_S, close_timeout=1,
         **{"compression": None, **options})
+    recorder.answered("GET", path, 101, b"", "")
     socket = Socket(websocket)
     current_resources().callback(socket.drop)
     return socket
@@ -287,6 +330,7 @@ class Socket:
 
     def __init__(self, websocket):
         self.websocket = websocket
+        self._frames = recorder.Frames()
         self.waiting = []
         self.welcome = None
         self._last_id = 0
@@ -295,6 +339,7 @@ class Socket:
 
     async def send_text(self, text):
         """Sends a text frame; raises websockets.ConnectionClosed when the gateway has closed."""
+        self._frames.sent(text)
         await self.websocket.send(text)
 
     async def send(self, frame_type, **members):
@@ -402,7 +447,9 @@ class Socket:
             while True:
                 self.waiting.append(await self._read(deadline - time.monotonic()))
         except websockets.ConnectionClosed as end:
-            return end.rcvd.code if end.rcvd else 1006
+            code = end.rcvd.code if end.rcvd else 1006
+            recorder.closed(code)
+            return code
         except asyncio.TimeoutError:
             raise AssertionError(f"still open after {timeout_s} s; waiting: {self.waiting}") from None
 
@@ -425,4 +472,6 @@ class Socket:
             raise asyncio.TimeoutError("the time is up")
         text = await asyncio.wait_for(self.websocket.recv(), timeout_s)
         assert isinstance(text, str), f"a binary frame: {text!r}"
-        return Event(text)
+        event = Event(text)
+        self._frames.received(event)
+        return event

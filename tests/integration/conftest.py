@@ -9,6 +9,7 @@ import inspect
 
 import pytest
 
+import recorder
 from client import resources
 from gateway import BINARY, Gateway
 
@@ -34,6 +35,20 @@ def pytest_sessionstart(session):
     if not BINARY.exists():
         pytest.exit(f"{BINARY} is not there: build it first (cmake --preset release && "
                     "cmake --build --preset release), or name a build folder in CARILLON_BUILD", returncode=2)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    recorder.begin()
+    yield
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call":
+        recorder.end(f"{item.path.stem}: {item.name}", report.passed)
 
 
 class SharedGateways:
@@ -86,8 +101,11 @@ def make_gateway():
     """A function that starts a gateway on a fresh directory, which the test may stop, kill and restart."""
     made = []
 
-    def make(cores=2, **settings):
-        gateway = Gateway(cores=cores, settings={name.replace("__", "."): text for name, text in settings.items()})
+    def make(cores=2, environment=None, config=None, command_prefix=(), **settings):
+        settings = {name.replace("__", "."): text for name, text in settings.items()}
+        for name in settings:
+            recorder.exercised("setting", name)
+        gateway = Gateway(cores, settings, environment, config, command_prefix)
         made.append(gateway)
         return gateway.start()
 

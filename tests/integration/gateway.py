@@ -37,7 +37,9 @@ REPORTS = (
 class Gateway:
     """One data directory and the process that serves it, if one does."""
 
-    def __init__(self, cores=2, settings=None):
+    def __init__(self, cores=2, settings=None, environment=None, config=None, command_prefix=()):
+        """Settings by --set; `environment` adds variables, `config` is a file's text, `command_prefix` stands in front of
+        the program (prlimit …)."""
         # Short on purpose: the admin socket's path must fit the 108 bytes of sockaddr_un.
         self.directory = Path(tempfile.mkdtemp(prefix="carillon-"))
         self.data = self.directory / "data"
@@ -51,6 +53,10 @@ class Gateway:
             "drain.timeout_s": str(DRAIN_TIMEOUT_S),
             **(settings or {}),
         }
+        self.environment, self.command_prefix = environment or {}, list(command_prefix)
+        self.config_path = self.directory / "carillon.ini" if config is not None else None
+        if config is not None:
+            self.config_path.write_text(config, encoding="utf-8")
         self.process = None
         self.host, self.port = "127.0.0.1", 0
         self._log_seen = 0
@@ -63,7 +69,7 @@ class Gateway:
         log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env=self._environment())
+                                            env={**self._environment(), **self.environment})
         self.host, self.port = self._await_ready(log_start)
         return self
 
@@ -137,8 +143,10 @@ class Gateway:
                               timeout=timeout_s, env=self._environment(), check=False)
 
     def _command(self):
-        command = [str(BINARY), "serve", "--data", str(self.data), "--listen", "127.0.0.1:0",
+        command = [*self.command_prefix, str(BINARY), "serve", "--data", str(self.data), "--listen", "127.0.0.1:0",
                    "--cores", str(self.cores)]
+        if self.config_path is not None:
+            command += ["--config", str(self.config_path)]
         for key, value in self.settings.items():
             command += ["--set", f"{key}={value}"]
         return command

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from client import call, new_tenant
+from client import metric, new_tenant
 from shapes import assert_gapless
 
 
@@ -65,14 +65,6 @@ async def test_one_connection_per_request_reaches_every_core(gateway_of_each_siz
         answer = await alice.call("GET", f"/rooms/{room_id}/messages", params={"before_seq": "1000", "limit": "1"},
                                   headers={"Connection": "close"})
         assert answer.ok()["items"][0]["content"] == f"{number}"
-
-
-async def metric(gateway, name):
-    """The sum of a metric's samples over its labels."""
-    lines = (await call(gateway, "GET", "/metrics")).text.splitlines()
-    samples = [line.rsplit(" ", 1)[1] for line in lines if line.split("{")[0].split(" ")[0] == name]
-    assert samples, f"{name} is not among the metrics"
-    return sum(map(float, samples))
 
 
 async def test_cross_core_deliveries_are_counted(gateway):

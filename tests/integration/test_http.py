@@ -9,7 +9,6 @@ from shapes import assert_problem
 from wire import HttpWire, request_bytes
 
 BODY_BYTES_MAX = 1 << 20
-HEAD_BYTES_MAX = 16 * 1024
 
 
 async def signed_in(gateway):
@@ -212,63 +211,7 @@ async def test_json_answers_say_so(gateway):
         assert answer.headers["Content-Type"].split(";")[0] == "application/json"
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------
-
-
-HOST = b"Host: localhost\r\n"
-GET = b"GET /health HTTP/1.1\r\n" + HOST
-POST = b"POST /v1/sync HTTP/1.1\r\n" + HOST
-REFUSED = {
-    "no request line": (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", (400, 501)),
-    "no target": (b"GET HTTP/1.1\r\n" + HOST + b"\r\n", (400,)),
-    "two spaces": (b"GET  /health HTTP/1.1\r\n" + HOST + b"\r\n", (400,)),
-    "lower-case version": (b"GET /health http/1.1\r\n" + HOST + b"\r\n", (400, 505)),
-    "version 2": (b"GET /health HTTP/2.0\r\n" + HOST + b"\r\n", (505,)),
-    "version 1.10": (b"GET /health HTTP/1.10\r\n" + HOST + b"\r\n", (400, 505)),
-    "unknown method": (b"BREW /health HTTP/1.1\r\n" + HOST + b"\r\n", (405, 501)),
-    "no host": (b"GET /health HTTP/1.1\r\n\r\n", (400,)),
-    "two hosts": (GET + HOST + b"\r\n", (400,)),
-    "bare line feed": (b"GET /health HTTP/1.1\nHost: localhost\n\n", (400,)),
-    "bare line feed in a header": (GET + b"X: a\nY: b\r\n\r\n", (400,)),
-    "bare carriage return": (GET + b"X: a\rb\r\n\r\n", (400,)),
-    "folded header": (GET + b"X: a\r\n b\r\n\r\n", (400,)),
-    "space before the colon": (GET + b"X : a\r\n\r\n", (400,)),
-    "header without a colon": (GET + b"X\r\n\r\n", (400,)),
-    "empty header name": (GET + b": a\r\n\r\n", (400,)),
-    "NUL in a header": (GET + b"X: a\x00b\r\n\r\n", (400,)),
-    "control byte in the target": (b"GET /hea\x01lth HTTP/1.1\r\n" + HOST + b"\r\n", (400,)),
-    "both lengths": (POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", (400,)),
-    "two lengths": (POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", (400,)),
-    "length list": (POST + b"Content-Length: 2, 2\r\n\r\n{}", (400,)),
-    "negative length": (POST + b"Content-Length: -2\r\n\r\n{}", (400,)),
-    "signed length": (POST + b"Content-Length: +2\r\n\r\n{}", (400,)),
-    "hexadecimal length": (POST + b"Content-Length: 0x2\r\n\r\n{}", (400,)),
-    "endless length": (POST + b"Content-Length: 99999999999999999999999\r\n\r\n{}", (400, 413)),
-    "unknown coding": (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", (400, 501)),
-    "chunked not last": (POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n", (400, 501)),
-    "chunked twice": (POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n", (400, 501)),
-    "bad chunk size": (POST + b"Transfer-Encoding: chunked\r\n\r\nxy\r\n", (400,)),
-    "negative chunk size": (POST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", (400,)),
-    "endless chunk size": (POST + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", (400, 413)),
-    "chunk longer than said": (POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}}\r\n0\r\n\r\n", (400,)),
-    "too many headers": (GET + b"X: y\r\n" * 200 + b"\r\n", (431,)),
-    "headers too large": (GET + b"X: " + b"y" * HEAD_BYTES_MAX + b"\r\n\r\n", (431,)),
-    "target too long": (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", (414,)),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-async def test_what_can_be_misread_is_refused_and_nothing_behind_it_is_served(gateway, name):
-    data, statuses = REFUSED[name]
-    wire = await HttpWire.open(gateway)
-    # A second request behind the first would be the smuggled one: it must not be answered.
-    await wire.send(data + request_bytes("GET", "/health"))
-    answer = await wire.answer()
-    assert answer.status in statuses, answer
-    assert_problem(json.loads(answer.body), answer.status)
-    assert answer.headers["content-type"].split(";")[0] == "application/problem+json"
-    if name != "unknown method":  # that one is well-formed
-        await wire.assert_ended(half_close=True)
+# --- bounds (what is malformed: test_bad_input_http.py) -----------------------------------------------------------
 
 
 async def test_connection_ends_after_a_refusal(gateway):

@@ -10,6 +10,7 @@ import socket
 import struct
 
 import client
+import recorder
 
 WAIT_S = client.WAIT_S
 TEXT, BINARY, CLOSE, PING, PONG, CONTINUATION = 1, 2, 8, 9, 10, 0
@@ -28,6 +29,7 @@ class HttpWire:
 
     def __init__(self, reader, writer):
         self.reader, self.writer = reader, writer
+        self._frames = recorder.Frames()
 
     @classmethod
     async def open(cls, gateway, receive_buffer_bytes=None):
@@ -57,6 +59,8 @@ class HttpWire:
         headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
         bodiless = head_only or int(status) < 200 or int(status) in (204, 304)
         body = b"" if bodiless else await asyncio.wait_for(self._body(headers), WAIT_S)
+        if int(status) >= 400:  # which request it answers is the test's to know, so a success says nothing here
+            recorder.answered("", "", int(status), body, headers.get("content-type", ""))
         return HttpAnswer(int(status), reason, headers, body)
 
     async def assert_ended(self, half_close=False):
@@ -103,7 +107,9 @@ class FrameWire(HttpWire):
         if subprotocol is not None:
             fields["Sec-WebSocket-Protocol"] = subprotocol
         await self.request("GET", path, fields)
-        return await self.answer()
+        answer = await self.answer()
+        recorder.answered("GET", path, answer.status, answer.body, answer.headers.get("content-type", ""))
+        return answer
 
     async def send_frame(self, opcode, payload=b"", **options):
         await self.send(frame_bytes(opcode, payload, **options))
@@ -119,6 +125,7 @@ class FrameWire(HttpWire):
             assert opcode != CLOSE, f"closed with {close_code(payload)}: {payload[2:]!r}"
             if opcode == TEXT:
                 event = client.Event(payload.decode())
+                self._frames.received(event)
                 if wanted is None or wanted(event):
                     return event
 
@@ -127,7 +134,10 @@ class FrameWire(HttpWire):
         while True:
             opcode, payload = await self.frame()
             if opcode == CLOSE:
+                recorder.closed(close_code(payload))
                 return close_code(payload)
+            if opcode == TEXT:
+                self._frames.received(client.Event(payload.decode()))
 
     async def reply_to_close(self, code):
         """Ends the closing handshake from this side, unless the gateway has already left."""

@@ -2,7 +2,9 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
+#include "../../net/ring.h"
 #include "../../src/chat/fanout.h"
 
 /* Between cores: everything arrives once and in the order in which it was posted, also when the ring is full. */
@@ -145,6 +147,99 @@ static void an_idle_core_says_so(void **state)
     assert_false(harness_turns(h));
 }
 
+static void what_net_and_the_ring_count_is_shown(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    /* Neither can be brought about at will: the kernel hands out few completions at a time. net_test and ring_test have
+     * the counting, this the way from there to where it is shown. */
+    ((struct net_stats *)net_stats(core->net))->recv_enobufs = 7;
+    ((struct ring_stats *)net_ring_stats(core->net))->cq_overflows = 5;
+    harness_advance(h, 100);
+    harness_settle(h);
+    assert_int_equal(core->metrics.value[METRIC_RECEIVE_BUFFERS_EMPTY], 7);
+    assert_int_equal(core->metrics.value[METRIC_RING_OVERFLOWS], 5);
+}
+
+/* --- what a core gives to its connections: deadlines and bounds ----------------------------------------------------- */
+
+/* expect_end_at moves time to just before a deadline, where the connection must be open, and just behind it. */
+static void expect_end_at(struct harness *h, struct client *c, uint64_t deadline_ms)
+{
+    harness_advance(h, deadline_ms - 3 * TIMER_TICK_MS);
+    harness_settle(h);
+    client_read(c);
+    assert_false(c->ended);
+    harness_advance(h, 5 * TIMER_TICK_MS);
+    for (unsigned i = 0; i < 1000 && !c->ended; i++) {
+        harness_settle(h);
+        client_read(c);
+    }
+    assert_true(c->ended);
+}
+
+static void a_request_that_does_not_end_is_given_up_in_time(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct client *head = client_open(h, 0);
+    client_send(head, SLICE("GET /health HTTP/1.1\r\nHo"));
+    harness_settle(h);
+    expect_end_at(h, head, HEADER_TIMEOUT_MS);
+    struct client *body = client_open(h, 0);
+    client_send(body, SLICE("POST /v1/sync HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"));
+    harness_settle(h);
+    expect_end_at(h, body, BODY_TIMEOUT_MS);
+}
+
+static void a_close_that_nobody_answers_ends_the_connection(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct client *c = socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    client_say_binary(c, "x");
+    assert_int_equal(client_hear_close(c), 1003);
+    expect_end_at(h, c, CLOSE_TIMEOUT_MS);
+}
+
+static void a_refused_body_is_discarded_up_to_its_bound(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct client *c = client_open(h, 0);
+    client_send(c, SLICE("POST /v1/sync HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"));
+    assert_int_equal(client_answer(c), 413);
+    static const char piece[4096];
+    uint64_t sent = 0, before = net_stats(harness_core(h, 0)->net)->bytes_in;
+    while (net_stats(harness_core(h, 0)->net)->connections && sent < 4 * LINGER_BYTES_MAX) {
+        ssize_t n = send(c->fd, piece, sizeof piece, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n > 0) sent += (uint64_t)n;
+        harness_turns(h);
+    }
+    assert_int_equal(net_stats(harness_core(h, 0)->net)->connections, 0);
+    uint64_t discarded = net_stats(harness_core(h, 0)->net)->bytes_in - before;
+    assert_in_range(discarded, LINGER_BYTES_MAX, LINGER_BYTES_MAX + 64 * RECV_BUFFER_BYTES);
+}
+
+static void readers_may_hold_less_when_frames_run_short(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    assert_int_equal(core->queue_bytes_max, h->config.limits_send_queue);
+    atomic_store(&core->frames_bytes, (int64_t)FRAMES_BYTES_MAX - (1 << 20));
+    harness_turns(h);
+    assert_int_equal(core->queue_bytes_max, 512 << 10); /* a share of what is left */
+    atomic_store(&core->frames_bytes, (int64_t)FRAMES_BYTES_MAX);
+    harness_turns(h);
+    assert_int_equal(core->queue_bytes_max, SEND_QUEUE_BYTES_MIN);
+    atomic_store(&core->frames_bytes, 0);
+    harness_turns(h);
+    assert_int_equal(core->queue_bytes_max, h->config.limits_send_queue);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -153,6 +248,11 @@ int main(void)
         TEST(ops_come_back_to_where_they_were_made),
         TEST(every_op_has_one_home_whoever_asks),
         TEST(what_is_counted_is_shown_after_a_moment),
+        TEST(what_net_and_the_ring_count_is_shown),
+        TEST(a_request_that_does_not_end_is_given_up_in_time),
+        TEST(a_close_that_nobody_answers_ends_the_connection),
+        TEST(a_refused_body_is_discarded_up_to_its_bound),
+        TEST(readers_may_hold_less_when_frames_run_short),
         TEST(an_idle_core_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

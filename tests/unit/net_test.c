@@ -1124,6 +1124,36 @@ static void sends_beyond_the_scratch_wait_for_the_next_turn(void **state)
     app_close(a);
 }
 
+/* sends_of queues frames of one length before a turn and returns in how many sends they left. */
+static uint64_t sends_of(struct app *a, struct client *c, size_t len, unsigned num)
+{
+    struct conn *conn = net_conn(a->n, a->last_ws);
+    struct frame *f = text_frame(len, 'v');
+    frame_ref(f, 0);
+    uint64_t before = net_stats(a->n)->sends;
+    size_t had = c->in.len, framed = len + (len < 126 ? 2 : len < 65536 ? 4 : 10);
+    for (unsigned i = 0; i < num; i++) assert_int_equal(net_send(a->n, conn, f, CONN_DURABLE), STATUS_OK);
+    frame_unref(f, 0);
+    UNTIL(a, client_got(c, had + num * framed));
+    return net_stats(a->n)->sends - before;
+}
+
+static void one_send_is_bounded_in_frames_and_bytes(void **state)
+{
+    struct app *a = *state;
+    app_open(a);
+    struct client c = ws_connect(a);
+    /* frames that are too many for one copy and few bytes: their number bounds a send */
+    size_t short_len = 2 * SEND_COPY_BYTES_MAX / SEND_VECTOR_MAX;
+    assert_int_equal(sends_of(a, &c, short_len, SEND_VECTOR_MAX), 1);
+    assert_in_range(sends_of(a, &c, short_len, 3 * SEND_VECTOR_MAX), 3, 6);
+    /* few long ones: their bytes do */
+    assert_int_equal(sends_of(a, &c, SEND_BYTES_MAX / 8, 4), 1);
+    assert_in_range(sends_of(a, &c, SEND_BYTES_MAX / 8, 24), 3, 24);
+    client_close(&c);
+    app_close(a);
+}
+
 /* --- bounds, deadlines, ends -------------------------------------------------------------------------------- */
 
 static void clients_beyond_the_bound_wait_in_the_backlog(void **state)
@@ -1530,6 +1560,7 @@ int main(void)
         NET_TEST(a_wanted_drain_comes_once_when_the_queue_is_empty),
         NET_TEST(one_frame_reaches_a_thousand_and_is_freed_once),
         NET_TEST(sends_beyond_the_scratch_wait_for_the_next_turn),
+        NET_TEST(one_send_is_bounded_in_frames_and_bytes),
         NET_TEST(clients_beyond_the_bound_wait_in_the_backlog),
         NET_TEST(deadlines_of_http_close_slow_and_silent_clients),
         NET_TEST(a_silent_websocket_is_pinged_and_then_closed),

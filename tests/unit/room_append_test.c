@@ -518,6 +518,30 @@ static void more_entries_than_the_bound_are_refused_until_some_are_durable(void 
     assert_int_equal(after->seq, last->seq + 1); /* what was refused took no number */
 }
 
+static void more_bytes_than_the_bound_are_refused_until_some_are_durable(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    static char text[60001];
+    memset(text, 'x', sizeof text - 1);
+    h->hold_syncer = true;
+    unsigned sent = 0;
+    struct answer *a = NULL;
+    while (!a || !a->done) {
+        a = harness_send(h, 0, &ann, room, text);
+        sent++;
+        assert_true(sent < 2 * COMMIT_PENDING_BYTES_MAX / sizeof text);
+    }
+    expect_error(a, ERR_STORE_OVERLOADED);
+    assert_in_range(harness_core(h, 0)->pending_bytes, COMMIT_PENDING_BYTES_MAX, COMMIT_PENDING_BYTES_MAX + 4 * sizeof text);
+    assert_true(commit_pending(harness_core(h, 0)->commit) < COMMIT_PENDING_MAX); /* it was not their number */
+    h->hold_syncer = false;
+    harness_settle(h);
+    expect_ok(settled(h, harness_send(h, 0, &ann, room, text)));
+}
+
 static void below_the_disk_reserve_sends_are_refused_and_reads_go_on(void **state)
 {
     struct harness *h = *state;
@@ -677,6 +701,7 @@ int main(void)
         TEST(only_admins_write_in_a_channel),
         TEST(a_reply_names_an_event_that_exists),
         TEST(more_entries_than_the_bound_are_refused_until_some_are_durable),
+        TEST(more_bytes_than_the_bound_are_refused_until_some_are_durable),
         TEST(below_the_disk_reserve_sends_are_refused_and_reads_go_on),
         TEST(sends_are_refused_while_too_many_bytes_wait_for_slow_readers),
         TEST(members_leave_and_are_removed_when_nothing_new_is_taken),

@@ -354,6 +354,27 @@ static void an_ack_beyond_the_durable_head_is_refused(void **state)
     expect_ok(settled(h, harness_ack(h, 1, &ann, room, NULL, 4, false)));
 }
 
+static void rooms_beyond_the_bound_are_evicted_when_idle(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    struct person ann = harness_person(h, "ann");
+    const struct person *const people[] = {&ann};
+    uint64_t first = harness_room(h, ROOM_GROUP, 0, people, 1);
+    harness_fill(h, &ann, first, 1);
+    for (unsigned i = 0; i < ROOMS_LOADED_MAX + 1000; i++) {
+        harness_create(h, 0, ROOM_GROUP, 0, people, 1, NULL, 0);
+        if (i % 1024 == 0) harness_settle(h);
+        if (i % 32768 == 0) harness_advance(h, 2000); /* used lately is not idle */
+    }
+    harness_settle(h);
+    assert_in_range(core->rooms.len, ROOMS_LOADED_MAX - 10, ROOMS_LOADED_MAX + 10);
+    struct answer *a = settled(h, harness_send(h, 0, &ann, first, "2")); /* loaded again, with its log */
+    expect_ok(a);
+    assert_int_equal(a->seq, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -373,6 +394,7 @@ int main(void)
         TEST(a_gap_that_retention_removed_is_said),
         TEST(since_join_rooms_show_nothing_from_before_the_join),
         TEST(an_ack_beyond_the_durable_head_is_refused),
+        TEST(rooms_beyond_the_bound_are_evicted_when_idle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -627,6 +627,23 @@ static void rest_goes_on_reading_in_a_drain_and_writes_nothing(void **state)
     expect_text(operator->text.data, "\"state\":\"draining\"");
 }
 
+static void a_core_remembers_so_many_users_without_a_session(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    char id[16];
+    for (unsigned i = 0; i < KNOWN_IDLE_MAX + 2; i++) {
+        snprintf(id, sizeof id, "u%u", i);
+        known_user_add(core, h->tenant, slice_str(id), 1000 + i);
+    }
+    assert_int_equal(core->num_known_idle, KNOWN_IDLE_MAX);
+    assert_null(known_user_find(core, h->tenant, SLICE("u0"))); /* the oldest */
+    assert_non_null(known_user_find(core, h->tenant, slice_str(id)));
+    assert_non_null(known_user_find(core, h->tenant, SLICE("ann"))); /* who has a session is not idle */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -659,6 +676,7 @@ int main(void)
         TEST(a_socket_is_not_served_without_a_room_that_cannot_be_read),
         TEST(a_room_joined_later_that_is_not_to_be_had_ends_the_socket),
         TEST(rooms_beyond_a_sockets_bound_are_told),
+        TEST(a_core_remembers_so_many_users_without_a_session),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -437,6 +437,48 @@ static void a_failed_store_takes_no_acks(void **state)
     expect_error(settled(h, harness_ack(h, 0, &ann, room, NULL, 2, false)), ERR_STORE_READ_ONLY);
 }
 
+static void a_user_with_too_many_device_cursors_shares_its_own(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 2);
+    char device[16];
+    for (unsigned i = 0; i < DEVICE_CURSORS_MAX; i++) {
+        snprintf(device, sizeof device, "d%u", i);
+        harness_ack(h, 0, &ann, room, device, 1, false);
+        if (i % 1000 == 0) harness_settle(h);
+    }
+    harness_settle(h);
+    struct cursor_record row;
+    assert_true(cursor_row(h, &ann, room, device, &row));
+    expect_ok(settled(h, harness_ack(h, 0, &ann, room, "one more", 2, false)));
+    assert_false(cursor_row(h, &ann, room, "one more", &row));
+    assert_true(cursor_row(h, &ann, room, "", &row)); /* the user's own */
+    assert_int_equal(row.delivered, 2);
+}
+
+static void users_beyond_the_bound_are_evicted_when_idle(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    struct person ann = harness_person(h, "ann");
+    char id[16];
+    for (unsigned i = 0; i < USERS_LOADED_MAX + 1000; i++) {
+        snprintf(id, sizeof id, "u%u", i);
+        resolve(h, 0, id);
+        if (i % 4096 == 0) harness_settle(h);
+        if (i % 65536 == 0) harness_advance(h, 2000); /* used lately is not idle */
+    }
+    harness_settle(h);
+    assert_in_range(core->users_by_id.len, USERS_LOADED_MAX - 10, USERS_LOADED_MAX + 10);
+    struct answer *a = settled(h, resolve(h, 0, "ann")); /* read again from the store, with its number */
+    expect_ok(a);
+    assert_int_equal(a->user, ann.number);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -460,6 +502,8 @@ int main(void)
         TEST(more_cursors_than_one_write_takes_are_all_written),
         TEST(an_ack_that_meets_a_leave_is_refused),
         TEST(a_failed_store_takes_no_acks),
+        TEST(a_user_with_too_many_device_cursors_shares_its_own),
+        TEST(users_beyond_the_bound_are_evicted_when_idle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

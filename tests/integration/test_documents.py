@@ -1,0 +1,153 @@
+"""What docs/PROTOCOL.md and docs/OPERATING.md say is there is there, and the other way round."""
+
+import json
+import re
+
+import openapi
+import tables
+from client import call, new_tenant
+
+DOCS = tables.REPOSITORY / "docs"
+LIMITS_SAID = {  # rows of the table "Limits": the bounds that they name, in the order in which they name them
+    "request line and fields; target; fields": ["HTTP_HEAD_BYTES_MAX", "HTTP_TARGET_BYTES_MAX", 64],
+    "a REST body": ["HTTP_BODY_BYTES_MAX"],
+    "a WebSocket message": ["WS_MESSAGE_BYTES_MAX"],
+    "nesting of JSON": [64],
+    "requests in flight on one WebSocket": ["REQUESTS_IN_FLIGHT_MAX"],
+    "subscriptions of one socket": ["SUBSCRIPTIONS_MAX"],
+    "user id, device, `client_id`, idempotency key": ["USER_ID_BYTES_MAX", "DEVICE_BYTES_MAX", "CLIENT_ID_BYTES_MAX",
+                                                      "CLIENT_ID_BYTES_MAX"],
+    "room name, description, avatar URL": ["NAME_CHARS_MAX", "DESCRIPTION_CHARS_MAX", "AVATAR_URL_BYTES_MAX"],
+    "time for a request's head, for its body, between requests": ["HEADER_TIMEOUT_MS", "BODY_TIMEOUT_MS"],
+}
+
+
+def text_of(name):
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def section(name, heading):
+    return re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", text_of(name), re.MULTILINE | re.DOTALL)[1]
+
+
+def table_rows(text):
+    """Cells of every table row that is no heading."""
+    rows = [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            for line in text.splitlines() if line.startswith("|")]
+    return [row for row in rows if not set(row[0]) <= {"-", " "}]
+
+
+def routes_said():
+    """Every "METHOD /path" in backquotes or in a heading, in the form of routes.def."""
+    text = text_of("PROTOCOL.md")
+    system = re.findall(r"^\| `(?:GET) (/\S*)` \|", section("PROTOCOL.md", "System"), re.MULTILINE)
+    said = {f"GET {path}" for path in system}
+    headings = re.findall(r"^### (.*)$", text, re.MULTILINE)
+    for heading in headings:
+        last = None
+        for method, path in re.findall(r"(GET|POST|PATCH|PUT|DELETE) (/[^\s,]*)", heading):
+            said.add(f"{method} {path}")
+            last = method, path
+        assert last, heading
+    for rows in (section("PROTOCOL.md", "Users"), section("PROTOCOL.md", "The operator")):
+        said |= set(re.findall(r"^\| `((?:GET|POST|PATCH|DELETE) /\S*)` \|", rows, re.MULTILINE))
+    said.add("GET /debug/ws-echo")  # stands in the row of /debug/echo
+    assert "`GET /debug/ws-echo`" in text
+    return said
+
+
+def test_every_route_is_described_and_every_described_route_served():
+    served = {f"{method} {pattern}" for method, pattern, _ in tables.routes()}
+    # /join and /leave stand in one heading with their whole paths, as /messages and /events do.
+    assert routes_said() == served
+
+
+def test_every_error_is_described_with_its_status():
+    said = {row[0].strip("`"): row for row in table_rows(section("PROTOCOL.md", "Errors")) if row[0].startswith("`")}
+    titles = dict(re.findall(r'^ERROR\(\w+, "([^"]+)", \d+, \d, "([^"]+)"\)', tables.read("src/api/errors.def"), re.MULTILINE))
+    for code, (_, status, temporary) in tables.api_errors().items():
+        assert code in said, f"{code} is missing in docs/PROTOCOL.md"
+        if code == "server.overloaded":  # also in the table of requests that cannot be read, which comes later
+            continue
+        assert said[code][1:] == [str(status), "T" if temporary else "", titles[code]], code
+    for code, (_, status) in tables.http_errors().items():
+        assert said[code][1].startswith(str(status)), code
+    assert set(said) == set(tables.api_errors()) | set(tables.http_errors())
+
+
+def test_every_operation_is_described():
+    said = [name for row in table_rows(section("PROTOCOL.md", "Operations")) for name in re.findall(r"`(\w[\w.]*)`", row[0])]
+    assert sorted(said) == sorted(tables.operations())
+
+
+def test_every_code_that_a_section_names_exists():
+    known = set(tables.api_errors()) | set(tables.http_errors())
+    prefixes = {code.split(".")[0] for code in known}
+    settings = {row[0] for row in tables.settings()}
+    for code in re.findall(r"`([a-z]+\.[a-z_]+)`", text_of("PROTOCOL.md")):
+        if code.split(".")[0] in prefixes and code not in settings and code not in (
+                "room.updated", "server.shutdown", "hello.resume"):
+            assert code in known, code
+
+
+def test_limits_are_those_of_the_program():
+    units = {"KiB": 1 << 10, "MiB": 1 << 20, "s": 1000}
+    said = {row[0]: row[1] for row in table_rows(section("PROTOCOL.md", "Limits")) if row[0] != "what"}
+    assert set(said) == set(LIMITS_SAID), "a row was added: name its bounds here"
+    for what, names in LIMITS_SAID.items():
+        numbers = [int(number) * units.get(unit, 1) for number, unit in re.findall(r"(\d+)(?: (KiB|MiB|s)\b)?", said[what])]
+        expected = [name if isinstance(name, int) else tables.limits()[name] for name in names]
+        assert numbers[:len(expected)] == expected, what
+
+
+def test_every_limit_of_backpressure_has_its_value():
+    """Where docs/BACKPRESSURE.md names a bound and a number behind it, the number is right, and no bound is made up."""
+    units = {"KiB": 1 << 10, "MiB": 1 << 20, "s": 1000}
+    text, limits = text_of("BACKPRESSURE.md"), tables.limits()
+    for name in re.findall(r"`([A-Z][A-Z0-9_]+_[A-Z0-9_]+)`", text):
+        assert name in limits or name in ("ROOM_EPOCHS_MAX",), f"{name} is not in src/base/limits.h"
+    for name, number, unit in re.findall(r"`([A-Z][A-Z0-9_]+)` (\d[\d,]*)(?: (KiB|MiB|s|ms)\b)?", text):
+        assert int(number.replace(",", "")) * units.get(unit, 1) == limits[name], name
+
+
+def test_every_setting_is_described_with_its_default():
+    text = section("OPERATING.md", "Settings")
+    rows = {}
+    for row in table_rows(text):
+        names, defaults = re.findall(r"`([\w.]+)`", row[0]), re.findall(r"`([^`]*)`", row[1])
+        for index, name in enumerate(names):
+            rows[name] = defaults[index] if index < len(defaults) else ""
+    for name, _, default, _, _ in tables.settings():
+        if name in rows:
+            assert rows[name] == default, name
+        else:
+            assert f"`{name}" in text, f"{name} is missing in docs/OPERATING.md"
+
+
+def test_every_metric_is_described_with_its_labels():
+    text = section("OPERATING.md", "Metrics")
+    said = dict(re.findall(r"`([a-z_]+_[a-z_]+)(\{[a-z,]+\})?`", text))
+    for name, (_, _, labels) in tables.metrics().items():
+        assert name in said, f"{name} is missing in docs/OPERATING.md"
+        assert said[name] == ("{" + ",".join(labels) + "}" if labels else ""), name
+
+
+async def test_page_for_people_is_served_at_the_root_alone(gateway):
+    answer = await call(gateway, "GET", "/")
+    assert answer.status == 200 and answer.headers["Content-Type"].startswith("text/html")
+    assert "Carillon" in answer.text
+    (await call(gateway, "GET", "/v1/")).problem(404, code="route.not_found")
+
+
+async def test_examples_of_objects_have_the_members_that_are_served(gateway):
+    """The room and the message under "Objects" are what the server answers, member by member."""
+    room_said, message_said = [json.loads(block) for block in
+                               re.findall(r"^```\n(\{.*?\})\n```$", section("PROTOCOL.md", "Objects"), re.MULTILINE | re.DOTALL)]
+    alice, bob = (await new_tenant(gateway)).users("alice", "bob")
+    room = await alice.create_room("group", bob)
+    assert list(room_said) == list(room)
+    await alice.send(room["room_id"], "hello, bob", client_id="c1")
+    assert list(message_said) == list((await alice.messages(room["room_id"]))[0])
+    for name, said in (("Room", room_said), ("Message", message_said)):
+        schema = openapi.resolved({"$ref": f"#/components/schemas/{name}"})
+        assert set(said) == set(schema["properties"])
