@@ -53,9 +53,8 @@ struct user {
     struct device_room *devices;
     uint32_t num_devices, cap_devices;
     struct list dirty; /* in core->users_dirty */
-    struct list idle;  /* in core->users_idle once it is ready */
-    struct list leaving; /* in core->users_leaving */
-    uint64_t leave_ns, left_ms; /* leaving: offline when; since when */
+    struct list idle;  /* in core->users_idle once it is ready, in core->users_leaving while it is leaving */
+    uint64_t leave_ns; /* leaving: when it is offline */
     uint64_t hash, last_used_ns;
     uint16_t id_len, num_cores;
     uint32_t sockets[]; /* for each core; the id's bytes stand behind them */
@@ -111,7 +110,6 @@ static struct user *user_get(struct core *core, uint32_t tenant, struct slice id
     memcpy(u->sockets + u->num_cores, id.data, id.len);
     list_init(&u->dirty);
     list_init(&u->idle);
-    list_init(&u->leaving);
     map_insert(&core->users_by_id, u->hash, u);
     user_look(core, u);
     return u;
@@ -206,18 +204,18 @@ static void user_rooms_answer(struct core *core, struct user *u, struct op *op);
 static void user_cursor(struct core *core, struct user *u, struct op *op);
 static void user_presence(struct core *core, struct user *u, struct op *op);
 static void user_comes(struct core *core, struct user *u);
-static void user_stays(struct user *u);
+static void user_stays(struct core *core, struct user *u);
 static void user_goes(struct core *core, struct user *u);
 
 /* user_count_socket counts a socket when its request comes, not when it is answered: the socket may close while the
  * rooms are still being loaded, or the loading may fail, and its end is counted in either case. */
-static void user_count_socket(struct user *u, struct op *op)
+static void user_count_socket(struct core *core, struct user *u, struct op *op)
 {
     if (!op->in.rooms.session) return;
     op->in.rooms.session = false;
     u->sockets[op->origin]++;
     if (u->presence == PRESENCE_OFFLINE) u->presence = PRESENCE_COMING;
-    else if (u->presence == PRESENCE_LEAVING) user_stays(u);
+    else if (u->presence == PRESENCE_LEAVING) user_stays(core, u);
 }
 
 static void rooms_wait(struct core *core, struct user *u, struct op *op)
@@ -244,7 +242,7 @@ static void user_serve(struct core *core, struct user *u, struct op *op)
     case OP_USER_ROOMS:
     case OP_USER_CURSOR:
     case OP_USER_PRESENCE:
-        if (op->kind == OP_USER_ROOMS) user_count_socket(u, op);
+        if (op->kind == OP_USER_ROOMS) user_count_socket(core, u, op);
         if (u->rooms_state != ROOMS_LOADED) {
             rooms_wait(core, u, op);
         } else if (op->kind == OP_USER_ROOMS) {
@@ -846,10 +844,11 @@ static void user_comes(struct core *core, struct user *u)
 }
 
 /* user_stays: back within the grace, nobody has noticed. */
-static void user_stays(struct user *u)
+static void user_stays(struct core *core, struct user *u)
 {
     u->presence = PRESENCE_ONLINE;
-    list_remove(&u->leaving);
+    list_remove(&u->idle);
+    list_push(&core->users_idle, &u->idle);
 }
 
 /* user_goes: the last socket is gone. Typing ends now, the rest when the grace is over. */
@@ -866,26 +865,27 @@ static void user_goes(struct core *core, struct user *u)
     ASSERT(u->presence == PRESENCE_ONLINE);
     u->presence = PRESENCE_LEAVING;
     u->leave_ns = core->now_ns + PRESENCE_GRACE_MS * 1000000ull;
-    u->left_ms = core->now_ms;
-    list_push(&core->users_leaving, &u->leaving);
+    list_remove(&u->idle);
+    list_push(&core->users_leaving, &u->idle);
 }
 
 void user_presence_timers(struct core *core)
 {
     for (unsigned n = 0; n < PRESENCE_LEAVING_TURN && !list_empty(&core->users_leaving); n++) {
-        struct user *u = CONTAINER_OF(core->users_leaving.next, struct user, leaving);
+        struct user *u = CONTAINER_OF(core->users_leaving.next, struct user, idle);
         if (u->leave_ns > core->now_ns) return;
-        list_remove(&u->leaving);
+        list_remove(&u->idle);
+        list_push(&core->users_idle, &u->idle);
         u->presence = PRESENCE_OFFLINE;
         core->num_online--;
-        presence_tell(core, u, u->left_ms);
+        presence_tell(core, u, core->now_ms - PRESENCE_GRACE_MS - (core->now_ns - u->leave_ns) / 1000000);
     }
 }
 
 uint64_t user_presence_wake_at(const struct core *core)
 {
     if (list_empty(&core->users_leaving)) return UINT64_MAX;
-    return CONTAINER_OF(core->users_leaving.next, struct user, leaving)->leave_ns;
+    return CONTAINER_OF(core->users_leaving.next, struct user, idle)->leave_ns;
 }
 
 /* share_a_room walks two lists that are sorted by number. */
