@@ -9,6 +9,7 @@
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "../chat/fanout.h"
+#include "../chat/idempotency_sweep.h"
 #include "../chat/room.h"
 #include "../chat/session.h"
 #include "../chat/user.h"
@@ -73,6 +74,7 @@ static void timers_run(struct core *core)
     session_timers(core);
     user_cursors_flush(core);
     idempotency_evict(&core->idempotency);
+    if (core->id == 0) idempotency_sweep_run(core);
     queues_fit(core);
     admission_update(core);
     uint64_t oldest_ns = commit_oldest_ns(core->commit);
@@ -283,6 +285,7 @@ void core_close(struct core *core)
     users_free(core);
     directory_free(core);
     idempotency_free(&core->idempotency);
+    idempotency_sweep_free(core->sweep);
     json_parser_free(core->json);
     park_close(&core->park);
     free(core->route_seconds);
