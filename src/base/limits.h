@@ -107,6 +107,9 @@
 #define IDEMPOTENCY_WINDOW 262144u   /* keys of recent messages a core keeps in memory before they live on disk only */
 #define IDEMPOTENCY_RUN 4096u        /* events of a room covered by one run; a room that loads reads at most as many */
 #define IDEMPOTENCY_KEEP_MS (8ull * 24 * 3600 * 1000) /* protocol: at least 7 days */
+#define SWEEP_LOOKS 256u             /* rows of one step of the sweep for older ones: at most 16 MiB of runs */
+#define SWEEP_PAUSE_MS 100u          /* between its steps */
+#define SWEEP_INTERVAL_MS (6ull * 3600 * 1000) /* between its passes */
 #define ROOM_FILTER_BYTES_MAX (32u << 20) /* a room's filter, 11 million keys; repeats of those beyond are looked up */
 #define FRAMES_BYTES_MAX (256u << 20) /* bytes of frames in flight from one core; beyond: 503 server.overloaded */
 #define RUN_BYTES_MAX (256u << 10)   /* a room's concatenated run */

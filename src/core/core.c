@@ -12,6 +12,7 @@
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "../chat/fanout.h"
+#include "../chat/idempotency_sweep.h"
 #include "../chat/presence.h"
 #include "../chat/room.h"
 #include "../chat/session.h"
@@ -152,6 +153,7 @@ static void timers_run(struct core *core)
     presence_flush(core);
     idempotency_evict(&core->idempotency);
     notify_timers(core);
+    if (core->id == 0) idempotency_sweep_run(core);
     queues_fit(core);
     queues_watch(core);
     admission_update(core);
@@ -405,6 +407,7 @@ void core_close(struct core *core)
     directory_free(core);
     used_tickets_free(&core->used_tickets);
     idempotency_free(&core->idempotency);
+    idempotency_sweep_free(core->sweep);
     json_parser_free(core->json);
     park_close(&core->park);
     free(core->route_seconds);

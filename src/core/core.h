@@ -101,6 +101,7 @@ struct core {
     struct map dms_opening;                  /* struct dm_opening */
     struct idempotency idempotency;
     struct notify *notify;                   /* src/notify */
+    struct idempotency_sweep *sweep;         /* core 0 */
     uint64_t number_used;                    /* highest number made durable by this core */
 
     uint8_t guards;          /* enum guard (api/admission.h): what requests are to be held against now */

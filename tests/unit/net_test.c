@@ -44,12 +44,15 @@ struct app {
     bool stop_echo;     /* messages are counted, not answered */
     bool hold_requests; /* each message begins a request that the test ends */
     bool use_users;     /* connections get a user */
+    bool refuse_all;    /* connections are let in by nobody */
     bool listen_twice;  /* twice as many accepts at once */
     char unix_path[64]; /* listen here instead of on TCP, when set */
     unsigned messages, drains, closed, opened, admins;
     struct conn_ref waiting; /* of the last /later request */
     struct conn_ref last_ws;
     struct buf last_message;
+    uint8_t refusal;  /* of the last request's connection */
+    size_t body_len;  /* of the last request */
     char peer[46];
 };
 
@@ -87,6 +90,8 @@ static void app_request(void *context, struct conn *c, const struct http_request
         a->opened++;
         conn_set_user(c, a);
     }
+    a->refusal = conn_refusal(c);
+    a->body_len = request->body.len;
     char sum = 0; /* reads the promised padding, for the address sanitizer to see */
     for (unsigned i = 0; i < NET_PADDING && request->body.len; i++) sum ^= request->body.data[request->body.len + i];
     (void)sum;
@@ -140,6 +145,11 @@ static void app_closed(void *context, struct conn *c)
     a->closed++;
 }
 
+static uint8_t app_open_refused(void *context, struct conn *c)
+{
+    return 3;
+}
+
 static struct net_limits default_limits(void)
 {
     return (struct net_limits){
@@ -160,7 +170,8 @@ static struct net_limits default_limits(void)
 static void app_open(struct app *a)
 {
     char why[256], name[LISTENER_NAME_LEN];
-    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL, NULL};
+    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL,
+                                         a->refuse_all ? app_open_refused : NULL};
     a->clock = (struct clock){a, app_mono_ns, app_wall_ms};
     assert_int_equal(park_init(&a->park, NULL, NULL), STATUS_OK);
     if (a->unix_path[0]) {
@@ -207,6 +218,7 @@ static void app_close(struct app *a)
 {
     UNTIL(a, net_connections(a->n) == 0);
     assert_int_equal(net_stats(a->n)->queued_bytes, 0);
+    assert_int_equal(net_reply_bytes(a->n), 0);
     turn(a);
     assert_int_equal(net_stats(a->n)->queue_nodes, 0);
     assert_int_equal(net_stats(a->n)->websockets, 0);
@@ -1178,6 +1190,125 @@ static void clients_beyond_the_bound_wait_in_the_backlog(void **state)
     app_close(a);
 }
 
+/* says_and_ends sends a request whose answer the gateway closes the connection behind. */
+static void says_and_ends(struct app *a, struct client *c, const char *request, const char *answer)
+{
+    client_say(a, c, request);
+    UNTIL(a, client_has(c, answer) && client_has(c, "Connection: close\r\n"));
+    UNTIL(a, client_ended(c));
+}
+
+static void with_places_for_refusals_who_is_too_many_is_told_so(void **state)
+{
+    struct app *a = *state;
+    a->limits.connections_max = 2 + 8;
+    a->limits.refused_max = 8;
+    app_open(a);
+    struct client in[2] = {client_open(a), client_open(a)};
+    for (unsigned i = 0; i < 2; i++) {
+        client_say(a, &in[i], "GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
+        UNTIL(a, client_has(&in[i], "/x"));
+        assert_int_equal(a->refusal, 0);
+    }
+    struct client out = client_open(a);
+    says_and_ends(a, &out, "GET /y HTTP/1.1\r\nHost: x\r\n\r\n", "/y");
+    assert_int_equal(a->refusal, CONN_REFUSED_FULL);
+    client_close(&out);
+    UNTIL(a, net_connections(a->n) == 2);
+    client_close(&in[0]);
+    UNTIL(a, net_connections(a->n) == 1);
+    out = client_open(a);
+    client_say(a, &out, "GET /z HTTP/1.1\r\nHost: x\r\n\r\n");
+    UNTIL(a, client_has(&out, "/z"));
+    assert_int_equal(a->refusal, 0);
+    client_close(&out);
+    client_close(&in[1]);
+    app_close(a);
+}
+
+static void a_bound_may_be_shared_and_what_is_let_in_is_counted_back(void **state)
+{
+    struct app *a = *state;
+    _Atomic uint32_t all = 3; /* other cores have these */
+    a->limits.refused_max = 8;
+    a->limits.open_shared = &all;
+    a->limits.open_shared_max = 4;
+    app_open(a);
+    struct client in = client_open(a), out;
+    client_say(a, &in, "GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
+    UNTIL(a, client_has(&in, "/x"));
+    assert_int_equal(atomic_load(&all), 4);
+    out = client_open(a);
+    says_and_ends(a, &out, "GET /y HTTP/1.1\r\nHost: x\r\n\r\n", "/y");
+    assert_int_equal(a->refusal, CONN_REFUSED_FULL);
+    assert_int_equal(atomic_load(&all), 4);
+    client_close(&out);
+    client_close(&in);
+    UNTIL(a, net_connections(a->n) == 0);
+    assert_int_equal(atomic_load(&all), 3);
+    app_close(a);
+}
+
+static void a_refused_request_comes_without_its_body_and_waits_for_nobody(void **state)
+{
+    struct app *a = *state;
+    a->refuse_all = true;
+    a->limits.refused_max = 8;
+    app_open(a);
+    struct client c = client_open(a), silent = client_open(a), half = client_open(a);
+    client_say(a, &half, "GET /x HTT");
+    says_and_ends(a, &c, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nab", "Content-Length: 0\r\n");
+    assert_int_equal(a->refusal, 3);
+    assert_int_equal(a->body_len, 0);
+    skip_time(a, 3 * SECOND); /* the close timeout, not the one of a head */
+    UNTIL(a, client_ended(&silent) && client_ended(&half));
+    client_close(&c);
+    client_close(&silent);
+    client_close(&half);
+    app_close(a);
+}
+
+static void more_refusals_than_there_are_places_for_end_without_a_word(void **state)
+{
+    struct app *a = *state;
+    a->refuse_all = true;
+    a->limits.refused_max = 8;
+    app_open(a);
+    struct client c[20];
+    for (unsigned i = 0; i < 20; i++) c[i] = client_open(a);
+    UNTIL(a, net_stats(a->n)->refused == 20);
+    UNTIL(a, net_connections(a->n) <= 4);
+    unsigned ended = 0;
+    for (unsigned i = 0; i < 20; i++) ended += client_ended(&c[i]);
+    assert_int_equal(ended, 16);
+    for (unsigned i = 0; i < 20; i++) client_close(&c[i]);
+    app_close(a);
+}
+
+static void answers_are_charged_to_whoever_asked(void **state)
+{
+    struct app *a = *state;
+    struct net_account first = {0}, second = {0};
+    app_open(a);
+    struct client c = ws_connect(a);
+    struct conn *conn = net_conn(a->n, a->last_ws);
+    conn_charge(conn, &first);
+    net_reply_text(a->n, conn, SLICE("hello"));
+    assert_int_equal(first.bytes, 7);
+    assert_int_equal(net_reply_bytes(a->n), 7);
+    conn_charge(conn, &second);
+    assert_int_equal(first.bytes, 0);
+    assert_int_equal(second.bytes, 7);
+    UNTIL(a, client_has(&c, "hello"));
+    turns(a, 2);
+    assert_int_equal(second.bytes, 0);
+    net_reply_text(a->n, conn, SLICE("never read"));
+    client_close(&c);
+    UNTIL(a, net_connections(a->n) == 0);
+    assert_int_equal(second.bytes, 0);
+    app_close(a);
+}
+
 static void deadlines_of_http_close_slow_and_silent_clients(void **state)
 {
     struct app *a = *state;
@@ -1562,6 +1693,11 @@ int main(void)
         NET_TEST(sends_beyond_the_scratch_wait_for_the_next_turn),
         NET_TEST(one_send_is_bounded_in_frames_and_bytes),
         NET_TEST(clients_beyond_the_bound_wait_in_the_backlog),
+        NET_TEST(with_places_for_refusals_who_is_too_many_is_told_so),
+        NET_TEST(a_bound_may_be_shared_and_what_is_let_in_is_counted_back),
+        NET_TEST(a_refused_request_comes_without_its_body_and_waits_for_nobody),
+        NET_TEST(more_refusals_than_there_are_places_for_end_without_a_word),
+        NET_TEST(answers_are_charged_to_whoever_asked),
         NET_TEST(deadlines_of_http_close_slow_and_silent_clients),
         NET_TEST(a_silent_websocket_is_pinged_and_then_closed),
         NET_TEST(a_reader_that_makes_no_progress_is_closed_as_too_slow),

@@ -673,6 +673,31 @@ static void a_failed_write_leaves_its_batch_unknown_and_the_rest_undone(void **s
     assert_int_equal(again->seq, 3);
 }
 
+static void a_disk_that_stands_refuses_messages_and_takes_them_again(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    h->hold_syncer = true;
+    struct answer *first = harness_send(h, 0, &ann, room, "1");
+    harness_settle(h);
+    harness_advance(h, COMMIT_AGE_MAX_MS);
+    harness_turns(h);
+    struct answer *second = harness_send(h, 0, &ann, room, "2"); /* not too late yet */
+    harness_settle(h);
+    harness_advance(h, 1);
+    harness_turns(h);
+    expect_error(settled(h, harness_send(h, 0, &ann, room, "3")), ERR_STORE_OVERLOADED);
+    expect_waiting(first);
+    expect_waiting(second);
+    h->hold_syncer = false;
+    harness_settle(h);
+    expect_ok(first);
+    expect_ok(second);
+    assert_int_equal(settled(h, harness_send(h, 0, &ann, room, "4"))->seq, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -706,6 +731,7 @@ int main(void)
         TEST(sends_are_refused_while_too_many_bytes_wait_for_slow_readers),
         TEST(members_leave_and_are_removed_when_nothing_new_is_taken),
         TEST(leaving_waits_for_the_disk_like_everything_else),
+        TEST(a_disk_that_stands_refuses_messages_and_takes_them_again),
         TEST(a_failed_sync_leaves_sends_unknown_and_the_durable_head_frozen),
         TEST(a_failed_write_leaves_its_batch_unknown_and_the_rest_undone),
     };

@@ -455,7 +455,16 @@ static void a_first_run_that_begins_behind_the_first_event_is_found(void **state
     delete_run(1);
     PUT_RUN(3, 4, {200, 4}); /* runs that retention emptied may be gone */
     assert_findings(0, "");
-    delete_run(3);
+    delete_run(3); /* and so may those of old events */
+    assert_findings(0, "");
+    struct log_record young = event_record(4);
+    young.created_ms = clock_wall_ms(clock_real());
+    put_event_at(4, young);
+    for (uint64_t seq = 5; seq <= 6; seq++) {
+        struct log_record behind = event_record(seq);
+        behind.created_ms = young.created_ms;
+        put_event_at(seq, behind);
+    }
     assert_findings(1, "the first run begins at seq 5, but events are kept from seq 3");
 }
 
