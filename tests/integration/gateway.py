@@ -43,6 +43,7 @@ class Gateway:
         self.data = self.directory / "data"
         self.admin_socket = self.directory / "admin.sock"
         self.log_path = self.directory / "stderr.log"
+        self.config_path = None  # a file of settings, which those on the command line override
         self.master_key = secrets.token_hex(16)
         self.cores = cores
         self.settings = {
@@ -139,6 +140,8 @@ class Gateway:
     def _command(self):
         command = [str(BINARY), "serve", "--data", str(self.data), "--listen", "127.0.0.1:0",
                    "--cores", str(self.cores)]
+        if self.config_path is not None:
+            command += ["--config", str(self.config_path)]
         for key, value in self.settings.items():
             command += ["--set", f"{key}={value}"]
         return command
