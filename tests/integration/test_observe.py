@@ -151,7 +151,7 @@ async def test_work_shows_in_turns_queues_and_memory(make_gateway):
         text = (await call(gateway, "GET", "/metrics")).text
         return sum(float(found) for found in re.findall(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE))
 
-    assert await value('carillon_core_turn_seconds_count{core="0"}') > 10
+    assert sum([await value(f'carillon_core_turn_seconds_count{{core="{core}"}}') for core in (0, 1)]) > 10
     assert 0 <= await value('carillon_core_heartbeat_age_seconds{core="1"}') < 5
     assert await value('carillon_queue_high_water{queue="commit_entries"}') >= 1
     assert await value('carillon_queue_bound{queue="commit_entries"}') == 65536
