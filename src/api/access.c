@@ -82,7 +82,7 @@ void access_caller(const struct call *call)
     if (!r) return;
     if (call->key) r->tenant = call->key->tenant->number;
     r->user_len = (uint8_t)call->user_id.len;
-    memcpy(r->user, call->user_id.data, r->user_len);
+    if (r->user_len) memcpy(r->user, call->user_id.data, r->user_len);
 }
 
 /* A text that is not there is a slice without data, which the log leaves out. */

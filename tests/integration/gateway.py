@@ -45,6 +45,7 @@ class Gateway:
         self.data = self.directory / "data"
         self.admin_socket = self.directory / "admin.sock"
         self.log_path = self.directory / "stderr.log"
+        self.config_path = None  # a file of settings, which those on the command line override
         self.master_key = secrets.token_hex(16)
         self.cores = cores
         self.settings = {
