@@ -196,6 +196,7 @@ static int file_setting(void *user, const char *section, const char *key, const 
     }
     load->set_at[id] = load->line;
     if (!assign(load->config, id, slice_str(value), where, load->err)) load->failed = true;
+    load->config->file_line[id] = load->line;
     return !load->failed;
 }
 
@@ -367,6 +368,7 @@ static bool assign(struct config *c, enum setting_id id, struct slice text, cons
         break;
     }
     if (!good) fail_value(err, where, id, text);
+    c->file_line[id] = 0;
     return good;
 }
 
@@ -695,6 +697,18 @@ enum status config_validate(const struct config *c, struct config_error *err)
         return STATUS_INVALID;
     }
     return STATUS_OK;
+}
+
+void config_blame_file(struct config_error *err, const struct config *c, const char *path)
+{
+    for (unsigned id = 0; id < SETTINGS; id++) {
+        size_t len = strlen(settings[id].name);
+        if (!c->file_line[id] || strncmp(err->text, settings[id].name, len) != 0) continue;
+        if (err->text[len] == '_' || isalnum((unsigned char)err->text[len])) continue; /* of a longer name */
+        struct config_error said = *err;
+        fail(err, "%.200s:%u: %.280s", path, c->file_line[id], said.text);
+        return;
+    }
 }
 
 static bool listeners_valid(const struct config *c, struct config_error *err)

@@ -44,17 +44,18 @@ enum setting_type {
 #define CONFIG_MEMBER_DURATION_MS uint64_t
 #define CONFIG_MEMBER_ENUM unsigned
 
-struct config {
-#define SETTING(field, name, type, standard, min, max, unit, reloadable, help) CONFIG_MEMBER_##type field;
-#include "config.def"
-#undef SETTING
-};
-
 enum setting_id {
 #define SETTING(field, name, type, standard, min, max, unit, reloadable, help) SETTING_ID_##field,
 #include "config.def"
 #undef SETTING
     SETTINGS
+};
+
+struct config {
+#define SETTING(field, name, type, standard, min, max, unit, reloadable, help) CONFIG_MEMBER_##type field;
+#include "config.def"
+#undef SETTING
+    unsigned file_line[SETTINGS]; /* where the file set what is in effect; 0: it did not */
 };
 
 struct setting {
@@ -90,8 +91,10 @@ MUST_USE enum status config_load_environment(struct config *c, char *const *envi
 /* config_set takes "section.key=value", the argument of --set. */
 MUST_USE enum status config_set(struct config *c, const char *assignment, struct config_error *err);
 
-/* config_validate holds the settings against each other and checks addresses, networks and origins. */
+/* config_validate holds the settings against each other and checks addresses, networks and origins. The sentence begins
+ * with the name of a setting; config_blame_file puts "path:line: " in front when the file set that one. */
 MUST_USE enum status config_validate(const struct config *c, struct config_error *err);
+void config_blame_file(struct config_error *err, const struct config *c, const char *path);
 
 /* config_value appends a setting's value as a file would have it; a secret that is set as "********". */
 void config_value(struct buf *out, const struct config *c, enum setting_id id);

@@ -64,6 +64,7 @@ enum status options_load(struct config *out, const struct options *o, struct con
         status = config_set(out, o->assignments[i], err);
     if (status == STATUS_OK) status = config_validate(out, err);
     if (status == STATUS_OK) status = check_addresses(out, err);
+    if (status != STATUS_OK && o->config_path) config_blame_file(err, out, o->config_path);
     if (status != STATUS_OK) config_free(out);
     return status;
 }

@@ -27,6 +27,11 @@ int process_cpu_of_core(unsigned core, const int *cpus, unsigned num_cpus);
 /* process_become gives up the starter's user and groups for another's, for good. `why` says what is wrong. */
 MUST_USE enum status process_become(const char *user, char *why, size_t why_len);
 
+/* process_harden gives up what a gateway never needs: new privileges by exec (PR_SET_NO_NEW_PRIVS, prctl(2)), and being
+ * read by other processes of its user or dumped to disk with the keys in its memory (PR_SET_DUMPABLE). Behind
+ * process_become, which undoes the second. */
+void process_harden(void);
+
 /* process_notify tells the service manager a state ("READY=1", sd_notify(3)); does nothing when there is none. */
 void process_notify(const char *state);
 

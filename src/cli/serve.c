@@ -38,7 +38,7 @@ struct server {
     struct reload reload;
     uint64_t descriptors;     /* the limit on open files */
     pthread_t main_thread;
-    uint64_t drain_deadline_ns, watch_due_ns;
+    uint64_t started_ns, drain_deadline_ns, watch_due_ns;
     unsigned num_stop_signals;
     bool core_stuck; /* and it was said */
     bool gateway_opened, writer_started, readers_started;
@@ -67,6 +67,7 @@ int serve_run(const struct options *options, int (*on_ready)(const struct servin
     struct server *s = calloc(1, sizeof *s);
     ASSERT(s);
     s->options = options;
+    s->started_ns = clock_mono_ns(clock_real());
     int code = configure(s);
     if (code == CLI_DONE) code = open_all(s);
     if (code == CLI_DONE) code = start_threads(s);
@@ -208,6 +209,7 @@ static int open_all(struct server *s)
     if (listeners_open(&s->listeners, c, num_cores, s->why, sizeof s->why) != STATUS_OK) return failed(s, CLI_FAILED);
     if (c->process_user[0] && process_become(c->process_user, s->why, sizeof s->why) != STATUS_OK)
         return failed(s, CLI_CONFIGURATION);
+    process_harden();
     /* From here on lines are written by a thread of their own, into log.file; as the user that will open it again. */
     if (log_writer_start() != STATUS_OK) {
         snprintf(s->why, sizeof s->why, "the log's thread cannot be started: raise the limit on processes");
@@ -283,9 +285,12 @@ static void announce(const struct server *s)
         LOG_SLICE("addresses", buf_slice(&all)), LOG_STR("admin", s->admin_path.data),
         LOG_U64("cores", s->gateway.num_cores), LOG_U64("epoch", s->gateway.epoch),
         LOG_FLAG("was_clean", s->store.was_clean), LOG_U64("connections_max", s->running.limits_connections),
-        LOG_U64("pid", getpid()), LOG_STR("version", CARILLON_VERSION));
+        LOG_U64("took_ms", (clock_mono_ns(s->gateway.clock) - s->started_ns) / 1000000), LOG_U64("pid", getpid()),
+        LOG_STR("version", CARILLON_VERSION));
     buf_free(&all);
-    process_notify("READY=1");
+    char state[64 + LISTENER_NAME_LEN];
+    snprintf(state, sizeof state, "READY=1\nSTATUS=Serving %s", s->listeners.addresses[0]);
+    process_notify(state);
 }
 
 /* --- running ------------------------------------------------------------------------------------------------------ */
@@ -312,12 +317,22 @@ static void watch(struct server *s)
     }
 }
 
+/* The time makes it one of Type=notify-reload, too (systemd 253). */
+static void notify_reloading(const struct server *s)
+{
+    char state[64];
+    snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_mono_ns(s->gateway.clock) / 1000);
+    process_notify(state);
+}
+
 static void on_signal(struct server *s, int signal_number)
 {
     if (signal_number == SIGUSR1) return; /* control_serve comes next */
     if (signal_number == SIGHUP) {
         struct reload_report report = {0};
+        notify_reloading(s);
         reload_settings(&s->reload, &report);
+        process_notify("READY=1");
         reload_report_free(&report);
     } else if (s->num_stop_signals++) {
         LOG(LOG_INFO, "process", "stopping_at_once");

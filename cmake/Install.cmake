@@ -1,0 +1,29 @@
+# `cmake --install build/release --prefix /usr`: programs, manual pages, completions, the service with its user, and a
+# configuration file, which an upgrade leaves as it is. DESTDIR works as ever.
+include(GNUInstallDirs)
+
+# GNUInstallDirs knows the prefix of the configuration; the service must name the paths of the installation.
+set(CARILLON_PROGRAMS carillon carillonctl carillon-load)
+install(TARGETS ${CARILLON_PROGRAMS} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/tools/man/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 OPTIONAL
+        FILES_MATCHING PATTERN "*.1")
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/tools/man/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man5 OPTIONAL
+        FILES_MATCHING PATTERN "*.5")
+
+# Shells look for a completion under the program's name.
+file(GLOB_RECURSE BASH_COMPLETIONS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tools/completions/*.bash)
+foreach(completion ${BASH_COMPLETIONS})
+  get_filename_component(program ${completion} NAME_WE)
+  install(FILES ${completion} DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME ${program})
+endforeach()
+file(GLOB_RECURSE ZSH_COMPLETIONS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tools/completions/_*)
+install(FILES ${ZSH_COMPLETIONS} DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+file(GLOB_RECURSE FISH_COMPLETIONS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tools/completions/*.fish)
+install(FILES ${FISH_COMPLETIONS} DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
+
+install(FILES ${CMAKE_SOURCE_DIR}/tools/systemd/carillon.sysusers DESTINATION lib/sysusers.d RENAME carillon.conf)
+install(FILES ${CMAKE_SOURCE_DIR}/tools/systemd/carillon.tmpfiles DESTINATION lib/tmpfiles.d RENAME carillon.conf)
+install(FILES ${CMAKE_SOURCE_DIR}/LICENSE ${CMAKE_SOURCE_DIR}/README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs)
+install(SCRIPT ${CMAKE_SOURCE_DIR}/cmake/InstallService.cmake)

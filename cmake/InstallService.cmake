@@ -1,0 +1,37 @@
+# Run by `cmake --install`, when the prefix is known: the service's unit, and the configuration file if there is none.
+# Programs in /usr read /etc and not /usr/etc.
+if(CMAKE_INSTALL_PREFIX STREQUAL "/usr")
+  set(CARILLON_CONFIG_DIR /etc/carillon)
+else()
+  set(CARILLON_CONFIG_DIR ${CMAKE_INSTALL_PREFIX}/etc/carillon)
+endif()
+set(CARILLON_BINARY ${CMAKE_INSTALL_PREFIX}/bin/carillon)
+set(staged $ENV{DESTDIR}${CMAKE_INSTALL_PREFIX})
+
+set(unit ${staged}/lib/systemd/system/carillon.service)
+configure_file(${CMAKE_CURRENT_LIST_DIR}/../tools/systemd/carillon.service.in ${unit} @ONLY NEWLINE_STYLE UNIX)
+message(STATUS "Installing: ${unit}")
+list(APPEND CMAKE_INSTALL_MANIFEST_FILES ${CMAKE_INSTALL_PREFIX}/lib/systemd/system/carillon.service)
+
+set(config $ENV{DESTDIR}${CARILLON_CONFIG_DIR}/carillon.conf)
+if(EXISTS ${config})
+  message(STATUS "Kept:       ${config}")
+  return()
+endif()
+execute_process(COMMAND ${staged}/bin/carillon config --defaults OUTPUT_VARIABLE text COMMAND_ERROR_IS_FATAL ANY)
+# Every setting is a comment but those that a service needs: whoever changes nothing gets the defaults of the next
+# version, too.
+string(REGEX REPLACE "\n([a-z_]+ =)" "\n#\\1" text "${text}")
+foreach(setting "dir = ./carillon-data|dir = /var/lib/carillon" "socket =|socket = /run/carillon/admin.sock")
+  string(REPLACE "|" ";" pair "${setting}")
+  list(GET pair 0 from)
+  list(GET pair 1 to)
+  string(FIND "${text}" "\n#${from}\n" at)
+  if(at EQUAL -1)
+    message(FATAL_ERROR "carillon config --defaults has no line \"${from}\"")
+  endif()
+  string(REPLACE "\n#${from}\n" "\n${to}\n" text "${text}")
+endforeach()
+file(WRITE ${config} "${text}")
+file(CHMOD ${config} PERMISSIONS OWNER_READ OWNER_WRITE GROUP_READ WORLD_READ)
+message(STATUS "Installing: ${config}")
