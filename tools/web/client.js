@@ -62,6 +62,7 @@ export class Client extends EventTarget {
     this.pending = new Map(); // client_id → {client_id, content, started, delayed}
     this.position = null;     // [epoch, seq]: everything up to it is here
     this.catchUp = null;      // {recovered, head, from}: while a replay is under way
+    this.oldest = 1;          // seq of the first message that is here; 1: there is none before it
     this.early = null;        // live events that came before the first page of history
     this.lacks = new Set();   // operations that this server does not know
     addEventListener('online', () => this.connectNow());
@@ -265,7 +266,7 @@ export class Client extends EventTarget {
       }
       this.pending.delete(asked.client_id);
       this.fire('failed', { client_id: asked.client_id, code: frame.code, why: frame.detail });
-    } else if (asked?.type === 'history') {
+    } else if (asked?.type === 'history' && !asked.earlier) {
       this.retry(frame.detail);
     } else if (asked?.type === 'hello' && !frame.temporary) {
       this.refuse(frame.detail);
@@ -279,8 +280,16 @@ export class Client extends EventTarget {
     this.ask('history', { room_id: this.room_id, before_seq: room.head + 1, limit: HISTORY_LIMIT }, { epoch: room.epoch, head: room.head });
   }
 
-  history({ epoch, head }, { items }) {
+  // loadEarlier asks for the messages before the first one that is here.
+  loadEarlier() {
+    if (!this.isOpen || this.oldest === 1 || [...this.asked.values()].some(each => each.type === 'history')) return;
+    this.ask('history', { room_id: this.room_id, before_seq: this.oldest, limit: HISTORY_LIMIT }, { earlier: true });
+  }
+
+  history({ earlier, epoch, head }, { items }) {
+    this.oldest = items.length === HISTORY_LIMIT ? items[0].seq : 1;
     for (const item of items) this.fire('message', { type: 'message', ...item });
+    if (earlier) return;
     this.position = [epoch, head];
     const early = this.early;
     this.early = null;
