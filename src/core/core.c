@@ -369,8 +369,7 @@ unsigned op_home(const struct core *core, const struct op *op)
     case OP_USER_RESOLVE:
     case OP_USER_GET:
     case OP_USER_ROOMS:
-    case OP_USER_CURSOR:
-    case OP_TICKET_USE: return gateway_user_home(g, op->tenant, op->user_id);
+    case OP_USER_CURSOR: return gateway_user_home(g, op->tenant, op->user_id);
     case OP_ROOM_CREATE: return gateway_tenant_home(g, op->tenant);
     case OP_ROOM_GET:
     case OP_ROOM_JOIN:
@@ -387,6 +386,7 @@ unsigned op_home(const struct core *core, const struct op *op)
     case OP_TENANT_UPDATE:
     case OP_KEY_CREATE:
     case OP_KEY_REVOKE: return 0;
+    case OP_TICKET_USE: return gateway_user_home(g, op->tenant, op->user_id);
     case OP_DIRECTORY_APPLY:
     case OP_KINDS: break;
     }
@@ -400,7 +400,6 @@ static void op_execute(struct core *core, struct op *op)
     case OP_USER_GET:
     case OP_USER_ROOMS:
     case OP_USER_CURSOR: user_on_op(core, op); return;
-    case OP_TICKET_USE: ticket_on_op(core, op); return;
     case OP_ROOM_CREATE: room_on_create(core, op); return;
     case OP_ROOM_GET:
     case OP_ROOM_JOIN:
@@ -418,6 +417,7 @@ static void op_execute(struct core *core, struct op *op)
     case OP_KEY_CREATE:
     case OP_KEY_REVOKE:
     case OP_DIRECTORY_APPLY: directory_on_op(core, op); return;
+    case OP_TICKET_USE: ticket_on_op(core, op); return;
     case OP_KINDS: break;
     }
     UNREACHABLE();

@@ -53,12 +53,12 @@ struct core {
     struct queue cursor_ops;                 /* acks that wait for the write */
     bool cursor_flush_open;
     uint64_t cursor_flush_due_ns;
-    struct used_tickets used_tickets;        /* of users who are at home here */
     struct map rooms;                        /* struct room */
     struct list rooms_dirty;                 /* with newly durable events */
     struct list rooms_idle;                  /* least recently used first */
     struct map dms_opening;                  /* struct dm_opening */
     struct idempotency idempotency;
+    struct used_tickets used_tickets;        /* of users who are at home here */
     uint64_t number_used;                    /* highest number made durable by this core */
 
     size_t queue_bytes_max; /* of one reader, as net has it now */
