@@ -417,7 +417,7 @@ static void op_execute(struct core *core, struct op *op)
     case OP_KEY_CREATE:
     case OP_KEY_REVOKE:
     case OP_DIRECTORY_APPLY: directory_on_op(core, op); return;
-    case OP_TICKET_USE: ticket_on_op(core, op); return;
+    case OP_TICKET_USE: used_tickets_on_op(core, op); return;
     case OP_KINDS: break;
     }
     UNREACHABLE();

@@ -6,7 +6,7 @@
 #define CARILLON_CORE_CORE_H
 
 #include "../auth/directory.h"
-#include "../auth/ticket.h"
+#include "../auth/used_tickets.h"
 #include "../base/json.h"
 #include "../base/list.h"
 #include "../base/map.h"
