@@ -161,6 +161,7 @@ test('a page whose key is revoked says so and stops trying', async () => {
   for (const panel of [alice, bob]) {
     await panel.root.and(page.locator('[data-state="refused"]')).waitFor();
     await panel.messages.getByText(/^Not connected: /).waitFor();
+    assert.ok(await panel.text.isDisabled());
   }
 });
 
@@ -212,6 +213,15 @@ test('without a key the page asks for one, and says when it is wrong', async () 
   const [carol, dave] = await bothConnected(page);
   await carol.say('another room');
   await dave.row('another room').waitFor();
+});
+
+test('users of any name can talk', async () => {
+  page = await openPage(browser, `${gateway.address}&left=${encodeURIComponent('Zoë & co')}&right=${encodeURIComponent('李')}`);
+  const [zoe, li] = await bothConnected(page);
+  await zoe.say('你好');
+  await li.row('你好').waitFor();
+  assert.equal(await zoe.root.locator('.name').textContent(), 'Zoë & co');
+  assert.equal((await gateway.rest('alice', 'GET', `/users/${encodeURIComponent('李')}`)).user_id, '李');
 });
 
 test('the page can be used by keyboard alone', async () => {

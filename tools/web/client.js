@@ -21,7 +21,7 @@ export class Problem extends Error {
 
 // request makes one REST call as a user and returns its JSON. onFrame is told, with secrets left out.
 export async function request(key, user, method, path, body, onFrame = () => {}) {
-  const headers = { 'X-API-Key': key, 'X-User-Id': user };
+  const headers = { 'X-API-Key': utf8(key), 'X-User-Id': utf8(user) };
   if (body !== undefined) headers['Content-Type'] = 'application/json';
   const response = await fetch(`/v1${path}`, {
     method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: 'no-store',
@@ -34,6 +34,9 @@ export async function request(key, user, method, path, body, onFrame = () => {})
   if (response.ok) return answer;
   throw new Problem(response.status, answer.code || `http.${response.status}`, answer.detail, response.status >= 500 || response.status === 429);
 }
+
+// utf8 writes a text so that a header carries its UTF-8: fetch takes a character for each byte.
+function utf8(text) { return String.fromCharCode(...new TextEncoder().encode(text)); }
 
 // uniqueId works in pages that came without TLS too, where crypto.randomUUID is missing.
 function uniqueId() {

@@ -75,6 +75,7 @@ export class Panel {
     this.find('.countdown').textContent = '';
     if (state === 'waiting') this.countDown(performance.now() + retry_ms);
     if (state !== 'open') { this.showPeer(null); this.showTyping(false); }
+    for (const field of this.find('.composer').elements) field.disabled = state === 'refused'; // nothing written now would ever leave
     if (state === 'refused') this.note(`Not connected: ${why}`, 'bad');
     if (state === 'waiting' && !this.lost) { this.lost = true; this.note('Connection lost. What you write is kept and sent again.'); }
     if (state === 'open') this.lost = false;
