@@ -9,7 +9,6 @@
     "Cache-Control: no-cache\r\n" \
     "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " \
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n" \
-    "Cross-Origin-Opener-Policy: same-origin\r\n" \
     "Referrer-Policy: no-referrer\r\n" \
     "X-Content-Type-Options: nosniff\r\n"
 

@@ -3,21 +3,17 @@
 #include <openssl/base64.h>
 #include <openssl/hmac.h>
 #include <openssl/mem.h>
-#include <stdlib.h>
 
 #include "../base/assert.h"
-#include "../core/core.h"
 
-/* --- the text ---------------------------------------------------------------------------------------------------- */
-
-/* ┌─────────┬────────┬────────────┬───────┬─────────┬─────────────────────┐
- * │ version │ key id │ expires_ns │ nonce │ user id │ HMAC-SHA-256        │
+/* ┌─────────┬────────┬────────────┬───────┬─────────┬──────────────────────┐
+ * │ version │ key id │ expires_ns │ nonce │ user id │ HMAC-SHA-256         │
  * │ 1       │ 12     │ 8          │ 16    │ 1 … 128 │ 32, of all before it │
- * └─────────┴────────┴────────────┴───────┴─────────┴─────────────────────┘ bytes; numbers big-endian */
+ * └─────────┴────────┴────────────┴───────┴─────────┴──────────────────────┘ bytes; numbers big-endian */
 #define TICKET_VERSION 1
-_Static_assert(sizeof(((struct op *)0)->in.ticket.nonce) == TICKET_NONCE_BYTES, "an op carries a nonce");
 
-static void seal(uint8_t out[TICKET_SEAL_BYTES], const uint8_t secret[TICKET_SECRET_BYTES], const uint8_t *bytes, size_t len)
+static void seal(uint8_t out[TICKET_SEAL_BYTES], const uint8_t secret[TICKET_SECRET_BYTES], const uint8_t *bytes,
+                 size_t len)
 {
     unsigned out_len = TICKET_SEAL_BYTES;
     ASSERT(HMAC(EVP_sha256(), secret, TICKET_SECRET_BYTES, bytes, len, out, &out_len) != NULL &&
@@ -89,77 +85,4 @@ bool ticket_read(struct ticket *t, uint8_t bytes[TICKET_BYTES_MAX], const uint8_
     ASSERT(bytes[0] == TICKET_VERSION); /* nobody else has the secret */
     ticket_decode(t, bytes, len);
     return true;
-}
-
-/* --- used once ----------------------------------------------------------------------------------------------------- */
-
-struct used_ticket {
-    struct list age;
-    uint64_t until_ns;
-    uint8_t nonce[TICKET_NONCE_BYTES];
-};
-
-/* A nonce comes from this process' own generator under its seal, so it needs no keyed hash. */
-static uint64_t nonce_hash(const uint8_t *nonce)
-{
-    uint64_t hash;
-    memcpy(&hash, nonce, sizeof hash);
-    return hash;
-}
-
-static bool nonce_eq(const void *value, const void *key)
-{
-    return memcmp(((const struct used_ticket *)value)->nonce, key, TICKET_NONCE_BYTES) == 0;
-}
-
-void used_tickets_init(struct used_tickets *u)
-{
-    *u = (struct used_tickets){0};
-    list_init(&u->_by_age);
-}
-
-static void forget_oldest(struct used_tickets *u)
-{
-    struct used_ticket *oldest = CONTAINER_OF(list_pop(&u->_by_age), struct used_ticket, age);
-    ASSERT(map_remove(&u->_by_nonce, nonce_hash(oldest->nonce), oldest));
-    free(oldest);
-}
-
-void used_tickets_free(struct used_tickets *u)
-{
-    while (!list_empty(&u->_by_age)) forget_oldest(u);
-    map_free(&u->_by_nonce);
-}
-
-static void forget_ended(struct used_tickets *u, uint64_t now_ns)
-{
-    while (!list_empty(&u->_by_age)) {
-        if (CONTAINER_OF(u->_by_age.next, struct used_ticket, age)->until_ns > now_ns) return;
-        forget_oldest(u);
-    }
-}
-
-enum status used_tickets_add(struct used_tickets *u, uint64_t now_ns, uint64_t expires_ns,
-                             const uint8_t nonce[TICKET_NONCE_BYTES])
-{
-    forget_ended(u, now_ns);
-    if (expires_ns <= now_ns) return STATUS_INVALID;
-    if (map_find(&u->_by_nonce, nonce_hash(nonce), nonce_eq, nonce)) return STATUS_EXISTS;
-    if (u->_by_nonce.len >= TICKETS_USED_MAX) return STATUS_FULL;
-    struct used_ticket *used = malloc(sizeof *used);
-    ASSERT(used != NULL);
-    /* in the order of use, so that the oldest is in front; none of them could be used again for longer than that */
-    *used = (struct used_ticket){.until_ns = now_ns + TICKET_LIFE_MS * 1000000ull};
-    memcpy(used->nonce, nonce, TICKET_NONCE_BYTES);
-    list_push(&u->_by_age, &used->age);
-    map_insert(&u->_by_nonce, nonce_hash(nonce), used);
-    return STATUS_OK;
-}
-
-void ticket_on_op(struct core *core, struct op *op)
-{
-    enum status s = used_tickets_add(&core->used_tickets, core->now_ns, op->in.ticket.expires_ns, op->in.ticket.nonce);
-    if (s == STATUS_FULL) op_fail(op, ERR_SERVER_OVERLOADED, "Too many tickets are being used", NULL);
-    else if (s != STATUS_OK) op_fail(op, ERR_AUTH_INVALID_TICKET, NULL, NULL);
-    op_return(core, op);
 }

@@ -1,7 +1,7 @@
 /* ticket: what a browser opens its WebSocket with, because it cannot set headers there. A signed text names the key on
  * whose authority it was given out, the user, when it ends, and a nonce; so any core can tell whether a ticket is real
- * without asking another. That it is used once is decided at one place, the user's home (OP_TICKET_USE), which remembers
- * nonces for as long as their tickets live.
+ * without asking another. That it is used once is decided at one place, the user's home, which remembers what was
+ * used (used_tickets.h).
  *
  * The secret is of the process: with the memory of used tickets every ticket ends. Times are monotonic, so a clock that
  * is set back revives nothing. */
@@ -9,10 +9,7 @@
 #define CARILLON_AUTH_TICKET_H
 
 #include "../base/limits.h"
-#include "../base/list.h"
-#include "../base/map.h"
 #include "../base/slice.h"
-#include "../base/status.h"
 #include "directory.h"
 
 #define TICKET_SECRET_BYTES 32u
@@ -35,22 +32,5 @@ size_t ticket_write(char out[TICKET_TEXT_MAX], const uint8_t secret[TICKET_SECRE
  * `bytes`. Neither the end of its life nor an earlier use is looked at. */
 bool ticket_read(struct ticket *t, uint8_t bytes[TICKET_BYTES_MAX], const uint8_t secret[TICKET_SECRET_BYTES],
                  struct slice text);
-
-/* used_tickets: the nonces that a home has seen. Owner: one core. A ticket lives TICKET_LIFE_MS from being given out, so
- * a nonce can be forgotten that long after its use. */
-struct used_tickets {
-    struct map _by_nonce;
-    struct list _by_age;
-};
-
-void used_tickets_init(struct used_tickets *u);
-void used_tickets_free(struct used_tickets *u);
-/* used_tickets_add uses a ticket: STATUS_OK the first time, STATUS_EXISTS again, STATUS_INVALID once it has ended,
- * STATUS_FULL when TICKETS_USED_MAX are remembered: it is not used up then. */
-MUST_USE enum status used_tickets_add(struct used_tickets *u, uint64_t now_ns, uint64_t expires_ns,
-                                      const uint8_t nonce[TICKET_NONCE_BYTES]);
-
-/* ticket_on_op: OP_TICKET_USE at the user's home. */
-void ticket_on_op(struct core *core, struct op *op);
 
 #endif

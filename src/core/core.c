@@ -550,7 +550,6 @@ unsigned op_home(const struct core *core, const struct op *op)
     case OP_NOTIFICATION_EXPIRE:
     case OP_DEAD_LETTER_RETRY:
     case OP_DEAD_LETTER_DELETE:
-    case OP_TICKET_USE:
     case OP_USER_PRESENCE: return gateway_user_home(g, op->tenant, op->user_id);
     case OP_NOTIFY:
     case OP_ROOM_CREATE: return gateway_tenant_home(g, op->tenant);
@@ -572,6 +571,7 @@ unsigned op_home(const struct core *core, const struct op *op)
     case OP_TENANT_UPDATE:
     case OP_KEY_CREATE:
     case OP_KEY_REVOKE: return 0;
+    case OP_TICKET_USE: return gateway_user_home(g, op->tenant, op->user_id);
     case OP_NOTIFICATION_PUSH:
     case OP_DIRECTORY_APPLY:
     case OP_CONNECTION_LIST:
@@ -591,7 +591,6 @@ static void op_execute(struct core *core, struct op *op)
     case OP_USER_ROOMS:
     case OP_USER_CURSOR:
     case OP_USER_PRESENCE: user_on_op(core, op); return;
-    case OP_TICKET_USE: ticket_on_op(core, op); return;
     case OP_ROOM_CREATE: room_on_create(core, op); return;
     case OP_ROOM_GET:
     case OP_ROOM_JOIN:
@@ -612,6 +611,7 @@ static void op_execute(struct core *core, struct op *op)
     case OP_KEY_CREATE:
     case OP_KEY_REVOKE:
     case OP_DIRECTORY_APPLY: directory_on_op(core, op); return;
+    case OP_TICKET_USE: used_tickets_on_op(core, op); return;
     case OP_NOTIFY: notify_on_create(core, op); return;
     case OP_NOTIFICATION_ACK:
     case OP_NOTIFICATION_EXPIRE:

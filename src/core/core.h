@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "../auth/directory.h"
-#include "../auth/ticket.h"
+#include "../auth/used_tickets.h"
 #include "../base/json.h"
 #include "../base/list.h"
 #include "../base/map.h"
@@ -90,7 +90,6 @@ struct core {
     struct queue cursor_ops;                 /* acks that wait for the write */
     bool cursor_flush_open;
     uint64_t cursor_flush_due_ns;
-    struct used_tickets used_tickets;        /* of users who are at home here */
     struct list users_leaving;               /* without a socket, offline at struct user.leave_ns; by that time */
     uint64_t num_online;                     /* users at home here who are shown as online */
     struct map typings;                      /* struct typing */
@@ -102,6 +101,7 @@ struct core {
     struct idempotency idempotency;
     struct notify *notify;                   /* src/notify */
     struct idempotency_sweep *sweep;         /* core 0 */
+    struct used_tickets used_tickets;        /* of users who are at home here */
     uint64_t number_used;                    /* highest number made durable by this core */
 
     uint8_t guards;          /* enum guard (api/admission.h): what requests are to be held against now */

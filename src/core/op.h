@@ -41,7 +41,6 @@ enum op_kind {
     OP_USER_GET,      /* user home: the user's public object */
     OP_USER_ROOMS,    /* user home: rooms and cursors; `session` registers a socket's core as well */
     OP_USER_CURSOR,   /* user home: move a cursor (the room's home has checked it) */
-    OP_TICKET_USE,    /* user home: once */
     OP_USER_PRESENCE, /* user home: is the user online? Asked by somebody with `positions`, who must share a room */
     OP_ROOM_CREATE,   /* tenant home */
     OP_ROOM_GET,      /* room home, like all below */
@@ -68,6 +67,7 @@ enum op_kind {
     OP_TENANT_UPDATE, /* also deletes */
     OP_KEY_CREATE,
     OP_KEY_REVOKE,
+    OP_TICKET_USE,    /* user home: once */
     OP_DIRECTORY_APPLY, /* every core: take over a changed tenant or key */
     OP_CONNECTION_LIST, /* one core after the other: its connections (connections.h) */
     OP_CONNECTION_KICK,

@@ -115,7 +115,7 @@ test('a message whose answer was lost with the server is sent again and is there
   await bob.row('heard').waitFor();
   deaf = true;
   await alice.say('not answered');
-  while ((await gateway.events()).length < 2); // it is on disk
+  for (let looks = 0; looks < 1000 && (await gateway.events()).length < 2; looks++); // until it is on disk
   await gateway.end('SIGKILL');
   deaf = false;
   await gateway.start();
@@ -161,9 +161,28 @@ test('a page whose key is revoked says so and stops trying', async () => {
   for (const panel of [alice, bob]) {
     await panel.root.and(page.locator('[data-state="refused"]')).waitFor();
     await panel.messages.getByText(/^Not connected: /).waitFor();
+    assert.ok(await panel.text.isDisabled());
   }
 });
 
+
+test('older messages come when one scrolls up to them', async () => {
+  const lobby = await gateway.lobby();
+  for (let i = 1; i <= 120; i++) await gateway.rest('alice', 'POST', `/rooms/${lobby}/messages`, { content: `old ${i}` });
+  page = await openPage(browser, gateway.address);
+  const [alice] = await bothConnected(page);
+  await alice.row('old 120').waitFor();
+  assert.equal((await alice.rows()).length, 50);
+  for (let looks = 0; looks < 200 && (await alice.rows()).length < 120; looks++) {
+    await alice.messages.evaluate(list => { list.scrollTop = 0; });
+    await page.waitForTimeout(50);
+  }
+  const rows = await alice.rows();
+  assert.ok(rows[0].seq === 1 && increasing(rows), JSON.stringify(rows));
+  await alice.say('new 121');
+  await alice.row('new 121').and(page.locator('[data-seq="121"]')).waitFor();
+  assert.ok(increasing(await alice.rows()));
+});
 
 test('the key leaves the address, stays in the tab, and can be forgotten', async () => {
   page = await openPage(browser, gateway.address);
@@ -194,6 +213,15 @@ test('without a key the page asks for one, and says when it is wrong', async () 
   const [carol, dave] = await bothConnected(page);
   await carol.say('another room');
   await dave.row('another room').waitFor();
+});
+
+test('users of any name can talk', async () => {
+  page = await openPage(browser, `${gateway.address}&left=${encodeURIComponent('Zoë & co')}&right=${encodeURIComponent('李')}`);
+  const [zoe, li] = await bothConnected(page);
+  await zoe.say('你好');
+  await li.row('你好').waitFor();
+  assert.equal(await zoe.root.locator('.name').textContent(), 'Zoë & co');
+  assert.equal((await gateway.rest('alice', 'GET', `/users/${encodeURIComponent('李')}`)).user_id, '李');
 });
 
 test('the page can be used by keyboard alone', async () => {

@@ -21,7 +21,7 @@ export class Problem extends Error {
 
 // request makes one REST call as a user and returns its JSON. onFrame is told, with secrets left out.
 export async function request(key, user, method, path, body, onFrame = () => {}) {
-  const headers = { 'X-API-Key': key, 'X-User-Id': user };
+  const headers = { 'X-API-Key': utf8(key), 'X-User-Id': utf8(user) };
   if (body !== undefined) headers['Content-Type'] = 'application/json';
   const response = await fetch(`/v1${path}`, {
     method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: 'no-store',
@@ -34,6 +34,9 @@ export async function request(key, user, method, path, body, onFrame = () => {})
   if (response.ok) return answer;
   throw new Problem(response.status, answer.code || `http.${response.status}`, answer.detail, response.status >= 500 || response.status === 429);
 }
+
+// utf8 writes a text so that a header carries its UTF-8: fetch takes a character for each byte.
+function utf8(text) { return String.fromCharCode(...new TextEncoder().encode(text)); }
 
 // uniqueId works in pages that came without TLS too, where crypto.randomUUID is missing.
 function uniqueId() {
@@ -62,6 +65,7 @@ export class Client extends EventTarget {
     this.pending = new Map(); // client_id → {client_id, content, started, delayed}
     this.position = null;     // [epoch, seq]: everything up to it is here
     this.catchUp = null;      // {recovered, head, from}: while a replay is under way
+    this.oldest = 1;          // seq of the first message that is here; 1: there is none before it
     this.early = null;        // live events that came before the first page of history
     this.lacks = new Set();   // operations that this server does not know
     addEventListener('online', () => this.connectNow());
@@ -265,7 +269,7 @@ export class Client extends EventTarget {
       }
       this.pending.delete(asked.client_id);
       this.fire('failed', { client_id: asked.client_id, code: frame.code, why: frame.detail });
-    } else if (asked?.type === 'history') {
+    } else if (asked?.type === 'history' && !asked.earlier) {
       this.retry(frame.detail);
     } else if (asked?.type === 'hello' && !frame.temporary) {
       this.refuse(frame.detail);
@@ -279,8 +283,16 @@ export class Client extends EventTarget {
     this.ask('history', { room_id: this.room_id, before_seq: room.head + 1, limit: HISTORY_LIMIT }, { epoch: room.epoch, head: room.head });
   }
 
-  history({ epoch, head }, { items }) {
+  // loadEarlier asks for the messages before the first one that is here.
+  loadEarlier() {
+    if (!this.isOpen || this.oldest === 1 || [...this.asked.values()].some(each => each.type === 'history')) return;
+    this.ask('history', { room_id: this.room_id, before_seq: this.oldest, limit: HISTORY_LIMIT }, { earlier: true });
+  }
+
+  history({ earlier, epoch, head }, { items }) {
+    this.oldest = items.length === HISTORY_LIMIT ? items[0].seq : 1;
     for (const item of items) this.fire('message', { type: 'message', ...item });
+    if (earlier) return;
     this.position = [epoch, head];
     const early = this.early;
     this.early = null;

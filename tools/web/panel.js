@@ -5,6 +5,7 @@
 const TYPING_AGAIN_MS = 3000; // while somebody types, it is said again this often
 const TYPING_ENDS_MS = 5000;  // after the last key
 const TYPING_SHOWN_MS = 8000; // without being said again
+const TOP_PX = 40;            // so near to the top, older messages are fetched
 
 const time = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 
@@ -74,6 +75,7 @@ export class Panel {
     this.find('.countdown').textContent = '';
     if (state === 'waiting') this.countDown(performance.now() + retry_ms);
     if (state !== 'open') { this.showPeer(null); this.showTyping(false); }
+    for (const field of this.find('.composer').elements) field.disabled = state === 'refused'; // nothing written now would ever leave
     if (state === 'refused') this.note(`Not connected: ${why}`, 'bad');
     if (state === 'waiting' && !this.lost) { this.lost = true; this.note('Connection lost. What you write is kept and sent again.'); }
     if (state === 'open') this.lost = false;
@@ -164,7 +166,7 @@ export class Panel {
     return row;
   }
 
-  // place puts a row where its seq belongs. Nearly always that is the end of what the log has shown so far.
+  // place puts a row where its seq belongs, nearly always at the end. What is being read stays where it is.
   place(row, seq, created_at) {
     if (created_at && row.querySelector('time')) {
       row.querySelector('.seq').textContent = `#${seq}`;
@@ -181,8 +183,10 @@ export class Panel {
       if (at.dataset.seq || this.isUnsent(at)) before = at;
     }
     const follow = this.isAtEnd();
+    const height = this.messages.scrollHeight;
     this.messages.insertBefore(row, before);
     if (follow) this.toEnd();
+    else if (row.offsetTop < this.messages.scrollTop + TOP_PX) this.messages.scrollTop += this.messages.scrollHeight - height;
   }
 
   isUnsent(row) { return [...this.unsent.values()].includes(row); }
@@ -206,7 +210,10 @@ export class Panel {
   // followEnd keeps the newest message in view when the panel changes its size.
   followEnd() {
     let atEnd = true;
-    this.messages.addEventListener('scroll', () => { atEnd = this.isAtEnd(); }, { passive: true });
+    this.messages.addEventListener('scroll', () => {
+      atEnd = this.isAtEnd();
+      if (this.messages.scrollTop < TOP_PX) this.client.loadEarlier();
+    }, { passive: true });
     new ResizeObserver(() => { if (atEnd) this.toEnd(); }).observe(this.messages);
   }
 
