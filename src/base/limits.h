@@ -137,7 +137,7 @@
 #define PENDING_COUNT_MS 1000u       /* between two counts of a tenant whose outbox seems full */
 #define PUSH_BATCH 64u               /* notifications of one push to a user: a bit each */
 #define PUSH_BYTES_MAX (256u << 10)
-#define PUSH_AGAIN_MS 1000u          /* after which a push is tried again that no socket had room for */
+#define PUSH_AGAIN_MS 250u           /* after which a push is tried again that no socket had room for */
 #define RETRY_MAX_MS 3600000u        /* the longest wait between two attempts */
 #define SUBSCRIPTIONS_USER_MAX 1000u /* topics of one user */
 #define DEAD_KEEP_MS (30ull * 24 * 3600 * 1000) /* dead letters that nobody retried: long enough to be looked into */

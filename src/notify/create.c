@@ -262,9 +262,13 @@ static void create_run(struct read_job *job, struct kv *kv)
 
 /* --- back at the home ------------------------------------------------------------------------------------------------------ */
 
+/* create_read: only the first try's answer must be durable before it is given again; all else that was read here decides
+ * nothing that anybody is told. */
 static void create_read(void *context, struct read_job *job)
 {
-    core_when_durable(context, &CONTAINER_OF(job, struct creation, job)->wait, create_settled);
+    struct creation *c = CONTAINER_OF(job, struct creation, job);
+    if (c->status == STATUS_EXISTS) core_when_durable(context, &c->wait, create_settled);
+    else create_settled(context, &c->wait, true);
 }
 
 static void create_repeat(struct core *core, struct creation *c)

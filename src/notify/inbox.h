@@ -70,6 +70,13 @@ void inbox_end_rows(struct rows *rows, const struct inbox *in, uint64_t number, 
 void inboxes_run(struct core *core); /* what is due: once a turn */
 uint64_t inboxes_wake_ns(const struct core *core);
 
+/* waiting_before: does it go before another one of that priority and number? */
+bool waiting_before(const struct waiting *w, uint8_t priority, uint64_t number);
+/* waiting_dead: why it is to be given up now, or DEAD_NOT. */
+enum dead_reason waiting_dead(const struct core *core, const struct waiting *w);
+/* push.c: starts the next push, when there is something to send. */
+void inbox_push(struct core *core, struct inbox *in);
+
 /* letters.c: starts the next look, when there is one */
 void letters_next(struct core *core, struct inbox *in);
 

@@ -2,7 +2,8 @@
  * with growing waits, and dead letters after the last attempt or when they expire.
  *
  *   create.c          tenant home   POST /notify: one entry with all users' rows
- *   inbox.c           user home     what waits for a user who is there: attempts, acknowledgements, ends
+ *   inbox.c           user home     what waits for a user who is there: loading, acknowledgements, ends
+ *   push.c            user home     handing it over: which, to whom, and when again
  *   letters.c         user home     what needs a look into the store first: late acknowledgements, dead letters
  *   sweep.c           core 0        what has expired while nobody was there; what is old enough to go
  *   lists.c           any core      a user's notifications and subscriptions, the operator's dead letters

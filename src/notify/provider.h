@@ -45,7 +45,7 @@ struct provider {
 
 extern const struct provider provider_websocket;
 
-/* push_done is the provider's answer (inbox.c). */
+/* push_done is the provider's answer (push.c). */
 void push_done(struct core *core, struct push *p);
 
 #endif

@@ -65,8 +65,8 @@ static struct frame *item_frame(const struct push *p, const struct push_item *it
     return f;
 }
 
-/* item_send gives one frame to every socket that may have it; true when one took it. A queue that is full of other
- * pushes gets nothing: the notification is not acknowledged, so it comes again. */
+/* item_send gives one frame to every socket that may have it; true when one took it. A queue that is full gets nothing:
+ * the notification is not acknowledged, so it comes again. */
 static bool item_send(struct core *core, struct known_user *u, struct conn_ref only, const struct push *p,
                       const struct push_item *item)
 {
@@ -99,7 +99,10 @@ void notify_on_push(struct core *core, struct op *op)
     const struct push *p = op->flow; /* constant while the op is under way */
     struct known_user *u = known_user_find(core, op->tenant, op->user_id);
     if (u) op->in.push.sockets = open_sockets(core, u, op->in.push.conn);
-    for (uint32_t i = 0; i < p->num && op->in.push.sockets; i++)
-        if (p->items[i].len && item_send(core, u, op->in.push.conn, p, &p->items[i])) op->in.push.taken |= 1ull << i;
+    for (uint32_t i = 0; i < p->num && op->in.push.sockets; i++) {
+        if (p->items[i].len == 0) continue;
+        if (!item_send(core, u, op->in.push.conn, p, &p->items[i])) break; /* nothing overtakes what found no room */
+        op->in.push.taken |= 1ull << i;
+    }
     op_return(core, op);
 }

@@ -1,6 +1,7 @@
 """Notifications: durable when they are answered, pushed until they are acknowledged, dead letters when nobody does."""
 
 import asyncio
+import random
 import time
 
 import pytest
@@ -141,9 +142,11 @@ async def test_offline_user_gets_everything_on_return_by_priority_then_time(gate
     await until_status(bob, "delivered", len(wanted))
 
 
-async def test_hundreds_of_waiting_notifications_all_arrive(gateway):
+@pytest.mark.parametrize("queue", ["64k", "1m"])
+async def test_hundreds_of_waiting_notifications_all_arrive_in_order(make_gateway, queue):
+    gateway = make_gateway(limits__send_queue=queue)
     backend, bob = (await new_tenant(gateway)).users("backend", "bob")
-    made = [(await notify(backend, [bob], "x" * 3000))["notification_id"] for _ in range(300)]
+    made = [(await notify(backend, [bob], "x" * 3000))["notification_id"] for _ in range(200)]
     socket = await bob.connect()
     got = [(await socket.expect("notification"))["notification_id"] for _ in made]
     assert got == made
@@ -315,17 +318,18 @@ async def test_kill_during_load_loses_nothing_that_was_answered(make_gateway):
     await notify(backend, [bob])
     answered, refused = [], []
 
-    async def send(number):
+    async def send():
         try:
-            answered.append((await notify(backend, [bob], number))["notification_id"])
+            for number in range(60):
+                answered.append((await notify(backend, [bob], number))["notification_id"])
         except Exception as failure:  # the gateway is gone: what was not answered may be there or not
             refused.append(failure)
-    sends = [asyncio.ensure_future(send(number)) for number in range(200)]
+    sends = [asyncio.ensure_future(send()) for _ in range(16)]
     while len(answered) < 50:
         await asyncio.sleep(0)
     gateway.kill()
     await asyncio.gather(*sends)
-    assert refused
+    assert len(refused) == 16
     gateway.start()
     kept = [item["notification_id"] for item in await mine(bob, limit=1000)]
     assert set(answered) <= set(kept)
@@ -482,3 +486,68 @@ async def test_operator_routes_refuse_what_does_not_exist(gateway):
     (await operator.call("GET", "/dead-letters", params={"cursor": "d_x"})).problem(400, code="cursor.invalid")
     (await operator.call("POST", "/dead-letters/d_x/retry")).problem(404, code="dead_letter.not_found")
     (await call(gateway, "GET", "/v1/admin/dead-letters", tenant.user("bob").headers)).problem(401)
+
+
+# --- everything at once -------------------------------------------------------------------------------------------------------
+
+
+class Bustle:
+    """Clients that come, acknowledge some and go; backends; an operator who retries and deletes what is dead."""
+
+    def __init__(self, gateway, tenant, num_users):
+        self.gateway, self.backend = gateway, tenant.user("backend")
+        self.users = [tenant.user(f"user-{number}") for number in range(num_users)]
+        self.random, self.stopped, self.delivered = random.Random(1), False, 0
+
+    async def client(self, user):
+        while not self.stopped:
+            socket = await user.connect()
+            for _ in range(self.random.randint(5, 50)):
+                try:
+                    event = await socket.next(0.2)
+                except asyncio.TimeoutError:
+                    break
+                if event["type"] == "ok":
+                    self.delivered += 1
+                elif event["type"] == "notification" and self.random.random() < 0.6:
+                    await socket.begin("ack_notification", notification_id=event["notification_id"])
+                else:  # it may be deleted by now
+                    assert event["type"] == "notification" or event["code"] == "notification.not_found", event
+            socket.drop()
+
+    async def sender(self):
+        while not self.stopped:
+            await notify(self.backend, self.random.sample(self.users, 3), "x" * self.random.randint(1, 3000))
+            await asyncio.sleep(0.01)
+
+    async def operator(self):
+        operator = Operator(self.gateway)
+        while not self.stopped:
+            letters = (await operator.call("GET", "/dead-letters", params={"limit": "20"})).ok()["items"]
+            calls = [operator.call(*self.random.choice([("POST", f"/dead-letters/{letter['id']}/retry"),
+                                                        ("DELETE", f"/dead-letters/{letter['id']}")]))
+                     for letter in letters for _ in range(2)]
+            for answer in await asyncio.gather(*calls):
+                assert answer.status in (200, 204, 404), answer
+            await asyncio.sleep(0.05)
+
+    async def run(self, seconds):
+        tasks = [asyncio.ensure_future(each) for each in
+                 [self.client(user) for user in self.users] + [self.sender(), self.sender(), self.operator()]]
+        await asyncio.sleep(seconds)
+        self.stopped = True
+        await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_everything_at_once_leaves_a_store_in_order(make_gateway, how):
+    gateway = make_gateway(cores=4, notify__retry_base="50ms", notify__attempts="2", notify__expires="2s",
+                           notify__keep="1s")
+    bustle = Bustle(gateway, await new_tenant(gateway), 12)
+    await bustle.run(4)
+    assert bustle.delivered > 20
+    assert await counted(gateway, "dead") > 0
+    getattr(gateway, how)()
+    verified = gateway.run_command("verify-store", gateway.data)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    gateway.start()
