@@ -18,6 +18,11 @@
  *   cursors       tenant u32 | user u64 | device length u8 | device … | room u64
  *   idempotency   tenant u32 | room u64 | first seq u64          a run of message keys; room ≥ 1
  *                 tenant u32 | 0 u64    | user u64 | text …      a kept answer; text is "path key"
+ *   notifications tenant u32 | user u64 | number u64 | part u8   0 the body, 1 how it ended
+ *   outbox        tenant u32 | user u64 | number u64
+ *   dead_letters  tenant u32 | number u64 | user u64
+ *   subscriptions tenant u32 | user u64 | topic …                user ≥ 1
+ *                 tenant u32 | 0 u64    | topic length u8 | topic … | user u64
  */
 
 static void append_u8(struct key *k, uint8_t v);
@@ -110,6 +115,46 @@ void key_answer(struct key *k, uint32_t tenant, uint64_t user, struct slice text
     key_room(k, tenant, 0);
     append_u64(k, user);
     append_text(k, text);
+}
+
+void key_outbox(struct key *k, uint32_t tenant, uint64_t user, uint64_t number)
+{
+    key_user(k, tenant, user);
+    append_u64(k, number);
+}
+
+void key_notification(struct key *k, uint32_t tenant, uint64_t user, uint64_t number, enum notification_part part)
+{
+    key_outbox(k, tenant, user, number);
+    append_u8(k, (uint8_t)part);
+}
+
+void key_dead_letter(struct key *k, uint32_t tenant, uint64_t number, uint64_t user)
+{
+    key_tenant(k, tenant);
+    append_u64(k, number);
+    append_u64(k, user);
+}
+
+void key_subscription(struct key *k, uint32_t tenant, uint64_t user, struct slice topic)
+{
+    ASSERT(user > 0 && topic.len > 0); /* user 0 is where the topics lie */
+    key_user(k, tenant, user);
+    append_text(k, topic);
+}
+
+void key_topic(struct key *k, uint32_t tenant, struct slice topic)
+{
+    ASSERT(topic.len > 0 && topic.len <= UINT8_MAX);
+    key_user(k, tenant, 0);
+    append_u8(k, (uint8_t)topic.len);
+    append_text(k, topic);
+}
+
+void key_subscriber(struct key *k, uint32_t tenant, struct slice topic, uint64_t user)
+{
+    key_topic(k, tenant, topic);
+    append_u64(k, user);
 }
 
 void key_prefix_end(struct key *end, struct slice prefix)

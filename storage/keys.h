@@ -37,6 +37,16 @@ void key_cursor(struct key *k, uint32_t tenant, uint64_t user, struct slice devi
  *   kept answers, t · 0 · u · text: of the request whose path and Idempotency-Key are the text, "path key" */
 void key_idempotency_run(struct key *k, uint32_t tenant, uint64_t room, uint64_t first_seq);
 void key_answer(struct key *k, uint32_t tenant, uint64_t user, struct slice text);
+/* notifications: t · u · n · part, so that one user's history is one range, and the end stands behind its body */
+enum notification_part { NOTIFICATION_BODY = 0, NOTIFICATION_END = 1 };
+void key_notification(struct key *k, uint32_t tenant, uint64_t user, uint64_t number, enum notification_part part);
+void key_outbox(struct key *k, uint32_t tenant, uint64_t user, uint64_t number);      /* outbox: t · u · n */
+void key_dead_letter(struct key *k, uint32_t tenant, uint64_t number, uint64_t user); /* dead_letters: t · n · u */
+/* subscriptions, the same pair both ways round: t · u · topic, and t · 0 · topic length u8 · topic · u; user ≥ 1 */
+void key_subscription(struct key *k, uint32_t tenant, uint64_t user, struct slice topic);
+void key_subscriber(struct key *k, uint32_t tenant, struct slice topic, uint64_t user);
+/* key_topic is the prefix of a topic's subscribers */
+void key_topic(struct key *k, uint32_t tenant, struct slice topic);
 
 /* key_prefix_end turns a prefix into the first key behind its range: the prefix plus one; len 0 when there is none. */
 void key_prefix_end(struct key *end, struct slice prefix);

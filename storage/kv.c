@@ -20,6 +20,8 @@ const char *kv_cf_name(enum kv_cf cf)
     case KV_IDEMPOTENCY: return "idempotency";
     case KV_OUTBOX: return "outbox";
     case KV_DEAD_LETTERS: return "dead_letters";
+    case KV_NOTIFICATIONS: return "notifications";
+    case KV_SUBSCRIPTIONS: return "subscriptions";
     case KV_AUDIT: return "audit";
     case KV_CFS: break;
     }

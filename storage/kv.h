@@ -30,6 +30,8 @@ enum kv_cf {
     KV_IDEMPOTENCY,
     KV_OUTBOX,
     KV_DEAD_LETTERS,
+    KV_NOTIFICATIONS,
+    KV_SUBSCRIPTIONS,
     KV_AUDIT,
     KV_CFS
 };

@@ -30,6 +30,7 @@ static void put_u8(struct buf *out, uint8_t v);
 static void put_u16(struct buf *out, uint16_t v);
 static void put_u32(struct buf *out, uint32_t v);
 static void put_u64(struct buf *out, uint64_t v);
+static void put_text8(struct buf *out, struct slice text);
 static void put_text16(struct buf *out, struct slice text);
 static void put_text32(struct buf *out, struct slice text);
 
@@ -377,6 +378,137 @@ struct fingerprint fingerprints_at(struct slice prints, uint32_t index)
 }
 
 /* number: v u64 */
+/* notification: tenant u32 | user u64 | number u64 | priority u8 | created_ms u64 | user_id text8 | topic text8
+ *             | payload text32 */
+void notification_record_encode(struct buf *out, const struct notification_record *r)
+{
+    ASSERT(r->priority >= PRIORITY_LOW && r->priority <= PRIORITY_URGENT && r->topic.len > 0);
+    put_head(out);
+    put_u32(out, r->tenant);
+    put_u64(out, r->user);
+    put_u64(out, r->number);
+    put_u8(out, r->priority);
+    put_u64(out, r->created_ms);
+    put_text8(out, r->user_id);
+    put_text8(out, r->topic);
+    put_text32(out, r->payload);
+}
+
+enum status notification_record_decode(struct notification_record *out, struct slice value)
+{
+    struct reader r = reader_of(value);
+    *out = (struct notification_record){0};
+    out->tenant = take_u32(&r);
+    out->user = take_u64(&r);
+    out->number = take_u64(&r);
+    out->priority = take_enum(&r, PRIORITY_LOW, PRIORITY_URGENT);
+    out->created_ms = take_u64(&r);
+    out->user_id = take_bytes(&r, take_u8(&r));
+    out->topic = take_bytes(&r, take_u8(&r));
+    out->payload = take_bytes(&r, take_u32(&r));
+    if (out->topic.len == 0) r.bad = true;
+    return reader_end(&r);
+}
+
+/* outbox: priority u8 | attempts u32 | created_ms u64 | expires_ms u64 | last_attempt_ms u64 | user_id text8 */
+void outbox_record_encode(struct buf *out, const struct outbox_record *r)
+{
+    ASSERT(r->priority >= PRIORITY_LOW && r->priority <= PRIORITY_URGENT);
+    put_head(out);
+    put_u8(out, r->priority);
+    put_u32(out, r->attempts);
+    put_u64(out, r->created_ms);
+    put_u64(out, r->expires_ms);
+    put_u64(out, r->last_attempt_ms);
+    put_text8(out, r->user_id);
+}
+
+enum status outbox_record_decode(struct outbox_record *out, struct slice value)
+{
+    struct reader r = reader_of(value);
+    *out = (struct outbox_record){0};
+    out->priority = take_enum(&r, PRIORITY_LOW, PRIORITY_URGENT);
+    out->attempts = take_u32(&r);
+    out->created_ms = take_u64(&r);
+    out->expires_ms = take_u64(&r);
+    out->last_attempt_ms = take_u64(&r);
+    out->user_id = take_bytes(&r, take_u8(&r));
+    return reader_end(&r);
+}
+
+/* notification's end: state u8 | reason u8 | attempts u32 | last_attempt_ms u64 | ended_ms u64 */
+void notification_end_record_encode(struct buf *out, const struct notification_end_record *r)
+{
+    ASSERT(r->state == NOTIFICATION_DELIVERED ? r->reason == DEAD_NOT
+                                              : r->state == NOTIFICATION_DEAD && r->reason >= DEAD_ATTEMPTS && r->reason <= DEAD_FULL);
+    put_head(out);
+    put_u8(out, r->state);
+    put_u8(out, r->reason);
+    put_u32(out, r->attempts);
+    put_u64(out, r->last_attempt_ms);
+    put_u64(out, r->ended_ms);
+}
+
+enum status notification_end_record_decode(struct notification_end_record *out, struct slice value)
+{
+    struct reader r = reader_of(value);
+    *out = (struct notification_end_record){0};
+    out->state = take_enum(&r, NOTIFICATION_DELIVERED, NOTIFICATION_DEAD);
+    out->reason = take_enum(&r, DEAD_NOT, DEAD_FULL);
+    out->attempts = take_u32(&r);
+    out->last_attempt_ms = take_u64(&r);
+    out->ended_ms = take_u64(&r);
+    if ((out->state == NOTIFICATION_DEAD) != (out->reason != DEAD_NOT)) r.bad = true;
+    return reader_end(&r);
+}
+
+/* dead letter: priority u8 | reason u8 | attempts u32 | created_ms u64 | last_attempt_ms u64 | ended_ms u64
+ *            | user_id text8 */
+void dead_letter_record_encode(struct buf *out, const struct dead_letter_record *r)
+{
+    ASSERT(r->priority >= PRIORITY_LOW && r->priority <= PRIORITY_URGENT);
+    ASSERT(r->reason >= DEAD_ATTEMPTS && r->reason <= DEAD_FULL);
+    put_head(out);
+    put_u8(out, r->priority);
+    put_u8(out, r->reason);
+    put_u32(out, r->attempts);
+    put_u64(out, r->created_ms);
+    put_u64(out, r->last_attempt_ms);
+    put_u64(out, r->ended_ms);
+    put_text8(out, r->user_id);
+}
+
+enum status dead_letter_record_decode(struct dead_letter_record *out, struct slice value)
+{
+    struct reader r = reader_of(value);
+    *out = (struct dead_letter_record){0};
+    out->priority = take_enum(&r, PRIORITY_LOW, PRIORITY_URGENT);
+    out->reason = take_enum(&r, DEAD_ATTEMPTS, DEAD_FULL);
+    out->attempts = take_u32(&r);
+    out->created_ms = take_u64(&r);
+    out->last_attempt_ms = take_u64(&r);
+    out->ended_ms = take_u64(&r);
+    out->user_id = take_bytes(&r, take_u8(&r));
+    return reader_end(&r);
+}
+
+/* subscription: created_ms u64 | user_id text8 */
+void subscription_record_encode(struct buf *out, const struct subscription_record *r)
+{
+    put_head(out);
+    put_u64(out, r->created_ms);
+    put_text8(out, r->user_id);
+}
+
+enum status subscription_record_decode(struct subscription_record *out, struct slice value)
+{
+    struct reader r = reader_of(value);
+    *out = (struct subscription_record){0};
+    out->created_ms = take_u64(&r);
+    out->user_id = take_bytes(&r, take_u8(&r));
+    return reader_end(&r);
+}
+
 void number_record_encode(struct buf *out, uint64_t v)
 {
     put_head(out);
@@ -441,6 +573,13 @@ static void put_u8(struct buf *out, uint8_t v) { buf_append(out, &v, sizeof v); 
 static void put_u16(struct buf *out, uint16_t v) { buf_append(out, &v, sizeof v); }
 static void put_u32(struct buf *out, uint32_t v) { buf_append(out, &v, sizeof v); }
 static void put_u64(struct buf *out, uint64_t v) { buf_append(out, &v, sizeof v); }
+
+static void put_text8(struct buf *out, struct slice text)
+{
+    ASSERT(text.len <= UINT8_MAX);
+    put_u8(out, (uint8_t)text.len);
+    buf_slice_append(out, text);
+}
 
 static void put_text16(struct buf *out, struct slice text)
 {

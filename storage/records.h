@@ -139,6 +139,54 @@ struct idempotency_run_record {
     struct slice prints; /* struct fingerprint, unaligned, rising by print, then by seq; each seq in [1, last seq] */
 };
 
+/* How soon a notification matters: what waits goes out in falling order of it. */
+enum notification_priority { PRIORITY_LOW = 1, PRIORITY_NORMAL = 2, PRIORITY_HIGH = 3, PRIORITY_URGENT = 4 };
+
+/* notification_record: what one user is told; immutable. */
+struct notification_record {
+    uint32_t tenant;
+    uint64_t user, number;
+    uint8_t priority; /* enum notification_priority */
+    uint64_t created_ms;
+    struct slice user_id; /* u8 length */
+    struct slice topic;   /* u8 length, ≥ 1 */
+    struct slice payload; /* u32: JSON text as sent */
+};
+
+/* outbox_record: a notification that its user has not acknowledged yet, and what was tried. */
+struct outbox_record {
+    uint8_t priority;
+    uint32_t attempts;        /* since it was put here */
+    uint64_t created_ms;      /* of the notification */
+    uint64_t expires_ms;
+    uint64_t last_attempt_ms; /* 0: none yet */
+    struct slice user_id;     /* whose home orders it */
+};
+
+enum notification_state { NOTIFICATION_DELIVERED = 2, NOTIFICATION_DEAD = 3 };
+enum dead_reason { DEAD_NOT = 0, DEAD_ATTEMPTS = 1, DEAD_EXPIRED = 2, DEAD_FULL = 3 };
+
+/* notification_end_record: how a notification that is no longer in the outbox ended. */
+struct notification_end_record {
+    uint8_t state;  /* enum notification_state */
+    uint8_t reason; /* enum dead_reason; DEAD_NOT exactly when delivered */
+    uint32_t attempts;
+    uint64_t last_attempt_ms, ended_ms;
+};
+
+/* dead_letter_record: what gave up, and why. */
+struct dead_letter_record {
+    uint8_t priority, reason;
+    uint32_t attempts;
+    uint64_t created_ms, last_attempt_ms, ended_ms;
+    struct slice user_id; /* u8 length */
+};
+
+struct subscription_record {
+    uint64_t created_ms;
+    struct slice user_id; /* u8 length */
+};
+
 void tenant_record_encode(struct buf *out, const struct tenant_record *r);
 MUST_USE enum status tenant_record_decode(struct tenant_record *out, struct slice value);
 void api_key_record_encode(struct buf *out, const struct api_key_record *r);
@@ -159,6 +207,16 @@ void answer_record_encode(struct buf *out, const struct answer_record *r);
 MUST_USE enum status answer_record_decode(struct answer_record *out, struct slice value);
 void idempotency_run_record_encode(struct buf *out, const struct idempotency_run_record *r);
 MUST_USE enum status idempotency_run_record_decode(struct idempotency_run_record *out, struct slice value);
+void notification_record_encode(struct buf *out, const struct notification_record *r);
+MUST_USE enum status notification_record_decode(struct notification_record *out, struct slice value);
+void outbox_record_encode(struct buf *out, const struct outbox_record *r);
+MUST_USE enum status outbox_record_decode(struct outbox_record *out, struct slice value);
+void notification_end_record_encode(struct buf *out, const struct notification_end_record *r);
+MUST_USE enum status notification_end_record_decode(struct notification_end_record *out, struct slice value);
+void dead_letter_record_encode(struct buf *out, const struct dead_letter_record *r);
+MUST_USE enum status dead_letter_record_decode(struct dead_letter_record *out, struct slice value);
+void subscription_record_encode(struct buf *out, const struct subscription_record *r);
+MUST_USE enum status subscription_record_decode(struct subscription_record *out, struct slice value);
 /* fingerprint_order compares two fingerprints for qsort: by print, then by seq. */
 int fingerprint_order(const void *a, const void *b);
 /* fingerprints_len counts an array of fingerprints; fingerprints_at reads one, index < len. */

@@ -53,6 +53,12 @@ static void check_cursor(struct verify *v, struct slice key, struct slice value)
 static void check_idempotency(struct verify *v, struct slice key, struct slice value);
 static void check_answer(struct verify *v, uint32_t tenant, struct slice value);
 static void check_run(struct verify *v, uint32_t tenant, uint64_t room, uint64_t first_seq, struct slice value);
+static void check_outbox(struct verify *v, struct slice key, struct slice value);
+static void check_dead_letter(struct verify *v, struct slice key, struct slice value);
+static void check_notification(struct verify *v, struct slice key, struct slice value);
+static void check_notification_body(struct verify *v, uint32_t tenant, uint64_t user, uint64_t number, struct slice value);
+static void check_notification_end(struct verify *v, uint32_t tenant, uint64_t user, uint64_t number, struct slice value);
+static void check_subscription(struct verify *v, struct slice key, struct slice value);
 static void check_run_place(struct verify *v, const struct room_record *r, uint64_t first_seq, uint64_t last_seq);
 static void enter_run(struct verify *v, uint32_t tenant, uint64_t room, uint64_t next_seq);
 static void check_run_prints(struct verify *v, const struct room_record *r, uint64_t first_seq,
@@ -78,7 +84,8 @@ uint64_t store_verify(struct kv *kv, void (*problem)(void *context, const char *
         {KV_NAMES, check_name},          {KV_USERS, check_user},             {KV_SESSIONS, NULL},
         {KV_ROOMS, check_room},          {KV_MEMBERS, check_member},         {KV_USER_ROOMS, check_user_room},
         {KV_LOG, check_log},             {KV_CHANGES, check_change},         {KV_CURSORS, check_cursor},
-        {KV_IDEMPOTENCY, check_idempotency}, {KV_OUTBOX, NULL},              {KV_DEAD_LETTERS, NULL},
+        {KV_IDEMPOTENCY, check_idempotency}, {KV_OUTBOX, check_outbox},      {KV_DEAD_LETTERS, check_dead_letter},
+        {KV_NOTIFICATIONS, check_notification}, {KV_SUBSCRIPTIONS, check_subscription},
         {KV_AUDIT, NULL},
     };
     _Static_assert(sizeof family / sizeof *family == KV_CFS, "every family is walked");
@@ -483,6 +490,132 @@ static int seq_order(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return (x > y) - (x < y);
+}
+
+static void check_owner(struct verify *v, uint32_t tenant, uint64_t user, struct slice user_id)
+{
+    struct user_record r;
+    if (!find_user(v, tenant, user, &r)) finding(v, "user %llu does not exist", (unsigned long long)user);
+    else if (!slice_eq(r.user_id, user_id)) finding(v, "user %llu has another id", (unsigned long long)user);
+}
+
+static void check_outbox(struct verify *v, struct slice key, struct slice value)
+{
+    uint32_t tenant;
+    uint64_t user, number;
+    struct outbox_record r;
+    if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &user) || !key_parse_u64(&key, &number) || key.len) {
+        finding(v, "the key is no tenant, user and number");
+        return;
+    }
+    if (outbox_record_decode(&r, value) != STATUS_OK) {
+        finding(v, "the record is damaged");
+        return;
+    }
+    check_owner(v, tenant, user, r.user_id);
+    struct key other;
+    key_notification(&other, tenant, user, number, NOTIFICATION_BODY);
+    if (!find_row(v, KV_NOTIFICATIONS, &other)) finding(v, "what waits here has no notification");
+    key_notification(&other, tenant, user, number, NOTIFICATION_END);
+    if (find_row(v, KV_NOTIFICATIONS, &other)) finding(v, "waits here and has ended");
+}
+
+static void check_dead_letter(struct verify *v, struct slice key, struct slice value)
+{
+    uint32_t tenant;
+    uint64_t user, number;
+    struct dead_letter_record r;
+    struct notification_end_record end;
+    if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &number) || !key_parse_u64(&key, &user) || key.len) {
+        finding(v, "the key is no tenant, number and user");
+        return;
+    }
+    if (dead_letter_record_decode(&r, value) != STATUS_OK) {
+        finding(v, "the record is damaged");
+        return;
+    }
+    check_owner(v, tenant, user, r.user_id);
+    struct key other;
+    key_notification(&other, tenant, user, number, NOTIFICATION_END);
+    bool dead = find_row(v, KV_NOTIFICATIONS, &other) &&
+                notification_end_record_decode(&end, buf_slice(&v->looked_up)) == STATUS_OK && end.state == NOTIFICATION_DEAD;
+    if (!dead) finding(v, "a dead letter whose notification did not end so");
+}
+
+static void check_notification(struct verify *v, struct slice key, struct slice value)
+{
+    uint32_t tenant;
+    uint64_t user, number;
+    if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &user) || !key_parse_u64(&key, &number) || key.len != 1 ||
+        (uint8_t)key.data[0] > NOTIFICATION_END)
+        finding(v, "the key is no tenant, user, number and part");
+    else if (key.data[0] == NOTIFICATION_BODY) check_notification_body(v, tenant, user, number, value);
+    else check_notification_end(v, tenant, user, number, value);
+}
+
+/* A notification waits in the outbox or has ended: nothing is in neither place. */
+static void check_notification_body(struct verify *v, uint32_t tenant, uint64_t user, uint64_t number, struct slice value)
+{
+    struct notification_record r;
+    if (notification_record_decode(&r, value) != STATUS_OK) {
+        finding(v, "the record is damaged");
+        return;
+    }
+    if (r.tenant != tenant || r.user != user || r.number != number)
+        finding(v, "the record is of tenant %u, user %llu, number %llu", r.tenant, (unsigned long long)r.user,
+                (unsigned long long)r.number);
+    check_owner(v, tenant, user, r.user_id);
+    struct key outbox, end;
+    key_outbox(&outbox, tenant, user, number);
+    key_notification(&end, tenant, user, number, NOTIFICATION_END);
+    if (!find_row(v, KV_OUTBOX, &outbox) && !find_row(v, KV_NOTIFICATIONS, &end))
+        finding(v, "neither waits in the outbox nor has ended");
+}
+
+static void check_notification_end(struct verify *v, uint32_t tenant, uint64_t user, uint64_t number, struct slice value)
+{
+    struct notification_end_record r;
+    struct key other;
+    if (notification_end_record_decode(&r, value) != STATUS_OK) {
+        finding(v, "the record is damaged");
+        return;
+    }
+    key_notification(&other, tenant, user, number, NOTIFICATION_BODY);
+    if (!find_row(v, KV_NOTIFICATIONS, &other)) finding(v, "an end without its notification");
+    key_dead_letter(&other, tenant, number, user);
+    if (r.state == NOTIFICATION_DEAD && !find_row(v, KV_DEAD_LETTERS, &other)) finding(v, "dead, but there is no dead letter");
+}
+
+static void check_subscription(struct verify *v, struct slice key, struct slice value)
+{
+    uint32_t tenant;
+    uint64_t user;
+    struct subscription_record r;
+    struct key mirror;
+    if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &user) || key.len == 0) {
+        finding(v, "the key has no tenant, user or topic");
+        return;
+    }
+    if (subscription_record_decode(&r, value) != STATUS_OK) {
+        finding(v, "the record is damaged");
+        return;
+    }
+    if (user) {
+        if (key.len > UINT8_MAX) {
+            finding(v, "the topic is too long");
+            return;
+        }
+        key_subscriber(&mirror, tenant, key, user);
+    } else {
+        struct slice topic = {key.data + 1, (uint8_t)key.data[0]}, rest = slice_from(key, 1 + topic.len);
+        if (topic.len == 0 || !key_parse_u64(&rest, &user) || rest.len || user == 0) {
+            finding(v, "the key is no tenant, topic and user");
+            return;
+        }
+        key_subscription(&mirror, tenant, user, topic);
+    }
+    check_owner(v, tenant, user, r.user_id);
+    if (!find_row(v, KV_SUBSCRIPTIONS, &mirror)) finding(v, "the same subscription the other way round is missing");
 }
 
 static bool find_user(struct verify *v, uint32_t tenant, uint64_t user, struct user_record *out)

@@ -59,6 +59,16 @@ static void keys_lie_in_bytes_as_documented(void **state)
     ASSERT_KEY(&k, "\0\0\0\7\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\x10\1");
     key_answer(&k, 7, 9, SLICE("/rooms k1"));
     ASSERT_KEY(&k, "\0\0\0\7\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x09/rooms k1");
+    key_outbox(&k, 7, 9, 256);
+    ASSERT_KEY(&k, "\0\0\0\7\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\1\0");
+    key_notification(&k, 7, 9, 256, NOTIFICATION_END);
+    ASSERT_KEY(&k, "\0\0\0\7\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\1\0\1");
+    key_dead_letter(&k, 7, 256, 9);
+    ASSERT_KEY(&k, "\0\0\0\7\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0\x09");
+    key_subscription(&k, 7, 9, SLICE("news"));
+    ASSERT_KEY(&k, "\0\0\0\7\0\0\0\0\0\0\0\x09news");
+    key_subscriber(&k, 7, SLICE("news"), 9);
+    ASSERT_KEY(&k, "\0\0\0\7\0\0\0\0\0\0\0\0\4news\0\0\0\0\0\0\0\x09");
 }
 
 static int sign(int v) { return (v > 0) - (v < 0); }

@@ -130,6 +130,40 @@ static void make_idempotency_run(struct buf *out)
     idempotency_run_record_encode(out, &r);
 }
 
+static void make_notification(struct buf *out)
+{
+    struct slice topic = some_text(100);
+    notification_record_encode(out, &(struct notification_record){(uint32_t)next_random(), next_random(), next_random(),
+                                                                  one_of(1, 4), next_random(), some_text(128),
+                                                                  topic.len ? topic : SLICE("t"), some_text(2000)});
+}
+
+static void make_outbox(struct buf *out)
+{
+    outbox_record_encode(out, &(struct outbox_record){one_of(1, 4), (uint32_t)next_random(), next_random(), next_random(),
+                                                      next_random(), some_text(128)});
+}
+
+static void make_notification_end(struct buf *out)
+{
+    bool dead = next_random() % 2;
+    notification_end_record_encode(
+        out, &(struct notification_end_record){dead ? NOTIFICATION_DEAD : NOTIFICATION_DELIVERED, dead ? one_of(1, 3) : 0,
+                                               (uint32_t)next_random(), next_random(), next_random()});
+}
+
+static void make_dead_letter(struct buf *out)
+{
+    dead_letter_record_encode(out, &(struct dead_letter_record){one_of(1, 4), one_of(1, 3), (uint32_t)next_random(),
+                                                                next_random(), next_random(), next_random(),
+                                                                some_text(128)});
+}
+
+static void make_subscription(struct buf *out)
+{
+    subscription_record_encode(out, &(struct subscription_record){next_random(), some_text(128)});
+}
+
 static void make_number(struct buf *out) { number_record_encode(out, next_random()); }
 
 #define AGAIN(kind_name) \
@@ -148,6 +182,11 @@ AGAIN(member)
 AGAIN(cursor)
 AGAIN(answer)
 AGAIN(idempotency_run)
+AGAIN(notification)
+AGAIN(outbox)
+AGAIN(notification_end)
+AGAIN(dead_letter)
+AGAIN(subscription)
 
 static enum status again_log(struct buf *out, struct slice value)
 {
@@ -175,6 +214,11 @@ static const struct kind kinds[] = {
     {make_cursor, again_cursor},
     {make_answer, again_answer},
     {make_idempotency_run, again_idempotency_run},
+    {make_notification, again_notification},
+    {make_outbox, again_outbox},
+    {make_notification_end, again_notification_end},
+    {make_dead_letter, again_dead_letter},
+    {make_subscription, again_subscription},
     {make_number, again_number},
 };
 #define KINDS (sizeof kinds / sizeof *kinds)
@@ -295,6 +339,34 @@ static void a_run_out_of_order_or_out_of_its_range_is_refused(void **state)
     assert_int_equal(run_status(0, NULL, 0), STATUS_CORRUPT); /* a run ends at an event */
 }
 
+static void a_notification_lies_in_bytes_as_documented(void **state)
+{
+    static const char body[] = "\1\0\0\0\0" "\7\0\0\0" "\x09\0\0\0\0\0\0\0" "\6\0\0\0\0\0\0\0" "\3"
+                               "\x0b\x0a\0\0\0\0\0\0" "\3ann" "\4news" "\2\0\0\0{}";
+    static const char outbox[] = "\1\0\0\0\0" "\3" "\2\0\0\0" "\x0b\x0a\0\0\0\0\0\0" "\5\0\0\0\0\0\0\0"
+                                 "\4\0\0\0\0\0\0\0" "\3ann";
+    static const char end[] = "\1\0\0\0\0" "\3\1" "\2\0\0\0" "\4\0\0\0\0\0\0\0" "\5\0\0\0\0\0\0\0";
+    static const char letter[] = "\1\0\0\0\0" "\3\1" "\2\0\0\0" "\3\0\0\0\0\0\0\0" "\4\0\0\0\0\0\0\0"
+                                 "\5\0\0\0\0\0\0\0" "\3ann";
+    struct buf b = {0};
+    notification_record_encode(&b, &(struct notification_record){7, 9, 6, PRIORITY_HIGH, 0x0a0b, SLICE("ann"), SLICE("news"),
+                                                                 SLICE("{}")});
+    assert_true(slice_eq(buf_slice(&b), slice_of(body, sizeof body - 1)));
+    buf_free(&b);
+    outbox_record_encode(&b, &(struct outbox_record){PRIORITY_HIGH, 2, 0x0a0b, 5, 4, SLICE("ann")});
+    assert_true(slice_eq(buf_slice(&b), slice_of(outbox, sizeof outbox - 1)));
+    buf_free(&b);
+    notification_end_record_encode(&b, &(struct notification_end_record){NOTIFICATION_DEAD, DEAD_ATTEMPTS, 2, 4, 5});
+    assert_true(slice_eq(buf_slice(&b), slice_of(end, sizeof end - 1)));
+    struct notification_end_record r;
+    b.data[5] = NOTIFICATION_DELIVERED; /* with a reason to be dead */
+    assert_int_equal(notification_end_record_decode(&r, buf_slice(&b)), STATUS_CORRUPT);
+    buf_free(&b);
+    dead_letter_record_encode(&b, &(struct dead_letter_record){PRIORITY_HIGH, DEAD_ATTEMPTS, 2, 3, 4, 5, SLICE("ann")});
+    assert_true(slice_eq(buf_slice(&b), slice_of(letter, sizeof letter - 1)));
+    buf_free(&b);
+}
+
 static void every_truncated_record_is_refused(void **state)
 {
     for (size_t k = 0; k < KINDS; k++) {
@@ -397,6 +469,7 @@ int main(void)
         cmocka_unit_test(a_log_event_lies_in_bytes_as_documented),
         cmocka_unit_test(a_run_lies_in_bytes_as_documented),
         cmocka_unit_test(a_run_out_of_order_or_out_of_its_range_is_refused),
+        cmocka_unit_test(a_notification_lies_in_bytes_as_documented),
         cmocka_unit_test(every_truncated_record_is_refused),
         cmocka_unit_test(a_byte_too_many_is_refused),
         cmocka_unit_test(unknown_versions_and_encryption_keys_are_refused),

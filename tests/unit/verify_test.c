@@ -152,6 +152,61 @@ static void delete_run(uint64_t first)
     delete_row(KV_IDEMPOTENCY, &k);
 }
 
+/* A notification of ann's: its body, and what says where it stands. */
+static void put_notification(uint64_t number)
+{
+    struct key k;
+    struct buf value = {0};
+    key_notification(&k, TENANT, ANN, number, NOTIFICATION_BODY);
+    notification_record_encode(&value, &(struct notification_record){.tenant = TENANT, .user = ANN, .number = number,
+                                                                     .priority = PRIORITY_LOW, .user_id = SLICE("ann"),
+                                                                     .topic = SLICE("t"), .payload = SLICE("1")});
+    put_row(KV_NOTIFICATIONS, &k, &value);
+}
+
+static void put_outbox(uint64_t number, const char *user_id)
+{
+    struct key k;
+    struct buf value = {0};
+    key_outbox(&k, TENANT, ANN, number);
+    outbox_record_encode(&value, &(struct outbox_record){.priority = PRIORITY_LOW, .user_id = slice_str(user_id)});
+    put_row(KV_OUTBOX, &k, &value);
+}
+
+static void put_end(uint64_t number, enum notification_state end, enum dead_reason reason)
+{
+    struct key k;
+    struct buf value = {0};
+    key_notification(&k, TENANT, ANN, number, NOTIFICATION_END);
+    notification_end_record_encode(&value, &(struct notification_end_record){.state = (uint8_t)end, .reason = (uint8_t)reason});
+    put_row(KV_NOTIFICATIONS, &k, &value);
+}
+
+static void put_dead_letter(uint64_t number)
+{
+    struct key k;
+    struct buf value = {0};
+    key_dead_letter(&k, TENANT, number, ANN);
+    dead_letter_record_encode(&value, &(struct dead_letter_record){.priority = PRIORITY_LOW, .reason = DEAD_EXPIRED,
+                                                                   .user_id = SLICE("ann")});
+    put_row(KV_DEAD_LETTERS, &k, &value);
+}
+
+static void put_subscription(bool by_user, bool by_topic)
+{
+    struct key k;
+    struct buf value = {0};
+    struct subscription_record r = {.user_id = SLICE("ann")};
+    key_subscription(&k, TENANT, ANN, SLICE("news"));
+    subscription_record_encode(&value, &r);
+    if (by_user) put_row(KV_SUBSCRIPTIONS, &k, &value);
+    buf_free(&value);
+    key_subscriber(&k, TENANT, SLICE("news"), ANN);
+    subscription_record_encode(&value, &r);
+    if (by_topic) put_row(KV_SUBSCRIPTIONS, &k, &value);
+    buf_free(&value);
+}
+
 static int fill(void **state)
 {
     struct key k;
@@ -190,6 +245,14 @@ static int fill(void **state)
     put_run_of(GROUP, 5, 6, NULL, 0);
     put_answer("/rooms k1", GROUP);
     put_answer("/rooms/r/join k2", 0);
+    put_notification(31);
+    put_outbox(31, "ann");
+    put_notification(32);
+    put_end(32, NOTIFICATION_DELIVERED, DEAD_NOT);
+    put_notification(33);
+    put_end(33, NOTIFICATION_DEAD, DEAD_EXPIRED);
+    put_dead_letter(33);
+    put_subscription(true, true);
     return 0;
 }
 
@@ -515,6 +578,50 @@ static void idempotency_keys_of_neither_kind_are_found(void **state)
     assert_findings(1, "0000000000000000: the key of a run is no tenant, room and first seq");
 }
 
+static void notifications_in_no_place_or_in_two_are_found(void **state)
+{
+    put_notification(34);
+    assert_findings(1, "neither waits in the outbox nor has ended");
+    put_outbox(34, "ann");
+    put_end(34, NOTIFICATION_DELIVERED, DEAD_NOT);
+    assert_findings(1, "waits here and has ended");
+}
+
+static void notifications_without_their_body_are_found(void **state)
+{
+    put_outbox(34, "ann");
+    put_end(35, NOTIFICATION_DELIVERED, DEAD_NOT);
+    assert_findings(2, "what waits here has no notification");
+    assert_findings(2, "an end without its notification");
+}
+
+static void dead_letters_and_dead_notifications_go_together(void **state)
+{
+    put_notification(34);
+    put_end(34, NOTIFICATION_DEAD, DEAD_FULL);
+    put_dead_letter(32);
+    assert_findings(2, "dead, but there is no dead letter");
+    assert_findings(2, "a dead letter whose notification did not end so");
+}
+
+static void notifications_of_another_user_are_found(void **state)
+{
+    put_outbox(31, "ben");
+    assert_findings(1, "user 11 has another id");
+}
+
+static void subscriptions_stand_both_ways_round(void **state)
+{
+    struct key k;
+    key_subscription(&k, TENANT, ANN, SLICE("news"));
+    delete_row(KV_SUBSCRIPTIONS, &k);
+    assert_findings(1, "the same subscription the other way round is missing");
+    put_subscription(true, false);
+    key_subscriber(&k, TENANT, SLICE("news"), ANN);
+    delete_row(KV_SUBSCRIPTIONS, &k);
+    assert_findings(1, "the same subscription the other way round is missing");
+}
+
 static void rows_of_a_missing_tenant_are_found(void **state)
 {
     struct key k;
@@ -526,7 +633,8 @@ static void rows_of_a_missing_tenant_are_found(void **state)
 static void keys_of_the_wrong_shape_are_found(void **state)
 {
     static const enum kv_cf families[] = {KV_TENANTS, KV_KEYS,    KV_NAMES,   KV_USERS,       KV_ROOMS, KV_MEMBERS,
-                                          KV_LOG,     KV_CHANGES, KV_CURSORS, KV_IDEMPOTENCY, KV_USER_ROOMS};
+                                          KV_LOG,     KV_CHANGES, KV_CURSORS, KV_IDEMPOTENCY, KV_USER_ROOMS,
+                                          KV_OUTBOX,  KV_DEAD_LETTERS, KV_NOTIFICATIONS, KV_SUBSCRIPTIONS};
     struct key k = {.len = 3};
     struct buf value = {0};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) put_row(families[i], &k, &value);
@@ -581,6 +689,11 @@ int main(void)
         WITH_STORE(the_first_run_of_every_room_is_one),
         WITH_STORE(answers_name_rooms_that_exist),
         WITH_STORE(idempotency_keys_of_neither_kind_are_found),
+        WITH_STORE(notifications_in_no_place_or_in_two_are_found),
+        WITH_STORE(notifications_without_their_body_are_found),
+        WITH_STORE(dead_letters_and_dead_notifications_go_together),
+        WITH_STORE(notifications_of_another_user_are_found),
+        WITH_STORE(subscriptions_stand_both_ways_round),
         WITH_STORE(rows_of_a_missing_tenant_are_found),
         WITH_STORE(keys_of_the_wrong_shape_are_found),
         WITH_STORE(odd_state_in_meta_is_found),
