@@ -17,9 +17,16 @@ char *room_id_text(char *out, uint64_t room);
 char *tenant_id_text(char *out, uint32_t tenant);
 char *message_id_text(char *out, uint64_t room, uint64_t seq);
 
+/* notification: n_ + 13 characters; dead letter: d_ + 3 × 13 characters, of tenant, notification and user */
+#define DEAD_LETTER_ID_TEXT_LEN 41u
+char *notification_id_text(char *out, uint64_t number);
+char *dead_letter_id_text(char *out, uint32_t tenant, uint64_t number, uint64_t user);
+
 /* parsers accept exactly what the writers produce */
 bool room_id_parse(struct slice text, uint64_t *room);
 bool tenant_id_parse(struct slice text, uint32_t *tenant);
 bool message_id_parse(struct slice text, uint64_t *room, uint64_t *seq);
+bool notification_id_parse(struct slice text, uint64_t *number);
+bool dead_letter_id_parse(struct slice text, uint32_t *tenant, uint64_t *number, uint64_t *user);
 
 #endif

@@ -92,6 +92,24 @@ static void only_what_was_written_is_read(void **state)
     assert_false(message_id_parse(slice_of(text, len + 1), &room, &seq));
 }
 
+static void dead_letters_are_named_by_tenant_notification_and_user(void **state)
+{
+    char text[DEAD_LETTER_ID_TEXT_LEN];
+    uint32_t tenant;
+    uint64_t number, user;
+    assert_ptr_equal(dead_letter_id_text(text, 3, UINT64_MAX, 5), text + DEAD_LETTER_ID_TEXT_LEN);
+    assert_true(dead_letter_id_parse(slice_of(text, sizeof text), &tenant, &number, &user));
+    assert_true(tenant == 3 && number == UINT64_MAX && user == 5);
+    assert_false(dead_letter_id_parse(slice_of(text, sizeof text - 1), &tenant, &number, &user));
+    text[20] = 'u';
+    assert_false(dead_letter_id_parse(slice_of(text, sizeof text), &tenant, &number, &user));
+    dead_letter_id_text(text, 3, 4, 0);
+    assert_false(dead_letter_id_parse(slice_of(text, sizeof text), &tenant, &number, &user));
+    notification_id_text(text, 77);
+    assert_true(notification_id_parse(slice_of(text, ID_TEXT_LEN), &number) && number == 77);
+    assert_false(room_id_parse(slice_of(text, ID_TEXT_LEN), &number));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -100,6 +118,7 @@ int main(void)
         cmocka_unit_test(zero_names_nothing),
         cmocka_unit_test(neighbours_look_unlike),
         cmocka_unit_test(only_what_was_written_is_read),
+        cmocka_unit_test(dead_letters_are_named_by_tenant_notification_and_user),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
