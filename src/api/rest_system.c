@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include "../base/assert.h"
+#include "../notify/notify.h"
+#include "../notify/provider.h"
 #include "api.h"
 
 static bool db_writable(const struct core *core)
@@ -26,9 +28,10 @@ void rest_health(struct call *call)
     int len = snprintf(out, sizeof out,
                        "{\"status\":\"%s\",\"service\":\"carillon\",\"version\":\"" CARILLON_VERSION
                        "\",\"uptime_s\":%llu,\"db_writable\":%s,\"epoch\":%llu,\"checks\":{\"store\":\"%s\",\"disk\":\"%s\","
-                       "\"cores\":\"ok\"}}",
+                       "\"cores\":\"ok\",\"providers\":\"%s\"}}",
                        good ? "ok" : "unavailable", (unsigned long long)uptime_s(core), good ? "true" : "false",
-                       (unsigned long long)g->epoch, store_ok ? "ok" : "read_only", disk_ok ? "ok" : "reserve_reached");
+                       (unsigned long long)g->epoch, store_ok ? "ok" : "read_only", disk_ok ? "ok" : "reserve_reached",
+                       provider_websocket.status(core));
     call_reply(call, good ? 200 : 503, slice_of(out, (size_t)len));
 }
 
@@ -87,7 +90,7 @@ static void write_process(struct buf *out, struct core *core)
     struct rusage used;
     if (getrusage(RUSAGE_SELF, &used) == 0)
         metric_one(out, METRIC_CPU_SECONDS, (uint64_t)(used.ru_utime.tv_sec + used.ru_stime.tv_sec));
-    metrics_head(out, METRIC_NOTIFICATIONS_SENT); /* no provider is served yet: a name without samples */
+    notify_metrics(out, core->gateway);
 }
 
 /* counters that each core keeps up to date itself, once a turn (core_metrics) or as things happen */

@@ -30,6 +30,7 @@ static void on_subscribe(struct request *r);
 static void on_unsubscribe(struct request *r);
 static void on_history(struct request *r);
 static void on_sync(struct request *r);
+static void on_ack_notification(struct request *r);
 static void on_ping(struct request *r);
 
 static const struct operation operations[] = {
@@ -37,6 +38,7 @@ static const struct operation operations[] = {
     {"read", false, on_read},         {"hello", true, on_hello},
     {"subscribe", false, on_subscribe}, {"unsubscribe", false, on_unsubscribe},
     {"history", false, on_history},   {"sync", false, on_sync},
+    {"ack_notification", false, on_ack_notification},
     {"ping", true, on_ping},
 };
 
@@ -362,6 +364,25 @@ static void mark(struct request *r, bool read)
 static void on_ack(struct request *r) { mark(r, false); }
 
 static void on_read(struct request *r) { mark(r, true); }
+
+static void on_ack_notification(struct request *r)
+{
+    uint64_t number = 0;
+    struct slice id = {0};
+    if (!writes_allowed(r)) return;
+    if (!field_text(&r->fields, "notification_id", &id, 64, true)) {
+        fail_fields(r);
+        return;
+    }
+    if (!notification_id_parse(id, &number)) {
+        fail(r, ERR_NOTIFICATION_NOT_FOUND, NULL, "notification_id");
+        return;
+    }
+    struct op *op = request_op(r, OP_NOTIFICATION_ACK, 0);
+    op->in.notification.number = number;
+    op->then = plain_ok;
+    op_dispatch(r->core, op);
+}
 
 /* --- subscriptions ------------------------------------------------------------------------------------------------------------ */
 

@@ -94,6 +94,25 @@
 #define SHOWN_KEYS_MS 600000u        /* and for how long: a client that tries again does so within minutes */
 #define ROOMS_LOADED_MAX 100000u     /* a core; idle rooms are evicted above it */
 
+/* --- notifications -------------------------------------------------------------------------------------------- */
+#define TOPIC_BYTES_MAX 128u
+#define PAYLOAD_BYTES_MAX (16u << 10) /* of a notification: it is stored for each user; more belongs behind a link */
+#define NOTIFY_USERS_MAX 1000u       /* named in one request, as members are */
+#define NOTIFY_TARGETS_MAX 10000u    /* users of one notification: a room of the default bound */
+#define NOTIFY_BYTES_MAX (8u << 20)  /* of one notification's rows, over all its users: one batch of the pipeline */
+#define PENDING_USER_MAX 1000u       /* notifications that wait for one user; beyond, new ones are dead letters at once */
+#define PENDING_TENANT_MAX 100000u   /* and for all users of a tenant; beyond: 409 notification.outbox_full */
+#define PENDING_COUNT_MS 1000u       /* between two counts of a tenant whose outbox seems full */
+#define PUSH_BATCH 64u               /* notifications of one push to a user: a bit each */
+#define PUSH_BYTES_MAX (256u << 10)
+#define PUSH_AGAIN_MS 250u           /* after which a push is tried again that no socket had room for */
+#define RETRY_MAX_MS 3600000u        /* the longest wait between two attempts */
+#define SUBSCRIPTIONS_USER_MAX 1000u /* topics of one user */
+#define DEAD_KEEP_MS (30ull * 24 * 3600 * 1000) /* dead letters that nobody retried: long enough to be looked into */
+#define SWEEP_MS 60000u              /* between two walks through the outbox for what has expired */
+#define SWEEP_HISTORY_MS 600000u     /* and through the history for what is old enough to go */
+#define SWEEP_ROWS 512u              /* looked at by one read of a sweep, so that others get their turn */
+
 /* --- configuration -------------------------------------------------------------------------------------------- */
 #define CONFIG_LINE_BYTES_MAX 8192u  /* a line of the file */
 #define CONFIG_VALUE_BYTES_MAX 4096u /* a text setting: a list of some hundred addresses or origins */
@@ -112,6 +131,8 @@
 _Static_assert((COMMIT_RING_CELLS & (COMMIT_RING_CELLS - 1)) == 0, "rings are powers of two");
 _Static_assert((MAILBOX_CELLS & (MAILBOX_CELLS - 1)) == 0, "rings are powers of two");
 _Static_assert(COMMIT_PENDING_MAX >= COMMIT_RING_CELLS, "what is parked comes on top of the ring");
+_Static_assert(3 * NOTIFY_TARGETS_MAX + 3 <= 65535, "a notification's rows are one commit entry");
+_Static_assert(NOTIFY_BYTES_MAX <= COMMIT_BATCH_BYTES_MAX, "and one batch");
 _Static_assert(RECV_BUFFER_BYTES <= HTTP_HEAD_BYTES_MAX, "a head may span buffers");
 _Static_assert(RING_CQ_ENTRIES >= 2 * RING_SQ_ENTRIES, "io_uring asks for at least twice");
 _Static_assert(SEND_SCRATCH_BYTES > 2 * SEND_COPY_BYTES_MAX, "one connection's send always fits an empty scratch");

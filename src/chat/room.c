@@ -71,7 +71,7 @@ void room_unblock(struct core *core, struct room *r)
 static bool reads_membership(enum op_kind kind)
 {
     return kind == OP_ROOM_GET || kind == OP_ROOM_MEMBERS || kind == OP_ROOM_POSITION || kind == OP_ROOM_HISTORY ||
-           kind == OP_ROOM_ACK;
+           kind == OP_ROOM_ACK || kind == OP_ROOM_TARGETS;
 }
 
 static void room_get(struct core *core, struct room *r, struct op *op);
@@ -79,6 +79,7 @@ static void room_members_list(struct core *core, struct room *r, struct op *op);
 static void room_position_of(struct core *core, struct room *r, struct op *op);
 static void room_ack(struct core *core, struct room *r, struct op *op);
 static void room_history(struct core *core, struct room *r, struct op *op);
+static void room_targets(struct core *core, struct room *r, struct op *op);
 
 /* keeps_answer: an Idempotency-Key that has not been looked up yet. */
 static bool keeps_answer(const struct op *op)
@@ -120,6 +121,7 @@ void room_apply(struct core *core, struct room *r, struct op *op)
     case OP_ROOM_POSITION: room_position_of(core, r, op); return;
     case OP_ROOM_HISTORY: room_history(core, r, op); return;
     case OP_ROOM_ACK: room_ack(core, r, op); return;
+    case OP_ROOM_TARGETS: room_targets(core, r, op); return;
     default: UNREACHABLE();
     }
 }
@@ -354,6 +356,27 @@ static void room_ack(struct core *core, struct room *r, struct op *op)
         op->kind = OP_USER_CURSOR;
         op_dispatch(core, op);
     }
+}
+
+/* room_targets adds the room's members to those the op names already; their ids lie in op->out. The caller's key acts for
+ * the whole tenant, so its user need not be one of them. */
+static void room_targets(struct core *core, struct room *r, struct op *op)
+{
+    uint32_t at = 0, num = op->num_members;
+    if (r->members.len > NOTIFY_TARGETS_MAX) {
+        op_fail(op, ERR_TOO_MANY_ITEMS, "The room has more than 10000 members", "targets.room_id");
+        op_return(core, op);
+        return;
+    }
+    op->members = realloc(op->members, (num + r->members.len + 1) * sizeof *op->members);
+    ASSERT(op->members != NULL);
+    buf_reserve(&op->out, (size_t)r->members.len * USER_ID_BYTES_MAX); /* it must not move any more */
+    for (const struct member *m; (m = map_next(&r->members, &at));) {
+        op->members[num++] = (struct op_member){.user = m->user, .user_id = {op->out.data + op->out.len, m->id_len}};
+        buf_append(&op->out, m->id, m->id_len);
+    }
+    op->num_members = num;
+    op_return(core, op);
 }
 
 /* --- members ------------------------------------------------------------------------------------------------------------- */

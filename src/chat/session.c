@@ -5,6 +5,7 @@
 
 #include "../base/assert.h"
 #include "../base/log.h"
+#include "../notify/notify.h"
 #include "history.h"
 #include "ids.h"
 
@@ -616,6 +617,7 @@ static void opening_serve(struct core *core, struct session *s, struct opening *
     for (uint32_t i = 0; i < o->num; i++)
         if (o->rooms[i].listed) opening_start(core, s, &o->rooms[i], !o->hello || o->rooms[i].wish.resume);
     opening_start_joined(core, s);
+    notify_session_opened(core, s);
 }
 
 static void opening_end(struct core *core, struct opening *o)

@@ -70,10 +70,18 @@ static bool by_id(const void *value, const void *key)
     return u->tenant == k->tenant && slice_eq(user_id(u), k->id);
 }
 
-static struct user *user_find(struct core *core, uint32_t tenant, struct slice id)
+static struct user *user_find(const struct core *core, uint32_t tenant, struct slice id)
 {
     struct user_key k = {tenant, id};
     return map_find(&core->users_by_id, hash_bytes(&core->gateway->hash_key, id) ^ tenant, by_id, &k);
+}
+
+uint64_t user_socket_cores(const struct core *core, uint32_t tenant, struct slice id)
+{
+    const struct user *u = user_find(core, tenant, id);
+    uint64_t cores = 0;
+    for (unsigned at = 0; u && at < u->num_cores; at++) cores |= (uint64_t)(u->sockets[at] > 0) << at;
+    return cores;
 }
 
 static struct user *user_get(struct core *core, uint32_t tenant, struct slice id)
@@ -807,6 +815,8 @@ void user_on_notice(struct core *core, struct notice *n)
         return;
     case NOTICE_JOINED_SOCKETS:
     case NOTICE_REMOVED:
+    case NOTICE_NOTIFIED:
+    case NOTICE_SOCKET_OPENED:
     case NOTICE_ROOM_UNUSED: break;
     }
     UNREACHABLE();

@@ -11,6 +11,8 @@
 
 struct notice;
 
+/* user_socket_cores: a bit for each core that holds sockets of this user, who is at home here. */
+uint64_t user_socket_cores(const struct core *core, uint32_t tenant, struct slice id);
 void user_on_op(struct core *core, struct op *op);
 void user_on_notice(struct core *core, struct notice *n);
 /* user_cursors_flush writes moved cursors when they are due: once a turn. */

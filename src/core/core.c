@@ -11,6 +11,7 @@
 #include "../chat/room.h"
 #include "../chat/session.h"
 #include "../chat/user.h"
+#include "../notify/notify.h"
 #include "notice.h"
 
 static bool mailboxes_drain(struct core *core);
@@ -71,6 +72,7 @@ static void timers_run(struct core *core)
     session_timers(core);
     user_cursors_flush(core);
     idempotency_evict(&core->idempotency);
+    notify_timers(core);
     queues_fit(core);
     if (UNLIKELY(atomic_load_explicit(&core->gateway->draining, memory_order_relaxed))) {
         if (!core->drain_told) session_drain(core);
@@ -121,7 +123,8 @@ static uint64_t wake_at(const struct core *core)
     /* while a write of cursors is under way its end wakes this core; the next one being due would keep it from sleeping */
     if (!list_empty(&core->users_dirty) && !core->cursor_flush_open && core->cursor_flush_due_ns < at)
         at = core->cursor_flush_due_ns;
-    return at;
+    uint64_t notify_at = notify_wake_ns(core);
+    return notify_at < at ? notify_at : at;
 }
 
 /* --- opening and closing --------------------------------------------------------------------------------------- */
@@ -212,6 +215,7 @@ enum status core_open(struct core **out, struct gateway *g, unsigned id, char *w
     core->commit = commit_core_open(g->commit, id, &core->park, core);
     core->queue_bytes_max = limits.send_queue_bytes_max;
     core->reader = reader_core_open(g->readers, id, &core->park, core);
+    core->notify = notify_new(core);
     return STATUS_OK;
 }
 
@@ -228,6 +232,7 @@ void core_close(struct core *core)
     sessions_free(core);
     rooms_free(core);
     users_free(core);
+    notify_free(core);
     directory_free(&core->directory);
     idempotency_free(&core->idempotency);
     json_parser_free(core->json);
@@ -367,7 +372,12 @@ unsigned op_home(const struct core *core, const struct op *op)
     case OP_USER_RESOLVE:
     case OP_USER_GET:
     case OP_USER_ROOMS:
-    case OP_USER_CURSOR: return gateway_user_home(g, op->tenant, op->user_id);
+    case OP_USER_CURSOR:
+    case OP_NOTIFICATION_ACK:
+    case OP_NOTIFICATION_EXPIRE:
+    case OP_DEAD_LETTER_RETRY:
+    case OP_DEAD_LETTER_DELETE: return gateway_user_home(g, op->tenant, op->user_id);
+    case OP_NOTIFY:
     case OP_ROOM_CREATE: return gateway_tenant_home(g, op->tenant);
     case OP_ROOM_GET:
     case OP_ROOM_JOIN:
@@ -379,11 +389,13 @@ unsigned op_home(const struct core *core, const struct op *op)
     case OP_ROOM_SEND:
     case OP_ROOM_POSITION:
     case OP_ROOM_HISTORY:
+    case OP_ROOM_TARGETS:
     case OP_ROOM_ACK: return gateway_room_home(g, op->tenant, op->room);
     case OP_TENANT_CREATE:
     case OP_TENANT_UPDATE:
     case OP_KEY_CREATE:
     case OP_KEY_REVOKE: return 0;
+    case OP_NOTIFICATION_PUSH:
     case OP_DIRECTORY_APPLY:
     case OP_KINDS: break;
     }
@@ -408,12 +420,19 @@ static void op_execute(struct core *core, struct op *op)
     case OP_ROOM_SEND:
     case OP_ROOM_POSITION:
     case OP_ROOM_HISTORY:
+    case OP_ROOM_TARGETS:
     case OP_ROOM_ACK: room_on_op(core, op); return;
     case OP_TENANT_CREATE:
     case OP_TENANT_UPDATE:
     case OP_KEY_CREATE:
     case OP_KEY_REVOKE:
     case OP_DIRECTORY_APPLY: directory_on_op(core, op); return;
+    case OP_NOTIFY: notify_on_create(core, op); return;
+    case OP_NOTIFICATION_ACK:
+    case OP_NOTIFICATION_EXPIRE:
+    case OP_DEAD_LETTER_RETRY:
+    case OP_DEAD_LETTER_DELETE: notify_on_op(core, op); return;
+    case OP_NOTIFICATION_PUSH: notify_on_push(core, op); return;
     case OP_KINDS: break;
     }
     UNREACHABLE();
@@ -455,6 +474,8 @@ static void notice_handle(struct core *core, struct notice *n)
     case NOTICE_SOCKET_CLOSED: user_on_notice(core, n); break;
     case NOTICE_JOINED_SOCKETS:
     case NOTICE_REMOVED: session_on_notice(core, n); break;
+    case NOTICE_NOTIFIED:
+    case NOTICE_SOCKET_OPENED: notify_on_notice(core, n); break;
     case NOTICE_ROOM_UNUSED: room_on_notice(core, n); break;
     }
     free(n);

@@ -57,6 +57,7 @@ struct core {
     struct list rooms_idle;                  /* least recently used first */
     struct map dms_opening;                  /* struct dm_opening */
     struct idempotency idempotency;
+    struct notify *notify;                   /* src/notify */
     uint64_t number_used;                    /* highest number made durable by this core */
 
     size_t queue_bytes_max; /* of one reader, as net has it now */

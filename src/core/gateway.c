@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "../base/assert.h"
+#include "../notify/notify.h"
 #include "core.h"
 
 static enum status open_cores(struct gateway *g, char *why, size_t why_len)
@@ -72,6 +73,7 @@ enum status gateway_open(struct gateway *g, char *why, size_t why_len)
                                      .num_cores = g->num_cores,
                                      .num_readers = (unsigned)g->config->process_readers};
     s = readers_open(&g->readers, &readers);
+    if (s == STATUS_OK) s = notify_opened(g);
     return s == STATUS_OK ? open_cores(g, why, why_len) : s;
 }
 

@@ -41,6 +41,7 @@ struct gateway {
     _Atomic int disk;                /* enum disk_state */
     _Atomic uint64_t disk_free;      /* bytes, as last seen */
     uint64_t (*store_property)(struct kv *kv, const char *name); /* the store's own gauges; NULL: it has none */
+    _Atomic bool notifications;      /* there has ever been one in this store (notify_opened) */
     _Atomic bool draining;
     _Atomic bool stop;               /* cores leave their loops */
 };

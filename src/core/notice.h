@@ -11,6 +11,8 @@ enum notice_kind {
     NOTICE_LEFT,          /* room home → user home */
     NOTICE_REMOVED,       /* room home → cores with subscribers: end this user's subscriptions */
     NOTICE_SOCKET_CLOSED, /* connection's core → user home */
+    NOTICE_NOTIFIED,      /* tenant home → user home: something new is in the user's outbox */
+    NOTICE_SOCKET_OPENED, /* connection's core → user home: what waits for the user can be pushed; room is the conn_ref */
     NOTICE_ROOM_UNUSED,   /* connection's core → room home: its last subscriber is gone */
 };
 

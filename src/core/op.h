@@ -52,6 +52,13 @@ enum op_kind {
     OP_ROOM_POSITION, /* check a resume position; `subscribe` pins the live position for a socket as well */
     OP_ROOM_HISTORY,  /* membership and durable head, then a reader makes the page */
     OP_ROOM_ACK,      /* checks the seq, goes on as OP_USER_CURSOR */
+    OP_ROOM_TARGETS,  /* adds the room's members to op->members, for OP_NOTIFY */
+    OP_NOTIFY,        /* tenant home: make a notification durable */
+    OP_NOTIFICATION_ACK,    /* user home, like the three below: its user has seen it */
+    OP_NOTIFICATION_EXPIRE, /* look whether something of the user has expired */
+    OP_DEAD_LETTER_RETRY,
+    OP_DEAD_LETTER_DELETE,
+    OP_NOTIFICATION_PUSH, /* any core: to the user's sockets there */
     OP_TENANT_CREATE, /* core 0: the directory's home */
     OP_TENANT_UPDATE, /* also deletes */
     OP_KEY_CREATE,
@@ -138,6 +145,20 @@ struct op {
             struct slice prefix; /* of the key */
             bool has_tenant, has_key, generate_key;
         } directory;
+        struct {
+            struct slice topic, payload;
+            uint64_t room;    /* 0: none is a target */
+            uint8_t priority;
+            bool subscribers; /* of the topic are targets */
+        } notify;
+        struct {
+            uint64_t number;
+        } notification; /* what happens to one of op->user's */
+        struct {
+            struct conn_ref conn; /* the one socket, or generation 0: all of op->user's */
+            uint64_t taken;       /* bits, by the notification's place in the push: some socket took it */
+            uint32_t sockets;     /* that are open, and were tried */
+        } push;
     } in;
     struct op_member *members; /* ROOM_CREATE, ROOM_ADD, ROOM_REMOVE; malloc'ed with the op's life */
     uint32_t num_members;

@@ -1,0 +1,169 @@
+/* push: what is due goes to the provider, a batch at a time: the bodies are read, handed over, and what was taken counts
+ * as an attempt. */
+#include <stdlib.h>
+
+#include "../../storage/keys.h"
+#include "../base/assert.h"
+#include "../base/log.h"
+#include "../chat/ids.h"
+#include "backoff.h"
+#include "inbox.h"
+
+static void push_run(struct read_job *job, struct kv *kv);
+static void push_read(void *context, struct read_job *job);
+static void postpone(const struct core *core, struct inbox *in);
+static void attempted(struct core *core, struct rows *rows, const struct inbox *in, struct waiting *w);
+
+/* --- which ---------------------------------------------------------------------------------------------------------------- */
+
+static bool beyond(const struct opening *o, const struct waiting *w)
+{
+    return !o->begun || !waiting_before(w, o->priority, o->number + 1);
+}
+
+/* push_choose lists what goes next: to an opening all that it has not had, else what is due. */
+static void push_choose(const struct core *core, struct push *p, const struct inbox *in, const struct opening *o)
+{
+    for (uint32_t i = 0; i < in->num && p->num < PUSH_BATCH; i++) {
+        const struct waiting *w = &in->list[i];
+        if (waiting_dead(core, w) != DEAD_NOT) continue; /* it could not be buried just now */
+        if (o ? beyond(o, w) : w->due_ns <= core->now_ns)
+            p->items[p->num++] = (struct push_item){.number = w->number, .priority = w->priority};
+    }
+}
+
+static struct opening *opening_first(struct inbox *in)
+{
+    return in->openings.len ? CONTAINER_OF(in->openings.head, struct opening, node) : NULL;
+}
+
+void inbox_push(struct core *core, struct inbox *in)
+{
+    struct push *p = calloc(1, sizeof *p);
+    ASSERT(p != NULL);
+    struct opening *o;
+    while ((o = opening_first(in)) && p->num == 0) {
+        push_choose(core, p, in, o);
+        if (p->num == 0) free(CONTAINER_OF(queue_pop(&in->openings), struct opening, node));
+    }
+    if (!o && provider_websocket.reachable(core, in->tenant, inbox_user_id(in))) push_choose(core, p, in, NULL);
+    if (p->num == 0) {
+        free(p);
+        return;
+    }
+    p->job = (struct read_job){.return_core = (uint16_t)core->id, .run = push_run, .done = push_read};
+    p->inbox = in;
+    p->tenant = in->tenant;
+    p->user = in->user;
+    p->user_id = inbox_user_id(in);
+    if (o) p->conn = o->conn;
+    if (o) p->conn_core = o->core;
+    in->pushing = true;
+    read_submit(core->reader, &p->job);
+}
+
+/* --- handed over -------------------------------------------------------------------------------------------------------- */
+
+static void push_json(struct buf *out, const struct notification_record *r)
+{
+    char id[ID_TEXT_LEN], time[TIME_TEXT_LEN];
+    notification_id_text(id, r->number);
+    time_text(time, r->created_ms);
+    buf_printf(out, "{\"type\":\"notification\",\"notification_id\":\"%.*s\",\"topic\":", (int)ID_TEXT_LEN, id);
+    buf_json_string(out, r->topic);
+    BUF_LIT(out, ",\"payload\":");
+    buf_slice_append(out, r->payload);
+    buf_printf(out, ",\"priority\":\"%s\",\"created_at\":\"%.*s\"}", priority_name(r->priority), (int)TIME_TEXT_LEN, time);
+}
+
+static void push_run(struct read_job *job, struct kv *kv)
+{
+    struct push *p = CONTAINER_OF(job, struct push, job);
+    struct buf value = {0};
+    uint32_t num = 0;
+    for (; num < p->num && p->json.len < PUSH_BYTES_MAX; num++) {
+        struct push_item *item = &p->items[num];
+        struct notification_record r;
+        struct key key;
+        key_notification(&key, p->tenant, p->user, item->number, NOTIFICATION_BODY);
+        item->at = (uint32_t)p->json.len;
+        enum status s = kv_get(kv, KV_NOTIFICATIONS, key_slice(&key), &value);
+        if (s == STATUS_OK) s = notification_record_decode(&r, buf_slice(&value));
+        if (s == STATUS_OK) push_json(&p->json, &r);
+        else LOG(LOG_ERROR, "notify", "body_not_read", LOG_U64("number", item->number), LOG_STR("status", status_name(s)));
+        item->len = (uint32_t)p->json.len - item->at;
+    }
+    p->num = num; /* the others are for the next push */
+    buf_free(&value);
+}
+
+static void push_read(void *context, struct read_job *job)
+{
+    provider_websocket.send(context, CONTAINER_OF(job, struct push, job));
+}
+
+/* --- what became of it ------------------------------------------------------------------------------------------------------- */
+
+/* opening_went notes how far a socket has got; one that has gone, or has no room, gets the rest as it falls due. */
+static void opening_went(struct inbox *in, const struct push *p)
+{
+    struct opening *o = opening_first(in);
+    if (!o || !p->conn.generation) return;
+    const struct push_item *last = &p->items[p->num - 1];
+    o->begun = true;
+    o->priority = last->priority;
+    o->number = last->number;
+    bool last_taken = p->taken >> (p->num - 1) & 1;
+    if (!last_taken) free(CONTAINER_OF(queue_pop(&in->openings), struct opening, node));
+}
+
+void push_done(struct core *core, struct push *p)
+{
+    struct inbox *in = p->inbox;
+    struct rows rows = {0};
+    uint64_t num = 0;
+    bool stuck = false;
+    in->pushing = false;
+    opening_went(in, p);
+    for (uint32_t i = 0; i < p->num; i++) {
+        struct waiting *w = inbox_find(in, p->items[i].number);
+        bool taken = p->taken >> i & 1;
+        num += taken;
+        if (!w || w->due_ns > core->now_ns) continue; /* acknowledged meanwhile, or a copy for another socket */
+        if (taken) attempted(core, &rows, in, w);
+        else stuck = true;
+    }
+    if (stuck) postpone(core, in);
+    notify_count(core, SENT_SENT, num);
+    if (rows.num && inbox_write(core, in, &rows, COMMIT_FAST, NULL, NULL) != STATUS_OK)
+        LOG(LOG_WARN, "notify", "attempts_not_written", LOG_U64("user", in->user));
+    rows_free(&rows);
+    buf_free(&p->json);
+    free(p);
+    inbox_next(core, in);
+}
+
+/* postpone lets all that is due wait a moment, so that what found no room is not overtaken. */
+static void postpone(const struct core *core, struct inbox *in)
+{
+    for (uint32_t i = 0; i < in->num; i++)
+        if (in->list[i].due_ns <= core->now_ns) in->list[i].due_ns = core->now_ns + PUSH_AGAIN_MS * 1000000ull;
+}
+
+/* attempted counts an attempt and sets the next. The row is class fast: a lost count is an attempt more. */
+static void attempted(struct core *core, struct rows *rows, const struct inbox *in, struct waiting *w)
+{
+    w->attempts++;
+    w->last_attempt_ms = core->now_ms;
+    uint64_t base = core->gateway->config->notify_retry_base;
+    w->due_ns = core->now_ns + backoff_ms(base, w->attempts, random_u64(core->gateway->random)) * 1000000;
+    struct outbox_record r = {.priority = w->priority,
+                              .attempts = w->attempts,
+                              .created_ms = w->created_ms,
+                              .expires_ms = w->expires_ms,
+                              .last_attempt_ms = w->last_attempt_ms,
+                              .user_id = inbox_user_id(in)};
+    struct key key;
+    key_outbox(&key, in->tenant, in->user, w->number);
+    outbox_record_encode(rows_put(rows, KV_OUTBOX, &key), &r);
+}
