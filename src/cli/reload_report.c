@@ -8,9 +8,8 @@ void reload_report_add(struct buf *list, const char *text)
 
 void reload_report_json(struct buf *out, const struct reload_report *r)
 {
-    buf_printf(out, "{\"applied\":[%.*s],\"needs_restart\":[%.*s],\"problems\":[%.*s]}",
-               SLICE_FMT(buf_slice(&r->applied)), SLICE_FMT(buf_slice(&r->needs_restart)),
-               SLICE_FMT(buf_slice(&r->problems)));
+    buf_printf(out, "{\"applied\":[%.*s],\"needs_restart\":[%.*s],\"problems\":[%.*s]}", SLICE_FMT(buf_slice(&r->applied)),
+               SLICE_FMT(buf_slice(&r->needs_restart)), SLICE_FMT(buf_slice(&r->problems)));
 }
 
 void reload_report_free(struct reload_report *r)
