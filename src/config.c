@@ -114,7 +114,7 @@ enum status config_load_environment(struct config *c, char *const *environment, 
         const char *equals = memchr(entry.data, '=', entry.len);
         if (!equals) continue;
         struct slice name = slice_of(entry.data, (size_t)(equals - entry.data));
-        if (slice_is(name, ENVIRONMENT_PREFIX "CONFIG")) continue;
+        if (slice_is(name, ENVIRONMENT_PREFIX "CONFIG") || slice_is(name, ENVIRONMENT_PREFIX "API_KEY")) continue;
         char known[NAME_BYTES_MAX];
         unsigned id = 0;
         for (; id < SETTINGS; id++) {

@@ -84,8 +84,8 @@ void config_free(struct config *c);
 MUST_USE enum status config_load_file(struct config *c, const char *path, struct config_error *err);
 
 /* config_load_environment takes CARILLON_SECTION_KEY=value out of a NULL-ended list like environ. Other CARILLON_… names
- * but CARILLON_CONFIG get a warning in the log that names the nearest setting, since a misspelt limit is no limit; a bad
- * value is STATUS_INVALID. */
+ * but CARILLON_CONFIG and carillonctl's CARILLON_API_KEY get a warning in the log that names the nearest setting, since a
+ * misspelt limit is no limit; a bad value is STATUS_INVALID. */
 MUST_USE enum status config_load_environment(struct config *c, char *const *environment, struct config_error *err);
 
 /* config_set takes "section.key=value", the argument of --set. */

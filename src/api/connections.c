@@ -22,7 +22,7 @@ static void list_look(struct core *core, struct op *op);
 static void kick_look(struct core *core, struct op *op);
 static void item_write(struct core *core, struct buf *out, const struct conn *c);
 
-/* --- ids -------------------------------------------------------------------------------------------------------------- */
+/* --- ids -------------------------------------------------------------------------------------------------------- */
 
 static uint64_t id_mask(const struct core *core)
 {
@@ -51,7 +51,7 @@ static bool connection_id_parse(const struct core *core, struct slice text, stru
     return true;
 }
 
-/* --- the list ----------------------------------------------------------------------------------------------------------- */
+/* --- the list --------------------------------------------------------------------------------------------------- */
 
 static void list_next(struct core *core, struct op *op);
 
@@ -108,7 +108,7 @@ static void list_next(struct core *core, struct op *op)
     rest_answer(core, op);
 }
 
-/* --- the kick ----------------------------------------------------------------------------------------------------------- */
+/* --- the kick --------------------------------------------------------------------------------------------------- */
 
 static void kick_next(struct core *core, struct op *op);
 static void kicked(struct core *core, struct op *op);
@@ -177,7 +177,7 @@ static void kicked(struct core *core, struct op *op)
     rest_answer(core, op);
 }
 
-/* --- on each core --------------------------------------------------------------------------------------------------------- */
+/* --- on each core ----------------------------------------------------------------------------------------------- */
 
 void connections_on_op(struct core *core, struct op *op)
 {
@@ -264,7 +264,8 @@ static void item_write(struct core *core, struct buf *out, const struct conn *c)
     id_or_null(out, "device", s ? slice_of(s->device, s->device_len) : (struct slice){0});
     id_or_null(out, "session_id", slice_str(session_id));
     id_or_null(out, "peer", slice_str(peer));
-    buf_printf(out, ",\"opened_at\":\"%.*s\",\"idle_ms\":%llu,\"rooms\":%u,\"queued_bytes\":%zu,\"replaying\":%s,\"core\":%u}",
-               (int)TIME_TEXT_LEN, time, (unsigned long long)conn_idle_ms(core->net, c), s ? s->num_subs : 0, net_queued(c),
-               s && !list_empty(&s->replays) ? "true" : "false", core->id);
+    buf_printf(
+        out, ",\"opened_at\":\"%.*s\",\"idle_ms\":%llu,\"rooms\":%u,\"queued_bytes\":%zu,\"replaying\":%s,\"core\":%u}",
+        (int)TIME_TEXT_LEN, time, (unsigned long long)conn_idle_ms(core->net, c), s ? s->num_subs : 0, net_queued(c),
+        s && !list_empty(&s->replays) ? "true" : "false", core->id);
 }

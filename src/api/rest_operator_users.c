@@ -16,7 +16,7 @@ static bool query_tenant(struct call *call, uint32_t *tenant)
     return call_tenant_id(call, id, tenant);
 }
 
-/* --- all of a tenant's: one read on a reader thread ------------------------------------------------------------------ */
+/* --- all of a tenant's: one read on a reader thread ------------------------------------------------------------- */
 
 /* listing: rows of the tenant's users behind the cursor, oldest first. */
 struct listing {
@@ -109,7 +109,7 @@ static void list_settled(struct core *core, struct durable_wait *w, bool durable
     rest_answer(core, op);
 }
 
-/* --- one of them, with the rooms ---------------------------------------------------------------------------------------- */
+/* --- one of them, with the rooms -------------------------------------------------------------------------------- */
 
 static void user_found(struct core *core, struct op *op);
 static void user_rooms(struct core *core, struct op *op);

@@ -5,13 +5,13 @@
 
 #include "api.h"
 
-/* --- drain and reload: the main thread's (control.h) -------------------------------------------------------------- */
+/* --- drain and reload: the main thread's (control.h) ------------------------------------------------------------ */
 
 void rest_drain(struct call *call) { control_ask(call->core, call_op(call, OP_DRAIN, 0)); }
 
 void rest_reload(struct call *call) { control_ask(call->core, call_op(call, OP_RELOAD, 0)); }
 
-/* --- status ---------------------------------------------------------------------------------------------------------- */
+/* --- status ----------------------------------------------------------------------------------------------------- */
 
 /* writing: an object under way. Every figure is a whole number below 2^53. */
 struct writing {
@@ -51,7 +51,10 @@ static void member(const struct writing *w, const char *name, uint64_t v)
     buf_printf(w->out, "%s\"%s\":%llu", last == '{' ? "" : ",", name, (unsigned long long)v);
 }
 
-static void sum_member(const struct writing *w, const char *name, enum metric_id id) { member(w, name, metric_sum(w->g, id)); }
+static void sum_member(const struct writing *w, const char *name, enum metric_id id)
+{
+    member(w, name, metric_sum(w->g, id));
+}
 
 static uint64_t core_metric(const struct core *core, enum metric_id id)
 {
@@ -65,8 +68,9 @@ static void write_process(const struct writing *w)
     char time[TIME_TEXT_LEN];
     time_text(time, w->g->started_ms);
     const char *state = draining(w->g) ? "draining" : db_writable(w->core) ? "serving" : "read_only";
-    buf_printf(w->out, "\"version\":\"" CARILLON_VERSION "\",\"state\":\"%s\",\"started_at\":\"%.*s\",\"durability\":\"%s\"", state,
-               (int)TIME_TEXT_LEN, time, w->g->config->durability ? "fast" : "fsync");
+    buf_printf(w->out,
+               "\"version\":\"" CARILLON_VERSION "\",\"state\":\"%s\",\"started_at\":\"%.*s\",\"durability\":\"%s\"",
+               state, (int)TIME_TEXT_LEN, time, w->g->config->durability ? "fast" : "fsync");
     member(w, "pid", (uint64_t)getpid());
     member(w, "uptime_s", uptime_s(w->core));
     member(w, "epoch", w->g->epoch);
@@ -150,7 +154,8 @@ static void write_buckets(const struct writing *w, const char *name, const _Atom
 {
     buf_printf(w->out, ",\"%s\":[", name);
     for (unsigned b = 0; b < COMMIT_BUCKETS; b++)
-        buf_printf(w->out, "%s%llu", b ? "," : "", (unsigned long long)atomic_load_explicit(&bucket[b], memory_order_relaxed));
+        buf_printf(w->out, "%s%llu", b ? "," : "",
+                   (unsigned long long)atomic_load_explicit(&bucket[b], memory_order_relaxed));
     BUF_LIT(w->out, "]");
 }
 
@@ -215,7 +220,7 @@ static void write_memory(const struct writing *w)
     BUF_LIT(w->out, "}");
 }
 
-/* --- warnings: what is wrong, and what to do next ------------------------------------------------------------------------ */
+/* --- warnings: what is wrong, and what to do next --------------------------------------------------------------- */
 
 #define OLDEST_WARN_MS 1000u
 
@@ -229,8 +234,8 @@ static void warn_of_disk(const struct writing *w)
 {
     uint64_t free_bytes = atomic_load_explicit(&w->g->disk_free, memory_order_relaxed);
     if (atomic_load_explicit(&w->g->disk, memory_order_relaxed) != DISK_OK)
-        warn(w, "The disk's reserve is reached and sends are answered 507: make room on the file system of store.dir; they are "
-                "taken again by themselves");
+        warn(w, "The disk's reserve is reached and sends are answered 507: make room on the file system of store.dir; "
+                "they are taken again by themselves");
     else if (w->g->config->store_reserve && free_bytes < 2 * w->g->config->store_reserve)
         warn(w, "The disk has less than twice store.reserve left: make room before sends are refused");
 }
@@ -239,17 +244,20 @@ static void write_warnings(const struct writing *w)
 {
     BUF_LIT(w->out, ",\"warnings\":[");
     if (commit_poisoned(w->g->commit))
-        warn(w, "The store failed and serves reads only: look for errors of the disk in the log, then restart the gateway; "
-                "clients repeat what was not answered");
+        warn(w, "The store failed and serves reads only: look for errors of the disk in the log, then restart the "
+                "gateway; clients repeat what was not answered");
     warn_of_disk(w);
     if (property(w, "rocksdb.is-write-stopped") || property(w, "rocksdb.actual-delayed-write-rate"))
-        warn(w, "The store holds writes back until its compaction has caught up: spread the load, or give it a faster disk");
+        warn(w, "The store holds writes back until its compaction has caught up: spread the load, or give it a "
+                "faster disk");
     if (oldest_ms(w) >= OLDEST_WARN_MS)
-        warn(w, "A write has waited more than a second to become durable: the disk is slow or shared (see fsync_p99_us)");
+        warn(w, "A write has waited more than a second to become durable: the disk is slow or shared (see "
+                "fsync_p99_us)");
     uint64_t open = metric_sum(w->g, METRIC_CONNECTIONS), max = w->g->config->limits_connections;
     if (max && open >= max - max / 10)
-        warn(w, "Nine tenths of the connections are in use: raise limits.connections and the limit on open files, or add a "
-                "gateway");
-    if (draining(w->g)) warn(w, "The gateway is stopping: it ends when its clients have left, or after drain.timeout_s");
+        warn(w, "Nine tenths of the connections are in use: raise limits.connections and the limit on open files, or "
+                "add a gateway");
+    if (draining(w->g))
+        warn(w, "The gateway is stopping: it ends when its clients have left, or after drain.timeout_s");
     BUF_LIT(w->out, "]");
 }

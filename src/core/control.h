@@ -1,11 +1,11 @@
-/* control: what the operator asks of the process around the gateway: to stop, to read the settings again. That takes files
- * and time, so no core does it: the op goes to the main thread and comes back.
+/* control: what the operator asks of the process around the gateway: to stop, to read the settings again. That takes
+ * files and time, so no core does it: the op goes to the main thread and comes back.
  *
  *   core:        control_ask(op) ──▶ asked, a stack of all cores' ops ──▶ main thread: control_take
  *   core:        control_poll    ◀── answered[origin]                 ◀── main thread: control_answer
  *
- * Threads: control_ask, _pollable and _poll belong to the op's core, control_take and _answer to the main thread. A core
- * pays one load a turn. Bound: one op of each HTTP connection of the operator. */
+ * Threads: control_ask, _pollable and _poll belong to the op's core, control_take and _answer to the main thread. A
+ * core pays one load a turn. Bound: one op of each HTTP connection of the operator. */
 #ifndef CARILLON_CORE_CONTROL_H
 #define CARILLON_CORE_CONTROL_H
 
@@ -19,7 +19,7 @@ struct gateway;
 struct op;
 
 struct control {
-    void (*wake)(void *context); /* wakes the main thread, from any core; NULL: there is none, and everything is refused */
+    void (*wake)(void *context); /* wakes the main thread, from any core; NULL: there is none, all is refused */
     void *context;
     _Atomic(struct op *) asked;  /* newest first, linked by mail.node; taken whole */
     _Atomic(struct op *) answered[CORES_MAX];

@@ -63,7 +63,7 @@ void chat_end(struct chat *chat, int code)
     if (code != CTL_DONE) chat->code = code;
 }
 
-/* --- the beginning: a key, and where the room stands --------------------------------------------------------------- */
+/* --- the beginning: a key, and where the room stands ------------------------------------------------------------ */
 
 static char *kept(struct slice text)
 {
@@ -108,7 +108,7 @@ static void key_revoke(struct chat *chat)
     ctl_encode(&target, chat->own_key_id);
     buf_char(&target, '\0');
     if (!exchange_call(&operator, "DELETE", target.data, (struct slice){0}))
-        fprintf(stderr, "carillonctl: the chat's key could not be revoked; nobody has it, but tidy up when the gateway is back:\n"
+        fprintf(stderr, "carillonctl: the chat's key could not be revoked. Nobody has it; to tidy up:\n"
                         "  carillonctl key revoke %s %s\n", chat->tenant, chat->own_key_id);
     buf_free(&target);
     exchange_close(&operator);
@@ -168,7 +168,7 @@ static void chat_close(struct chat *chat)
     free(chat->own_key_id);
 }
 
-/* --- the connection ------------------------------------------------------------------------------------------------ */
+/* --- the connection --------------------------------------------------------------------------------------------- */
 
 /* away notes that there is no connection, and when to try the next one. Codes from 4000 to 4099 mean: do not. */
 static void away(struct chat *chat, bool closed)
@@ -178,8 +178,8 @@ static void away(struct chat *chat, bool closed)
     struct buf why = {0};
     text_shown(&why, slice_str(chat->ws.why));
     if (final || !chat->told_away)
-        chat_note(chat, "%s: %.*s%s", chat->was_here ? "not connected any more" : "not connected", SLICE_FMT(buf_slice(&why)),
-                  final ? "" : "; trying again …");
+        chat_note(chat, "%s: %.*s%s", chat->was_here ? "not connected any more" : "not connected",
+                  SLICE_FMT(buf_slice(&why)), final ? "" : "; trying again …");
     buf_free(&why);
     ws_client_close(&chat->ws);
     chat->link = CHAT_AWAY;
@@ -197,14 +197,15 @@ static void away(struct chat *chat, bool closed)
 static void connect_again(struct chat *chat)
 {
     struct buf hello = {0};
-    enum status s = ws_client_open(&chat->ws, &chat->c->endpoint, "/v1/ws", "carillon.v1.json", buf_slice(&chat->fields),
-                                   UPGRADE_TIMEOUT_MS);
+    enum status s = ws_client_open(&chat->ws, &chat->c->endpoint, "/v1/ws", "carillon.v1.json",
+                                   buf_slice(&chat->fields), UPGRADE_TIMEOUT_MS);
     if (s == STATUS_OK) {
         BUF_LIT(&hello, "{\"type\":\"hello\",\"rooms\":[");
         buf_json_string(&hello, slice_str(chat->room_id));
         BUF_LIT(&hello, "],\"resume\":{");
         buf_json_string(&hello, slice_str(chat->room_id));
-        buf_printf(&hello, ":[%llu,%llu]},\"device\":\"carillonctl\"}", (unsigned long long)chat->epoch, (unsigned long long)chat->seq);
+        buf_printf(&hello, ":[%llu,%llu]},\"device\":\"carillonctl\"}", (unsigned long long)chat->epoch,
+                   (unsigned long long)chat->seq);
         s = ws_client_send(&chat->ws, buf_slice(&hello));
         buf_free(&hello);
     }
@@ -235,7 +236,7 @@ static void send_next(struct chat *chat)
     if (s != STATUS_OK) away(chat, false);
 }
 
-/* --- what is typed ------------------------------------------------------------------------------------------------- */
+/* --- what is typed ---------------------------------------------------------------------------------------------- */
 
 static void who(struct chat *chat)
 {
@@ -290,7 +291,8 @@ static void command_take(struct chat *chat, struct slice line)
     else if (slice_is(line, "/who")) who(chat);
     else if (slice_is(line, "/history")) history(chat, (struct slice){0});
     else if (slice_starts(line, SLICE("/history "))) history(chat, slice_from(line, 9));
-    else if (slice_is(line, "/help")) chat_note(chat, "/who   /history [N]   /quit   //text sends a line that begins with /");
+    else if (slice_is(line, "/help"))
+        chat_note(chat, "/who   /history [N]   /quit   //text sends a line that begins with /");
     else chat_note(chat, "there is no such command; /help lists them, //text sends a line that begins with /");
 }
 
@@ -351,7 +353,7 @@ static void input_take(struct chat *chat)
     chat->code = CTL_FAILED;
 }
 
-/* --- the loop ------------------------------------------------------------------------------------------------------ */
+/* --- the loop --------------------------------------------------------------------------------------------------- */
 
 /* wait_ms: until the next thing that happens by itself. */
 static int wait_ms(const struct chat *chat)

@@ -4,8 +4,8 @@
  *   chat_frames.c  what the gateway says, as lines for people
  *   pending.c      what was typed and not acknowledged
  *
- * The position [epoch, seq] of what was shown outlives the connection: a new one resumes there, so nothing is missing and
- * nothing is shown twice. Nothing is acknowledged: the user's own cursors stay where they are. */
+ * The position [epoch, seq] of what was shown outlives the connection: a new one resumes there, so nothing is missing
+ * and nothing is shown twice. Nothing is acknowledged: the user's own cursors stay where they are. */
 #ifndef CARILLON_TOOLS_CTL_CHAT_H
 #define CARILLON_TOOLS_CTL_CHAT_H
 

@@ -53,7 +53,8 @@ static void on_resumed(struct chat *chat, struct json_node frame)
     bool recovered = true;
     uint64_t from = exchange_number(frame, "from");
     if (json_get(frame, "recovered", &node) && json_type_of(node) == JSON_BOOL) json_bool(node, &recovered);
-    if (!recovered && from <= chat->seq) chat_note(chat, "what was shown from #%llu on was lost; this is what is there", (unsigned long long)from);
+    if (!recovered && from <= chat->seq)
+        chat_note(chat, "what was shown from #%llu on was lost; this is what is there", (unsigned long long)from);
     chat->epoch = exchange_number(frame, "epoch");
     if (from) chat->seq = from - 1;
 }
@@ -85,7 +86,7 @@ static void on_error(struct chat *chat, struct json_node frame)
     buf_free(&shown);
 }
 
-/* --- events of the room -------------------------------------------------------------------------------------------- */
+/* --- events of the room ----------------------------------------------------------------------------------------- */
 
 /* local_time writes the time of day where the reader is. */
 static void local_time(char out[16], struct slice created_at)
@@ -93,7 +94,8 @@ static void local_time(char out[16], struct slice created_at)
     char text[32];
     struct tm utc = {0}, local;
     snprintf(text, sizeof text, "%.*s", SLICE_FMT(created_at));
-    if (sscanf(text, "%d-%d-%dT%d:%d:%d", &utc.tm_year, &utc.tm_mon, &utc.tm_mday, &utc.tm_hour, &utc.tm_min, &utc.tm_sec) != 6) {
+    if (sscanf(text, "%d-%d-%dT%d:%d:%d", &utc.tm_year, &utc.tm_mon, &utc.tm_mday, &utc.tm_hour, &utc.tm_min,
+               &utc.tm_sec) != 6) {
         snprintf(out, 16, "--:--:--");
         return;
     }
@@ -153,7 +155,8 @@ static void on_event(struct chat *chat, struct json_node frame, struct slice typ
         struct buf who = {0};
         bool me;
         people_text(&who, chat, frame, &me);
-        chat_note(chat, "#%llu %.*s %s", (unsigned long long)seq, SLICE_FMT(buf_slice(&who)), joined ? "joined" : "left");
+        chat_note(chat, "#%llu %.*s %s", (unsigned long long)seq, SLICE_FMT(buf_slice(&who)),
+                  joined ? "joined" : "left");
         buf_free(&who);
         if (left && me) chat_end(chat, CTL_FAILED);
     } else {

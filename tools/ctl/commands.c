@@ -19,13 +19,15 @@ static void empty_body(struct buf *out, const struct ctl *c);
 #define SEND(command_group, command_action) \
     {.group = command_group, .action = command_action, .usage = "ROOM TEXT", .summary = "send a message", \
      .details = "example:\n" \
-                "  carillonctl --key ck_… --as alice " command_group " " command_action " r_3k9m2q0v7hx4c \"hello, all\"\n", \
+                "  carillonctl --key ck_… --as alice " command_group " " command_action \
+                " r_3k9m2q0v7hx4c \"hello, all\"\n", \
      .num_arguments = 2, .who = CTL_MEMBER, .method = "POST", .target = ROOM "/messages", .shape = CTL_OBJECT, \
      .body = send_body}
 
 const struct ctl_command ctl_commands[] = {
     {.group = "status", .usage = "", .summary = "how the gateway is, and what to do about it",
-     .details = "Figures count from the start of the process; top shows them by the second. Warnings say what to do next.\n"
+     .details = "Figures count from the start of the process; top shows them by the second. Warnings say what to do\n"
+                "next.\n"
                 "\n"
                 "examples:\n"
                 "  carillonctl status\n"
@@ -58,8 +60,8 @@ const struct ctl_command ctl_commands[] = {
      .columns = "connection_id,kind,tenant_id,user_id,device,peer,opened_at,idle_ms,rooms,queued_bytes,replaying",
      .query = who_query},
     {.group = "kick", .usage = "[CONNECTION]", .summary = "close a connection, or those of a user or a tenant",
-     .details = "WebSockets are closed with code 4003, which tells clients not to come back by themselves; nothing else keeps\n"
-                "them from it: revoke the key, or disable the tenant, to keep them out.\n"
+     .details = "WebSockets are closed with code 4003, which tells clients not to come back by themselves; nothing\n"
+                "else keeps them from it: revoke the key, or disable the tenant, to keep them out.\n"
                 "\n"
                 "examples:\n"
                 "  carillonctl kick c_185443455bde0b06\n"
@@ -170,10 +172,10 @@ const struct ctl_command ctl_commands[] = {
     SEND("room", "send"),
     SEND("message", "send"),
     {.group = "chat", .usage = "ROOM", .summary = "talk in a room: what is typed is sent, what is said is shown",
-     .details = "With --key the chat acts as that tenant's backend. Without it the operator makes a key for --tenant, which lives\n"
-                "as long as the chat. Cursors stay where they are: what the user's own devices have seen is not touched.\n"
-                "When the gateway goes away the chat waits for it, shows what was missed, and sends again what was not\n"
-                "acknowledged; nothing is sent twice.\n"
+     .details = "With --key the chat acts as that tenant's backend. Without it the operator makes a key for --tenant,\n"
+                "which lives as long as the chat. Cursors stay where they are: what the user's own devices have seen\n"
+                "is not touched. When the gateway goes away the chat waits for it, shows what was missed, and sends\n"
+                "again what was not acknowledged; in the room it stands once.\n"
                 "\n"
                 "lines that are no message:\n"
                 "  /who           who is in the room\n"
@@ -191,7 +193,8 @@ const struct ctl_command ctl_commands[] = {
      .details = "example:\n"
                 "  carillonctl dead-letter list --tenant t_9wdvsq7gqt1dc\n",
      .options = CTL_TAKES(TENANT), .who = CTL_OPERATOR, .method = "GET", .target = "/v1/admin/dead-letters",
-     .shape = CTL_LIST, .columns = "dead_letter_id,tenant_id,user_id,topic,reason,attempts,failed_at", .query = who_query},
+     .shape = CTL_LIST, .columns = "dead_letter_id,tenant_id,user_id,topic,reason,attempts,failed_at",
+     .query = who_query},
     {.group = "dead-letter", .action = "retry", .usage = "DEAD_LETTER", .summary = "try to deliver one of them again",
      .details = "example:\n"
                 "  carillonctl dead-letter retry d_0000000000042\n",
@@ -224,7 +227,7 @@ unsigned ctl_takes(const struct ctl_command *command)
     return takes;
 }
 
-/* --- bodies and queries ------------------------------------------------------------------------------------------- */
+/* --- bodies and queries ----------------------------------------------------------------------------------------- */
 
 /* member appends "name":"text" to an object that is being written. */
 static void member(struct buf *out, const char *name, const char *text)

@@ -51,12 +51,13 @@ static void no_answer(const struct exchange *x)
     if (!e->local)
         fprintf(stderr, "Is the gateway running, and is that its address? Its log's \"ready\" line names it.\n");
     else if (access(e->host, F_OK) != 0)
-        fprintf(stderr, "There is no such socket: start the gateway (carillon serve), or say with --socket PATH where its\n"
-                        "admin.sock lies (in store.dir, unless admin.socket says otherwise); --url URL goes over the network.\n");
+        fprintf(stderr, "There is no such socket: start the gateway (carillon serve), or say with --socket PATH where\n"
+                        "its admin.sock lies (in store.dir, unless admin.socket says otherwise); --url URL goes over\n"
+                        "the network.\n");
     else if (access(e->host, W_OK) != 0)
         fprintf(stderr, "The socket is its owner's: run carillonctl as the gateway's user.\n");
     else
-        fprintf(stderr, "The gateway has left its socket behind: it was killed or is just starting. Look at its log.\n");
+        fprintf(stderr, "The gateway has left its socket behind: it was killed, or is just starting. See its log.\n");
 }
 
 /* exchange_complain says what the server said: its detail for people, its code for whoever looks it up. */

@@ -24,9 +24,9 @@ void exchange_open(struct exchange *x, const struct ctl *c, enum ctl_who who);
 void exchange_open_as(struct exchange *x, const struct ctl *c, const char *api_key, const char *user);
 void exchange_close(struct exchange *x);
 
-/* exchange_call sends one request; true for a 2xx answer. `body` without data: none. A GET on a connection that has gone
- * meanwhile is sent once more on a new one. Else exchange_complain says on stderr
- * what went wrong and what to do next. */
+/* exchange_call sends one request; true for a 2xx answer. `body` without data: none. A GET on a connection that has
+ * gone meanwhile is sent once more on a new one. Else exchange_complain says on stderr what went wrong and what to do
+ * next. */
 bool exchange_call(struct exchange *x, const char *method, const char *target, struct slice body);
 void exchange_complain(const struct exchange *x);
 

@@ -39,7 +39,7 @@ int main(int argc, char **argv)
     return code;
 }
 
-/* --- the command line --------------------------------------------------------------------------------------------- */
+/* --- the command line ------------------------------------------------------------------------------------------- */
 
 static unsigned given_here; /* CTL_TAKES of the options that stand on the command line */
 
@@ -57,7 +57,8 @@ static int parse(struct ctl *c, int argc, char **argv)
             return CTL_DONE;
         }
         bool good = choice == 'h' || choice >= OPTION_BASE;
-        if (good && !option_take(c, choice == 'h' ? CTL_OPT_HELP : (unsigned)(choice - OPTION_BASE), optarg)) return CTL_USAGE;
+        if (good && !option_take(c, choice == 'h' ? CTL_OPT_HELP : (unsigned)(choice - OPTION_BASE), optarg))
+            return CTL_USAGE;
         if (good) continue;
         fprintf(stderr, "Try `carillonctl --help`.\n"); /* getopt_long has said what is wrong */
         return CTL_USAGE;
@@ -122,7 +123,7 @@ static bool option_take(struct ctl *c, unsigned id, char *argument)
     }
 }
 
-/* --- which command, and whether it is whole ------------------------------------------------------------------------ */
+/* --- which command, and whether it is whole --------------------------------------------------------------------- */
 
 static bool names(const struct ctl *c, const struct ctl_command *command)
 {
@@ -141,7 +142,8 @@ static void unknown(const struct ctl *c)
         if (nearest_better(c->words[0], command->group, &group_distance)) group = command->group;
         if (strcmp(c->words[0], command->group) != 0) continue;
         in_group = true;
-        if (c->num_words > 1 && nearest_better(c->words[1], command->action, &action_distance)) action = command->action;
+        if (c->num_words > 1 && nearest_better(c->words[1], command->action, &action_distance))
+            action = command->action;
     }
     if (!in_group) {
         fprintf(stderr, "carillonctl: there is no command '%s'; ", c->words[0]);
@@ -245,7 +247,7 @@ static bool command_fits(const struct ctl *c, const struct ctl_command *command)
     return true;
 }
 
-/* --- help --------------------------------------------------------------------------------------------------------- */
+/* --- help ------------------------------------------------------------------------------------------------------- */
 
 static void help_options(FILE *out, unsigned takes)
 {

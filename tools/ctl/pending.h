@@ -1,7 +1,7 @@
-/* pending: messages that were typed and not acknowledged yet, oldest first. The first alone is on its way, so the order in
- * the room is the order in which they were typed, whatever has to be sent again. Each has a client_id: sending one twice
- * is safe for as long as the gateway remembers it, which is a week. Bound: PENDING_MAX; at it nothing more is read of what
- * is typed. */
+/* pending: messages that were typed and not acknowledged yet, oldest first. The first alone is on its way, so the order
+ * in the room is the order in which they were typed, whatever has to be sent again. Each has a client_id: sending one
+ * twice is safe for as long as the gateway remembers it, which is a week. Bound: PENDING_MAX; at it nothing more is
+ * read of what is typed. */
 #ifndef CARILLON_TOOLS_CTL_PENDING_H
 #define CARILLON_TOOLS_CTL_PENDING_H
 

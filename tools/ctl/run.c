@@ -47,7 +47,7 @@ static bool confirm(const struct ctl *c, const struct ctl_command *command)
     return false;
 }
 
-/* --- the request -------------------------------------------------------------------------------------------------- */
+/* --- the request ------------------------------------------------------------------------------------------------ */
 
 static void expand(struct buf *out, const char *text, const struct ctl *c, bool encode)
 {
@@ -75,7 +75,7 @@ static bool call(struct exchange *x, const struct ctl_command *command, const ch
     return report;
 }
 
-/* --- the answer --------------------------------------------------------------------------------------------------- */
+/* --- the answer ------------------------------------------------------------------------------------------------- */
 
 static void print_json(const struct exchange *x) { printf("%.*s\n", SLICE_FMT(x->answer.body)); }
 
@@ -144,7 +144,7 @@ static void print_table(struct json_node array, const char *columns)
     table_free(&table);
 }
 
-/* --- commands that are more than one request ---------------------------------------------------------------------- */
+/* --- commands that are more than one request -------------------------------------------------------------------- */
 
 /* print_part prints a list that is a member of the answer, under its name. */
 static void print_part(const struct exchange *x, const char *name, const char *columns)

@@ -47,7 +47,7 @@ void status_print(FILE *out, struct json_node now, const struct json_node *befor
     print_warnings(&v);
 }
 
-/* --- figures ------------------------------------------------------------------------------------------------------- */
+/* --- figures ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t figure(const struct view *v, const char *path) { return exchange_number(v->now, path); }
 
@@ -58,7 +58,10 @@ static uint64_t counted(const struct view *v, const char *path)
     return now >= before ? now - before : now;
 }
 
-static uint64_t by_second(const struct view *v, uint64_t count) { return v->compared ? count * 1000 / v->elapsed_ms : count; }
+static uint64_t by_second(const struct view *v, uint64_t count)
+{
+    return v->compared ? count * 1000 / v->elapsed_ms : count;
+}
 
 /* amount writes a figure with thousands apart: "1,234,567". */
 static const char *amount(char out[32], uint64_t n)
@@ -110,7 +113,8 @@ static unsigned buckets_of(struct json_node root, const char *name, uint64_t buc
 {
     struct json_node commit, array, n;
     unsigned num = 0;
-    if (!json_get(root, "commit", &commit) || !json_get(commit, name, &array) || json_type_of(array) != JSON_ARRAY) return 0;
+    if (!json_get(root, "commit", &commit) || !json_get(commit, name, &array) || json_type_of(array) != JSON_ARRAY)
+        return 0;
     for (struct json_iter i = json_array(array); num < BUCKETS_MAX && json_array_next(&i, &n); num++)
         if (!json_u64(n, &bucket[num])) bucket[num] = 0;
     return num;
@@ -133,13 +137,15 @@ static uint64_t percentile_us(const struct view *v, const char *name, unsigned p
     return 0;
 }
 
-/* --- parts --------------------------------------------------------------------------------------------------------- */
+/* --- parts ------------------------------------------------------------------------------------------------------ */
 
 static void print_process(const struct view *v)
 {
     uint64_t up = figure(v, "uptime_s");
     struct slice state = exchange_text(v->now, "state");
-    enum style colour = slice_is(state, "serving") ? STYLE_GOOD : slice_is(state, "draining") ? STYLE_WARNING : STYLE_BAD;
+    enum style colour = slice_is(state, "serving")    ? STYLE_GOOD
+                        : slice_is(state, "draining") ? STYLE_WARNING
+                                                      : STYLE_BAD;
     char sessions[32], rooms[32], users[32], subscriptions[32];
     fprintf(v->out, "%scarillon %.*s%s  %s%.*s%s  up %llud %02llu:%02llu:%02llu  epoch %llu  pid %llu  %.*s\n",
             style(v->out, STYLE_HEAD), SLICE_FMT(exchange_text(v->now, "version")), style(v->out, STYLE_END),
@@ -156,12 +162,13 @@ static void print_process(const struct view *v)
 static void print_traffic(const struct view *v)
 {
     char a[40], b[40], c[40], d[40];
-    fprintf(v->out, "  connections  open %s of %s   websockets %s   accepted %s", amount(a, figure(v, "connections.open")),
-            amount(b, figure(v, "connections.max")), amount(c, figure(v, "connections.websockets")),
-            count_text(v, d, "connections.accepted"));
+    fprintf(v->out, "  connections  open %s of %s   websockets %s   accepted %s",
+            amount(a, figure(v, "connections.open")), amount(b, figure(v, "connections.max")),
+            amount(c, figure(v, "connections.websockets")), count_text(v, d, "connections.accepted"));
     fprintf(v->out, "   slow and closed %s\n", amount(a, counted(v, "connections.slow_closed")));
-    fprintf(v->out, "  traffic      messages %s   deliveries %s   replays %s   errors %s\n", count_text(v, a, "traffic.messages"),
-            count_text(v, b, "traffic.deliveries"), count_text(v, c, "traffic.replays"), count_text(v, d, "traffic.errors"));
+    fprintf(v->out, "  traffic      messages %s   deliveries %s   replays %s   errors %s\n",
+            count_text(v, a, "traffic.messages"), count_text(v, b, "traffic.deliveries"),
+            count_text(v, c, "traffic.replays"), count_text(v, d, "traffic.errors"));
     fprintf(v->out, "               in %s   out %s   queued %s\n", bytes_text(v, a, "traffic.bytes_received"),
             bytes_text(v, b, "traffic.bytes_sent"), bytes(c, figure(v, "memory.send_queue_bytes")));
 }
@@ -169,22 +176,25 @@ static void print_traffic(const struct view *v)
 static void print_commit(const struct view *v)
 {
     char a[40], b[40], c[40], d[40];
-    fprintf(v->out, "  commit       entries %s   syncs %s   pending %s   oldest %s\n", count_text(v, a, "commit.entries"),
-            count_text(v, b, "commit.syncs"), amount(c, figure(v, "commit.pending")),
-            duration_us(d, figure(v, "commit.oldest_ms") * 1000));
+    fprintf(v->out, "  commit       entries %s   syncs %s   pending %s   oldest %s\n",
+            count_text(v, a, "commit.entries"), count_text(v, b, "commit.syncs"),
+            amount(c, figure(v, "commit.pending")), duration_us(d, figure(v, "commit.oldest_ms") * 1000));
     fprintf(v->out, "               fsync p50 %s  p99 %s   latency p50 %s  p99 %s\n",
-            duration_us(a, percentile_us(v, "fsync_buckets", 50)), duration_us(b, percentile_us(v, "fsync_buckets", 99)),
-            duration_us(c, percentile_us(v, "latency_buckets", 50)), duration_us(d, percentile_us(v, "latency_buckets", 99)));
+            duration_us(a, percentile_us(v, "fsync_buckets", 50)),
+            duration_us(b, percentile_us(v, "fsync_buckets", 99)),
+            duration_us(c, percentile_us(v, "latency_buckets", 50)),
+            duration_us(d, percentile_us(v, "latency_buckets", 99)));
 }
 
 static void print_store(const struct view *v)
 {
     char a[32], b[32], c[32], d[32];
-    fprintf(v->out, "  store        tables %s   buffers %s   disk free %s (reserve %s)\n", bytes(a, figure(v, "store.table_bytes")),
-            bytes(b, figure(v, "store.buffer_bytes")), bytes(c, figure(v, "store.free_bytes")),
-            bytes(d, figure(v, "store.reserve_bytes")));
-    fprintf(v->out, "  memory       resident %s   frames %s   store's cache %s\n", bytes(a, figure(v, "memory.resident_bytes")),
-            bytes(b, figure(v, "memory.frames_bytes")), bytes(c, figure(v, "memory.store_cache_bytes")));
+    fprintf(v->out, "  store        tables %s   buffers %s   disk free %s (reserve %s)\n",
+            bytes(a, figure(v, "store.table_bytes")), bytes(b, figure(v, "store.buffer_bytes")),
+            bytes(c, figure(v, "store.free_bytes")), bytes(d, figure(v, "store.reserve_bytes")));
+    fprintf(v->out, "  memory       resident %s   frames %s   store's cache %s\n",
+            bytes(a, figure(v, "memory.resident_bytes")), bytes(b, figure(v, "memory.frames_bytes")),
+            bytes(c, figure(v, "memory.store_cache_bytes")));
 }
 
 /* core_before finds the same core in the earlier look. */
@@ -208,13 +218,15 @@ static void print_cores(const struct view *v)
         uint64_t id = exchange_number(core, "core"), cpu_us = exchange_number(core, "cpu_us");
         uint64_t deliveries = exchange_number(core, "deliveries");
         bool known = core_before(v, id, &before);
-        uint64_t cpu_before = known ? exchange_number(before, "cpu_us") : 0, sent_before = known ? exchange_number(before, "deliveries") : 0;
+        uint64_t cpu_before = known ? exchange_number(before, "cpu_us") : 0,
+                 sent_before = known ? exchange_number(before, "deliveries") : 0;
         uint64_t spent_us = cpu_us >= cpu_before ? cpu_us - cpu_before : cpu_us;
         if (known) snprintf(busy, sizeof busy, "%.0f %%", (double)spent_us / 10.0 / (double)v->elapsed_ms);
         else snprintf(busy, sizeof busy, "%.1f s", (double)cpu_us / 1e6);
         deliveries = deliveries >= sent_before ? deliveries - sent_before : deliveries;
         fprintf(v->out, "  %4llu  %8s  %11llu  %10llu  %5llu  %12s  %7llu\n", (unsigned long long)id, busy,
-                (unsigned long long)exchange_number(core, "connections"), (unsigned long long)exchange_number(core, "websockets"),
+                (unsigned long long)exchange_number(core, "connections"),
+                (unsigned long long)exchange_number(core, "websockets"),
                 (unsigned long long)exchange_number(core, "rooms_loaded"), amount(rate, by_second(v, deliveries)),
                 (unsigned long long)exchange_number(core, "commit_pending"));
     }

@@ -86,7 +86,7 @@ static void look(struct look *l, const struct ctl_command *command)
     l->at_ms = now_ms();
 }
 
-/* --- the screen ---------------------------------------------------------------------------------------------------- */
+/* --- the screen ------------------------------------------------------------------------------------------------- */
 
 static void terminal_write(const char *text, size_t len)
 {

@@ -1,0 +1,90 @@
+#include "harness.h"
+
+#include <stdio.h>
+
+/* The status of the process: figures, and warnings that say what to do. */
+
+static void status(struct client *c)
+{
+    assert_int_equal(client_call(c, "GET", "/v1/admin/status", NULL, "X-Master-Key: " MASTER_KEY "\r\n", NULL), 200);
+}
+
+static void a_gateway_that_is_well_warns_of_nothing(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    h->config.store_reserve = 0;
+    struct client *c = client_open(h, 0);
+    status(c);
+    expect_text(c->text.data, "\"state\":\"serving\"");
+    expect_text(c->text.data, "\"warnings\":[]}");
+    assert_int_equal(count_in(c->text.data, "{\"core\":"), 2);
+}
+
+static void figures_follow_what_happens(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    socket_open(h, 1, "ann", "{\"type\":\"hello\"}");
+    harness_fill(h, &ann, room, 5);
+    harness_advance(h, 200);
+    struct client *c = client_open(h, 0);
+    status(c);
+    assert_int_equal(number_in(c->text.data, "messages"), 5);
+    assert_int_equal(number_in(c->text.data, "sessions"), 1);
+    assert_int_equal(number_in(c->text.data, "tenants"), 1);
+    assert_int_equal(number_in(c->text.data, "oldest_ms"), 0);
+    assert_true(number_in(c->text.data, "syncs") > 0);
+}
+
+static void a_write_that_waits_long_is_warned_of(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    h->hold_syncer = true;
+    harness_send(h, 0, &ann, room, "x");
+    harness_settle(h);
+    for (unsigned i = 0; i < 6; i++) harness_advance(h, 300);
+    struct client *c = client_open(h, 0);
+    status(c);
+    assert_true(number_in(c->text.data, "oldest_ms") >= 1000);
+    expect_text(c->text.data, "A write has waited more than a second");
+    h->hold_syncer = false;
+    harness_settle(h);
+    harness_advance(h, 200);
+    harness_settle(h); /* gauges are copied ten times a second */
+    status(c);
+    assert_int_equal(number_in(c->text.data, "oldest_ms"), 0);
+}
+
+static void what_is_wrong_is_warned_of_with_what_to_do(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct client *c = client_open(h, 0);
+    atomic_store(&h->gateway.disk, DISK_RESERVE);
+    status(c);
+    expect_text(c->text.data, "\"state\":\"read_only\"");
+    expect_text(c->text.data, "make room on the file system");
+    atomic_store(&h->gateway.disk, DISK_OK);
+    kv_fake_fail(h->kv, false, true);
+    client_call(c, "GET", "/v1/users/me", "ann", "", NULL); /* a write */
+    status(c);
+    expect_text(c->text.data, "then restart the gateway");
+    assert_int_equal(number_in(c->text.data, "errors") > 0, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_gateway_that_is_well_warns_of_nothing),
+        TEST(figures_follow_what_happens),
+        TEST(a_write_that_waits_long_is_warned_of),
+        TEST(what_is_wrong_is_warned_of_with_what_to_do),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
