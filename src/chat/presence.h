@@ -9,8 +9,9 @@
  * it asked for quiet; in a larger one only sockets that asked (a watch). A watch needs no subscription.
  *
  * A change waits in core->presence_changes, one for each user: what it says is looked up when it is told, so a user who
- * comes and goes meanwhile is told of once. A turn looks at PRESENCE_SLICE sockets, then pauses for PRESENCE_PAUSE_MS:
- * a storm of thousands who come back at once is worked off beside the messages, not before them. */
+ * comes and goes meanwhile is told of once. A turn tells as much as PRESENCE_SLICE and PRESENCE_SENDS allow, then pauses
+ * four times as long as that takes: a storm of thousands who come back at once is worked off beside the messages, not
+ * before them. */
 #ifndef CARILLON_CHAT_PRESENCE_H
 #define CARILLON_CHAT_PRESENCE_H
 

@@ -81,6 +81,8 @@ struct core {
     struct list presence_changes; /* struct presence_change: to be told, oldest first */
     struct map presence_pending;  /* the same, by user */
     uint64_t presence_due_ns;
+    uint64_t presence_serial;     /* ephemeral_serial when presence_flush began */
+    uint32_t presence_sends;      /* sockets it has given something since */
     uint64_t ephemeral_serial;  /* of the last push; a session keeps the one that it was told last */
 
     /* what is at home here */
