@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* nftw */
+#define _GNU_SOURCE /* nftw, syncfs */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -345,7 +345,7 @@ static bool move_in(const struct restore *r)
             cli_error("note: %s stays behind; it may be removed", path);
     }
     int fd = open(r->data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool synced = fd >= 0 && fsync(fd) == 0;
+    bool synced = fd >= 0 && syncfs(fd) == 0; /* with the name that the directory has in its parent */
     if (!synced) cli_error("%s cannot be synced: %s", r->data, strerror(errno));
     if (fd >= 0) close(fd);
     rmdir(r->work);
