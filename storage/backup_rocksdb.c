@@ -209,7 +209,7 @@ static uint64_t bytes_to_copy(const struct backup_target *target)
     uint64_t bytes = STORE_OPEN_BYTES_MIN;
     ASSERT(snprintf(path, sizeof path, "%s/shared_checksum", target->dir) < (int)sizeof path);
     list_sizes(&have, path, ".sst");
-    qsort(have.rows, have.num, sizeof *have.rows, file_size_order);
+    if (have.num) qsort(have.rows, have.num, sizeof *have.rows, file_size_order);
     ASSERT(snprintf(path, sizeof path, "%s/db", target->store_dir) < (int)sizeof path);
     list_sizes(&tables, path, ".sst");
     list_sizes(&logs, path, ".log");

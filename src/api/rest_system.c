@@ -26,7 +26,7 @@ static void state_reply(struct call *call, bool good, struct slice json)
                good ? (struct slice){0} : SLICE("Retry-After: 1\r\n"), json);
 }
 
-/* backup_health does not make the gateway unhealthy: it serves. Whoever watches backups looks here or at the metrics. */
+/* backup_health does not make the gateway unhealthy: it serves. Whoever watches backups looks here or at metrics. */
 static const char *backup_health(const struct gateway *g)
 {
     struct backup_look look;
