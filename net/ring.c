@@ -101,12 +101,14 @@ static enum status ring_fail(struct ring *ring, int error, const char *what, cha
     case ENOSYS:
     case EPERM:
     case EACCES:
-        advice = ": Linux 6.1 or newer is needed, with io_uring allowed: sysctl kernel.io_uring_disabled must be 0, and "
-                 "a container's seccomp profile must let io_uring through";
+        advice = ": Linux 6.1 or newer is needed, with io_uring allowed: sysctl kernel.io_uring_disabled must be 0, "
+                 "and a container's seccomp profile must let io_uring through";
         break;
     case EINVAL: advice = ": the kernel is too old; Linux 6.1 or newer is needed"; break;
     case EMFILE: advice = ": more connections than RLIMIT_NOFILE allows; raise it or lower limits.connections"; break;
-    case ENOMEM: advice = ": not enough memory, or the limit on locked memory is too low (ulimit -l, LimitMEMLOCK=)"; break;
+    case ENOMEM:
+        advice = ": not enough memory, or the limit on locked memory is too low (ulimit -l, LimitMEMLOCK=)";
+        break;
     default: break;
     }
     snprintf(why, why_len, "%s failed (%s)%s", what, strerror(error), advice);

@@ -46,8 +46,8 @@ struct ring_completion {
 #define RING_BUFFER 2u   /* `buffer` holds the received bytes */
 #define RING_NONEMPTY 4u /* the socket had more to read */
 
-/* ring_check opens a small ring and closes it: whether this kernel, its sysctls and seccomp filters let one be opened at
- * all, found out before anything else is. `why` as ring_open. */
+/* ring_check opens a small ring and closes it: whether this kernel, its sysctls and seccomp filters let one be opened
+ * at all, found out before anything else is. `why` as ring_open. */
 MUST_USE enum status ring_check(char *why, size_t why_len);
 /* ring_open makes the ring; on failure `why` (of why_len bytes) says what is missing and what to do. */
 MUST_USE enum status ring_open(struct ring **out, const struct ring_config *config, char *why, size_t why_len);

@@ -16,7 +16,7 @@ static bool db_writable(const struct core *core)
 
 static uint64_t uptime_s(const struct core *core) { return (core->now_ns - core->gateway->started_ns) / 1000000000u; }
 
-/* backup_health does not make the gateway unhealthy: it serves. Whoever watches backups looks here or at the metrics. */
+/* backup_health does not make the gateway unhealthy: it serves. Whoever watches backups looks here or at metrics. */
 static const char *backup_health(const struct gateway *g)
 {
     struct backup_look look;

@@ -16,8 +16,8 @@
 #define STORE_INFO_LOG_BYTES_MAX (8u << 20) /* one of RocksDB's own log files */
 #define STORE_INFO_LOGS_MAX 4u
 #define STORE_OPEN_BYTES_MIN (16u << 20) /* free on the disk before the store opens: RocksDB's files of a start */
-#define STORE_HISTORIES_MAX 16u    /* restores whose given-up epochs a store remembers one by one; older ones as one range */
-#define BACKUPS_MAX 1000u          /* backups in one directory: what GET /admin/backups lists, and the most that are kept */
+#define STORE_HISTORIES_MAX 16u    /* restores that a store remembers one by one; older ones as one range of epochs */
+#define BACKUPS_MAX 1000u          /* backups in one directory: what GET /admin/backups lists, the most to be kept */
 #define BACKUP_RETRY_MS 600000u    /* after a scheduled backup that failed: a full disk is not asked every second */
 #define BACKUP_STOP_MS 5000u       /* what a stopping gateway gives a backup to end; half a backup is none */
 #define BACKUP_ERROR_BYTES_MAX 512u
@@ -105,7 +105,7 @@
 #define UNIX_PATH_BYTES_MAX 107u     /* sun_path without its NUL (unix(7)) */
 
 /* --- the process ------------------------------------------------------------------------------------------------ */
-#define DESCRIPTORS_MIN 128u         /* RLIMIT_NOFILE below which nothing is tried: RocksDB's own files and a core's need it */
+#define DESCRIPTORS_MIN 128u         /* RLIMIT_NOFILE below which nothing is tried: RocksDB's files and a core's */
 #define DESCRIPTORS_KEPT 256u        /* of RLIMIT_NOFILE, not given to a ring's table when limits.connections is derived */
 #define CONNECTIONS_DERIVED_MAX 262144u /* a core's share of it; whoever wants more connections says so */
 #define CORE_STACK_BYTES (2u << 20)  /* a core's thread; only what is touched takes memory */

@@ -124,8 +124,10 @@ static void remove_work(const struct restore *r);
 
 int restore_command(int argc, char **argv)
 {
-    static const struct option known[] = {{"backup", required_argument, NULL, 'b'}, {"id", required_argument, NULL, 'i'},
-                                          {"data", required_argument, NULL, 'd'},   {"force", no_argument, NULL, 'f'},
+    static const struct option known[] = {{"backup", required_argument, NULL, 'b'},
+                                          {"id", required_argument, NULL, 'i'},
+                                          {"data", required_argument, NULL, 'd'},
+                                          {"force", no_argument, NULL, 'f'},
                                           {0}};
     struct restore r = {0};
     uint32_t wanted = 0;
@@ -160,7 +162,8 @@ static bool choose(struct restore *r, uint32_t wanted)
         if (!rows[i].damaged && (!wanted || rows[i].id == wanted)) r->row = rows[i];
     if (r->row.id) return true;
     if (wanted)
-        cli_error("%s holds no good backup %" PRIu32 "; `carillon list-backups` shows those there are", r->backups, wanted);
+        cli_error("%s holds no good backup %" PRIu32 "; `carillon list-backups` shows those there are", r->backups,
+                  wanted);
     else cli_error("all backups in %s are damaged", r->backups);
     return false;
 }

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from client import Operator, call, new_tenant
+from client import call, new_tenant
 from gateway import BINARY, Gateway
 
 FAILED, USAGE, CONFIGURATION, STORE = 1, 2, 3, 4
@@ -452,6 +452,21 @@ def test_a_user_that_cannot_become_another_is_told(open_path):
 def test_it_gives_up_what_it_never_needs(make_gateway):
     gateway = make_gateway()
     assert status_of(gateway.process)["NoNewPrivs"] == "1"
+
+
+@root_only
+@pytest.mark.skipif("asan" in str(BINARY), reason="the sanitizer's build stays readable")
+def test_others_of_its_user_cannot_read_its_memory(open_path):
+    (open_path / "data").mkdir()
+    os.chown(open_path / "data", NOBODY, NOBODY)
+    process = subprocess.Popen([str(BINARY), "serve", "--data", str(open_path / "data"), "--listen", "127.0.0.1:0"],
+                               stderr=subprocess.PIPE, env=Gateway._environment(), preexec_fn=as_nobody)
+    try:
+        assert any(b'"ready"' in line for line in process.stderr)
+        assert os.stat(f"/proc/{process.pid}/mem").st_uid == 0, "it may be traced and dumped (proc(5))"
+    finally:
+        process.kill()
+        process.wait()
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
