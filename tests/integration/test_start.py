@@ -463,7 +463,7 @@ def test_others_of_its_user_cannot_read_its_memory(open_path):
                                stderr=subprocess.PIPE, env=Gateway._environment(), preexec_fn=as_nobody)
     try:
         assert any(b'"ready"' in line for line in process.stderr)
-        assert os.stat(f"/proc/{process.pid}").st_uid == 0, "it may be traced and dumped (PROC(5))"
+        assert os.stat(f"/proc/{process.pid}/mem").st_uid == 0, "it may be traced and dumped (proc(5))"
     finally:
         process.kill()
         process.wait()
