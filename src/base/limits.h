@@ -88,6 +88,7 @@
 #define ROOM_WAITING_MAX 4096u       /* commands parked at one room that loads */
 #define USER_WAITING_MAX 8192u       /* commands parked at one user that loads: a bot may open thousands of sockets at once */
 #define USERS_LOADED_MAX 200000u     /* a core; idle users are evicted above it */
+#define ROOMS_FULL_AGAIN_MS 20u      /* a room that was just left may not have told the user's home yet */
 #define CURSOR_FLUSH_MS 100u         /* a moved cursor is in the WAL after at most this */
 #define IDEMPOTENCY_WINDOW 262144u   /* keys of recent messages a core keeps in memory before they live on disk only */
 #define IDEMPOTENCY_RUN 4096u        /* events of a room covered by one run; a room that loads reads at most as many */

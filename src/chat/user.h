@@ -15,6 +15,10 @@ void user_on_op(struct core *core, struct op *op);
 void user_on_notice(struct core *core, struct notice *n);
 /* user_cursors_flush writes moved cursors when they are due: once a turn. */
 void user_cursors_flush(struct core *core);
+/* user_full_again looks once more at joins of users who were in too many rooms, when they are due: once a turn.
+ * user_full_again_ns says when the next is; core->full_again is not empty. */
+void user_full_again(struct core *core);
+uint64_t user_full_again_ns(const struct core *core);
 void users_free(struct core *core);
 
 #endif

@@ -73,6 +73,7 @@ static void timers_run(struct core *core)
     net_timers(core->net);
     session_timers(core);
     user_cursors_flush(core);
+    user_full_again(core);
     idempotency_evict(&core->idempotency);
     if (core->id == 0) idempotency_sweep_run(core);
     queues_fit(core);
@@ -145,6 +146,7 @@ static uint64_t wake_at(const struct core *core)
     /* while a write of cursors is under way its end wakes this core; the next one being due would keep it from sleeping */
     if (!list_empty(&core->users_dirty) && !core->cursor_flush_open && core->cursor_flush_due_ns < at)
         at = core->cursor_flush_due_ns;
+    if (UNLIKELY(core->full_again.len) && user_full_again_ns(core) < at) at = user_full_again_ns(core);
     if (UNLIKELY(!list_empty(&core->replays_waiting)) && core->replays_due_ns < at) at = core->replays_due_ns;
     return at;
 }

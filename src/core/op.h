@@ -120,6 +120,9 @@ struct op {
             bool read;
         } cursor;
         struct {
+            uint64_t again_ns; /* looked at again then; 0: not yet */
+        } resolve;
+        struct {
             struct slice device;
             bool session;      /* register: this core has one more socket of the user */
         } rooms;
