@@ -736,6 +736,7 @@ static bool all_served(const struct config *c, struct config_error *err)
     if (c->net_zero_copy == CONFIG_ZERO_COPY_ON) name = "net.zero_copy=on";
     if (c->auth_query_token) name = "auth.query_token";
     if (c->tls_cert[0]) name = "tls.cert and tls.key";
+    if (c->tls_min_version != CONFIG_TLS_1_3) name = "tls.min_version";
     if (c->tls_listen[0]) name = "tls.listen";
     if (!name) return true;
     fail(err, "%s is not served by this version: leave it at its default", name);

@@ -94,6 +94,7 @@
 #define USER_WAITING_MAX 8192u       /* commands parked at one user that loads: a bot may open thousands of sockets at once */
 #define USERS_LOADED_MAX 200000u     /* a core; idle users are evicted above it */
 #define KNOWN_IDLE_MAX 65536u        /* users without a session whose number a core remembers; asking again costs a trip */
+#define ROOMS_FULL_AGAIN_MS 20u      /* a room that was just left may not have told the user's home yet */
 #define CURSOR_FLUSH_MS 100u         /* a moved cursor is in the WAL after at most this */
 #define PRESENCE_GRACE_MS 5000u      /* between a user's last socket and offline; who is back by then was never away */
 #define PRESENCE_SLICE 32768u        /* sockets a core looks at before it pauses telling who came and went, 1.3 ms */

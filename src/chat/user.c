@@ -165,6 +165,7 @@ void users_free(struct core *core)
 {
     uint32_t at = 0;
     for (struct user *u; (u = map_next(&core->users_by_id, &at));) user_free(u);
+    while (core->full_again.len) op_free(CONTAINER_OF(queue_pop(&core->full_again), struct op, mail.node));
     map_free(&core->users_by_id);
 }
 
@@ -218,6 +219,30 @@ static void user_count_socket(struct core *core, struct user *u, struct op *op)
     else if (u->presence == PRESENCE_LEAVING) user_stays(core, u);
 }
 
+/* rooms_full: a leave is answered when it is durable, and this home is told of it in the same moment. A client that joins
+ * another room at once may be faster than that news, so it is looked at once more a little later. */
+static void rooms_full(struct core *core, struct op *op)
+{
+    op->rooms_full = op->in.resolve.again_ns != 0;
+    if (op->rooms_full) {
+        op_return(core, op);
+        return;
+    }
+    op->in.resolve.again_ns = core->now_ns + ROOMS_FULL_AGAIN_MS * 1000000ull;
+    queue_push(&core->full_again, &op->mail.node);
+}
+
+uint64_t user_full_again_ns(const struct core *core)
+{
+    return CONTAINER_OF(core->full_again.head, struct op, mail.node)->in.resolve.again_ns;
+}
+
+void user_full_again(struct core *core)
+{
+    while (UNLIKELY(core->full_again.len) && user_full_again_ns(core) <= core->now_ns)
+        user_on_op(core, CONTAINER_OF(queue_pop(&core->full_again), struct op, mail.node));
+}
+
 static void rooms_wait(struct core *core, struct user *u, struct op *op)
 {
     if (user_wait(core, &u->rooms_waiting, op) && u->rooms_state == ROOMS_UNKNOWN) rooms_load(core, u);
@@ -232,8 +257,8 @@ static void user_serve(struct core *core, struct user *u, struct op *op)
             rooms_wait(core, u, op);
             return;
         }
-        op->rooms_full = op->joins && u->num_rooms >= core->gateway->config->limits_rooms_per_user;
-        op_return(core, op);
+        if (op->joins && u->num_rooms >= core->gateway->config->limits_rooms_per_user) rooms_full(core, op);
+        else op_return(core, op);
         return;
     case OP_USER_GET:
         user_object(core, u, op);

@@ -23,6 +23,10 @@ void user_cursors_flush(struct core *core);
  * user_presence_wake_at: when the next one is due, UINT64_MAX when nobody is. */
 void user_presence_timers(struct core *core);
 uint64_t user_presence_wake_at(const struct core *core);
+/* user_full_again looks once more at joins of users who were in too many rooms, when they are due: once a turn.
+ * user_full_again_ns says when the next is; core->full_again is not empty. */
+void user_full_again(struct core *core);
+uint64_t user_full_again_ns(const struct core *core);
 void users_free(struct core *core);
 
 #endif

@@ -151,6 +151,7 @@ static void timers_run(struct core *core)
     user_presence_timers(core);
     typing_timers(core);
     presence_flush(core);
+    user_full_again(core);
     idempotency_evict(&core->idempotency);
     notify_timers(core);
     if (core->id == 0) idempotency_sweep_run(core);
@@ -246,6 +247,7 @@ static uint64_t wake_at(const struct core *core)
     /* while a write of cursors is under way its end wakes this core; the next one being due would keep it from sleeping */
     if (!list_empty(&core->users_dirty) && !core->cursor_flush_open && core->cursor_flush_due_ns < at)
         at = core->cursor_flush_due_ns;
+    if (UNLIKELY(core->full_again.len) && user_full_again_ns(core) < at) at = user_full_again_ns(core);
     if (UNLIKELY(!list_empty(&core->replays_waiting)) && core->replays_due_ns < at) at = core->replays_due_ns;
     const uint64_t due[] = {user_presence_wake_at(core), typing_wake_at(core), presence_wake_at(core), notify_wake_ns(core)};
     for (unsigned i = 0; i < sizeof due / sizeof due[0]; i++)

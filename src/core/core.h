@@ -90,6 +90,7 @@ struct core {
     struct list users_dirty;                 /* cursors to be written */
     struct list users_idle;                  /* least recently used first */
     struct queue cursor_ops;                 /* acks that wait for the write */
+    struct queue full_again;                 /* joins of users who are in too many rooms, to be looked at once more */
     bool cursor_flush_open;
     uint64_t cursor_flush_due_ns;
     struct list users_leaving;               /* without a socket, offline at struct user.leave_ns; by that time */

@@ -140,6 +140,9 @@ struct op {
             uint8_t nonce[16];   /* TICKET_NONCE_BYTES */
         } ticket;
         struct {
+            uint64_t again_ns; /* looked at again then; 0: not yet */
+        } resolve;
+        struct {
             struct slice device;
             bool session;      /* register: this core has one more socket of the user */
             struct slice other; /* whom OP_USER_PRESENCE is about, the next step */

@@ -479,6 +479,33 @@ static void users_beyond_the_bound_are_evicted_when_idle(void **state)
     assert_int_equal(a->user, ann.number);
 }
 
+static struct client *asks_to_join(struct harness *h, uint64_t room, const char *user)
+{
+    struct client *c = client_open(h, 0);
+    struct buf request = {0};
+    buf_printf(&request, "POST /v1/rooms/%s/join HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: %s\r\n\r\n",
+               room_name(room).text, h->api_key, user);
+    client_send(c, buf_slice(&request));
+    buf_free(&request);
+    harness_settle(h);
+    return c;
+}
+
+static void a_join_beyond_the_bound_is_looked_at_once_more(void **state)
+{
+    struct harness *h = *state;
+    h->config.limits_rooms_per_user = 1;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann"), bob = harness_person(h, "bob"), eve = harness_person(h, "eve");
+    uint64_t first = harness_room(h, ROOM_GROUP, 0, PEOPLE(&bob, &ann, &eve)), other = harness_room(h, ROOM_GROUP, 0, PEOPLE(&bob));
+    struct client *left = asks_to_join(h, other, "ann"), *stayed = asks_to_join(h, other, "eve");
+    expect_ok(settled(h, harness_ask(h, 1, OP_ROOM_LEAVE, &ann, first))); /* the home hears of it behind the join */
+    harness_advance(h, ROOMS_FULL_AGAIN_MS);
+    assert_int_equal(client_answer(left), 200);
+    assert_int_equal(client_answer(stayed), 409);
+    expect_text(stayed->text.data, "\"code\":\"user.rooms_full\"");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -504,6 +531,7 @@ int main(void)
         TEST(a_failed_store_takes_no_acks),
         TEST(a_user_with_too_many_device_cursors_shares_its_own),
         TEST(users_beyond_the_bound_are_evicted_when_idle),
+        TEST(a_join_beyond_the_bound_is_looked_at_once_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
