@@ -660,6 +660,7 @@ static bool all_served(const struct config *c, struct config_error *err)
     if (c->auth_query_token) name = "auth.query_token";
     if (c->cors_origins[0]) name = "cors.origins";
     if (c->tls_cert[0]) name = "tls.cert and tls.key";
+    if (c->tls_min_version != CONFIG_TLS_1_3) name = "tls.min_version";
     if (c->tls_listen[0]) name = "tls.listen";
     if (c->limits_tenant_rate) name = "limits.tenant_rate";
     if (c->limits_ip_rate) name = "limits.ip_rate";
