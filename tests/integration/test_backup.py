@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from client import Operator, Tenant, call, new_tenant
+from client import Operator, Tenant, call, metric, new_tenant
 from gateway import Gateway
 from shapes import assert_members
 
@@ -79,11 +79,6 @@ async def make_backup(gateway):
     item = await ended(gateway, begun["backup_id"])
     assert item["state"] == "complete", item
     return item
-
-
-async def metric(gateway, name):
-    text = (await call(gateway, "GET", "/metrics")).text
-    return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(name + " ")))
 
 
 def moved(user, gateway):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client import SUBPROTOCOL, call, new_tenant
+from client import SUBPROTOCOL, call, metric, new_tenant
 from wire import TEXT, FrameWire, HttpWire
 
 RATE = 20  # requests a second where one is set: a bucket is filled at once and empty within a test's first loop
@@ -289,9 +289,7 @@ async def test_answers_for_a_client_that_never_reads_are_bounded(make_gateway):
             sent += 1
     except asyncio.TimeoutError:
         pass  # what was meant to happen
-    text = (await call(gateway, "GET", "/metrics")).text
-    line, = [line for line in text.splitlines() if line.startswith("carillon_send_queue_bytes ")]
-    assert int(line.split()[1]) < 1 << 20, f"{line} after {sent} pings"
+    assert await metric(gateway, "carillon_send_queue_bytes") < 1 << 20, f"after {sent} pings"
     wire.drop()
 
 
@@ -334,12 +332,6 @@ async def test_a_user_is_in_no_more_rooms_than_is_allowed(make_gateway, cores):
 MEGABYTE = 1 << 20
 
 
-async def gauge(gateway, name):
-    text = (await call(gateway, "GET", "/metrics", unix_path=str(gateway.admin_socket))).text
-    line, = [line for line in text.splitlines() if line.startswith(name + " ")]
-    return int(line.split()[1])
-
-
 async def eventually(wanted, what, seconds=20):
     deadline = time.monotonic() + seconds
     while not await wanted():
@@ -356,7 +348,7 @@ async def test_above_the_bound_on_memory_new_work_is_refused_until_there_is_room
     alice = (await new_tenant(gateway)).user("alice")
     room_id = await alice.new_room("group")
     socket = await alice.connect()
-    assert await gauge(gateway, "carillon_memory_limit_bytes") == bound
+    assert await metric(gateway, "carillon_memory_limit_bytes") == bound
 
     wires = []
     for _ in range(150):
@@ -445,9 +437,7 @@ async def test_slow_and_half_open_clients_are_closed_by_an_absolute_deadline(mak
     assert all(9 <= seconds <= 20 for seconds in halves), sorted(halves)
 
     async def nothing_left():
-        text = (await call(gateway, "GET", "/metrics")).text
-        assembly, = [line for line in text.splitlines() if line.startswith('carillon_memory_bytes{part="assembly"}')]
-        return assembly.endswith(" 0")
+        return await metric(gateway, "carillon_memory_bytes", part="assembly") == 0
     await eventually(nothing_left, "the end of what they held")
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from client import Operator, WAIT_S, call, new_tenant
+from client import Operator, WAIT_S, call, metric, new_tenant
 from shapes import assert_members, assert_time
 
 TOPIC = "orders.shipped"
@@ -62,9 +62,7 @@ async def no_more(socket, seconds):
 
 
 async def counted(gateway, status):
-    text = (await call(gateway, "GET", "/metrics")).text
-    name = f'notifications_sent_total{{type="websocket",provider="websocket",status="{status}"}} '
-    return int(text.split(name)[1].split("\n")[0])
+    return await metric(gateway, "notifications_sent_total", type="websocket", provider="websocket", status=status)
 
 
 # --- delivery ---------------------------------------------------------------------------------------------------------

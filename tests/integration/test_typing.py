@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from client import Event, call, new_tenant
+from client import Event, metric, new_tenant
 from test_slow_reader import FLOOD_MESSAGES, flood, stalled_reader
 from shapes import assert_gapless
 from wire import TEXT
@@ -16,11 +16,6 @@ ROOMS = 400       # typing in so many is more than the 64 KiB that wait for one 
 
 def typing(room_id, user, action):
     return {"room_id": room_id, "user_id": user.user_id, "action": action}
-
-
-async def metric(gateway, name):
-    line, = [line for line in (await call(gateway, "GET", "/metrics")).text.splitlines() if line.startswith(name + " ")]
-    return int(line.split()[1])
 
 
 async def test_start_and_stop_are_told_to_the_others(gateway_of_each_size):
