@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import time
+from datetime import datetime
 
 import pytest
 
@@ -131,6 +132,20 @@ async def test_the_schedule_keeps_as_many_as_it_is_told(backup_gateway):
     assert gateway.run_command("verify-backup", gateway.backups).returncode == 0
 
 
+async def test_a_backup_is_made_at_its_time_of_day(backup_gateway):
+    """The clock of the process is put to a few seconds before half past three, by the time zone."""
+    half_past_three = int(time.time()) + 4
+    ahead_s = (3 * 3600 + 30 * 60 - half_past_three) % 86400  # of UTC
+    zone = f"XXX-{ahead_s // 3600:02}:{ahead_s // 60 % 60:02}:{ahead_s % 60:02}"  # tzset(3): minus is east
+    gateway = backup_gateway(backup__at="03:30", environment={"TZ": zone})
+
+    async def made():
+        return [item for item in await items_of(gateway) if item["state"] == "complete"]
+
+    item, = await until("the backup of half past three", made)
+    assert 0 <= datetime.fromisoformat(item["created_at"]).timestamp() - half_past_three < PATIENCE_S
+
+
 async def fourth(gateway):
     items = await items_of(gateway)
     good = [item for item in items if item["state"] == "complete"]
@@ -156,10 +171,12 @@ async def test_a_second_backup_does_not_copy_again_what_the_first_has(backup_gat
 async def test_one_backup_is_made_at_a_time(backup_gateway):
     gateway = backup_gateway(backup__rate="256k")
     await fill(gateway)
+    started = time.monotonic()
     begun = (await Operator(gateway).call("POST", "/backups")).ok(202)
     (await Operator(gateway).call("POST", "/backups")).problem(409, code="backup.running")
     assert await metric(gateway, "carillon_backup_running") == 1
     assert (await ended(gateway, begun["backup_id"]))["state"] == "complete"
+    assert 1 <= await metric(gateway, "carillon_backup_last_duration_seconds") <= time.monotonic() - started
 
 
 async def fill(gateway, messages=60):
@@ -201,7 +218,11 @@ async def test_a_backup_that_cannot_be_written_is_reported(backup_gateway, tmp_p
     assert await metric(gateway, "carillon_backup_failures_total") == 1
     health = (await call(gateway, "GET", "/health")).ok()
     assert (health["status"], health["checks"]["backup"]) == ("ok", "failed")
-    assert '"scope":"backup","event":"failed"' in gateway.log_text()
+
+    async def told():
+        return '"scope":"backup","event":"failed"' in gateway.log_text()
+
+    await until("its line in the log", told)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="mounts a small disk")

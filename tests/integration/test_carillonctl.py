@@ -201,7 +201,7 @@ async def test_kick_closes_all_sockets_of_a_user_or_a_tenant(gateway_of_each_siz
     assert await off_loop(ctl.json, "kick", "--tenant", tenant.tenant_id, "--user", "alice") == {"closed": 4}
     assert [await socket.closed() for socket in alice] == [4003] * 4
     assert (await bob.request("ping"))["type"] == "pong"
-    assert await off_loop(ctl.json, "kick", "--tenant", tenant.tenant_id) == {"closed": 1}
+    assert (await Operator(gateway).call("POST", "/kick", {"tenant_id": tenant.tenant_id})).ok() == {"closed": 1}
     assert await bob.closed() == 4003
     assert (await stranger.request("ping"))["type"] == "pong"
     assert (await tenant.user("alice").connect()).welcome  # a kick is no lock
@@ -286,6 +286,7 @@ async def test_reload_says_what_is_in_effect_and_what_is_not(make_gateway):
     ctl = Ctl(gateway)
     report = await off_loop(ctl.json, "reload")
     assert report == {"applied": [], "needs_restart": [], "problems": []}
+    assert (await Operator(gateway).call("POST", "/reload")).ok() == report
     assert "nothing has changed" in await off_loop(ctl.text, "reload")
 
 
@@ -349,6 +350,11 @@ async def test_users_of_a_tenant_are_listed_and_shown_with_rooms_and_connections
     assert "user.not_found" in (await off_loop(ctl.run, "user", "show", tenant.tenant_id, "nobody", code=1)).stderr
     page = await off_loop(ctl.text, "user", "list", tenant.tenant_id)
     assert "nobody" not in page  # asking makes nobody
+    operator, of_tenant = Operator(gateway), {"tenant_id": tenant.tenant_id}
+    first = (await operator.call("GET", "/users", params={**of_tenant, "limit": "45"})).ok()
+    rest = (await operator.call("GET", "/users", params={**of_tenant, "cursor": first["next"]})).ok()
+    assert (len(first["items"]), len(rest["items"]), rest["next"]) == (45, 15, None)
+    assert (await operator.call("GET", f"/users/{names[0]}", params=of_tenant)).ok() == user
 
 
 async def test_rooms_and_messages_are_a_members(gateway):

@@ -137,6 +137,14 @@ async def test_page_for_people_is_served_at_the_root_alone(gateway):
     assert answer.status == 200 and answer.headers["Content-Type"].startswith("text/html")
     assert "Carillon" in answer.text
     (await call(gateway, "GET", "/v1/")).problem(404, code="route.not_found")
+    named = set(re.findall(r'(?:src|href)="/?(page/[^"]+)"', answer.text))
+    assert len(named) >= 3, named
+    for path in named:
+        file = await call(gateway, "GET", f"/{path}")
+        assert file.status == 200 and file.body, file
+        known = await call(gateway, "GET", f"/{path}", {"If-None-Match": file.headers["ETag"]})
+        assert (known.status, known.body) == (304, b"")
+        (await call(gateway, "GET", f"/v1/{path}")).problem(404, code="route.not_found")
 
 
 async def test_examples_of_objects_have_the_members_that_are_served(gateway):

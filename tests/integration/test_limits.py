@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client import SUBPROTOCOL, call, metric, new_tenant
+from client import SUBPROTOCOL, call, metric, metric_reaches, new_tenant
 from wire import TEXT, FrameWire, HttpWire
 
 RATE = 20  # requests a second where one is set: a bucket is filled at once and empty within a test's first loop
@@ -230,6 +230,7 @@ async def test_connections_beyond_the_bound_of_the_server_are_refused_politely(m
     held.pop().drop()
     await asyncio.sleep(0.2)
     assert (await one_request(gateway, "/v1/users/me")).status == 401
+    await metric_reaches(gateway, "carillon_connections_refused_total", len(refused))
     for wire in held:
         wire.drop()
 
@@ -359,7 +360,9 @@ async def test_above_the_bound_on_memory_new_work_is_refused_until_there_is_room
 
     async def refuses():
         return (await alice.get("/users/me")).status == 503
+    assert await metric(gateway, "carillon_memory_used_bytes") < bound
     await eventually(refuses, "a refusal")
+    assert await metric(gateway, "carillon_memory_used_bytes") > 0.95 * bound
     answer = await alice.post(f"/rooms/{room_id}/messages", {"content": "x"})
     answer.problem(503, code="server.overloaded")
     assert answer.headers["Retry-After"] == "1"

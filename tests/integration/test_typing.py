@@ -23,6 +23,7 @@ async def test_start_and_stop_are_told_to_the_others(gateway_of_each_size):
     room_id = await alice.new_room("group", bob, carol)
     writer, own = await alice.connect(), await alice.connect()
     listeners = [await bob.connect(), await bob.connect(), await carol.connect()]
+    before = await metric(gateway_of_each_size, "carillon_typing_total")
     await writer.ok("typing.start", room_id=room_id)
     for listener in listeners:
         assert dict(await listener.expect("typing")) == {"type": "typing", **typing(room_id, alice, "start")}
@@ -30,6 +31,7 @@ async def test_start_and_stop_are_told_to_the_others(gateway_of_each_size):
     for listener in listeners:
         await listener.expect("typing", **typing(room_id, alice, "stop"))
     await asyncio.gather(*(socket.expect_none("typing") for socket in (writer, own, *listeners)))
+    assert await metric(gateway_of_each_size, "carillon_typing_total") == before + 2 * len(listeners)
 
 
 async def test_a_burst_of_starts_and_stops_is_told_once(gateway):

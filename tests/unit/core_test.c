@@ -154,14 +154,17 @@ static void what_net_and_the_ring_count_is_shown(void **state)
     struct harness *h = *state;
     harness_open(h, 1);
     struct core *core = harness_core(h, 0);
-    /* Neither can be brought about at will: the kernel hands out few completions at a time. net_test and ring_test have
-     * the counting, this the way from there to where it is shown. */
+    /* None can be brought about at will: the kernel hands out few completions at a time, and an accept fails when the
+     * whole machine is out of files. net_test and ring_test have the counting of buffers and overflows, this the way
+     * from there to where it is shown. */
     ((struct net_stats *)net_stats(core->net))->recv_enobufs = 7;
+    ((struct net_stats *)net_stats(core->net))->accept_errors = 3;
     ((struct ring_stats *)net_ring_stats(core->net))->cq_overflows = 5;
     harness_advance(h, 100);
     harness_settle(h);
     assert_int_equal(core->metrics.value[METRIC_RECEIVE_BUFFERS_EMPTY], 7);
     assert_int_equal(core->metrics.value[METRIC_RING_OVERFLOWS], 5);
+    assert_int_equal(core->metrics.value[METRIC_ACCEPT_ERRORS], 3);
 }
 
 /* --- what a core gives to its connections: deadlines and bounds ----------------------------------------------------- */
