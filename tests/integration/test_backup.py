@@ -133,17 +133,18 @@ async def test_the_schedule_keeps_as_many_as_it_is_told(backup_gateway):
 
 
 async def test_a_backup_is_made_at_its_time_of_day(backup_gateway):
-    """The clock of the process is put to a few seconds before half past three, by the time zone."""
+    """The clock of the process is put to a few seconds before half past three, by the time zone. What was missed before is
+    made up for at the start; this is about the one that follows."""
     half_past_three = int(time.time()) + 4
     ahead_s = (3 * 3600 + 30 * 60 - half_past_three) % 86400  # of UTC
     zone = f"XXX-{ahead_s // 3600:02}:{ahead_s // 60 % 60:02}:{ahead_s % 60:02}"  # tzset(3): minus is east
     gateway = backup_gateway(backup__at="03:30", environment={"TZ": zone})
 
     async def made():
-        return [item for item in await items_of(gateway) if item["state"] == "complete"]
+        return [item for item in await items_of(gateway) if item["state"] == "complete"
+                and datetime.fromisoformat(item["created_at"]).timestamp() >= half_past_three]
 
-    item, = await until("the backup of half past three", made)
-    assert 0 <= datetime.fromisoformat(item["created_at"]).timestamp() - half_past_three < PATIENCE_S
+    assert len(await until("the backup of half past three", made)) == 1
 
 
 async def fourth(gateway):
