@@ -71,6 +71,42 @@ def test_every_route_is_described_and_every_described_route_served():
     assert routes_said() == served
 
 
+def errors_said():
+    """[(routes, text)]: what a section or a table's row says of the errors of its routes."""
+    for heading, body in re.findall(r"^### ([^\n]*)\n(.*?)(?=^##|\Z)", text_of("PROTOCOL.md"), re.MULTILINE | re.DOTALL):
+        routes = [f"{method} {path}" for method, path in re.findall(r"(GET|POST|PATCH|PUT|DELETE) (/[^\s,]*)", heading)]
+        errors = re.search(r"Errors: (.*?)(?:\n\n|\Z)", body, re.DOTALL)
+        if routes:
+            yield routes, errors[1] if errors else ""
+    for name in ("Users", "The operator"):
+        for row in table_rows(section("PROTOCOL.md", name)):
+            if route := re.fullmatch(r"`([A-Z]+ /\S+)`", row[0]):
+                yield [route[1]], row[-1]
+
+
+def test_errors_of_a_route_are_those_of_the_openapi_document():
+    """`json.*` stands for all that begin so; `server.draining` is said once, of all members."""
+    known, operations = set(tables.api_errors()), openapi.operations()
+    compared = 0
+    for routes, text in errors_said():
+        described = set().union(*(operations[route].get("x-error-codes", []) for route in routes)) - {"server.draining"}
+        named = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", text)) & known
+        families = tuple(re.findall(r"`([a-z_]+\.)\*`", text))
+        assert named <= described, (routes, named - described)
+        assert all(any(code.startswith(family) for code in described) for family in families), (routes, families)
+        missing = {code for code in described - named if not code.startswith(families or ("-",))}
+        assert not missing, (routes, missing)
+        compared += len(routes)
+    assert compared > 45
+
+
+def test_every_close_code_is_counted_by_name():
+    """The gateway's own codes in the table are those that carillon_websockets_closed_total knows."""
+    said = {code for row in table_rows(section("PROTOCOL.md", "Close codes")) for code in re.findall(r"4\d{3}", row[0])}
+    names = re.search(r"names\[NET_CLOSE_CODES\] = \{(.*?)\};", tables.read("net/connection.c"), re.DOTALL)[1]
+    assert said == set(re.findall(r'"(4\d{3})"', names))
+
+
 def test_every_error_is_described_with_its_status():
     said = {row[0].strip("`"): row for row in table_rows(section("PROTOCOL.md", "Errors")) if row[0].startswith("`")}
     titles = dict(re.findall(r'^ERROR\(\w+, "([^"]+)", \d+, \d, "([^"]+)"\)', tables.read("src/api/errors.def"), re.MULTILINE))
