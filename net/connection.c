@@ -1247,33 +1247,24 @@ size_t net_queued(const struct conn *c)
     return send_queue_bytes(&c->queue);
 }
 
+/* A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2); they are named as what they are, so
+ * that one address has one name. */
+static const uint8_t mapped_ipv4[12] = {[10] = 0xff, [11] = 0xff};
+
 void conn_peer(const struct conn *c, char out[46])
 {
-    /* A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2); they are named as what they
-     * are, so that one address has one name. */
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    uint8_t address[16];
     const char *text = NULL;
-    if (c->peer_family == AF_INET)
-        text = inet_ntop(AF_INET, c->peer, out, 46);
-    else if (c->peer_family == AF_INET6 && memcmp(c->peer, mapped, 12) == 0)
-        text = inet_ntop(AF_INET, c->peer + 12, out, 46);
-    else if (c->peer_family == AF_INET6)
-        text = inet_ntop(AF_INET6, c->peer, out, 46);
-    if (!text) memcpy(out, "unix", 5);
+    if (!conn_peer_bytes(c, address)) text = memcpy(out, "unix", 5);
+    else if (memcmp(address, mapped_ipv4, sizeof mapped_ipv4) == 0) text = inet_ntop(AF_INET, address + 12, out, 46);
+    else text = inet_ntop(AF_INET6, address, out, 46);
+    ASSERT(text);
 }
 
 bool conn_peer_bytes(const struct conn *c, uint8_t out[16])
 {
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     bool v4 = c->peer_family == AF_INET;
-    memcpy(out, mapped, sizeof mapped);
+    memcpy(out, mapped_ipv4, sizeof mapped_ipv4);
     memcpy(out + (v4 ? 12 : 0), c->peer, v4 ? 4 : 16);
     return v4 || c->peer_family == AF_INET6;
-}
-
-bool net_peer_address(struct net *n, char out[46], struct conn_ref ref)
-{
-    const struct conn *c = net_conn(n, ref);
-    if (c) conn_peer(c, out);
-    return c != NULL;
 }
