@@ -376,6 +376,32 @@ async def test_tenants_and_keys_are_made_shown_and_ended(gateway):
     assert "tenant.not_found" in done.stderr
 
 
+async def test_what_cannot_be_undone_needs_a_yes_where_nobody_can_be_asked(gateway):
+    tenant, ctl = await new_tenant(gateway), Ctl(gateway)
+    [key] = (await off_loop(ctl.json, "key", "list", tenant.tenant_id))["items"]
+    for words in (["tenant", "delete", tenant.tenant_id], ["key", "revoke", tenant.tenant_id, key["key_id"]], ["drain"]):
+        for answer in ("", "n\n", "y\n"):
+            done = await off_loop(ctl.run, *words, stdin=answer, code=2)
+            assert "cannot be undone: say --yes" in done.stderr and not done.stdout, done
+    assert (await off_loop(ctl.json, "tenant", "show", tenant.tenant_id))["state"] == "active"
+    await tenant.user("alice").get("/users/me")
+    assert (await off_loop(ctl.json, "status"))["state"] == "serving"
+
+
+def test_what_cannot_be_undone_is_asked_for_at_a_terminal(gateway):
+    ctl = Ctl(gateway)
+    tenant_id = ctl.json("tenant", "create", "asked for")["tenant_id"]
+    for answer, code, told in (("n", 1, "nothing was done"), ("y", 0, "is deleted")):
+        terminal = Terminal(ctl.command("tenant", "delete", tenant_id))
+        try:
+            terminal.await_text("Go on? [y/N]")
+            terminal.type(answer)
+            assert terminal.await_end() == code
+            assert told in terminal.text
+        finally:
+            terminal.discard()
+
+
 async def test_users_of_a_tenant_are_listed_and_shown_with_rooms_and_connections(gateway):
     tenant, other = await new_tenant(gateway), await new_tenant(gateway)
     names = [f"user {index:02}" for index in range(60)]

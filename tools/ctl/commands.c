@@ -72,7 +72,7 @@ const struct ctl_command ctl_commands[] = {
      .details = "The same as SIGTERM: it ends when everybody has left, or after drain.timeout_s.\n"
                 "\n"
                 "example:\n"
-                "  carillonctl drain --wait\n",
+                "  carillonctl drain --wait --yes\n",
      .options = CTL_TAKES(WAIT) | CTL_TAKES(YES), .who = CTL_OPERATOR, .run = drain_run, .method = "POST",
      .target = "/v1/admin/drain", .shape = CTL_OBJECT, .destroys = true, .body = empty_body},
     {.group = "reload", .usage = "", .summary = "read the settings again; says what needs a restart",
