@@ -26,6 +26,12 @@ static const struct action actions[ROUTES] = {
     [ROUTE_TENANT_DELETE] = {"tenant_delete", CONFIG_ACTIONS_OPERATOR},
     [ROUTE_KEY_CREATE] = {"key_create", CONFIG_ACTIONS_OPERATOR},
     [ROUTE_KEY_REVOKE] = {"key_revoke", CONFIG_ACTIONS_OPERATOR},
+    [ROUTE_BACKUP_CREATE] = {"backup_create", CONFIG_ACTIONS_OPERATOR},
+    [ROUTE_DEAD_LETTER_RETRY] = {"dead_letter_retry", CONFIG_ACTIONS_OPERATOR},
+    [ROUTE_DEAD_LETTER_DELETE] = {"dead_letter_delete", CONFIG_ACTIONS_OPERATOR},
+    [ROUTE_KICK] = {"kick", CONFIG_ACTIONS_OPERATOR},
+    [ROUTE_DRAIN] = {"drain", CONFIG_ACTIONS_OPERATOR},
+    [ROUTE_RELOAD] = {"reload", CONFIG_ACTIONS_OPERATOR},
 };
 
 static bool is_operators(uint16_t route) { return routes[route].who == WHO_OPERATOR; }
@@ -48,10 +54,15 @@ static void operator_refused(struct conn *conn, uint16_t route, enum error_code 
         LOG_STR("route", access_route(route, pattern)), LOG_STR("code", error_rows[code].code), LOG_STR("peer", peer));
 }
 
-/* members_shown lists the users that an op names, but for the caller in front of a new room's. */
-static uint32_t members_shown(struct buf *out, const struct op *op)
+/* members_shown lists the users that an op names, but for the caller in front of a new room's. An operator is no user:
+ * there the op's own is the one that it is about. */
+static uint32_t members_shown(struct buf *out, const struct op *op, bool by_operator)
 {
     uint32_t num = 0;
+    if (by_operator && op->user_id.len) {
+        buf_slice_append(out, op->user_id);
+        return 1;
+    }
     for (uint32_t i = 0; i < op->num_members; i++) {
         struct slice id = op->members[i].user_id;
         if (slice_eq(id, op->user_id)) continue;
@@ -88,12 +99,13 @@ void action_answered(struct core *core, struct conn *conn, uint16_t route, uint6
     struct shown s;
     struct buf members = {0};
     show(&s, conn, request_id, op);
-    uint32_t num_members = op ? members_shown(&members, op) : 0;
-    bool is_key = route == ROUTE_KEY_CREATE || route == ROUTE_KEY_REVOKE;
-    LOG_ALWAYS(LOG_INFO, "action", event, LOG_STR("by", is_operators(route) ? "operator" : "user"),
-               LOG_SLICE("user", op ? op->user_id : (struct slice){0}), LOG_SLICE("tenant", s.tenant_text),
+    bool by_operator = is_operators(route), is_key = route == ROUTE_KEY_CREATE || route == ROUTE_KEY_REVOKE;
+    uint32_t num_members = op ? members_shown(&members, op, by_operator) : 0;
+    LOG_ALWAYS(LOG_INFO, "action", event, LOG_STR("by", by_operator ? "operator" : "user"),
+               LOG_SLICE("user", op && !by_operator ? op->user_id : (struct slice){0}), LOG_SLICE("tenant", s.tenant_text),
                LOG_SLICE("room", s.room_text), LOG_SLICE("key", op && is_key ? op->in.directory.prefix : (struct slice){0}),
                LOG_SLICE("users", buf_slice(&members)),
+               LOG_SLICE("reason", op && route == ROUTE_KICK ? op->in.connections.reason : (struct slice){0}),
                LOG_STR("route", access_route(route, s.pattern)), LOG_U64("status", status),
                LOG_STR("outcome", code == ERR_NONE ? "ok" : error_rows[code].code), LOG_STR("request_id", s.request_id),
                LOG_STR("peer", s.peer), num_members ? LOG_U64("num_users", num_members) : LOG_END);

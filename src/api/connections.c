@@ -170,8 +170,6 @@ static void kick_next(struct core *core, struct op *op)
 
 static void kicked(struct core *core, struct op *op)
 {
-    LOG(LOG_INFO, "admin", "kick", LOG_U64("tenant", op->tenant), LOG_U64("closed", op->in.connections.closed),
-        LOG_SLICE("reason", op->in.connections.reason));
     buf_printf(&op->out, "{\"closed\":%u}", op->in.connections.closed);
     op->http_status = 200;
     rest_answer(core, op);

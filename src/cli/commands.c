@@ -1,10 +1,11 @@
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "../../storage/records.h"
 #include "../base/assert.h"
+#include "../base/buf.h"
+#include "../base/log.h"
 #include "cli.h"
 #include "nearest.h"
 
@@ -207,11 +208,16 @@ static bool wants_help(int argc, char **argv)
 void cli_error(const char *format, ...)
 {
     va_list args;
-    fputs("carillon: ", stderr);
+    struct buf sentence = {0};
+    BUF_LIT(&sentence, "carillon: ");
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    buf_vprintf(&sentence, format, args);
     va_end(args);
-    fputc('\n', stderr);
+    buf_char(&sentence, '\n');
+    /* In one piece and behind what was logged: the log's thread writes to stderr as well. */
+    log_flush();
+    fwrite(sentence.data, 1, sentence.len, stderr);
+    buf_free(&sentence);
 }
 
 int cli_usage(const char *command)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from client import SUBPROTOCOL, call, new_tenant
+from client import SUBPROTOCOL, call, metric, metric_reaches, new_tenant
 from recorder import limit as bound_of
 from wire import TEXT, FrameWire, HttpWire
 
@@ -232,6 +232,7 @@ async def test_connections_beyond_the_bound_of_the_server_are_refused_politely(m
     held.pop().drop()
     await asyncio.sleep(0.2)
     assert (await one_request(gateway, "/v1/users/me")).status == 401
+    await metric_reaches(gateway, "carillon_connections_refused_total", len(refused))
     for wire in held:
         wire.drop()
 
@@ -291,9 +292,7 @@ async def test_answers_for_a_client_that_never_reads_are_bounded(make_gateway):
             sent += 1
     except asyncio.TimeoutError:
         pass  # what was meant to happen
-    text = (await call(gateway, "GET", "/metrics")).text
-    line, = [line for line in text.splitlines() if line.startswith("carillon_send_queue_bytes ")]
-    assert int(line.split()[1]) < 1 << 20, f"{line} after {sent} pings"
+    assert await metric(gateway, "carillon_send_queue_bytes") < 1 << 20, f"after {sent} pings"
     wire.drop()
 
 
@@ -336,12 +335,6 @@ async def test_a_user_is_in_no_more_rooms_than_is_allowed(make_gateway, cores):
 MEGABYTE = 1 << 20
 
 
-async def gauge(gateway, name):
-    text = (await call(gateway, "GET", "/metrics", unix_path=str(gateway.admin_socket))).text
-    line, = [line for line in text.splitlines() if line.startswith(name + " ")]
-    return int(line.split()[1])
-
-
 async def eventually(wanted, what, seconds=20):
     deadline = time.monotonic() + seconds
     while not await wanted():
@@ -358,7 +351,7 @@ async def test_above_the_bound_on_memory_new_work_is_refused_until_there_is_room
     alice = (await new_tenant(gateway)).user("alice")
     room_id = await alice.new_room("group")
     socket = await alice.connect()
-    assert await gauge(gateway, "carillon_memory_limit_bytes") == bound
+    assert await metric(gateway, "carillon_memory_limit_bytes") == bound
 
     wires = []
     for _ in range(150):
@@ -369,7 +362,9 @@ async def test_above_the_bound_on_memory_new_work_is_refused_until_there_is_room
 
     async def refuses():
         return (await alice.get("/users/me")).status == 503
+    assert await metric(gateway, "carillon_memory_used_bytes") < bound
     await eventually(refuses, "a refusal")
+    assert await metric(gateway, "carillon_memory_used_bytes") > 0.95 * bound
     answer = await alice.post(f"/rooms/{room_id}/messages", {"content": "x"})
     answer.problem(503, code="server.overloaded")
     assert answer.headers["Retry-After"] == "1"
@@ -471,9 +466,7 @@ async def test_slow_and_half_open_clients_are_closed_by_an_absolute_deadline(mak
     assert all(9 <= seconds <= 20 for seconds in halves), sorted(halves)
 
     async def nothing_left():
-        text = (await call(gateway, "GET", "/metrics")).text
-        assembly, = [line for line in text.splitlines() if line.startswith('carillon_memory_bytes{part="assembly"}')]
-        return assembly.endswith(" 0")
+        return await metric(gateway, "carillon_memory_bytes", part="assembly") == 0
     await eventually(nothing_left, "the end of what they held")
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from client import Operator, WAIT_S, call, new_tenant
+from client import Operator, WAIT_S, call, metric, metric_becomes, new_tenant
 from recorder import limit
 from shapes import assert_members, assert_time
 
@@ -63,9 +63,7 @@ async def no_more(socket, seconds):
 
 
 async def counted(gateway, status):
-    text = (await call(gateway, "GET", "/metrics")).text
-    name = f'notifications_sent_total{{type="websocket",provider="websocket",status="{status}"}} '
-    return int(text.split(name)[1].split("\n")[0])
+    return await metric(gateway, "notifications_sent_total", type="websocket", provider="websocket", status=status)
 
 
 # --- delivery ---------------------------------------------------------------------------------------------------------
@@ -300,6 +298,7 @@ async def test_what_was_answered_is_delivered_after_a_restart(make_gateway, how)
     for number in made[:10]:
         await socket.ok("ack_notification", notification_id=number)
     gateway.restart(how)
+    await metric_becomes(gateway, "carillon_notifications_waiting", 10 + 20)
     for user, wanted in ((ann, made[10:]), (bob, made)):
         socket = await user.connect()
         for number in wanted:
@@ -477,6 +476,22 @@ async def test_full_inbox_makes_dead_letters(gateway):
     letter, = await dead_letters(gateway, tenant)
     assert (letter["reason"], letter["user_id"], letter["notification_id"]) == ("inbox_full", "bob", made["notification_id"])
     (await Operator(gateway).call("POST", f"/dead-letters/{letter['id']}/retry")).problem(409, code="notification.outbox_full")
+
+
+async def test_topics_of_a_user_are_bounded(gateway):
+    bob, = (await new_tenant(gateway)).users("bob")
+    most = limit("SUBSCRIPTIONS_USER_MAX")
+
+    async def subscribe(number):
+        return await bob.post("/users/me/subscriptions", {"topic": f"topic {number}"})
+
+    for start in range(0, most, 50):
+        answers = await asyncio.gather(*(subscribe(number) for number in range(start, min(start + 50, most))))
+        assert {answer.status for answer in answers} == {201}
+    (await subscribe(most)).problem(409, code="subscription.topics_full")
+    (await subscribe(0)).ok(200)  # it is there already
+    assert (await bob.delete("/users/me/subscriptions/topic%200")).status == 204
+    (await subscribe(most)).ok(201)
 
 
 async def test_list_is_paged_newest_first(gateway):

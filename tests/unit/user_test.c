@@ -446,7 +446,7 @@ static void a_user_with_too_many_device_cursors_shares_its_own(void **state)
     harness_fill(h, &ann, room, 2);
     char device[16];
     for (unsigned i = 0; i < DEVICE_CURSORS_MAX; i++) {
-        snprintf(device, sizeof device, "d%u", i);
+        snprintf(device, sizeof device, "d%05u", i);
         harness_ack(h, 0, &ann, room, device, 1, false);
         if (i % 1000 == 0) harness_settle(h);
     }
@@ -467,7 +467,7 @@ static void users_beyond_the_bound_are_evicted_when_idle(void **state)
     struct person ann = harness_person(h, "ann");
     char id[16];
     for (unsigned i = 0; i < USERS_LOADED_MAX + 1000; i++) {
-        snprintf(id, sizeof id, "u%u", i);
+        snprintf(id, sizeof id, "u%06u", i); /* in the order of keys: the fake store inserts into an array */
         resolve(h, 0, id);
         if (i % 4096 == 0) harness_settle(h);
         if (i % 65536 == 0) harness_advance(h, 2000); /* used lately is not idle */

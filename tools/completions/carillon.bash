@@ -13,9 +13,12 @@ _carillon()
         return ;;
     --set)
         compopt -o nospace
-        mapfile -t COMPREPLY < <(compgen -W 'durability= net.listen= net.zero_copy= net.send_buffer= net.idle_timeout= net.ping_interval= process.cores= process.readers= process.user= store.dir= store.cache= store.write_buffer= store.reserve= admin.master_key= admin.socket= log.level= debug.echo= auth.query_token= cors.origins= tls.listen= tls.cert= tls.key= tls.min_version= drain.timeout_s= limits.tenant_rate= limits.ip_rate= limits.ip_handshakes= limits.trusted_networks= limits.members_per_room= limits.connections= limits.content_chars= limits.presence_room_members= limits.send_queue=' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'durability= net.listen= net.zero_copy= net.send_buffer= net.idle_timeout= net.ping_interval= process.cores= process.readers= process.user= store.dir= store.cache= store.write_buffer= store.reserve= backup.dir= backup.interval= backup.at= backup.keep= backup.rate= admin.master_key= admin.socket= log.level= log.scopes= log.access= log.actions= log.file= debug.echo= auth.query_token= cors.origins= tls.listen= tls.cert= tls.key= tls.min_version= drain.timeout_s= limits.tenant_rate= limits.ip_rate= limits.ip_handshakes= limits.trusted_networks= limits.members_per_room= limits.rooms_per_user= limits.connections= limits.memory= limits.content_chars= limits.presence_room_members= limits.send_queue= notify.attempts= notify.retry_base= notify.expires= notify.keep=' -- "$cur")
         return ;;
-    --listen|--cores|--room)
+    --backup)
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        return ;;
+    --listen|--cores|--room|--id)
         return ;;
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -25,14 +28,14 @@ _carillon()
             continue
         fi
         case $word in
-        --config|--data|--listen|--cores|--set|--room) skip=1 ;;
+        --config|--data|--listen|--cores|--set|--room|--id|--backup) skip=1 ;;
         -*) ;;
         *) command+=${command:+ }$word ;;
         esac
     done
     case $command in
     '')
-        choices='serve dev check-config config verify-store export-history check-json'
+        choices='serve dev check-config config verify-store export-history list-backups verify-backup restore check-json'
         [[ $cur == -* ]] && choices='--help' ;;
     'serve'|'serve '*)
         [[ $cur == -* ]] && choices='--config --cores --data --help --listen --set'
@@ -52,6 +55,18 @@ _carillon()
         ;;
     'export-history'|'export-history '*)
         [[ $cur == -* ]] && choices='--all --help --room'
+        [[ $cur == -* ]] || mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        ;;
+    'list-backups'|'list-backups '*)
+        [[ $cur == -* ]] && choices='--help'
+        [[ $cur == -* ]] || mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        ;;
+    'verify-backup'|'verify-backup '*)
+        [[ $cur == -* ]] && choices='--help --id'
+        [[ $cur == -* ]] || mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        ;;
+    'restore'|'restore '*)
+        [[ $cur == -* ]] && choices='--backup --data --force --help --id'
         [[ $cur == -* ]] || mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         ;;
     'check-json'|'check-json '*)

@@ -23,7 +23,7 @@ enum ctl_exit { CTL_DONE = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
     OPTION(AS, "as", "USER", "the acting user (or CARILLONCTL_USER)") \
     OPTION(TENANT, "tenant", "TENANT", "the tenant's id") \
     OPTION(USER, "user", "USER", "the user's id; needs --tenant") \
-    OPTION(YES, "yes", NULL, "do not ask") \
+    OPTION(YES, "yes", NULL, "do not ask; needed where there is no terminal") \
     OPTION(ROLE, "role", "ROLE", "server (default), admin or read") \
     OPTION(TYPE, "type", "TYPE", "group (default) or channel") \
     OPTION(MEMBERS, "members", "USERS", "user ids with commas between them") \
@@ -85,7 +85,7 @@ struct ctl_command {
     const char *columns;        /* of a list */
     const char *part;           /* member of an object that is shown as a table below it */
     const char *done;           /* of an answer without a body: a sentence with {0} … */
-    bool destroys;              /* asks first, when somebody is there to answer */
+    bool destroys;              /* asks first; without a terminal it needs --yes */
     bool one_page;              /* of a list: its user chooses the page */
     void (*query)(struct buf *out, const struct ctl *c); /* appends "?…" or nothing, NULL: none */
     void (*body)(struct buf *out, const struct ctl *c);  /* appends JSON, NULL: none */

@@ -11,7 +11,7 @@
 #define DRAIN_SPARE_S 30u    /* beyond drain.timeout_s, for the store to close */
 #define DRAIN_LOOK_MS 100u
 
-static bool confirm(const struct ctl *c, const struct ctl_command *command);
+static int confirm(const struct ctl *c, const struct ctl_command *command);
 static void expand(struct buf *out, const char *text, const struct ctl *c, bool encode);
 static bool call(struct exchange *x, const struct ctl_command *command, const char *target);
 static int print_answer(struct exchange *x, const struct ctl_command *command, struct buf *target);
@@ -20,7 +20,8 @@ static void print_table(struct json_node array, const char *columns);
 
 int ctl_run(const struct ctl *c, const struct ctl_command *command)
 {
-    if (command->destroys && !confirm(c, command)) return CTL_FAILED;
+    int confirmed = command->destroys ? confirm(c, command) : CTL_DONE;
+    if (confirmed != CTL_DONE) return confirmed;
     if (command->run) return command->run(c, command);
     struct exchange x;
     struct buf target = {0};
@@ -35,16 +36,22 @@ int ctl_run(const struct ctl *c, const struct ctl_command *command)
     return code;
 }
 
-static bool confirm(const struct ctl *c, const struct ctl_command *command)
+/* confirm asks whoever sits at a terminal. A script has to have said --yes: its input is not an answer. */
+static int confirm(const struct ctl *c, const struct ctl_command *command)
 {
     char answer[16] = "";
-    if (ctl_given(c, YES) || !isatty(STDIN_FILENO)) return true;
+    if (ctl_given(c, YES)) return CTL_DONE;
+    if (!isatty(STDIN_FILENO)) {
+        fprintf(stderr, "carillonctl: %s%s%s cannot be undone: say --yes (there is no terminal to ask at)\n",
+                command->group, command->action ? " " : "", command->action ? command->action : "");
+        return CTL_USAGE;
+    }
     fprintf(stderr, "%s%s%s%s%s: this cannot be undone. Go on? [y/N] ", command->group, command->action ? " " : "",
             command->action ? command->action : "", c->num_arguments ? " " : "",
             c->num_arguments ? c->arguments[c->num_arguments - 1] : "");
-    if (fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y')) return true;
+    if (fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y')) return CTL_DONE;
     fprintf(stderr, "carillonctl: nothing was done\n");
-    return false;
+    return CTL_FAILED;
 }
 
 /* --- the request ------------------------------------------------------------------------------------------------ */
