@@ -403,7 +403,7 @@ def memory_of_machine():
 async def test_without_a_setting_memory_is_bounded_by_a_share_of_the_machine(make_gateway):
     gateway = make_gateway(cores=1)
     derived = memory_of_machine() // 100 * bound_of("MEMORY_PERCENT")
-    assert await gauge(gateway, "carillon_memory_limit_bytes") == derived
+    assert await metric(gateway, "carillon_memory_limit_bytes") == derived
 
 
 def test_a_bound_on_memory_below_what_the_store_takes_is_refused(make_gateway):
