@@ -422,9 +422,9 @@ GOOD = {"topic": "t", "payload": {"a": 1}, "targets": {"user_ids": ["bob"]}}
     ({"topic": None}, "field.missing", "topic"),
     ({"topic": ""}, "field.invalid", "topic"),
     ({"topic": 7}, "field.invalid", "topic"),
-    ({"topic": "é" * 65}, "field.too_long", "topic"),
+    ({"topic": "é" * (limit("TOPIC_BYTES_MAX") // 2 + 1)}, "field.too_long", "topic"),
     ({"payload": None}, "field.missing", "payload"),
-    ({"payload": "x" * 16384}, "field.too_long", "payload"),
+    ({"payload": "x" * limit("PAYLOAD_BYTES_MAX")}, "field.too_long", "payload"),
     ({"priority": "soon"}, "field.invalid", "priority"),
     ({"targets": None}, "field.missing", "targets"),
     ({"targets": []}, "field.invalid", "targets"),
@@ -433,7 +433,7 @@ GOOD = {"topic": "t", "payload": {"a": 1}, "targets": {"user_ids": ["bob"]}}
     ({"targets": {"topic_subscribers": 1}}, "field.invalid", "targets.topic_subscribers"),
     ({"targets": {"user_ids": []}}, "field.invalid", "targets.user_ids"),
     ({"targets": {"user_ids": ["bob", 1]}}, "field.invalid", "targets.user_ids"),
-    ({"targets": {"user_ids": ["b"] * 1001}}, "field.too_many", "targets.user_ids"),
+    ({"targets": {"user_ids": ["b"] * (limit("NOTIFY_USERS_MAX") + 1)}}, "field.too_many", "targets.user_ids"),
     ({"targets": {"room_id": 5}}, "field.invalid", "targets.room_id"),
     ({"targets": {"room_id": "r_0"}}, "room.not_found", "targets.room_id"),
 ])
@@ -441,6 +441,19 @@ async def test_what_is_wrong_is_named(gateway, change, code, field):
     backend = (await new_tenant(gateway)).user("backend")
     problem = (await backend.post("/notify", {**GOOD, **change})).problem(400, 404, code=code)
     assert problem["field"] == field
+
+
+async def test_each_field_is_bounded(gateway):
+    backend = (await new_tenant(gateway)).user("backend")
+    users, topic, payload = limit("NOTIFY_USERS_MAX"), limit("TOPIC_BYTES_MAX"), limit("PAYLOAD_BYTES_MAX")
+    for good, change, code in (
+            ({"topic": "x" * topic}, {"topic": "x" * (topic + 1)}, "field.too_long"),
+            ({"payload": "x" * (payload - 2)}, {"payload": "x" * (payload - 1)}, "field.too_long"),
+            ({"targets": {"user_ids": ["b"] * users}}, {"targets": {"user_ids": ["b"] * (users + 1)}}, "field.too_many")):
+        assert (await backend.post("/notify", {**GOOD, **good})).ok(202)["users"] == 1
+        (await backend.post("/notify", {**GOOD, **change})).problem(400, code=code)
+    assert (await backend.post("/users/me/subscriptions", {"topic": "x" * topic})).ok(201)["topic"] == "x" * topic
+    (await backend.post("/users/me/subscriptions", {"topic": "x" * (topic + 1)})).problem(400, code="field.too_long")
 
 
 async def test_payload_times_users_is_bounded(gateway):
@@ -455,7 +468,7 @@ async def test_payload_times_users_is_bounded(gateway):
 async def test_full_inbox_makes_dead_letters(gateway):
     tenant = await new_tenant(gateway)
     backend, ann, bob = tenant.users("backend", "ann", "bob")
-    for start in range(0, 1000, 50):
+    for start in range(0, limit("PENDING_USER_MAX"), 50):
         await asyncio.gather(*(notify(backend, [bob], start + number) for number in range(50)))
     made = await notify(backend, [ann, bob], "too many")
     assert (await mine(bob, limit=1))[0]["status"] == "dead"
