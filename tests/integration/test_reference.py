@@ -100,7 +100,7 @@ def test_bash_completes_groups_actions_and_options():
     assert completed("carillonctl", "tenant", "list", "--once") == []
     assert completed("carillonctl", "key", "create", "t_1", "--role", "") == ["server", "admin", "read"]
     assert "--wait" in completed("carillonctl", "drain", "--")
-    assert completed("carillon", "verify") == ["verify-store"]
+    assert completed("carillon", "verify") == ["verify-store", "verify-backup"]
     assert "--listen" in completed("carillon", "serve", "--")
     assert completed("carillon", "serve", "--set", "drain.") == ["drain.timeout_s="]
     assert completed("carillon-load", "fan") == ["fanout"]
@@ -158,4 +158,4 @@ def test_zsh_takes_the_completions(tmp_path):
     assert zsh_completes("carillonctl connec", "carillonctl connections", tmp_path)
     assert zsh_completes("carillonctl tenant cre", "tenant create", tmp_path)
     assert zsh_completes("carillonctl drain --wa", "--wait", tmp_path)
-    assert zsh_completes("carillon verify", "verify-store", tmp_path)
+    assert zsh_completes("carillon verify-s", "verify-store", tmp_path)
