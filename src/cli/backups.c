@@ -47,6 +47,12 @@ static bool id_parse(const char *text, uint32_t *id)
     return true;
 }
 
+static int id_refused(const char *command)
+{
+    fprintf(stderr, "%s: --id takes the number of a backup, not '%s'\n", command, optarg);
+    return cli_usage(command);
+}
+
 /* --- list-backups ----------------------------------------------------------------------------------------------- */
 
 int list_backups_command(int argc, char **argv)
@@ -54,7 +60,7 @@ int list_backups_command(int argc, char **argv)
     static const struct option known[] = {{0}};
     static struct backup_row rows[BACKUPS_MAX];
     unsigned num = 0;
-    if (getopt_long(argc, argv, "", known, NULL) != -1) return cli_usage(argv[0]);
+    if (getopt_long(argc, argv, OPTIONS_ALONE, known, NULL) != -1) return cli_mistake(argv, known);
     if (optind + 1 != argc) {
         fprintf(stderr, "%s: name one directory of backups\n", argv[0]);
         return cli_usage(argv[0]);
@@ -78,8 +84,9 @@ int verify_backup_command(int argc, char **argv)
     static struct backup_row rows[BACKUPS_MAX];
     uint32_t wanted = 0;
     unsigned num = 0, checked = 0, bad = 0;
-    for (int choice; (choice = getopt_long(argc, argv, "", known, NULL)) != -1;)
-        if (choice != 'i' || !id_parse(optarg, &wanted)) return cli_usage(argv[0]);
+    for (int choice; (choice = getopt_long(argc, argv, OPTIONS_ALONE, known, NULL)) != -1;)
+        if (choice != 'i') return cli_mistake(argv, known);
+        else if (!id_parse(optarg, &wanted)) return id_refused(argv[0]);
     if (optind + 1 != argc) {
         fprintf(stderr, "%s: name one directory of backups\n", argv[0]);
         return cli_usage(argv[0]);
@@ -132,11 +139,12 @@ int restore_command(int argc, char **argv)
     struct restore r = {0};
     uint32_t wanted = 0;
     bool force = false;
-    for (int choice; (choice = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+    for (int choice; (choice = getopt_long(argc, argv, OPTIONS_ALONE, known, NULL)) != -1;) {
         if (choice == 'b') r.backups = optarg;
         else if (choice == 'd') r.data = optarg;
         else if (choice == 'f') force = true;
-        else if (choice != 'i' || !id_parse(optarg, &wanted)) return cli_usage(argv[0]);
+        else if (choice != 'i') return cli_mistake(argv, known);
+        else if (!id_parse(optarg, &wanted)) return id_refused(argv[0]);
     }
     if (!r.backups || !r.data || !*r.data || optind != argc) {
         fprintf(stderr, "%s: say --backup DIR and --data DIR\n", argv[0]);

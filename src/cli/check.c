@@ -28,8 +28,8 @@ int config_command(int argc, char **argv)
 {
     static const struct option known[] = {{"defaults", no_argument, NULL, 'd'}, {0}};
     bool defaults = false;
-    for (int choice; (choice = getopt_long(argc, argv, "", known, NULL)) != -1;) {
-        if (choice != 'd') return cli_usage(argv[0]);
+    for (int choice; (choice = getopt_long(argc, argv, OPTIONS_ALONE, known, NULL)) != -1;) {
+        if (choice != 'd') return cli_mistake(argv, known);
         defaults = true;
     }
     if (!defaults || optind < argc) {
@@ -43,7 +43,7 @@ int config_command(int argc, char **argv)
 int check_json_command(int argc, char **argv)
 {
     static const struct option known[] = {{0}};
-    if (getopt_long(argc, argv, "", known, NULL) != -1) return cli_usage(argv[0]);
+    if (getopt_long(argc, argv, OPTIONS_ALONE, known, NULL) != -1) return cli_mistake(argv, known);
     if (optind + 1 != argc) {
         fprintf(stderr, "%s: name one file\n", argv[0]);
         return cli_usage(argv[0]);

@@ -119,8 +119,11 @@ static const struct command *command_find(const char *name);
 static int unknown(const char *name);
 static bool wants_help(int argc, char **argv);
 
+static const char *program_path = "carillon"; /* as it was called, which need not be in PATH */
+
 int commands_run(int argc, char **argv)
 {
+    if (argc > 0 && argv[0][0]) program_path = argv[0];
     if (argc < 2) {
         help_all(stderr);
         return CLI_USAGE;
@@ -220,11 +223,17 @@ void cli_error(const char *format, ...)
     buf_free(&sentence);
 }
 
+int cli_mistake(char *const argv[], const struct option *known)
+{
+    mistake_print(argv[0], argv, known);
+    return cli_usage(argv[0]);
+}
+
 int cli_usage(const char *command)
 {
-    static const char program[] = "carillon ";
+    static const char program[] = "carillon "; /* as commands_run puts it in front */
     ASSERT(strncmp(command, program, sizeof program - 1) == 0);
-    fprintf(stderr, "Try `carillon help %s`.\n", command + sizeof program - 1);
+    fprintf(stderr, "Try `%s help %s`.\n", program_path, command + sizeof program - 1);
     return CLI_USAGE;
 }
 

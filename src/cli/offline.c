@@ -37,7 +37,7 @@ int verify_store_command(int argc, char **argv)
 {
     static const struct option known[] = {{0}};
     struct store store;
-    if (getopt_long(argc, argv, "", known, NULL) != -1) return cli_usage(argv[0]);
+    if (getopt_long(argc, argv, OPTIONS_ALONE, known, NULL) != -1) return cli_mistake(argv, known);
     if (optind + 1 != argc) {
         fprintf(stderr, "%s: name one data directory\n", argv[0]);
         return cli_usage(argv[0]);
@@ -69,10 +69,10 @@ int export_history_command(int argc, char **argv)
     static const struct option known[] = {{"room", required_argument, NULL, 'r'}, {"all", no_argument, NULL, 'a'}, {0}};
     const char *room_id = NULL;
     bool all = false;
-    for (int choice; (choice = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+    for (int choice; (choice = getopt_long(argc, argv, OPTIONS_ALONE, known, NULL)) != -1;) {
         if (choice == 'r') room_id = optarg;
         else if (choice == 'a') all = true;
-        else return cli_usage(argv[0]);
+        else return cli_mistake(argv, known);
     }
     if (optind + 1 != argc || all == (room_id != NULL)) {
         fprintf(stderr, "%s: name one data directory, and either --room ID or --all\n", argv[0]);

@@ -23,7 +23,7 @@ bool options_parse(struct options *o, int argc, char **argv)
         {"set", required_argument, NULL, 's'},    {0},
     };
     *o = (struct options){.config_path = getenv("CARILLON_CONFIG")};
-    for (int choice; (choice = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+    for (int choice; (choice = getopt_long(argc, argv, OPTIONS_ALONE, known, NULL)) != -1;) {
         switch (choice) {
         case 'c': o->config_path = optarg; break;
         case 'd': assign(o, "store.dir", optarg); break;
@@ -33,7 +33,7 @@ bool options_parse(struct options *o, int argc, char **argv)
             assign(o, NULL, optarg);
             hide_secret(o, optarg);
             break;
-        default: cli_usage(argv[0]); return false;
+        default: cli_mistake(argv, known); return false;
         }
     }
     if (optind < argc) {

@@ -371,6 +371,8 @@ async def test_tenants_and_keys_are_made_shown_and_ended(gateway):
     assert key["role"] == "read"
     assert key["key_id"] in await off_loop(ctl.text, "key", "list", tenant_id)
     assert "revoked" in await off_loop(ctl.text, "key", "revoke", tenant_id, key["key_id"], "--yes")
+    assert key["key_id"] not in await off_loop(ctl.text, "key", "list", tenant_id)
+    assert key["key_id"] in await off_loop(ctl.text, "key", "list", tenant_id, "--all")
     assert "deleted" in await off_loop(ctl.text, "tenant", "delete", tenant_id, "--yes")
     done = await off_loop(ctl.run, "tenant", "show", tenant_id, code=1)
     assert "tenant.not_found" in done.stderr
@@ -449,6 +451,22 @@ async def test_rooms_and_messages_are_a_members(gateway):
     assert room_id in await off_loop(alice.text, "room", "list")
 
 
+async def test_the_operator_acts_as_a_user_with_a_key_that_ends_with_the_command(gateway):
+    tenant, other = await new_tenant(gateway), await new_tenant(gateway)
+    room_id = await tenant.user("alice").new_room("group", name="tower")
+    ctl = Ctl(gateway, "--as", "alice", "--tenant", tenant.tenant_id)
+    [row] = rows_of(await off_loop(ctl.text, "room", "list"))
+    assert (row["ROOM_ID"], row["NAME"]) == (room_id, "tower")
+    assert (await off_loop(ctl.json, "message", "send", room_id, "one"))["seq"] == 1
+    assert "room.not_found" in (await off_loop(ctl.run, "room", "show", "r_0000000000000", code=1)).stderr
+    more = {"CARILLON_API_KEY": other.user("mallory").api_key}  # --tenant is the nearer word
+    assert room_id in await off_loop(ctl.text, "room", "list", **more)
+    keys = (await off_loop(Ctl(gateway).json, "key", "list", tenant.tenant_id))["items"]
+    assert sorted(key["state"] for key in keys) == ["active"] + 4 * ["revoked"]
+    done = await off_loop(Ctl(gateway, "--as", "alice", "--tenant", "t_0000000000000").run, "room", "list", code=1)
+    assert "tenant.not_found" in done.stderr
+
+
 async def test_health_and_stats_are_plain_figures(gateway):
     ctl = Ctl(gateway)
     assert (await off_loop(ctl.json, "health"))["status"] == "ok"
@@ -467,6 +485,7 @@ async def test_the_operator_comes_over_the_network_too(gateway):
     done = subprocess.run([str(CTL), "--url", url, "status"], capture_output=True, text=True, timeout=PATIENCE_S,
                           env=environment(CARILLON_ADMIN_MASTER_KEY="wrong"), check=False)
     assert done.returncode == 1 and "auth.invalid_master_key" in done.stderr
+    assert "Is admin.master_key set" in done.stderr
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------------
@@ -476,15 +495,24 @@ async def test_the_operator_comes_over_the_network_too(gateway):
     (["conections"], "did you mean 'connections'"),
     (["tenant", "lst"], "did you mean 'tenant list'"),
     (["tenant"], "takes one of: list create"),
-    (["tenant", "show"], "usage: carillonctl tenant show TENANT"),
+    (["tenant", "show"], "tenant show needs more; usage: carillonctl tenant show TENANT\n"),
+    (["status", "extra"], "status does not take 'extra'; usage: carillonctl status\n"),
     (["tenant", "list", "--limit", "5"], "does not take --limit"),
     (["connections", "--user", "bob"], "--user needs --tenant"),
     (["connections", "--limit", "many"], "takes a number"),
-    (["room", "list"], "give --key KEY and --as USER"),
-    (["chat", "r_0"], "say who talks"),
+    (["room", "list"], "give --as USER"),
+    (["room", "list", "--as", "alice"], "or --tenant TENANT"),
+    (["chat", "r_0", "--key", "ck_0"], "give --as USER"),
+    (["chat", "r_0", "--as", "alice"], "or --tenant TENANT"),
+    (["chat", "r_0", "--as", "alice", "--key", "ck_0", "--tenant", "t_0"], "not both"),
     (["--socket", "", "status"], "1 to 107 bytes"),
     (["--url", "ftp://x", "status"], "http://HOST:PORT"),
-    (["--no-such-option"], "carillonctl --help"),
+    (["--no-such-option"], "carillonctl: there is no option --no-such-option\nTry `carillonctl --help`."),
+    (["--lisen", "status"], "there is no option --lisen"),
+    (["--tenat=t", "connections"], "there is no option --tenat; did you mean --tenant?"),
+    (["-x", "status"], "there is no option -x"),
+    (["status", "--json=1"], "--json takes no value"),
+    (["status", "--url"], "--url needs a value"),
     ([], "usage: carillonctl"),
 ])
 def test_a_mistake_is_exit_code_2_and_says_what_would_be_right(arguments, said):
@@ -500,6 +528,39 @@ def test_no_gateway_is_exit_code_1_and_says_what_to_do(tmp_path):
     done = subprocess.run([str(CTL), "--url", "http://127.0.0.1:1", "--master-key", "k", "top", "--once"],
                           capture_output=True, text=True, timeout=PATIENCE_S, env=environment(), check=False)
     assert done.returncode == 1 and "127.0.0.1:1: Connection refused" in done.stderr, done
+
+
+def test_the_socket_is_named_by_its_settings_variable(gateway, tmp_path):
+    def run(*arguments, **more):
+        return subprocess.run([str(CTL), *arguments], capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+                              env=environment(**more), cwd=tmp_path)
+    socket = str(gateway.admin_socket)
+    assert run("health", CARILLON_ADMIN_SOCKET=socket).returncode == 0
+    done = run("health")  # neither here, nor a service's: some other one would be a guess
+    assert done.returncode == 1 and "CARILLON_ADMIN_SOCKET" in done.stderr, done
+    assert run("--socket", socket, "health", CARILLON_ADMIN_SOCKET="/nowhere").returncode == 0
+    assert run("health", CARILLON_ADMIN_SOCKET="x" * 200).returncode == 2
+    (tmp_path / "carillon-data").mkdir()
+    (tmp_path / "carillon-data" / "admin.sock").symlink_to(socket)
+    assert run("health").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_socket_of_somebody_else_is_told_as_that(gateway, tmp_path):
+    tmp_path.chmod(0o755)
+    home = tmp_path / "closed"
+    home.mkdir(mode=0o700)
+    (home / "admin.sock").symlink_to(gateway.admin_socket)
+    (tmp_path / "carillonctl").write_bytes(CTL.read_bytes())
+    (tmp_path / "carillonctl").chmod(0o755)
+    for socket in (home / "admin.sock", gateway.admin_socket):  # the directory's lock, and the socket's own or a parent's
+        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/proc/self/fd/0", "--socket",
+                   str(socket), "status"]
+        with open(tmp_path / "carillonctl", "rb") as program:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+                                  env=environment(), stdin=program)
+        assert done.returncode == 1 and "belongs to another user" in done.stderr, done
+        assert "start the gateway" not in done.stderr
 
 
 def test_every_command_teaches_itself():
@@ -681,7 +742,7 @@ async def test_a_chat_shows_history_who_is_there_and_who_comes(gateway, programs
     await alice.add_members(room_id, tenant.user("carol"))
     await off_loop(program.await_text, "carol joined")
     program.type("/no-such-thing")
-    await off_loop(program.await_text, "there is no such command")
+    await off_loop(program.await_text, "there is no command /no-such-thing")
     program.type("//slashed")
     await off_loop(program.await_text, "bob: /slashed")
     program.type("/quit")
@@ -707,6 +768,24 @@ async def test_many_lines_in_a_pipe_arrive_once_and_in_order(gateway):
     assert [message["content"] for message in await bob.messages(room_id, limit=1000)] == lines
 
 
+async def test_a_quiet_chat_says_only_what_went_wrong(gateway):
+    tenant, room_id, alice, bob = await room_for_two(gateway)
+    await bob.send_many(room_id, ["old", "older"])
+    ctl = Ctl(gateway).as_member(alice)
+    done = await off_loop(ctl.run, "chat", room_id, "--quiet", stdin="one\ntwo\n")
+    assert (done.stdout, done.stderr) == ("", "")
+    assert [message["content"] for message in await bob.messages(room_id)] == ["old", "older", "one", "two"]
+    done = await off_loop(ctl.run, "chat", room_id, "--quiet", stdin="x" * 20000 + "\nthree\n", code=1)
+    assert done.stdout == "" and "not sent" in done.stderr, done
+    assert [message["content"] for message in await bob.messages(room_id)][4:] == ["three"]
+
+
+async def test_what_a_pipe_asks_is_answered_behind_the_connection(gateway):
+    tenant, room_id, alice, bob = await room_for_two(gateway)
+    text = await off_loop(Ctl(gateway).as_member(alice).text, "chat", room_id, stdin="/who\n/history\n")
+    assert text.index("-- connected as alice") < text.index("USER_ID"), text
+
+
 async def test_chat_json_is_the_frames_as_they_came(gateway):
     tenant, room_id, alice, bob = await room_for_two(gateway)
     await bob.send(room_id, "hello")
@@ -729,7 +808,7 @@ async def test_a_kicked_chat_does_not_come_back(gateway, programs):
 async def test_a_chat_that_cannot_begin_says_why(gateway):
     tenant, room_id, alice, bob = await room_for_two(gateway)
     ctl = Ctl(gateway)
-    done = await off_loop(ctl.run, "chat", room_id, "--as", "bob", code=1)
+    done = await off_loop(ctl.run, "chat", room_id, "--as", "bob", code=2)
     assert "--tenant TENANT" in done.stderr
     done = await off_loop(ctl.as_member(tenant.user("mallory")).run, "chat", room_id, code=1)
     assert "room.not_member" in done.stderr

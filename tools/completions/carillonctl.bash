@@ -83,7 +83,7 @@ _carillonctl()
         [[ $cur == -* ]] && choices='--help --json --master-key --socket --url --yes'
         ;;
     'key list'|'key list '*)
-        [[ $cur == -* ]] && choices='--help --json --master-key --socket --url'
+        [[ $cur == -* ]] && choices='--all --help --json --master-key --socket --url'
         ;;
     'key create'|'key create '*)
         [[ $cur == -* ]] && choices='--help --json --master-key --role --socket --url'
@@ -98,28 +98,28 @@ _carillonctl()
         [[ $cur == -* ]] && choices='--help --json --master-key --socket --url'
         ;;
     'room list'|'room list '*)
-        [[ $cur == -* ]] && choices='--as --help --json --key --socket --url'
+        [[ $cur == -* ]] && choices='--as --help --json --key --master-key --socket --tenant --url'
         ;;
     'room show'|'room show '*)
-        [[ $cur == -* ]] && choices='--as --help --json --key --socket --url'
+        [[ $cur == -* ]] && choices='--as --help --json --key --master-key --socket --tenant --url'
         ;;
     'room create'|'room create '*)
-        [[ $cur == -* ]] && choices='--as --help --json --key --members --private --socket --type --url'
+        [[ $cur == -* ]] && choices='--as --help --json --key --master-key --members --private --socket --tenant --type --url'
         ;;
     'room members'|'room members '*)
-        [[ $cur == -* ]] && choices='--as --help --json --key --socket --url'
+        [[ $cur == -* ]] && choices='--as --help --json --key --master-key --socket --tenant --url'
         ;;
     'room messages'|'room messages '*)
-        [[ $cur == -* ]] && choices='--after-seq --as --before-seq --help --json --key --limit --socket --url'
+        [[ $cur == -* ]] && choices='--after-seq --as --before-seq --help --json --key --limit --master-key --socket --tenant --url'
         ;;
     'room send'|'room send '*)
-        [[ $cur == -* ]] && choices='--as --help --json --key --socket --url'
+        [[ $cur == -* ]] && choices='--as --help --json --key --master-key --socket --tenant --url'
         ;;
     'message send'|'message send '*)
-        [[ $cur == -* ]] && choices='--as --help --json --key --socket --url'
+        [[ $cur == -* ]] && choices='--as --help --json --key --master-key --socket --tenant --url'
         ;;
     'chat'|'chat '*)
-        [[ $cur == -* ]] && choices='--as --help --json --key --master-key --socket --tenant --url'
+        [[ $cur == -* ]] && choices='--as --help --json --key --master-key --quiet --socket --tenant --url'
         ;;
     'dead-letter list'|'dead-letter list '*)
         [[ $cur == -* ]] && choices='--help --json --limit --master-key --socket --tenant --url'

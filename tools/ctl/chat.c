@@ -46,15 +46,28 @@ uint64_t chat_now_ms(void)
     return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
 }
 
+static void note(FILE *out, const char *format, va_list args)
+{
+    fprintf(out, "%s%s-- ", isatty(fileno(out)) ? "\r\033[K" : "", style(out, STYLE_FAINT));
+    vfprintf(out, format, args);
+    fprintf(out, "%s\n", style(out, STYLE_END));
+}
+
 void chat_note(const struct chat *chat, const char *format, ...)
 {
-    FILE *out = chat->c->json ? stderr : stdout;
     va_list args;
-    fprintf(out, "%s%s-- ", isatty(fileno(out)) ? "\r\033[K" : "", style(out, STYLE_FAINT));
+    if (ctl_given(chat->c, QUIET)) return;
     va_start(args, format);
-    vfprintf(out, format, args);
+    note(chat->c->json ? stderr : stdout, format, args);
     va_end(args);
-    fprintf(out, "%s\n", style(out, STYLE_END));
+}
+
+void chat_problem(const struct chat *chat, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    note(chat->c->json || ctl_given(chat->c, QUIET) ? stderr : stdout, format, args);
+    va_end(args);
 }
 
 void chat_end(struct chat *chat, int code)
@@ -63,56 +76,7 @@ void chat_end(struct chat *chat, int code)
     if (code != CTL_DONE) chat->code = code;
 }
 
-/* --- the beginning: a key, and where the room stands ------------------------------------------------------------ */
-
-static char *kept(struct slice text)
-{
-    char *copy = strndup(text.data, text.len);
-    ASSERT(copy);
-    return copy;
-}
-
-/* key_make: the operator makes a key for as long as the chat lives. It is nowhere but in this process's memory. */
-static bool key_make(struct chat *chat)
-{
-    struct exchange operator;
-    struct buf target = {0};
-    chat->tenant = ctl_given(chat->c, TENANT);
-    if (!chat->tenant) {
-        fprintf(stderr, "carillonctl: chat needs --key KEY, or --tenant TENANT to make one for as long as it lives\n");
-        return false;
-    }
-    exchange_open(&operator, chat->c, CTL_OPERATOR);
-    BUF_LIT(&target, "/v1/admin/tenants/");
-    ctl_encode(&target, chat->tenant);
-    BUF_LIT(&target, "/keys");
-    buf_char(&target, '\0');
-    bool made = exchange_call(&operator, "POST", target.data, SLICE("{\"role\":\"server\"}")) && operator.parsed;
-    if (made) chat->own_key = kept(exchange_text(operator.root, "api_key"));
-    if (made) chat->own_key_id = kept(exchange_text(operator.root, "key_id"));
-    chat->api_key = chat->own_key;
-    if (!made) exchange_complain(&operator);
-    buf_free(&target);
-    exchange_close(&operator);
-    return made;
-}
-
-static void key_revoke(struct chat *chat)
-{
-    struct exchange operator;
-    struct buf target = {0};
-    exchange_open(&operator, chat->c, CTL_OPERATOR);
-    BUF_LIT(&target, "/v1/admin/tenants/");
-    ctl_encode(&target, chat->tenant);
-    BUF_LIT(&target, "/keys/");
-    ctl_encode(&target, chat->own_key_id);
-    buf_char(&target, '\0');
-    if (!exchange_call(&operator, "DELETE", target.data, (struct slice){0}))
-        fprintf(stderr, "carillonctl: the chat's key could not be revoked. Nobody has it; to tidy up:\n"
-                        "  carillonctl key revoke %s %s\n", chat->tenant, chat->own_key_id);
-    buf_free(&target);
-    exchange_close(&operator);
-}
+/* --- the beginning: where the room stands ------------------------------------------------------------ */
 
 /* room_look asks where the room stands, so that its last events are the first thing to resume. */
 static bool room_look(struct chat *chat)
@@ -129,7 +93,8 @@ static bool room_look(struct chat *chat)
     }
     uint64_t head = exchange_number(chat->rest.root, "last_seq");
     chat->epoch = exchange_number(chat->rest.root, "epoch");
-    chat->seq = head > HISTORY_EVENTS ? head - HISTORY_EVENTS : 0;
+    uint64_t shown = ctl_given(chat->c, QUIET) ? 0 : HISTORY_EVENTS;
+    chat->seq = head > shown ? head - shown : 0;
     struct buf name = {0};
     text_shown(&name, exchange_text(chat->rest.root, "name"));
     chat_note(chat, "%s %.*s", chat->room_id, SLICE_FMT(buf_slice(&name)));
@@ -148,24 +113,23 @@ static bool chat_open(struct chat *chat)
     pendings_init(&chat->pending, random_u64(random_real()));
     chat->parser = json_parser_new(WS_CLIENT_FRAME_BYTES_MAX);
     ASSERT(chat->parser);
-    chat->api_key = ctl_given(chat->c, KEY);
-    if (!chat->api_key && !key_make(chat)) return false;
-    exchange_open_as(&chat->rest, chat->c, chat->api_key, chat->user);
-    buf_printf(&chat->fields, "X-API-Key: %s\r\nX-User-Id: %s\r\n", chat->api_key, chat->user);
+    const char *api_key = ctl_given(chat->c, KEY);
+    if (!api_key && !own_key_make(&chat->own_key, chat->c)) return false;
+    if (!api_key) api_key = chat->own_key.api_key;
+    exchange_open_as(&chat->rest, chat->c, api_key);
+    buf_printf(&chat->fields, "X-API-Key: %s\r\nX-User-Id: %s\r\n", api_key, chat->user);
     return room_look(chat);
 }
 
 static void chat_close(struct chat *chat)
 {
     ws_client_close(&chat->ws);
-    if (chat->own_key) key_revoke(chat);
+    own_key_revoke(&chat->own_key, chat->c);
     if (chat->rest.parser) exchange_close(&chat->rest);
     pendings_free(&chat->pending);
     json_parser_free(chat->parser);
     buf_free(&chat->fields);
     buf_free(&chat->typed);
-    free(chat->own_key);
-    free(chat->own_key_id);
 }
 
 /* --- the connection --------------------------------------------------------------------------------------------- */
@@ -178,7 +142,7 @@ static void away(struct chat *chat, bool closed)
     struct buf why = {0};
     text_shown(&why, slice_str(chat->ws.why));
     if (final || !chat->told_away)
-        chat_note(chat, "%s: %.*s%s", chat->was_here ? "not connected any more" : "not connected",
+        chat_problem(chat, "%s: %.*s%s", chat->was_here ? "not connected any more" : "not connected",
                   SLICE_FMT(buf_slice(&why)), final ? "" : "; trying again …");
     buf_free(&why);
     ws_client_close(&chat->ws);
@@ -264,7 +228,7 @@ static void history(struct chat *chat, struct slice argument)
     struct buf target = {0};
     struct json_node items, item;
     if (argument.len && (!slice_u64(argument, &num) || num == 0 || num > 1000)) {
-        chat_note(chat, "/history takes a number from 1 to 1000");
+        chat_problem(chat, "/history takes a number from 1 to 1000");
         return;
     }
     BUF_LIT(&target, "/v1/rooms/");
@@ -285,6 +249,16 @@ static void end_of_input(struct chat *chat)
     chat->end_ms = chat_now_ms() + LAST_ANSWERS_MS;
 }
 
+static void no_command(const struct chat *chat, struct slice line)
+{
+    const char *space = memchr(line.data, ' ', line.len);
+    struct buf name = {0};
+    text_shown(&name, slice_of(line.data, space ? (size_t)(space - line.data) : line.len));
+    chat_problem(chat, "there is no command %.*s; /help lists them, //text sends a line that begins with /",
+                 SLICE_FMT(buf_slice(&name)));
+    buf_free(&name);
+}
+
 static void command_take(struct chat *chat, struct slice line)
 {
     if (slice_is(line, "/quit")) end_of_input(chat);
@@ -293,7 +267,7 @@ static void command_take(struct chat *chat, struct slice line)
     else if (slice_starts(line, SLICE("/history "))) history(chat, slice_from(line, 9));
     else if (slice_is(line, "/help"))
         chat_note(chat, "/who   /history [N]   /quit   //text sends a line that begins with /");
-    else chat_note(chat, "there is no such command; /help lists them, //text sends a line that begins with /");
+    else no_command(chat, line);
 }
 
 /* echo_remove takes the line that the terminal has echoed off the screen: the room shows it again, with its number. */
@@ -311,7 +285,7 @@ static void line_take(struct chat *chat, struct slice line)
     if (line.len && line.data[line.len - 1] == '\r') line.len--;
     if (line.len == 0) return;
     if (!json_utf8_valid(line)) {
-        chat_note(chat, "not sent: that is not UTF-8");
+        chat_problem(chat, "not sent: that is not UTF-8");
         chat->code = CTL_FAILED;
     } else if (line.data[0] == '/' && !slice_starts(line, SLICE("//"))) {
         command_take(chat, line);
@@ -322,10 +296,14 @@ static void line_take(struct chat *chat, struct slice line)
     }
 }
 
+/* held: what a pipe has ready waits for the first welcome, so that the answers to it come behind; or for the first
+ * attempt that has failed, since then nobody knows when there will be one. */
+static bool held(const struct chat *chat) { return !chat->was_here && chat->attempts == 0; }
+
 /* lines_take takes whole lines while there is room for messages. */
 static void lines_take(struct chat *chat)
 {
-    while (!chat->typed_end && chat->pending.num < PENDING_MAX) {
+    while (!held(chat) && !chat->typed_end && chat->pending.num < PENDING_MAX) {
         char *end = chat->typed.len ? memchr(chat->typed.data, '\n', chat->typed.len) : NULL;
         if (!end && chat->input_ended) end_of_input(chat);
         if (!end) return;
@@ -348,7 +326,7 @@ static void input_take(struct chat *chat)
     }
     lines_take(chat);
     if (chat->typed.len <= LINE_BYTES_MAX || chat->pending.num == PENDING_MAX) return;
-    chat_note(chat, "not sent: a line of more than %u bytes", LINE_BYTES_MAX);
+    chat_problem(chat, "not sent: a line of more than %u bytes", LINE_BYTES_MAX);
     chat->typed.len = 0;
     chat->code = CTL_FAILED;
 }
@@ -367,7 +345,7 @@ static int wait_ms(const struct chat *chat)
 
 static void look_around(struct chat *chat)
 {
-    bool reads = !chat->input_ended && !chat->typed_end && chat->pending.num < PENDING_MAX;
+    bool reads = !held(chat) && !chat->input_ended && !chat->typed_end && chat->pending.num < PENDING_MAX;
     struct pollfd fds[2] = {{.fd = reads ? STDIN_FILENO : -1, .events = POLLIN},
                             {.fd = chat->link != CHAT_AWAY ? ws_client_fd(&chat->ws) : -1, .events = POLLIN}};
     if (poll(fds, 2, wait_ms(chat)) <= 0) return;

@@ -11,6 +11,7 @@
 
 #include "../client/ws_client.h"
 #include "exchange.h"
+#include "own_key.h"
 #include "pending.h"
 
 enum chat_link {
@@ -22,9 +23,7 @@ enum chat_link {
 struct chat {
     const struct ctl *c;
     const char *room_id, *user;
-    const char *api_key;
-    char *own_key, *own_key_id; /* made for this chat, NULL: given */
-    const char *tenant;         /* of own_key */
+    struct own_key own_key;     /* made for this chat, unless one was given */
     struct exchange rest;       /* as the user */
     struct json_parser *parser; /* of frames */
     struct buf fields;          /* of the upgrade */
@@ -45,8 +44,10 @@ struct chat {
 };
 
 uint64_t chat_now_ms(void);
-/* chat_note prints a line of the chat's own, faint, on stdout, or on stderr when stdout is for JSON. */
+/* chat_note prints a line of the chat's own, faint, on stdout, or on stderr when stdout is for JSON; chat_problem one that
+ * --quiet does not hold back, but sends to stderr. */
 void chat_note(const struct chat *chat, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void chat_problem(const struct chat *chat, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* chat_end ends the chat with that exit code. */
 void chat_end(struct chat *chat, int code);
 

@@ -20,7 +20,7 @@ void chat_frame(struct chat *chat, struct slice text)
 {
     struct json_node frame;
     if (json_parse_copy(chat->parser, &frame, text) != JSON_OK) {
-        chat_note(chat, "the gateway sent something that is not JSON");
+        chat_problem(chat, "the gateway sent something that is not JSON");
         return;
     }
     if (chat->c->json) printf("%.*s\n", SLICE_FMT(text));
@@ -54,7 +54,7 @@ static void on_resumed(struct chat *chat, struct json_node frame)
     uint64_t from = exchange_number(frame, "from");
     if (json_get(frame, "recovered", &node) && json_type_of(node) == JSON_BOOL) json_bool(node, &recovered);
     if (!recovered && from <= chat->seq)
-        chat_note(chat, "what was shown from #%llu on was lost; this is what is there", (unsigned long long)from);
+        chat_problem(chat, "what was shown from #%llu on was lost; this is what is there", (unsigned long long)from);
     chat->epoch = exchange_number(frame, "epoch");
     if (from) chat->seq = from - 1;
 }
@@ -76,10 +76,10 @@ static void on_error(struct chat *chat, struct json_node frame)
     if (temporary && re && chat->pending.num && chat->pending.items[0].number == re) {
         chat->pending.items[0].due_ms = chat_now_ms() + AGAIN_MS;
     } else if (re && pendings_done(&chat->pending, re)) {
-        chat_note(chat, "not sent: %.*s", SLICE_FMT(buf_slice(&shown)));
+        chat_problem(chat, "not sent: %.*s", SLICE_FMT(buf_slice(&shown)));
         chat->code = CTL_FAILED;
     } else {
-        chat_note(chat, "%.*s", SLICE_FMT(buf_slice(&shown)));
+        chat_problem(chat, "%.*s", SLICE_FMT(buf_slice(&shown)));
     }
     bool no_room = slice_is(code, "room.not_found") || slice_is(code, "room.not_member");
     if (!re && no_room) chat_end(chat, CTL_FAILED); /* hello was refused */
@@ -111,7 +111,7 @@ void chat_message(const struct chat *chat, struct json_node message)
     char time[16];
     struct buf sender = {0}, content = {0};
     struct json_node node;
-    if (chat->c->json) return;
+    if (chat->c->json || ctl_given(chat->c, QUIET)) return;
     local_time(time, exchange_text(message, "created_at"));
     text_shown(&sender, exchange_text(message, "sender_id"));
     text_shown(&content, exchange_text(message, "content"));

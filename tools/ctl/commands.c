@@ -16,8 +16,8 @@ static void empty_body(struct buf *out, const struct ctl *c);
 
 #define TENANT "/v1/admin/tenants/{0}"
 #define ROOM "/v1/rooms/{0}"
-#define SEND(command_group, command_action) \
-    {.group = command_group, .action = command_action, .usage = "ROOM TEXT", .summary = "send a message", \
+#define SEND(command_group, command_action, what) \
+    {.group = command_group, .action = command_action, .usage = "ROOM TEXT", .summary = what, \
      .details = "example:\n" \
                 "  carillonctl --key ck_… --as alice " command_group " " command_action \
                 " r_3k9m2q0v7hx4c \"hello, all\"\n", \
@@ -114,9 +114,12 @@ const struct ctl_command ctl_commands[] = {
      .shape = CTL_NOTHING, .done = "tenant {0} is deleted", .destroys = true},
 
     {.group = "key", .action = "list", .usage = "TENANT", .summary = "its keys, without their secrets",
-     .details = "example:\n"
-                "  carillonctl key list t_9wdvsq7gqt1dc\n",
-     .num_arguments = 1, .who = CTL_OPERATOR, .method = "GET", .target = TENANT "/keys", .shape = CTL_LIST,
+     .details = "Keys that are revoked are left out of the table, and are in the JSON.\n"
+                "\n"
+                "examples:\n"
+                "  carillonctl key list t_9wdvsq7gqt1dc\n"
+                "  carillonctl key list t_9wdvsq7gqt1dc --all\n",
+     .num_arguments = 1, .options = CTL_TAKES(ALL), .without_state = "revoked", .who = CTL_OPERATOR, .method = "GET", .target = TENANT "/keys", .shape = CTL_LIST,
      .columns = "key_id,role,state,created_at"},
     {.group = "key", .action = "create", .usage = "TENANT", .summary = "make a key; it is shown once",
      .details = "example:\n"
@@ -142,8 +145,9 @@ const struct ctl_command ctl_commands[] = {
      .shape = CTL_OBJECT, .part = "rooms", .query = first_argument_query},
 
     {.group = "room", .action = "list", .usage = "", .summary = "the user's rooms",
-     .details = "example:\n"
-                "  carillonctl --key ck_… --as alice room list\n",
+     .details = "examples:\n"
+                "  carillonctl --key ck_… --as alice room list\n"
+                "  carillonctl room list --as alice --tenant t_9wdvsq7gqt1dc\n",
      .who = CTL_MEMBER, .method = "GET", .target = "/v1/rooms", .shape = CTL_LIST,
      .columns = "room_id,type,name,last_seq,unread,created_at"},
     {.group = "room", .action = "show", .usage = "ROOM", .summary = "one room",
@@ -169,8 +173,8 @@ const struct ctl_command ctl_commands[] = {
      .num_arguments = 1, .options = CTL_TAKES(LIMIT) | CTL_TAKES(AFTER_SEQ) | CTL_TAKES(BEFORE_SEQ), .who = CTL_MEMBER,
      .method = "GET", .target = ROOM "/messages", .shape = CTL_LIST, .columns = "seq,created_at,sender_id,content",
      .one_page = true, .query = messages_query},
-    SEND("room", "send"),
-    SEND("message", "send"),
+    SEND("room", "send", "the same as message send"),
+    SEND("message", "send", "send a message"),
     {.group = "chat", .usage = "ROOM", .summary = "talk in a room: what is typed is sent, what is said is shown",
      .details = "With --key the chat acts as that tenant's backend. Without it the operator makes a key for --tenant,\n"
                 "which lives as long as the chat. Cursors stay where they are: what the user's own devices have seen\n"
@@ -186,8 +190,8 @@ const struct ctl_command ctl_commands[] = {
                 "examples:\n"
                 "  carillonctl chat r_3k9m2q0v7hx4c --as alice --tenant t_9wdvsq7gqt1dc\n"
                 "  CARILLON_API_KEY=ck_… carillonctl --url http://127.0.0.1:8080 chat r_3k9m2q0v7hx4c --as bob\n"
-                "  echo \"the build is green\" | carillonctl --key ck_… chat r_3k9m2q0v7hx4c --as robot\n",
-     .num_arguments = 1, .options = CTL_TAKES(TENANT), .who = CTL_EITHER, .run = chat_run},
+                "  echo \"the build is green\" | carillonctl --key ck_… chat r_3k9m2q0v7hx4c --as robot --quiet\n",
+     .num_arguments = 1, .options = CTL_TAKES(QUIET), .who = CTL_MEMBER, .run = chat_run},
 
     {.group = "dead-letter", .action = "list", .usage = "", .summary = "notifications that could not be delivered",
      .details = "example:\n"
@@ -209,7 +213,7 @@ const struct ctl_command ctl_commands[] = {
      .details = "example:\n"
                 "  carillonctl backup create\n",
      .who = CTL_OPERATOR, .method = "POST", .target = "/v1/admin/backups", .shape = CTL_OBJECT, .body = empty_body},
-    {.group = "backup", .action = "list", .usage = "", .summary = "the backups that are there",
+    {.group = "backup", .action = "list", .usage = "", .summary = "the backups that are there, and why the last one failed",
      .details = "example:\n"
                 "  carillonctl backup list\n",
      .who = CTL_OPERATOR, .method = "GET", .target = "/v1/admin/backups", .shape = CTL_LIST,
@@ -227,8 +231,8 @@ const struct ctl_option ctl_options[CTL_NUM_OPTIONS] = {
 unsigned ctl_takes(const struct ctl_command *command)
 {
     unsigned takes = command->options | CTL_TAKES_ALWAYS;
-    if (command->who == CTL_OPERATOR || command->who == CTL_EITHER) takes |= CTL_TAKES(MASTER_KEY);
-    if (command->who == CTL_MEMBER || command->who == CTL_EITHER) takes |= CTL_TAKES(KEY) | CTL_TAKES(AS);
+    if (command->who == CTL_OPERATOR || command->who == CTL_MEMBER) takes |= CTL_TAKES(MASTER_KEY);
+    if (command->who == CTL_MEMBER) takes |= CTL_TAKES(KEY) | CTL_TAKES(AS) | CTL_TAKES(TENANT);
     return takes;
 }
 

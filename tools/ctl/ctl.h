@@ -15,7 +15,7 @@ enum ctl_exit { CTL_DONE = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
 
 /* Every option; OPTION(id, name, argument or NULL, help). */
 #define CTL_OPTIONS(OPTION) \
-    OPTION(SOCKET, "socket", "PATH", "the gateway's admin socket; default ./carillon-data/admin.sock") \
+    OPTION(SOCKET, "socket", "PATH", "the admin socket (or CARILLON_ADMIN_SOCKET); default ./carillon-data/ or /run/carillon/admin.sock") \
     OPTION(URL, "url", "URL", "over the network instead: http://HOST:PORT") \
     OPTION(JSON, "json", NULL, "the server's JSON instead of text for people, one line an answer") \
     OPTION(MASTER_KEY, "master-key", "KEY", "the operator's key over the network (or CARILLON_ADMIN_MASTER_KEY)") \
@@ -24,6 +24,7 @@ enum ctl_exit { CTL_DONE = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
     OPTION(TENANT, "tenant", "TENANT", "the tenant's id") \
     OPTION(USER, "user", "USER", "the user's id; needs --tenant") \
     OPTION(YES, "yes", NULL, "do not ask; needed where there is no terminal") \
+    OPTION(ALL, "all", NULL, "those that are revoked as well") \
     OPTION(ROLE, "role", "ROLE", "server (default), admin or read") \
     OPTION(TYPE, "type", "TYPE", "group (default) or channel") \
     OPTION(MEMBERS, "members", "USERS", "user ids with commas between them") \
@@ -33,6 +34,7 @@ enum ctl_exit { CTL_DONE = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
     OPTION(BEFORE_SEQ, "before-seq", "SEQ", "what comes before that one") \
     OPTION(REASON, "reason", "TEXT", "what the closed sockets are told") \
     OPTION(WAIT, "wait", NULL, "return when the gateway has ended") \
+    OPTION(QUIET, "quiet", NULL, "print nothing but what went wrong, on stderr") \
     OPTION(ONCE, "once", NULL, "one second's figures, then end") \
     OPTION(HELP, "help", NULL, "this text")
 
@@ -68,7 +70,7 @@ struct ctl {
 /* ctl_given returns an option's argument, or NULL. */
 #define ctl_given(c, id) ((c)->given[CTL_OPT_##id])
 
-enum ctl_who { CTL_ANYONE, CTL_OPERATOR, CTL_MEMBER /* --key and --as */, CTL_EITHER /* chat.c decides */ };
+enum ctl_who { CTL_ANYONE, CTL_OPERATOR, CTL_MEMBER /* --as, and --key or --tenant */ };
 enum ctl_shape { CTL_LIST, CTL_OBJECT, CTL_NOTHING };
 
 struct ctl_command {
@@ -83,6 +85,7 @@ struct ctl_command {
     const char *method, *target; /* {0} … {2} are arguments, percent-encoded */
     enum ctl_shape shape;
     const char *columns;        /* of a list */
+    const char *without_state;  /* of a list: rows that are left out of the table, unless --all is given; NULL: none */
     const char *part;           /* member of an object that is shown as a table below it */
     const char *done;           /* of an answer without a body: a sentence with {0} … */
     bool destroys;              /* asks first; without a terminal it needs --yes */

@@ -1,5 +1,6 @@
 #include "exchange.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,14 +17,12 @@ void exchange_open(struct exchange *x, const struct ctl *c, enum ctl_who who)
     http_client_init(&x->http, &c->endpoint, REQUEST_TIMEOUT_MS);
     if (who == CTL_OPERATOR && ctl_given(c, MASTER_KEY))
         buf_printf(&x->fields, "X-Master-Key: %s\r\n", ctl_given(c, MASTER_KEY));
-    if (who == CTL_MEMBER)
-        buf_printf(&x->fields, "X-API-Key: %s\r\nX-User-Id: %s\r\n", ctl_given(c, KEY), ctl_given(c, AS));
 }
 
-void exchange_open_as(struct exchange *x, const struct ctl *c, const char *api_key, const char *user)
+void exchange_open_as(struct exchange *x, const struct ctl *c, const char *api_key)
 {
-    exchange_open(x, c, CTL_ANYONE);
-    buf_printf(&x->fields, "X-API-Key: %s\r\nX-User-Id: %s\r\n", api_key, user);
+    exchange_open(x, c, CTL_MEMBER);
+    buf_printf(&x->fields, "X-API-Key: %s\r\nX-User-Id: %s\r\n", api_key, ctl_given(c, AS));
 }
 
 void exchange_close(struct exchange *x)
@@ -50,12 +49,13 @@ static void no_answer(const struct exchange *x)
     fprintf(stderr, "carillonctl: no answer from %s%s%s: %s\n", e->host, e->local ? "" : ":", e->port, x->http.why);
     if (!e->local)
         fprintf(stderr, "Is the gateway running, and is that its address? Its log's \"ready\" line names it.\n");
+    else if (access(e->host, W_OK) != 0 && errno != ENOENT && errno != ENOTDIR)
+        fprintf(stderr, "The socket belongs to another user: run this as root or as the gateway's user (sudo), or use\n"
+                        "--url URL with --master-key KEY.\n");
     else if (access(e->host, F_OK) != 0)
-        fprintf(stderr, "There is no such socket: start the gateway (carillon serve), or say with --socket PATH where\n"
-                        "its admin.sock lies (in store.dir, unless admin.socket says otherwise); --url URL goes over\n"
-                        "the network.\n");
-    else if (access(e->host, W_OK) != 0)
-        fprintf(stderr, "The socket is its owner's: run carillonctl as the gateway's user.\n");
+        fprintf(stderr, "There is no such socket: start the gateway (carillon serve), or say with --socket PATH or\n"
+                        "CARILLON_ADMIN_SOCKET where its admin.sock lies (in store.dir, unless admin.socket says\n"
+                        "otherwise); --url URL goes over the network.\n");
     else
         fprintf(stderr, "The gateway has left its socket behind: it was killed, or is just starting. See its log.\n");
 }
@@ -78,6 +78,8 @@ void exchange_complain(const struct exchange *x)
         buf_printf(&text, "the server answered HTTP %u", x->answer.status);
     }
     fprintf(stderr, "carillonctl: %.*s\n", SLICE_FMT(buf_slice(&text)));
+    if (x->parsed && slice_is(exchange_text(x->root, "code"), "auth.invalid_master_key"))
+        fprintf(stderr, "Is admin.master_key set in the gateway's settings? On its own machine the socket needs no key.\n");
     buf_free(&text);
 }
 

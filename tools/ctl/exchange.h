@@ -18,10 +18,9 @@ struct exchange {
     struct buf fields;
 };
 
-/* exchange_open prepares requests of the operator, of a member (API key and user), or of nobody. */
+/* exchange_open prepares requests of the operator, or of nobody; exchange_open_as those of the user of --as. */
 void exchange_open(struct exchange *x, const struct ctl *c, enum ctl_who who);
-/* exchange_open_as is for a key that was not given on the command line. */
-void exchange_open_as(struct exchange *x, const struct ctl *c, const char *api_key, const char *user);
+void exchange_open_as(struct exchange *x, const struct ctl *c, const char *api_key);
 void exchange_close(struct exchange *x);
 
 /* exchange_call sends one request; true for a 2xx answer. `body` without data: none. A GET on a connection that has

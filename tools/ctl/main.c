@@ -1,19 +1,24 @@
 /* carillonctl: administers a Carillon gateway over its admin socket, or over the network with the master key. */
+#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../../src/base/assert.h"
 #include "../../src/base/json.h"
+#include "../../src/cli/mistake.h"
 #include "../../src/cli/nearest.h"
 #include "ctl.h"
 
-#define SOCKET_DEFAULT "./carillon-data/admin.sock"
+#define SOCKET_HERE "./carillon-data/admin.sock"  /* of `carillon dev`, and of serve with its defaults */
+#define SOCKET_SERVICE "/run/carillon/admin.sock" /* of the installed service */
 #define OPTION_BASE 256 /* behind every character that could be a short option */
 
+static bool socket_find(struct ctl *c);
 static int parse(struct ctl *c, int argc, char **argv);
 static bool option_take(struct ctl *c, unsigned id, char *argument);
 static const struct ctl_command *command_find(struct ctl *c);
@@ -25,18 +30,30 @@ int main(int argc, char **argv)
 {
     struct ctl c = {0};
     setlocale(LC_CTYPE, "C.UTF-8"); /* what the gateway speaks, whatever the terminal's language */
-    endpoint_unix(&c.endpoint, SOCKET_DEFAULT);
     c.given[CTL_OPT_MASTER_KEY] = getenv("CARILLON_ADMIN_MASTER_KEY");
     c.given[CTL_OPT_KEY] = getenv("CARILLON_API_KEY");
     if (!c.given[CTL_OPT_KEY]) c.given[CTL_OPT_KEY] = getenv("CARILLONCTL_KEY"); /* its older name */
     c.given[CTL_OPT_AS] = getenv("CARILLONCTL_USER");
-    int code = parse(&c, argc, argv);
+    int code = socket_find(&c) ? parse(&c, argc, argv) : CTL_USAGE;
     if (code < 0) {
         const struct ctl_command *command = command_find(&c);
         code = command && command_fits(&c, command) ? ctl_run(&c, command) : CTL_USAGE;
     }
     for (unsigned i = 0; i < CTL_NUM_OPTIONS; i++) free(c.secrets[i]);
     return code;
+}
+
+/* there: a path that may not be looked at is there as well; whoever connects is told that it is somebody else's. */
+static bool there(const char *path) { return access(path, F_OK) == 0 || errno == EACCES; }
+
+/* socket_find: where the gateway listens, unless an option says so. */
+static bool socket_find(struct ctl *c)
+{
+    const char *named = getenv("CARILLON_ADMIN_SOCKET");
+    bool service = !there(SOCKET_HERE) && there(SOCKET_SERVICE);
+    if (endpoint_unix(&c->endpoint, named && *named ? named : service ? SOCKET_SERVICE : SOCKET_HERE)) return true;
+    fprintf(stderr, "carillonctl: CARILLON_ADMIN_SOCKET: a socket's path has 1 to 107 bytes\n");
+    return false;
 }
 
 /* --- the command line ------------------------------------------------------------------------------------------- */
@@ -51,7 +68,7 @@ static int parse(struct ctl *c, int argc, char **argv)
         known[i] = (struct option){ctl_options[i].name, ctl_options[i].argument ? required_argument : no_argument, NULL,
                                    OPTION_BASE + (int)i};
     known[CTL_NUM_OPTIONS] = (struct option){"version", no_argument, NULL, 'V'};
-    for (int choice; (choice = getopt_long(argc, argv, "hV", known, NULL)) != -1;) {
+    for (int choice; (choice = getopt_long(argc, argv, ":hV", known, NULL)) != -1;) {
         if (choice == 'V') {
             printf("carillonctl " CARILLON_VERSION "\n");
             return CTL_DONE;
@@ -60,7 +77,8 @@ static int parse(struct ctl *c, int argc, char **argv)
         if (good && !option_take(c, choice == 'h' ? CTL_OPT_HELP : (unsigned)(choice - OPTION_BASE), optarg))
             return CTL_USAGE;
         if (good) continue;
-        fprintf(stderr, "Try `carillonctl --help`.\n"); /* getopt_long has said what is wrong */
+        mistake_print("carillonctl", argv, known);
+        fprintf(stderr, "Try `carillonctl --help`.\n");
         return CTL_USAGE;
     }
     for (int i = optind; i < argc; i++) {
@@ -77,6 +95,7 @@ static int parse(struct ctl *c, int argc, char **argv)
         return help(c);
     }
     if (ctl_given(c, HELP)) return help(c);
+    if (ctl_given(c, TENANT) && !(given_here & CTL_TAKES(KEY))) c->given[CTL_OPT_KEY] = NULL; /* may be another's */
     if (c->num_words) return -1;
     help_all(stderr);
     return CTL_USAGE;
@@ -190,9 +209,12 @@ static bool arguments_fit(const struct ctl *c, const struct ctl_command *command
 {
     unsigned least = command->num_arguments, most = least + command->num_optional;
     if (c->num_arguments < least || c->num_arguments > most) {
-        fprintf(stderr, "usage: carillonctl ");
+        fprintf(stderr, "carillonctl: ");
         name_print(stderr, command);
-        fprintf(stderr, " %s\n", command->usage);
+        if (c->num_arguments > most) fprintf(stderr, " does not take '%s'; usage: carillonctl ", c->arguments[most]);
+        else fprintf(stderr, " needs more; usage: carillonctl ");
+        name_print(stderr, command);
+        fprintf(stderr, "%s%s\n", command->usage[0] ? " " : "", command->usage);
         return false;
     }
     for (unsigned i = 0; i < c->num_arguments; i++) {
@@ -219,26 +241,31 @@ static bool options_fit(const struct ctl *c, const struct ctl_command *command)
             return false;
         }
     }
+    if (given_here & CTL_TAKES(KEY) && given_here & CTL_TAKES(TENANT)) {
+        fprintf(stderr, "carillonctl: say --key or --tenant, not both: a key belongs to one tenant\n");
+        return false;
+    }
     if (!ctl_given(c, USER) || ctl_given(c, TENANT)) return true;
     fprintf(stderr, "carillonctl: --user needs --tenant: a user belongs to one\n");
+    return false;
+}
+
+/* member_fits: who acts, and by which right. */
+static bool member_fits(const struct ctl *c, const struct ctl_command *command)
+{
+    if (ctl_given(c, AS) && (ctl_given(c, KEY) || ctl_given(c, TENANT))) return true;
+    fprintf(stderr, "carillonctl: ");
+    name_print(stderr, command);
+    fprintf(stderr, " acts as a user: give --as USER (or CARILLONCTL_USER in the environment), and\n"
+                    "--key KEY (or CARILLON_API_KEY), or --tenant TENANT to have a key made for this alone\n");
     return false;
 }
 
 static bool command_fits(const struct ctl *c, const struct ctl_command *command)
 {
     if (!arguments_fit(c, command) || !options_fit(c, command)) return false;
-    if (command->who == CTL_MEMBER && (!ctl_given(c, KEY) || !ctl_given(c, AS))) {
-        fprintf(stderr, "carillonctl: ");
-        name_print(stderr, command);
-        fprintf(stderr, " acts as a user: give --key KEY and --as USER\n"
-                        "(or CARILLON_API_KEY and CARILLONCTL_USER in the environment)\n");
-        return false;
-    }
-    if (command->who == CTL_EITHER && !ctl_given(c, AS)) {
-        fprintf(stderr, "carillonctl: say who talks: --as USER (or CARILLONCTL_USER in the environment)\n");
-        return false;
-    }
-    bool operates = command->who == CTL_OPERATOR || (command->who == CTL_EITHER && !ctl_given(c, KEY));
+    if (command->who == CTL_MEMBER && !member_fits(c, command)) return false;
+    bool operates = command->who == CTL_OPERATOR || (command->who == CTL_MEMBER && !ctl_given(c, KEY));
     if (operates && !c->endpoint.local && !ctl_given(c, MASTER_KEY)) {
         fprintf(stderr, "carillonctl: over the network the operator needs --master-key KEY\n"
                         "(or CARILLON_ADMIN_MASTER_KEY in the environment)\n");
@@ -306,6 +333,7 @@ static void help_all(FILE *out)
     help_options(out, CTL_TAKES(MASTER_KEY));
     fprintf(out, "a member's (room, message, chat):\n");
     help_options(out, CTL_TAKES(KEY) | CTL_TAKES(AS));
+    fprintf(out, "  %-18s %s\n", "--tenant TENANT", "instead of --key: the operator makes one for this command alone");
     fprintf(out, "\n"
                  "`carillonctl COMMAND --help` shows a command's own options, with examples.\n"
                  "\n"

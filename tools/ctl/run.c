@@ -5,6 +5,7 @@
 
 #include "../../src/base/assert.h"
 #include "exchange.h"
+#include "own_key.h"
 #include "table.h"
 
 #define PAGES_MAX 10000u     /* of a list that is read to its end */
@@ -15,7 +16,8 @@ static int confirm(const struct ctl *c, const struct ctl_command *command);
 static void expand(struct buf *out, const char *text, const struct ctl *c, bool encode);
 static bool call(struct exchange *x, const struct ctl_command *command, const char *target);
 static int print_answer(struct exchange *x, const struct ctl_command *command, struct buf *target);
-static bool print_page(struct exchange *x, struct table *table, struct buf *target, size_t target_len, bool *more);
+static bool print_page(struct exchange *x, const struct ctl_command *command, struct table *table, struct buf *target,
+                       size_t target_len, bool *more);
 static void print_table(struct json_node array, const char *columns);
 
 int ctl_run(const struct ctl *c, const struct ctl_command *command)
@@ -25,7 +27,14 @@ int ctl_run(const struct ctl *c, const struct ctl_command *command)
     if (command->run) return command->run(c, command);
     struct exchange x;
     struct buf target = {0};
-    exchange_open(&x, c, command->who);
+    struct own_key own_key = {0};
+    const char *api_key = ctl_given(c, KEY);
+    if (command->who == CTL_MEMBER && !api_key) {
+        if (!own_key_make(&own_key, c)) return CTL_FAILED;
+        api_key = own_key.api_key;
+    }
+    if (command->who == CTL_MEMBER) exchange_open_as(&x, c, api_key);
+    else exchange_open(&x, c, command->who);
     expand(&target, command->target, c, true);
     if (command->query) command->query(&target, c);
     buf_char(&target, '\0');
@@ -33,6 +42,7 @@ int ctl_run(const struct ctl *c, const struct ctl_command *command)
     if (fflush(stdout) != 0) code = CTL_FAILED;
     buf_free(&target);
     exchange_close(&x);
+    own_key_revoke(&own_key, c);
     return code;
 }
 
@@ -94,7 +104,7 @@ static int print_list(struct exchange *x, const struct ctl_command *command, str
     table_init(&table, command->columns);
     for (unsigned page = 0; more && good && page < PAGES_MAX; page++) {
         good = page == 0 || call(x, command, target->data);
-        if (good) good = print_page(x, &table, target, target_len, &more);
+        if (good) good = print_page(x, command, &table, target, target_len, &more);
         if (command->one_page || ctl_given(x->c, LIMIT)) more = false; /* the user chose the page */
     }
     if (!x->c->json && (good || table.num_rows)) table_print(&table, stdout);
@@ -103,7 +113,8 @@ static int print_list(struct exchange *x, const struct ctl_command *command, str
 }
 
 /* print_page takes in one page, and makes `target` that of the next one while there are *more. */
-static bool print_page(struct exchange *x, struct table *table, struct buf *target, size_t target_len, bool *more)
+static bool print_page(struct exchange *x, const struct ctl_command *command, struct table *table, struct buf *target,
+                       size_t target_len, bool *more)
 {
     struct json_node items, item;
     *more = false;
@@ -112,7 +123,9 @@ static bool print_page(struct exchange *x, struct table *table, struct buf *targ
         fprintf(stderr, "carillonctl: the server's answer has no items\n");
         return false;
     }
-    for (struct json_iter i = json_array(items); json_array_next(&i, &item);) table_add(table, item);
+    const char *without = ctl_given(x->c, ALL) ? NULL : command->without_state;
+    for (struct json_iter i = json_array(items); json_array_next(&i, &item);)
+        if (!without || !slice_is(exchange_text(item, "state"), without)) table_add(table, item);
     struct slice next = exchange_text(x->root, "next");
     *more = next.len > 0;
     target->len = target_len;
