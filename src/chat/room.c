@@ -46,7 +46,8 @@ void room_on_op(struct core *core, struct op *op)
     ASSERT(gateway_room_home(core->gateway, op->tenant, op->room) == core->id);
     struct room *r = room_find(core, op->tenant, op->room);
     if (!r) r = room_load(core, op->tenant, op->room);
-    if (LIKELY(r->state == ROOM_READY)) {
+    /* A ready room with ops waiting is within room_unblock: what an answer there brings about stands behind them. */
+    if (LIKELY(r->state == ROOM_READY && r->waiting.len == 0)) {
         room_apply(core, r, op);
         return;
     }
