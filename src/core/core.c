@@ -350,6 +350,8 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     used_tickets_init(&core->used_tickets);
     core->next_request_id = random_u64(g->random);
     core->replies_bytes_max = REPLIES_BYTES_MAX;
+    core->users_loaded_max = USERS_LOADED_MAX;
+    core->user_waiting_max = USER_WAITING_MAX;
     core->rates = g->ip_requests || g->ip_handshakes || g->config->limits_tenant_rate;
     list_init(&core->replays_waiting);
     for (unsigned other = 0; other < g->num_cores; other++) {

@@ -94,6 +94,8 @@ struct core {
     bool cursor_flush_open;
     uint64_t cursor_flush_due_ns;
     struct list users_leaving;               /* without a socket, offline at struct user.leave_ns; by that time */
+    uint64_t num_user_sockets;               /* sockets of users at home here, on all cores (chat/user.h) */
+    uint32_t users_loaded_max, user_waiting_max; /* USERS_LOADED_MAX, USER_WAITING_MAX; tests have less */
     uint64_t num_online;                     /* users at home here who are shown as online */
     struct map typings;                      /* struct typing */
     struct list typings_expiring, typings_closed; /* by time; see chat/typing.c */
