@@ -178,6 +178,33 @@ static void a_watch_needs_no_subscription_and_leaves_nothing_behind(void **state
     assert_int_equal(room_find(harness_core(h, 0), h->tenant, room)->core_mask, 0);
 }
 
+/* What is said last holds, also while the answer to what was said before is on its way. */
+static void unsubscribing_right_behind_a_watch_ends_it(void **state)
+{
+    struct harness *h = *state;
+    static const char *const people[2][2] = {{"ann", "bob"}, {"cat", "dan"}};
+    harness_open(h, 2);
+    for (unsigned home = 0; home < 2; home++) {
+        struct person listener = harness_person(h, people[home][0]), comer = harness_person(h, people[home][1]);
+        uint64_t room = harness_room_at(h, home, ROOM_GROUP, PEOPLE(&listener, &comer));
+        for (unsigned subscribed = 0; subscribed < 2; subscribed++) {
+            harness_restart(h, END_CLEAN); /* the room is not loaded: an answer takes its time */
+            struct client *c = socket_open(h, 0, listener.id, HELLO_NONE);
+            h->hold_readers = true;
+            if (subscribed) client_say(c, "{\"type\":\"subscribe\",\"room_id\":\"%s\"}", room_name(room).text);
+            client_say(c, "{\"type\":\"presence.subscribe\",\"id\":2,\"room_id\":\"%s\"}", room_name(room).text);
+            client_say(c, "{\"type\":\"presence.unsubscribe\",\"id\":3,\"room_id\":\"%s\"}", room_name(room).text);
+            for (unsigned i = 0; i < 50; i++) harness_settle(h); /* both have come, neither can be answered */
+            h->hold_readers = false;
+            expect_text(client_hear(c), "{\"type\":\"ok\",\"re\":2,");
+            assert_string_equal(client_hear(c), "{\"type\":\"ok\",\"re\":3}");
+            socket_open(h, 1, comer.id, HELLO_ALL);
+            client_hears_nothing(c);
+            assert_int_equal(harness_core(h, 0)->watches.len, 0);
+        }
+    }
+}
+
 static void a_refused_watch_leaves_nothing_behind(void **state)
 {
     struct harness *h = *state;
@@ -259,6 +286,7 @@ int main(void)
         TEST(who_comes_and_goes_before_it_is_told_is_told_of_once),
         TEST(a_turn_looks_at_no_more_than_its_slice),
         TEST(a_watch_needs_no_subscription_and_leaves_nothing_behind),
+        TEST(unsubscribing_right_behind_a_watch_ends_it),
         TEST(a_refused_watch_leaves_nothing_behind),
         TEST(the_list_of_a_room_of_many_goes_on_behind_its_cursor),
         TEST(the_oldest_last_seen_is_forgotten),
