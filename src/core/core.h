@@ -102,6 +102,7 @@ struct core {
     struct map rooms;                        /* struct room */
     struct list rooms_dirty;                 /* with newly durable events */
     struct list rooms_idle;                  /* least recently used first */
+    uint64_t presence_room_members;          /* the setting by which rooms were found large */
     struct map dms_opening;                  /* struct dm_opening */
     struct idempotency idempotency;
     struct notify *notify;                   /* src/notify */

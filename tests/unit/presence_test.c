@@ -178,6 +178,31 @@ static void a_watch_needs_no_subscription_and_leaves_nothing_behind(void **state
     assert_int_equal(room_find(harness_core(h, 0), h->tenant, room)->core_mask, 0);
 }
 
+/* rooms_sized lets every core see the setting, and the news of it arrive. */
+static void rooms_sized(struct harness *h, uint64_t members)
+{
+    h->config.limits_presence_room_members = members;
+    for (unsigned i = 0; i < 4; i++) harness_turns(h);
+}
+
+static void a_reloaded_bound_holds_for_rooms_that_are_loaded(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann"), bob = harness_person(h, "bob");
+    harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann, &bob));
+    struct client *near = socket_open(h, 0, "bob", HELLO_ALL), *far = socket_open(h, 1, "bob", HELLO_ALL);
+    rooms_sized(h, 1);
+    struct client *socket = socket_open(h, 0, "ann", HELLO_ALL);
+    client_hears_nothing(near);
+    client_hears_nothing(far);
+    rooms_sized(h, 2);
+    leave(h, socket);
+    harness_advance(h, PRESENCE_GRACE_MS);
+    expect_update(near, "ann", "offline");
+    expect_update(far, "ann", "offline");
+}
+
 /* What is said last holds, also while the answer to what was said before is on its way. */
 static void unsubscribing_right_behind_a_watch_ends_it(void **state)
 {
@@ -286,6 +311,7 @@ int main(void)
         TEST(who_comes_and_goes_before_it_is_told_is_told_of_once),
         TEST(a_turn_looks_at_no_more_than_its_slice),
         TEST(a_watch_needs_no_subscription_and_leaves_nothing_behind),
+        TEST(a_reloaded_bound_holds_for_rooms_that_are_loaded),
         TEST(unsubscribing_right_behind_a_watch_ends_it),
         TEST(a_refused_watch_leaves_nothing_behind),
         TEST(the_list_of_a_room_of_many_goes_on_behind_its_cursor),
