@@ -604,6 +604,15 @@ static void on_presence_subscribe(struct request *r)
     op_dispatch(r->core, op);
 }
 
+/* presence_unsubscribed: as unsubscribed. */
+static void presence_unsubscribed(struct core *core, struct op *op)
+{
+    struct session *s = session_on(core, op->conn);
+    op->error = (struct error){0};
+    if (!s || !presence_unwatch(core, s, op->room)) op_fail(op, ERR_SUBSCRIPTION_NONE, NULL, "room_id");
+    plain_ok(core, op);
+}
+
 static void on_presence_unsubscribe(struct request *r)
 {
     uint64_t room = 0;
@@ -612,11 +621,13 @@ static void on_presence_unsubscribe(struct request *r)
         fail_fields(r);
         return;
     }
-    if (!room_id_parse(text, &room) || !presence_unwatch(r->core, r->session, room)) {
-        fail(r, ERR_SUBSCRIPTION_NONE, NULL, "room_id");
-        return;
-    }
-    plain_ok(r->core, request_op(r, OP_ROOM_PRESENCE, 0));
+    struct op *op = request_op(r, OP_ROOM_PRESENCE, 0);
+    op->room = room_id_parse(text, &room) ? room : 0;
+    op->in.presence.limit = 1;
+    op->then = presence_unsubscribed;
+    struct local_room *l = local_room_find(r->core, op->tenant, op->room);
+    if (l && l->pending) op_dispatch(r->core, op); /* what it may end is on its way: this one follows it */
+    else presence_unsubscribed(r->core, op);
 }
 
 /* --- reading --------------------------------------------------------------------------------------------------------------------- */

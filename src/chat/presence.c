@@ -240,19 +240,25 @@ static struct frame *change_frame(const struct core *core, const struct presence
     return f;
 }
 
-/* change_tell goes on with a change until it is told, or `looks` sockets were looked at; returns how many were. */
-static uint32_t change_tell(struct core *core, struct presence_change *c, uint32_t looks)
+/* slice_told: what a turn has told so far. */
+struct slice_told {
+    uint32_t looked; /* sockets */
+    bool full;       /* PRESENCE_SENDS was reached before, and more sockets had to be sent something since */
+};
+
+/* change_tell goes on with a change, room by room, until it is told or the slice is full. */
+static void change_tell(struct core *core, struct presence_change *c, struct slice_told *t)
 {
     struct frame *f = change_frame(core, c);
-    uint32_t looked = 0;
     if (c->serial == 0) c->serial = ++core->ephemeral_serial;
-    for (; c->at < c->num_rooms && looked < looks; c->at++) {
+    for (; c->at < c->num_rooms && !t->full; c->at++) {
+        uint32_t sends_before = core->presence_sends;
         struct local_room *l = local_room_find(core, c->tenant, c->rooms[c->at]);
-        looked += l ? 1 + room_tell(core, l, f, c->user, c->serial, METRIC_PRESENCE_UPDATES) : 1;
+        t->looked += l ? 1 + room_tell(core, l, f, c->user, c->serial, METRIC_PRESENCE_UPDATES) : 1;
+        t->full = !presence_goes_on(t->looked, sends_before, core->presence_sends, core->presence_sends_max);
     }
     frame_unref(f, core->id);
     if (c->at == c->num_rooms) change_free(core, c);
-    return looked;
 }
 
 /* What telling costs, measured with 3000 sockets a core: the look, and the send of a socket that had nothing else to
@@ -261,9 +267,9 @@ static uint32_t change_tell(struct core *core, struct presence_change *c, uint32
 #define SEND_NS 6000u
 
 /* Changes in one large room reach the same sockets, and are worth telling together. */
-bool presence_goes_on(uint32_t looked, uint32_t sends_before, uint32_t sends)
+bool presence_goes_on(uint32_t looked, uint32_t sends_before, uint32_t sends, uint32_t sends_max)
 {
-    return looked < PRESENCE_SLICE && (sends_before < PRESENCE_SENDS || sends == sends_before);
+    return looked < PRESENCE_SLICE && (sends_before < sends_max || sends == sends_before);
 }
 
 uint64_t presence_pause_ns(uint32_t looked, uint32_t sends)
@@ -274,15 +280,12 @@ uint64_t presence_pause_ns(uint32_t looked, uint32_t sends)
 void presence_flush(struct core *core)
 {
     if (LIKELY(list_empty(&core->presence_changes)) || core->now_ns < core->presence_due_ns) return;
-    uint32_t looked = 0, sends_before;
+    struct slice_told told = {0};
     core->presence_serial = core->ephemeral_serial;
     core->presence_sends = 0;
-    do {
-        sends_before = core->presence_sends;
-        looked += change_tell(core, CONTAINER_OF(core->presence_changes.next, struct presence_change, of_core),
-                              PRESENCE_SLICE - looked);
-    } while (!list_empty(&core->presence_changes) && presence_goes_on(looked, sends_before, core->presence_sends));
-    core->presence_due_ns = core->now_ns + presence_pause_ns(looked, core->presence_sends);
+    while (!told.full && !list_empty(&core->presence_changes))
+        change_tell(core, CONTAINER_OF(core->presence_changes.next, struct presence_change, of_core), &told);
+    core->presence_due_ns = core->now_ns + presence_pause_ns(told.looked, core->presence_sends);
 }
 
 uint64_t presence_wake_at(const struct core *core)

@@ -91,6 +91,9 @@ struct member *room_member(const struct room *r, uint64_t user);
 uint64_t room_epoch_of(const struct core *core, const struct room *r);
 /* room_large: presence and typing go only to those who asked, joins carry a count. */
 bool room_large(const struct core *core, const struct room *r);
+/* rooms_fit looks anew at which rooms are large when limits.presence_room_members was reloaded, and tells the cores with
+ * subscribers: once a turn. A reload costs one walk over the loaded rooms, some milliseconds for ROOMS_LOADED_MAX. */
+void rooms_fit(struct core *core);
 /* room_object appends the room's JSON object; `m` adds the caller's own role, may be NULL. */
 void room_object(struct buf *out, const struct core *core, const struct room *r, const struct member *m);
 

@@ -733,6 +733,16 @@ static void size_tell(struct core *core, struct room *r)
                     notice_new(core, NOTICE_ROOM_SIZE, r->tenant, 0, none, r->number, r->large, none));
 }
 
+void rooms_fit(struct core *core)
+{
+    uint64_t members = CONFIG_NOW(core->gateway->config, limits_presence_room_members);
+    if (LIKELY(core->presence_room_members == members)) return;
+    core->presence_room_members = members;
+    uint32_t at = 0;
+    for (struct room *r; (r = map_next(&core->rooms, &at));)
+        if (r->state != ROOM_LOADING) size_tell(core, r);
+}
+
 /* membership_done tells whom it concerns. Those who left get everything up to their leaving, then nothing more: the
  * run with the leave goes out first, the end of their subscriptions follows it through the same rings. */
 static void membership_done(struct core *core, struct room *r, uint64_t seq, struct told *t)

@@ -74,7 +74,7 @@ struct session {
     uint8_t state;         /* enum session_state */
     bool all;              /* rooms joined later are subscribed too */
     bool subprotocol;      /* carillon.v1.json: begins with hello */
-    bool registered;       /* the user's home counts this socket */
+    bool registered;       /* the user's home was told to count this socket (user.h), and is told of its end */
     bool replay_open;      /* one read is under way */
     bool typed;            /* has said typing.start */
     uint8_t device_len;

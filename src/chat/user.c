@@ -11,7 +11,8 @@
 
 enum user_state {
     USER_LOOKING,  /* a reader looks for the name; ops wait */
-    USER_ABSENT,   /* looked for and not there; waits to be created or forgotten */
+    USER_ABSENT,   /* looked for and not there, or not readable; its ops are being answered, the first may create it */
+    USER_UNKNOWN,  /* absent with sockets: their cores have yet to close them; the next op looks again */
     USER_CREATING, /* its rows are on their way to the disk; ops wait */
     USER_READY,    /* number known */
 };
@@ -65,6 +66,7 @@ static void user_serve(struct core *core, struct user *u, struct op *op);
 static void user_evict_idle(struct core *core);
 static void user_look(struct core *core, struct user *u);
 static void user_create(struct core *core, struct user *u, struct op *first);
+static void user_count_socket(struct core *core, struct user *u, const struct op *op);
 static void rooms_load(struct core *core, struct user *u);
 
 /* --- finding ------------------------------------------------------------------------------------------------------- */
@@ -85,6 +87,12 @@ static struct user *user_find(const struct core *core, uint32_t tenant, struct s
 {
     struct user_key k = {tenant, id};
     return map_find(&core->users_by_id, hash_bytes(&core->gateway->hash_key, id) ^ tenant, by_id, &k);
+}
+
+uint32_t user_num_sockets(const struct core *core, uint32_t tenant, struct slice id, unsigned of_core)
+{
+    const struct user *u = user_find(core, tenant, id);
+    return u ? u->sockets[of_core] : 0;
 }
 
 uint64_t user_socket_cores(const struct core *core, uint32_t tenant, struct slice id)
@@ -140,7 +148,7 @@ static bool user_evictable(const struct user *u)
 /* user_evict_idle gives users used lately, and those it must keep, a second chance; a few looks keep it O(1). */
 static void user_evict_idle(struct core *core)
 {
-    for (unsigned looks = 0; core->users_by_id.len >= USERS_LOADED_MAX && looks < 8; looks++) {
+    for (unsigned looks = 0; core->users_by_id.len >= core->users_loaded_max && looks < 8; looks++) {
         struct list *oldest = list_pop(&core->users_idle);
         if (!oldest) return;
         struct user *u = CONTAINER_OF(oldest, struct user, idle);
@@ -156,7 +164,7 @@ static void user_evict_idle(struct core *core)
 /* user_forget drops a user that turned out not to exist. */
 static void user_forget(struct core *core, struct user *u)
 {
-    ASSERT(u->waiting.len == 0 && u->rooms_waiting.len == 0);
+    ASSERT(u->waiting.len == 0 && u->rooms_waiting.len == 0 && !has_socket(u));
     ASSERT(map_remove(&core->users_by_id, u->hash, u));
     user_free(u);
 }
@@ -173,7 +181,7 @@ void users_free(struct core *core)
 
 static bool user_wait(struct core *core, struct queue *q, struct op *op)
 {
-    if (q->len < USER_WAITING_MAX) {
+    if (q->len < core->user_waiting_max) {
         queue_push(q, &op->mail.node);
         return true;
     }
@@ -187,6 +195,8 @@ void user_on_op(struct core *core, struct op *op)
     ASSERT(gateway_user_home(core->gateway, op->tenant, op->user_id) == core->id);
     struct user *u = user_get(core, op->tenant, op->user_id);
     u->last_used_ns = core->now_ns;
+    if (op->kind == OP_USER_ROOMS && op->in.rooms.session) user_count_socket(core, u, op);
+    if (u->state == USER_UNKNOWN) user_look(core, u);
     if (u->state == USER_READY) user_serve(core, u, op);
     else user_wait(core, &u->waiting, op);
 }
@@ -206,15 +216,13 @@ static void user_cursor(struct core *core, struct user *u, struct op *op);
 static void user_presence(struct core *core, struct user *u, struct op *op);
 static void user_comes(struct core *core, struct user *u);
 static void user_stays(struct core *core, struct user *u);
-static void user_goes(struct core *core, struct user *u);
+static void user_goes(struct core *core, struct user *u, uint64_t number);
 
-/* user_count_socket counts a socket when its request comes, not when it is answered: the socket may close while the
- * rooms are still being loaded, or the loading may fail, and its end is counted in either case. */
-static void user_count_socket(struct core *core, struct user *u, struct op *op)
+/* user_count_socket counts a socket when its request comes, whatever becomes of the request (user.h). */
+static void user_count_socket(struct core *core, struct user *u, const struct op *op)
 {
-    if (!op->in.rooms.session) return;
-    op->in.rooms.session = false;
     u->sockets[op->origin]++;
+    core->num_user_sockets++;
     if (u->presence == PRESENCE_OFFLINE) u->presence = PRESENCE_COMING;
     else if (u->presence == PRESENCE_LEAVING) user_stays(core, u);
 }
@@ -267,7 +275,6 @@ static void user_serve(struct core *core, struct user *u, struct op *op)
     case OP_USER_ROOMS:
     case OP_USER_CURSOR:
     case OP_USER_PRESENCE:
-        if (op->kind == OP_USER_ROOMS) user_count_socket(core, u, op);
         if (u->rooms_state != ROOMS_LOADED) {
             rooms_wait(core, u, op);
         } else if (op->kind == OP_USER_ROOMS) {
@@ -281,6 +288,15 @@ static void user_serve(struct core *core, struct user *u, struct op *op)
         return;
     default: UNREACHABLE();
     }
+}
+
+/* user_rest ends a settlement that has found nobody. An answer may have brought another op at once, and sockets that are
+ * counted keep the user: their ends are still to come. */
+static void user_rest(struct core *core, struct user *u)
+{
+    if (u->waiting.len) user_look(core, u);
+    else if (has_socket(u)) u->state = USER_UNKNOWN;
+    else user_forget(core, u);
 }
 
 /* user_settle answers what waited for the look-up; the first op that may create the user does so. */
@@ -304,7 +320,7 @@ static void user_settle(struct core *core, struct user *u, enum error_code faile
             op_return(core, op);
         }
     }
-    if (u->state == USER_ABSENT || (failed != ERR_NONE && u->state != USER_READY)) user_forget(core, u);
+    if (u->state == USER_ABSENT) user_rest(core, u);
 }
 
 /* --- look-up by name -------------------------------------------------------------------------------------------------------- */
@@ -339,6 +355,7 @@ static void user_ready(struct core *core, struct user *u, uint64_t number, uint6
     u->number = number;
     u->created_ms = created_ms;
     u->state = USER_READY;
+    u->last_used_ns = core->now_ns; /* however long that took: it stays while its ops are answered */
     list_push(&core->users_idle, &u->idle);
 }
 
@@ -372,6 +389,7 @@ static void user_look(struct core *core, struct user *u)
     ASSERT(l != NULL);
     l->job = (struct read_job){.return_core = (uint16_t)core->id, .run = look_run, .done = look_done};
     l->user = u;
+    u->state = USER_LOOKING;
     read_submit(core->reader, &l->job);
 }
 
@@ -652,6 +670,7 @@ static void rooms_settled(struct core *core, struct durable_wait *w, bool durabl
     if (s == STATUS_OK) rooms_take(u, l);
     else LOG(LOG_ERROR, "user", "rooms_load_failed", LOG_STR("status", status_name(s)));
     u->rooms_state = s == STATUS_OK ? ROOMS_LOADED : ROOMS_UNKNOWN;
+    u->last_used_ns = core->now_ns; /* as in user_ready */
     buf_free(&l->rooms);
     buf_free(&l->cursors);
     free(l);
@@ -876,12 +895,13 @@ static void user_stays(struct core *core, struct user *u)
     list_push(&core->users_idle, &u->idle);
 }
 
-/* user_goes: the last socket is gone. Typing ends now, the rest when the grace is over. */
-static void user_goes(struct core *core, struct user *u)
+/* user_goes: the last socket is gone. Typing ends now, the rest when the grace is over. `number` is the user's, who may
+ * not have been looked up here yet. */
+static void user_goes(struct core *core, struct user *u, uint64_t number)
 {
     static const struct slice none;
     for (unsigned target = 0; u->typed && target < core->num_cores; target++)
-        notice_post(core, target, notice_new(core, NOTICE_TYPING_GONE, u->tenant, u->number, none, 0, 0, none));
+        notice_post(core, target, notice_new(core, NOTICE_TYPING_GONE, u->tenant, number, none, 0, 0, none));
     u->typed = false;
     if (u->presence == PRESENCE_COMING) { /* nobody was told yet */
         u->presence = PRESENCE_OFFLINE;
@@ -963,19 +983,29 @@ static void user_left(struct user *u, const struct notice *n)
     devices_forget(u, n->room);
 }
 
+static void user_socket_closed(struct core *core, struct user *u, const struct notice *n)
+{
+    ASSERT(u != NULL && u->sockets[n->from_core] > 0);
+    u->sockets[n->from_core]--;
+    core->num_user_sockets--;
+    u->typed |= n->seq != 0;
+    if (has_socket(u)) return;
+    user_goes(core, u, n->user);
+    if (u->state == USER_UNKNOWN) user_forget(core, u);
+}
+
 void user_on_notice(struct core *core, struct notice *n)
 {
     struct user *u = user_find(core, n->tenant, notice_user_id(n));
-    if (!u || u->state != USER_READY) return; /* not loaded: what is on disk will tell */
+    bool loaded = u && u->state == USER_READY; /* else what is on disk will tell of joins and leaves */
     switch ((enum notice_kind)n->kind) {
-    case NOTICE_JOINED: user_joined(core, u, n); return;
-    case NOTICE_LEFT: user_left(u, n); return;
-    case NOTICE_SOCKET_CLOSED:
-        ASSERT(u->sockets[n->from_core] > 0);
-        u->sockets[n->from_core]--;
-        u->typed |= n->seq != 0;
-        if (!has_socket(u)) user_goes(core, u);
+    case NOTICE_JOINED:
+        if (loaded) user_joined(core, u, n);
         return;
+    case NOTICE_LEFT:
+        if (loaded) user_left(u, n);
+        return;
+    case NOTICE_SOCKET_CLOSED: user_socket_closed(core, u, n); return;
     case NOTICE_JOINED_SOCKETS:
     case NOTICE_REMOVED:
     case NOTICE_NOTIFIED:

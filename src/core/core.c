@@ -156,6 +156,7 @@ static void timers_run(struct core *core)
     notify_timers(core);
     if (core->id == 0) idempotency_sweep_run(core);
     queues_fit(core);
+    rooms_fit(core);
     queues_watch(core);
     admission_update(core);
     uint64_t oldest_ns = commit_oldest_ns(core->commit);
@@ -350,6 +351,10 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     used_tickets_init(&core->used_tickets);
     core->next_request_id = random_u64(g->random);
     core->replies_bytes_max = REPLIES_BYTES_MAX;
+    core->users_loaded_max = USERS_LOADED_MAX;
+    core->user_waiting_max = USER_WAITING_MAX;
+    core->presence_sends_max = PRESENCE_SENDS;
+    core->presence_room_members = g->config->limits_presence_room_members;
     core->rates = g->ip_requests || g->ip_handshakes || g->config->limits_tenant_rate;
     list_init(&core->replays_waiting);
     for (unsigned other = 0; other < g->num_cores; other++) {

@@ -85,6 +85,7 @@ struct core {
     uint64_t presence_due_ns;
     uint64_t presence_serial;     /* ephemeral_serial when presence_flush began */
     uint32_t presence_sends;      /* sockets it has given something since */
+    uint32_t presence_sends_max;  /* PRESENCE_SENDS; tests have less */
     uint64_t ephemeral_serial;  /* of the last push; a session keeps the one that it was told last */
 
     /* what is at home here */
@@ -96,12 +97,15 @@ struct core {
     bool cursor_flush_open;
     uint64_t cursor_flush_due_ns;
     struct list users_leaving;               /* without a socket, offline at struct user.leave_ns; by that time */
+    uint64_t num_user_sockets;               /* sockets of users at home here, on all cores (chat/user.h) */
+    uint32_t users_loaded_max, user_waiting_max; /* USERS_LOADED_MAX, USER_WAITING_MAX; tests have less */
     uint64_t num_online;                     /* users at home here who are shown as online */
     struct map typings;                      /* struct typing */
     struct list typings_expiring, typings_closed; /* by time; see chat/typing.c */
     struct map rooms;                        /* struct room */
     struct list rooms_dirty;                 /* with newly durable events */
     struct list rooms_idle;                  /* least recently used first */
+    uint64_t presence_room_members;          /* the setting by which rooms were found large */
     struct map dms_opening;                  /* struct dm_opening */
     struct idempotency idempotency;
     struct notify *notify;                   /* src/notify */

@@ -144,7 +144,7 @@ struct op {
         } resolve;
         struct {
             struct slice device;
-            bool session;      /* register: this core has one more socket of the user */
+            bool session;      /* this core has one more socket of the user: counted in any case (chat/user.h) */
             struct slice other; /* whom OP_USER_PRESENCE is about, the next step */
         } rooms;
         struct {

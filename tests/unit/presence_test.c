@@ -153,6 +153,39 @@ static void a_turn_looks_at_no_more_than_its_slice(void **state)
 
 /* --- who listens --------------------------------------------------------------------------------- */
 
+/* Somebody in many rooms is told of room by room, also when each of them has other listeners. */
+static void one_change_is_told_in_slices_too(void **state)
+{
+    struct harness *h = *state;
+    struct client *listeners[6];
+    char id[16];
+    unsigned told = 0;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    struct core *core = harness_core(h, 0);
+    for (unsigned i = 0; i < 6; i++) {
+        snprintf(id, sizeof id, "listener%u", i);
+        struct person listener = harness_person(h, id);
+        harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann, &listener));
+        listeners[i] = socket_open(h, 0, id, HELLO_ALL);
+    }
+    harness_advance(h, 1000);
+    harness_settle(h);
+    core->presence_due_ns = UINT64_MAX;
+    socket_open(h, 0, "ann", HELLO_ALL);
+    core->presence_due_ns = 0;
+    core->presence_sends_max = 1;
+    harness_turn(h, 0);
+    for (unsigned i = 0; i < 20; i++) harness_settle(h); /* what was told has come; the clock stands in the pause */
+    for (unsigned i = 0; i < 6; i++) told += client_read(listeners[i]);
+    assert_int_equal(told, 2); /* as many as it may, and the room that went beyond */
+    for (unsigned i = 0; i < 3; i++) {
+        harness_advance(h, 10);
+        harness_settle(h);
+    }
+    for (unsigned i = 0; i < 6; i++) expect_update(listeners[i], "ann", "online");
+}
+
 static void a_watch_needs_no_subscription_and_leaves_nothing_behind(void **state)
 {
     struct harness *h = *state;
@@ -176,6 +209,58 @@ static void a_watch_needs_no_subscription_and_leaves_nothing_behind(void **state
         assert_int_equal(harness_core(h, core)->local_rooms.len, 0);
     }
     assert_int_equal(room_find(harness_core(h, 0), h->tenant, room)->core_mask, 0);
+}
+
+/* rooms_sized lets every core see the setting, and the news of it arrive. */
+static void rooms_sized(struct harness *h, uint64_t members)
+{
+    h->config.limits_presence_room_members = members;
+    for (unsigned i = 0; i < 4; i++) harness_turns(h);
+}
+
+static void a_reloaded_bound_holds_for_rooms_that_are_loaded(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person ann = harness_person(h, "ann"), bob = harness_person(h, "bob");
+    harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann, &bob));
+    struct client *near = socket_open(h, 0, "bob", HELLO_ALL), *far = socket_open(h, 1, "bob", HELLO_ALL);
+    rooms_sized(h, 1);
+    struct client *socket = socket_open(h, 0, "ann", HELLO_ALL);
+    client_hears_nothing(near);
+    client_hears_nothing(far);
+    rooms_sized(h, 2);
+    leave(h, socket);
+    harness_advance(h, PRESENCE_GRACE_MS);
+    expect_update(near, "ann", "offline");
+    expect_update(far, "ann", "offline");
+}
+
+/* What is said last holds, also while the answer to what was said before is on its way. */
+static void unsubscribing_right_behind_a_watch_ends_it(void **state)
+{
+    struct harness *h = *state;
+    static const char *const people[2][2] = {{"ann", "bob"}, {"cat", "dan"}};
+    harness_open(h, 2);
+    for (unsigned home = 0; home < 2; home++) {
+        struct person listener = harness_person(h, people[home][0]), comer = harness_person(h, people[home][1]);
+        uint64_t room = harness_room_at(h, home, ROOM_GROUP, PEOPLE(&listener, &comer));
+        for (unsigned subscribed = 0; subscribed < 2; subscribed++) {
+            harness_restart(h, END_CLEAN); /* the room is not loaded: an answer takes its time */
+            struct client *c = socket_open(h, 0, listener.id, HELLO_NONE);
+            h->hold_readers = true;
+            if (subscribed) client_say(c, "{\"type\":\"subscribe\",\"room_id\":\"%s\"}", room_name(room).text);
+            client_say(c, "{\"type\":\"presence.subscribe\",\"id\":2,\"room_id\":\"%s\"}", room_name(room).text);
+            client_say(c, "{\"type\":\"presence.unsubscribe\",\"id\":3,\"room_id\":\"%s\"}", room_name(room).text);
+            for (unsigned i = 0; i < 50; i++) harness_settle(h); /* both have come, neither can be answered */
+            h->hold_readers = false;
+            expect_text(client_hear(c), "{\"type\":\"ok\",\"re\":2,");
+            assert_string_equal(client_hear(c), "{\"type\":\"ok\",\"re\":3}");
+            socket_open(h, 1, comer.id, HELLO_ALL);
+            client_hears_nothing(c);
+            assert_int_equal(harness_core(h, 0)->watches.len, 0);
+        }
+    }
 }
 
 static void a_refused_watch_leaves_nothing_behind(void **state)
@@ -254,10 +339,10 @@ static void the_oldest_last_seen_is_forgotten(void **state)
 
 static void a_turn_of_telling_ends_when_it_has_cost_enough(void **state)
 {
-    assert_true(presence_goes_on(PRESENCE_SLICE - 1, PRESENCE_SENDS - 1, 2 * PRESENCE_SENDS));
-    assert_false(presence_goes_on(PRESENCE_SLICE, 0, 1));
-    assert_false(presence_goes_on(1, PRESENCE_SENDS, PRESENCE_SENDS + 1));
-    assert_true(presence_goes_on(1, PRESENCE_SENDS, PRESENCE_SENDS)); /* the same sockets once more */
+    assert_true(presence_goes_on(PRESENCE_SLICE - 1, PRESENCE_SENDS - 1, 2 * PRESENCE_SENDS, PRESENCE_SENDS));
+    assert_false(presence_goes_on(PRESENCE_SLICE, 0, 1, PRESENCE_SENDS));
+    assert_false(presence_goes_on(1, PRESENCE_SENDS, PRESENCE_SENDS + 1, PRESENCE_SENDS));
+    assert_true(presence_goes_on(1, PRESENCE_SENDS, PRESENCE_SENDS, PRESENCE_SENDS)); /* the same sockets once more */
     /* 1.3 ms of looking and 12.3 ms of sending; telling and pause together are five times as long */
     assert_in_range(presence_pause_ns(PRESENCE_SLICE, 0), (PRESENCE_SHARE - 1) * 1300000, (PRESENCE_SHARE - 1) * 1320000);
     assert_in_range(presence_pause_ns(0, PRESENCE_SENDS), (PRESENCE_SHARE - 1) * 12200000, (PRESENCE_SHARE - 1) * 12400000);
@@ -341,7 +426,10 @@ int main(void)
         TEST(who_goes_before_the_rooms_are_loaded_was_never_there),
         TEST(who_comes_and_goes_before_it_is_told_is_told_of_once),
         TEST(a_turn_looks_at_no_more_than_its_slice),
+        TEST(one_change_is_told_in_slices_too),
         TEST(a_watch_needs_no_subscription_and_leaves_nothing_behind),
+        TEST(a_reloaded_bound_holds_for_rooms_that_are_loaded),
+        TEST(unsubscribing_right_behind_a_watch_ends_it),
         TEST(a_refused_watch_leaves_nothing_behind),
         TEST(the_list_of_a_room_of_many_goes_on_behind_its_cursor),
         TEST(the_oldest_last_seen_is_forgotten),

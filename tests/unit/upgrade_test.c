@@ -103,6 +103,69 @@ static void a_device_is_named_by_header_or_query(void **state)
     assert_int_equal(handshake(too_long, headers, GOOD KEY), 400);
 }
 
+/* ticket_path writes the path of a handshake with a new ticket of "ann". */
+static void ticket_path(struct harness *h, char *out, size_t size, const char *more)
+{
+    struct client *c = client_open(h, 0);
+    assert_int_equal(client_call(c, "POST", "/v1/auth/tickets", "ann", "", NULL), 201);
+    const char *ticket = strstr(c->text.data, "\"ticket\":\"") + strlen("\"ticket\":\"");
+    snprintf(out, size, "/ws?ticket=%.*s%s", (int)strcspn(ticket, "\""), ticket, more);
+}
+
+static unsigned ticket_handshake(struct client *c, const char *path, const char *headers)
+{
+    return client_call(c, "GET", path, NULL, headers, NULL);
+}
+
+static void a_handshake_that_is_refused_leaves_its_ticket_good(void **state)
+{
+    struct harness *h = *state;
+    char path[512];
+    harness_open(h, 2);
+    ticket_path(h, path, sizeof path, "");
+    struct client *c = client_open(h, 1);
+    assert_int_equal(ticket_handshake(c, path, "Upgrade: websocket\r\nConnection: Upgrade\r\n" KEY), 426);
+    c = client_open(h, 1);
+    atomic_store(&h->gateway.disk, DISK_RESERVE); /* "ann" is not there yet, and cannot be made */
+    assert_int_equal(ticket_handshake(c, path, GOOD KEY), 507);
+    atomic_store(&h->gateway.disk, DISK_OK);
+    c = client_open(h, 0);
+    assert_int_equal(ticket_handshake(c, path, GOOD KEY), 101);
+    c = client_open(h, 1);
+    assert_int_equal(ticket_handshake(c, path, GOOD KEY), 401);
+    assert_int_equal(harness_core(h, 0)->num_sessions + harness_core(h, 1)->num_sessions, 1);
+}
+
+static void an_old_ticket_makes_no_user(void **state)
+{
+    struct harness *h = *state;
+    char path[512];
+    harness_open(h, 1);
+    ticket_path(h, path, sizeof path, "");
+    harness_advance(h, TICKET_LIFE_MS);
+    harness_settle(h);
+    uint64_t rows = kv_sequence(h->kv);
+    assert_int_equal(ticket_handshake(client_open(h, 0), path, GOOD KEY), 401);
+    assert_int_equal(kv_sequence(h->kv), rows);
+}
+
+static void beside_a_ticket_the_query_names_the_device(void **state)
+{
+    struct harness *h = *state;
+    char path[512];
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 3);
+    harness_ack(h, 0, &ann, room, "my phone", 3, false);
+    harness_ack(h, 0, &ann, room, "old phone", 1, false);
+    harness_settle(h);
+    struct client *c = client_open(h, 0);
+    ticket_path(h, path, sizeof path, "&device=my%20phone");
+    assert_int_equal(ticket_handshake(c, path, GOOD KEY "X-Device-Id: old phone\r\n"), 101);
+    assert_int_equal(number_in(client_hear(c), "from"), 4);
+}
+
 static void a_stopping_server_opens_no_sockets(void **state)
 {
     struct harness *h = *state;
@@ -190,7 +253,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_handshake_is_accepted_on_every_path), TEST(the_subprotocol_is_found_wherever_it_is_offered),
         TEST(a_faulty_handshake_is_refused),         TEST(a_device_is_named_by_header_or_query),
-        TEST(a_stopping_server_opens_no_sockets),    TEST(a_key_revoked_during_the_handshake_opens_no_socket),
+        TEST(a_handshake_that_is_refused_leaves_its_ticket_good),
+                                       TEST(an_old_ticket_makes_no_user),
+                                       TEST(beside_a_ticket_the_query_names_the_device),
+                                       TEST(a_stopping_server_opens_no_sockets),    TEST(a_key_revoked_during_the_handshake_opens_no_socket),
         TEST(a_tenant_switched_off_during_the_handshake_opens_no_socket),
         TEST(a_failed_store_serves_those_it_knows),  TEST(the_echo_socket_echoes),
     };

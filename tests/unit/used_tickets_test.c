@@ -39,6 +39,18 @@ static void a_used_ticket_is_forgotten_once_it_has_ended(void **state)
     used_tickets_free(&u);
 }
 
+/* The core that gave the ticket out may be ahead of the home's turn. */
+static void a_used_ticket_is_remembered_until_it_has_ended(void **state)
+{
+    struct used_tickets u;
+    uint8_t nonce[TICKET_NONCE_BYTES] = {1};
+    used_tickets_init(&u);
+    assert_int_equal(used_tickets_add(&u, 100, 105 + LIFE_NS, nonce), STATUS_OK);
+    assert_int_equal(used_tickets_add(&u, 104 + LIFE_NS, 105 + LIFE_NS, nonce), STATUS_EXISTS);
+    assert_int_equal(used_tickets_add(&u, 105 + LIFE_NS, 105 + LIFE_NS, nonce), STATUS_INVALID);
+    used_tickets_free(&u);
+}
+
 static void a_full_memory_refuses_and_uses_nothing_up(void **state)
 {
     struct used_tickets u;
@@ -59,6 +71,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_ticket_is_used_once_while_it_lives),
         cmocka_unit_test(a_used_ticket_is_forgotten_once_it_has_ended),
+        cmocka_unit_test(a_used_ticket_is_remembered_until_it_has_ended),
         cmocka_unit_test(a_full_memory_refuses_and_uses_nothing_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

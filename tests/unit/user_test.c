@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../src/chat/user.h"
+
 /* A user at its home: coming into being once, the rooms it is in, and its cursors. */
 
 static struct answer *resolve(struct harness *h, unsigned core, const char *id)
@@ -506,6 +508,153 @@ static void a_join_beyond_the_bound_is_looked_at_once_more(void **state)
     expect_text(stayed->text.data, "\"code\":\"user.rooms_full\"");
 }
 
+/* --- sockets -------------------------------------------------------------------------------------- */
+
+/* evict makes a home forget its users, none of whom has a socket, while the cores of their sockets know their numbers. */
+static void evict(struct harness *h, unsigned home)
+{
+    static unsigned passers;
+    struct core *core = harness_core(h, home);
+    harness_advance(h, 2 * PRESENCE_GRACE_MS);
+    harness_settle(h);
+    core->users_loaded_max = 1;
+    for (unsigned looks = 0; looks < 100 && core->users_by_id.len; looks++) {
+        char id[32];
+        snprintf(id, sizeof id, "passer%u", passers++); /* is nobody, and makes room for its look-up */
+        if (gateway_user_home(&h->gateway, h->tenant, slice_str(id)) == home) settled(h, get(h, home, id));
+    }
+    core->users_loaded_max = USERS_LOADED_MAX;
+    assert_int_equal(core->users_by_id.len, 0);
+}
+
+/* opened_while_looked_up opens a socket that is served at once, of a user whose home must look it up first. */
+static struct client *opened_while_looked_up(struct harness *h, unsigned core, const struct person *who)
+{
+    struct client *c = client_open(h, core);
+    assert_int_equal(client_upgrade(c, who->id, ""), 101);
+    return c;
+}
+
+static void ends_are_heard(struct harness *h)
+{
+    for (unsigned i = 0; i < 50; i++) harness_settle(h);
+}
+
+static uint32_t counted(struct harness *h, const struct person *who, unsigned core)
+{
+    return user_num_sockets(harness_core(h, who->home), h->tenant, slice_str(who->id), core);
+}
+
+static void a_socket_that_is_refused_takes_no_others_count(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    for (unsigned core = 0; core < 2; core++) {
+        struct person ann = harness_person_at(h, "ann", 0);
+        client_close(opened_while_looked_up(h, core, &ann));
+        ends_are_heard(h);
+        evict(h, 0);
+        harness_core(h, 0)->user_waiting_max = 1;
+        h->hold_readers = true;
+        struct client *served = opened_while_looked_up(h, core, &ann), *refused[3];
+        for (unsigned i = 0; i < 3; i++) {
+            refused[i] = opened_while_looked_up(h, core, &ann);
+            assert_int_equal(client_hear_close(refused[i]), 4100);
+            client_close(refused[i]);
+        }
+        ends_are_heard(h);
+        assert_int_equal(counted(h, &ann, core), 1);
+        h->hold_readers = false;
+        harness_core(h, 0)->user_waiting_max = USER_WAITING_MAX;
+        client_hears_nothing(served);
+        harness_advance(h, 2 * PRESENCE_GRACE_MS);
+        harness_settle(h);
+        assert_int_equal(harness_core(h, 0)->num_online, 1);
+        assert_int_equal(counted(h, &ann, core), 1);
+        client_close(served);
+        ends_are_heard(h);
+        harness_advance(h, 2 * PRESENCE_GRACE_MS);
+        harness_settle(h);
+        assert_int_equal(harness_core(h, 0)->num_online, 0);
+        assert_int_equal(harness_core(h, 0)->num_user_sockets, 0);
+    }
+}
+
+static void a_socket_that_closes_during_the_look_up_is_not_online_for_ever(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    for (unsigned core = 0; core < 2; core++) {
+        struct person ann = harness_person_at(h, "ann", 0);
+        client_close(opened_while_looked_up(h, core, &ann));
+        ends_are_heard(h);
+        evict(h, 0);
+        h->hold_readers = true;
+        struct client *gone = opened_while_looked_up(h, core, &ann);
+        ends_are_heard(h);
+        assert_int_equal(counted(h, &ann, core), 1);
+        client_close(gone);
+        ends_are_heard(h);
+        assert_int_equal(counted(h, &ann, core), 0);
+        h->hold_readers = false;
+        harness_settle(h);
+        harness_advance(h, 2 * PRESENCE_GRACE_MS);
+        harness_settle(h);
+        assert_int_equal(harness_core(h, 0)->num_user_sockets, 0);
+        assert_int_equal(harness_core(h, 0)->num_online, 0);
+    }
+}
+
+/* name_put writes the row by which a user is found, behind the gateway's back; 0 damages it. */
+static void name_put(struct harness *h, const struct person *who, uint64_t number)
+{
+    struct key key;
+    struct buf value = {0};
+    struct kv_batch *batch = kv_batch_new(h->kv);
+    key_name(&key, h->tenant, NAME_USER, slice_str(who->id));
+    if (number) number_record_encode(&value, number);
+    else BUF_LIT(&value, "damaged");
+    h->kv->ops->batch_put(batch, KV_NAMES, key_slice(&key), buf_slice(&value));
+    assert_int_equal(kv_write(h->kv, batch), STATUS_OK);
+    h->kv->ops->batch_free(batch);
+    buf_free(&value);
+}
+
+static void a_user_that_cannot_be_read_keeps_its_sockets_counted_until_they_end(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    for (unsigned core = 0; core < 2; core++) {
+        struct person ann = harness_person_at(h, "ann", 0);
+        client_close(opened_while_looked_up(h, core, &ann));
+        ends_are_heard(h);
+        evict(h, 0);
+        name_put(h, &ann, 0);
+        struct client *refused = opened_while_looked_up(h, core, &ann);
+        assert_int_equal(client_hear_close(refused), 4100);
+        assert_int_equal(counted(h, &ann, core), 1); /* its client has not answered the close yet */
+        name_put(h, &ann, ann.number);
+        struct client *served = opened_while_looked_up(h, core, &ann);
+        client_hears_nothing(served);
+        assert_int_equal(counted(h, &ann, core), 2);
+        client_close(refused);
+        ends_are_heard(h);
+        assert_int_equal(counted(h, &ann, core), 1);
+        assert_int_equal(harness_core(h, 0)->num_online, 1);
+        client_close(served);
+        ends_are_heard(h);
+        evict(h, 0);
+        name_put(h, &ann, 0);
+        refused = opened_while_looked_up(h, core, &ann);
+        assert_int_equal(client_hear_close(refused), 4100);
+        client_close(refused);
+        ends_are_heard(h);
+        assert_int_equal(harness_core(h, 0)->users_by_id.len, 0);
+        assert_int_equal(harness_core(h, 0)->num_user_sockets, 0);
+        name_put(h, &ann, ann.number);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -532,6 +681,9 @@ int main(void)
         TEST(a_user_with_too_many_device_cursors_shares_its_own),
         TEST(users_beyond_the_bound_are_evicted_when_idle),
         TEST(a_join_beyond_the_bound_is_looked_at_once_more),
+        TEST(a_socket_that_is_refused_takes_no_others_count),
+        TEST(a_socket_that_closes_during_the_look_up_is_not_online_for_ever),
+        TEST(a_user_that_cannot_be_read_keeps_its_sockets_counted_until_they_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
