@@ -1095,7 +1095,8 @@ static void conn_join(struct net *n, struct conn *c)
 
 /* The codes that are counted one by one: those of RFC 6455 section 7.4.1 and of IANA's registry, then the gateway's own
  * (docs/PROTOCOL.md). A client may send any number, and each would be another series. */
-static const uint16_t own_codes[NET_CLOSE_CODES - 17] = {4001, 4004, CLOSE_OVERLOADED, CLOSE_TOO_SLOW};
+static const uint16_t own_codes[NET_CLOSE_CODES - 17] = {4001, 4003, 4004, 4008, CLOSE_OVERLOADED, 4129,
+                                                                CLOSE_TOO_SLOW};
 
 static unsigned close_code_place(uint16_t code)
 {
@@ -1109,7 +1110,7 @@ const char *net_close_code_name(unsigned place)
 {
     static const char *const names[NET_CLOSE_CODES] = {
         "1000", "1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1009", "1010",
-        "1011", "1012", "1013", "1014", "1015", "4001", "4004", "4100", "4200", "other"};
+        "1011", "1012", "1013", "1014", "1015", "4001", "4003", "4004", "4008", "4100", "4129", "4200", "other"};
     ASSERT(place < NET_CLOSE_CODES);
     return names[place];
 }

@@ -159,7 +159,7 @@ struct conn_end {
 };
 void conn_ended(const struct conn *c, struct conn_end *out);
 /* Close codes are counted by number: 1000 to 1015 and the gateway's own; others share the last place. */
-#define NET_CLOSE_CODES 21u
+#define NET_CLOSE_CODES 24u
 /* net_close_code_name is the number as text, "other" for the last place. */
 const char *net_close_code_name(unsigned place);
 /* conn_idle_ms: how long the peer has sent nothing, in steps of TIMER_TICK_MS. */
