@@ -1247,8 +1247,8 @@ size_t net_queued(const struct conn *c)
     return send_queue_bytes(&c->queue);
 }
 
-/* A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2); they are named as what they are, so
- * that one address has one name. */
+/* A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2); they are named as what they are,
+ * so that one address has one name. */
 static const uint8_t mapped_ipv4[12] = {[10] = 0xff, [11] = 0xff};
 
 void conn_peer(const struct conn *c, char out[46])
