@@ -19,7 +19,7 @@ BINARY = BUILD / "carillon"
 
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 15.0
-DRAIN_TIMEOUT_S = 2  # of the servers under test, so that a stop never holds up the run
+DRAIN_TIMEOUT_S = 1  # of the servers under test, so that a stop never holds up the run
 
 # What stands on stderr when the program found itself broken. Each is a failure of whatever test was running.
 REPORTS = (

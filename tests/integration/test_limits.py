@@ -9,6 +9,7 @@ import pytest
 
 from client import SUBPROTOCOL, call, metric, metric_reaches, new_tenant
 from recorder import limit as bound_of
+from test_slow_reader import reader_that_takes_nothing_is_let_go
 from wire import TEXT, FrameWire, HttpWire
 
 RATE = 20  # requests a second where one is set: a bucket is filled at once and empty within a test's first loop
@@ -416,9 +417,11 @@ def test_a_bound_on_memory_below_what_the_store_takes_is_refused(make_gateway):
 
 @pytest.mark.slow
 async def test_slow_and_half_open_clients_are_closed_by_an_absolute_deadline(make_gateway):
-    """A byte now and then does not put the deadline off: 10 s for a head, 30 s for a body, and for a hello 10 s."""
+    """A byte now and then does not put the deadline off: 10 s for a head, 30 s for a body, and for a hello 10 s; whoever
+    takes nothing has 30 s. All at once, since each is a wait."""
     gateway = make_gateway(cores=2)
     alice = (await new_tenant(gateway)).user("alice")
+    automatic = await alice.connect_automatic()
 
     async def dribble(wire, text, pause_s):
         """How long a connection lives that sends one byte after each pause."""
@@ -458,12 +461,14 @@ async def test_slow_and_half_open_clients_are_closed_by_an_absolute_deadline(mak
         wire = await HttpWire.open(gateway)
         return await dribble(wire, "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n", 30)
 
-    heads, bodies, hellos, halves = await asyncio.gather(
-        many(100, slow_head), many(20, slow_body), many(20, no_hello), many(20, half_open))
+    heads, bodies, hellos, halves, _ = await asyncio.gather(
+        many(100, slow_head), many(20, slow_body), many(20, no_hello), many(20, half_open),
+        reader_that_takes_nothing_is_let_go(gateway))
     assert all(9 <= seconds <= 20 for seconds in heads), sorted(heads)
     assert all(29 <= seconds <= 45 for seconds in bodies), sorted(bodies)
     assert all(9 <= seconds <= 20 for seconds in hellos), sorted(hellos)
     assert all(9 <= seconds <= 20 for seconds in halves), sorted(halves)
+    assert (await automatic.request("ping"))["type"] == "pong", "who needs no hello stays"
 
     async def nothing_left():
         return await metric(gateway, "carillon_memory_bytes", part="assembly") == 0

@@ -297,9 +297,11 @@ async def test_flushes_and_compactions_that_are_held_up_are_shown(make_gateway):
     async def grows(name, step, what):
         """Goes on with the steps until the metric is above 0; the store is looked at once a second."""
         for _ in range(10):
-            await asyncio.sleep(STALE_S)
-            if await metric(gateway, name) > 0:
-                return
+            deadline = time.monotonic() + STALE_S
+            while time.monotonic() < deadline:
+                if await metric(gateway, name) > 0:
+                    return
+                await asyncio.sleep(0.05)
             await step()
         raise AssertionError(f"{name} stays 0: {what}")
 

@@ -3,8 +3,6 @@
 import asyncio
 import time
 
-import pytest
-
 from client import SUBPROTOCOL, Event, metric, new_tenant
 from recorder import exercised, limit
 from shapes import assert_gapless
@@ -66,8 +64,8 @@ async def test_stalled_reader_misses_nothing_and_disturbs_nobody(gateway_of_each
     assert [event.text for event in events] == [event.text for event in heard]
 
 
-@pytest.mark.slow
-async def test_reader_that_takes_nothing_is_let_go(gateway):
+async def reader_that_takes_nothing_is_let_go(gateway):
+    """Takes half a minute; test_limits.py has it run beside others who are closed as late."""
     alice, bob = (await new_tenant(gateway)).users("alice", "bob")
     room_id = await alice.new_room("group", bob)
     before = await slow_readers_closed(gateway)
