@@ -1,6 +1,8 @@
+#define _GNU_SOURCE /* vasprintf */
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../../storage/records.h"
@@ -210,11 +212,12 @@ static bool wants_help(int argc, char **argv)
 void cli_error(const char *format, ...)
 {
     va_list args;
-    fputs("carillon: ", stderr);
+    char *text;
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    ASSERT(vasprintf(&text, format, args) >= 0);
     va_end(args);
-    fputc('\n', stderr);
+    fprintf(stderr, "carillon: %s\n", text); /* one write: other threads' log lines go to stderr, too */
+    free(text);
 }
 
 int cli_mistake(char *const argv[], const struct option *known)

@@ -157,6 +157,7 @@ static int configure(struct server *s)
 
 static int failed(const struct server *s, int code)
 {
+    log_writer_stop(); /* what was logged on the way stands in front of what it came to */
     cli_error("%s", s->why);
     return code;
 }
