@@ -26,6 +26,12 @@ static const struct action actions[ROUTES] = {
     [ROUTE_TENANT_DELETE] = {"tenant_delete", CONFIG_ACTIONS_OPERATOR},
     [ROUTE_KEY_CREATE] = {"key_create", CONFIG_ACTIONS_OPERATOR},
     [ROUTE_KEY_REVOKE] = {"key_revoke", CONFIG_ACTIONS_OPERATOR},
+    [ROUTE_BACKUP_CREATE] = {"backup_create", CONFIG_ACTIONS_OPERATOR},
+    [ROUTE_DEAD_LETTER_RETRY] = {"dead_letter_retry", CONFIG_ACTIONS_OPERATOR},
+    [ROUTE_DEAD_LETTER_DELETE] = {"dead_letter_delete", CONFIG_ACTIONS_OPERATOR},
+    [ROUTE_KICK] = {"kick", CONFIG_ACTIONS_OPERATOR},
+    [ROUTE_DRAIN] = {"drain", CONFIG_ACTIONS_OPERATOR},
+    [ROUTE_RELOAD] = {"reload", CONFIG_ACTIONS_OPERATOR},
 };
 
 static bool is_operators(uint16_t route) { return routes[route].who == WHO_OPERATOR; }
@@ -76,6 +82,20 @@ static void show(struct shown *s, struct conn *conn, uint64_t request_id, const 
     if (op && op->room) s->room_text = slice_of(s->room, (size_t)(room_id_text(s->room, op->room) - s->room));
 }
 
+/* told: a log line leaves out a field that has no text at all, but not one that has an empty one. */
+static struct slice told(struct slice text) { return text.len ? text : (struct slice){0}; }
+
+/* kicked: whom it was about is `users`, as in the other acts; `closed` counts the connections. */
+static void kicked(struct shown *s, uint16_t route, unsigned status, enum error_code code, const struct op *op)
+{
+    LOG_ALWAYS(LOG_INFO, "action", "kick", LOG_STR("by", "operator"), LOG_SLICE("tenant", s->tenant_text),
+               LOG_SLICE("users", told(op->user_id)), LOG_SLICE("connection", told(op->in.connections.id)),
+               LOG_SLICE("reason", op->in.connections.reason), LOG_U64("closed", op->in.connections.closed),
+               LOG_STR("route", access_route(route, s->pattern)), LOG_U64("status", status),
+               LOG_STR("outcome", code == ERR_NONE ? "ok" : error_rows[code].code),
+               LOG_STR("request_id", s->request_id), LOG_STR("peer", s->peer));
+}
+
 void action_answered(struct core *core, struct conn *conn, uint16_t route, uint64_t request_id, unsigned status,
                      enum error_code code, const struct op *op)
 {
@@ -88,12 +108,17 @@ void action_answered(struct core *core, struct conn *conn, uint16_t route, uint6
     struct shown s;
     struct buf members = {0};
     show(&s, conn, request_id, op);
+    if (op && op->kind == OP_CONNECTION_KICK) {
+        kicked(&s, route, status, code, op);
+        return;
+    }
     uint32_t num_members = op ? members_shown(&members, op) : 0;
     bool is_key = route == ROUTE_KEY_CREATE || route == ROUTE_KEY_REVOKE;
+    struct slice none = {0}, key = op && is_key ? op->in.directory.prefix : none;
+    struct slice change = op && op->kind == OP_TENANT_UPDATE ? op->in.directory.change : none;
     LOG_ALWAYS(LOG_INFO, "action", event, LOG_STR("by", is_operators(route) ? "operator" : "user"),
-               LOG_SLICE("user", op ? op->user_id : (struct slice){0}), LOG_SLICE("tenant", s.tenant_text),
-               LOG_SLICE("room", s.room_text), LOG_SLICE("key", op && is_key ? op->in.directory.prefix : (struct slice){0}),
-               LOG_SLICE("users", buf_slice(&members)),
+               LOG_SLICE("user", op ? told(op->user_id) : none), LOG_SLICE("tenant", s.tenant_text),
+               LOG_SLICE("room", s.room_text), LOG_SLICE("key", key), LOG_SLICE("change", told(change)), LOG_SLICE("users", buf_slice(&members)),
                LOG_STR("route", access_route(route, s.pattern)), LOG_U64("status", status),
                LOG_STR("outcome", code == ERR_NONE ? "ok" : error_rows[code].code), LOG_STR("request_id", s.request_id),
                LOG_STR("peer", s.peer), num_members ? LOG_U64("num_users", num_members) : LOG_END);
