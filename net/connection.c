@@ -1095,7 +1095,8 @@ static void conn_join(struct net *n, struct conn *c)
 
 /* The codes that are counted one by one: those of RFC 6455 section 7.4.1 and of IANA's registry, then the gateway's own
  * (docs/PROTOCOL.md). A client may send any number, and each would be another series. */
-static const uint16_t own_codes[NET_CLOSE_CODES - 17] = {4001, 4004, CLOSE_OVERLOADED, CLOSE_TOO_SLOW};
+static const uint16_t own_codes[NET_CLOSE_CODES - 17] = {4001, 4003, 4004, 4008, CLOSE_OVERLOADED, 4129,
+                                                                CLOSE_TOO_SLOW};
 
 static unsigned close_code_place(uint16_t code)
 {
@@ -1109,7 +1110,7 @@ const char *net_close_code_name(unsigned place)
 {
     static const char *const names[NET_CLOSE_CODES] = {
         "1000", "1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1009", "1010",
-        "1011", "1012", "1013", "1014", "1015", "4001", "4004", "4100", "4200", "other"};
+        "1011", "1012", "1013", "1014", "1015", "4001", "4003", "4004", "4008", "4100", "4129", "4200", "other"};
     ASSERT(place < NET_CLOSE_CODES);
     return names[place];
 }
@@ -1246,33 +1247,24 @@ size_t net_queued(const struct conn *c)
     return send_queue_bytes(&c->queue);
 }
 
+/* A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2); they are named as what they are, so
+ * that one address has one name. */
+static const uint8_t mapped_ipv4[12] = {[10] = 0xff, [11] = 0xff};
+
 void conn_peer(const struct conn *c, char out[46])
 {
-    /* A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2); they are named as what they
-     * are, so that one address has one name. */
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    uint8_t address[16];
     const char *text = NULL;
-    if (c->peer_family == AF_INET)
-        text = inet_ntop(AF_INET, c->peer, out, 46);
-    else if (c->peer_family == AF_INET6 && memcmp(c->peer, mapped, 12) == 0)
-        text = inet_ntop(AF_INET, c->peer + 12, out, 46);
-    else if (c->peer_family == AF_INET6)
-        text = inet_ntop(AF_INET6, c->peer, out, 46);
-    if (!text) memcpy(out, "unix", 5);
+    if (!conn_peer_bytes(c, address)) text = memcpy(out, "unix", 5);
+    else if (memcmp(address, mapped_ipv4, sizeof mapped_ipv4) == 0) text = inet_ntop(AF_INET, address + 12, out, 46);
+    else text = inet_ntop(AF_INET6, address, out, 46);
+    ASSERT(text);
 }
 
 bool conn_peer_bytes(const struct conn *c, uint8_t out[16])
 {
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     bool v4 = c->peer_family == AF_INET;
-    memcpy(out, mapped, sizeof mapped);
+    memcpy(out, mapped_ipv4, sizeof mapped_ipv4);
     memcpy(out + (v4 ? 12 : 0), c->peer, v4 ? 4 : 16);
     return v4 || c->peer_family == AF_INET6;
-}
-
-bool net_peer_address(struct net *n, char out[46], struct conn_ref ref)
-{
-    const struct conn *c = net_conn(n, ref);
-    if (c) conn_peer(c, out);
-    return c != NULL;
 }

@@ -115,8 +115,6 @@ bool conn_is_admin(const struct conn *c);
 bool conn_is_websocket(const struct conn *c);
 /* conn_peer writes the peer's address as text ("192.0.2.1" or "2001:db8::1", "unix" for the admin socket). */
 void conn_peer(const struct conn *c, char out[46]);
-/* net_peer_address does the same for a connection that may be gone by now: then it returns false. */
-MUST_USE bool net_peer_address(struct net *n, char out[46], struct conn_ref ref);
 uint64_t conn_opened_ns(const struct conn *c);
 /* conn_peer_bytes is the same address as an IPv6 one, IPv4 in ::ffff:0:0/96; false for the admin socket. */
 bool conn_peer_bytes(const struct conn *c, uint8_t out[16]);
@@ -161,7 +159,7 @@ struct conn_end {
 };
 void conn_ended(const struct conn *c, struct conn_end *out);
 /* Close codes are counted by number: 1000 to 1015 and the gateway's own; others share the last place. */
-#define NET_CLOSE_CODES 21u
+#define NET_CLOSE_CODES 24u
 /* net_close_code_name is the number as text, "other" for the last place. */
 const char *net_close_code_name(unsigned place);
 /* conn_idle_ms: how long the peer has sent nothing, in steps of TIMER_TICK_MS. */

@@ -273,9 +273,14 @@ static void attempt_end(struct backup *b, enum status status, const char *why, u
 static bool scheduled(const struct backup *b, uint64_t now_ms)
 {
     const struct backup_options *o = &b->options;
-    uint64_t retry_ms = o->interval_ms && o->interval_ms < BACKUP_RETRY_MS ? o->interval_ms : BACKUP_RETRY_MS;
-    bool just_failed = b->look.failed && now_ms >= b->attempt_ended_ms && now_ms - b->attempt_ended_ms < retry_ms;
-    return !just_failed && backup_due(o->interval_ms, o->at_minutes, b->look.last_success_s * 1000, now_ms);
+    if (b->look.failed && backup_rests(o->interval_ms, b->attempt_ended_ms, now_ms)) return false;
+    return backup_due(o->interval_ms, o->at_minutes, b->look.last_success_s * 1000, now_ms);
+}
+
+bool backup_rests(uint64_t interval_ms, uint64_t failed_ms, uint64_t now_ms)
+{
+    uint64_t rest_ms = interval_ms && interval_ms < BACKUP_RETRY_MS ? interval_ms : BACKUP_RETRY_MS;
+    return now_ms >= failed_ms && now_ms - failed_ms < rest_ms; /* not when the clock went back */
 }
 
 bool backup_due(uint64_t interval_ms, uint32_t at_minutes, uint64_t last_ms, uint64_t now_ms)

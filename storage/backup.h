@@ -58,6 +58,9 @@ unsigned backup_list_items(struct backup *b, struct backup_item *items);
 void backup_look(struct backup *b, struct backup_look *out);
 const char *backup_state_name(enum backup_state state);
 
+/* backup_rests tells whether the schedule waits at now_ms because a backup failed at failed_ms: BACKUP_RETRY_MS, or the
+ * interval if that is shorter. Pure. */
+bool backup_rests(uint64_t interval_ms, uint64_t failed_ms, uint64_t now_ms);
 /* backup_due tells whether the schedule asks for a backup at now_ms, the last one being of last_ms (0: none). Pure but
  * for the time zone. */
 bool backup_due(uint64_t interval_ms, uint32_t at_minutes, uint64_t last_ms, uint64_t now_ms);

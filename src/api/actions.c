@@ -54,10 +54,15 @@ static void operator_refused(struct conn *conn, uint16_t route, enum error_code 
         LOG_STR("route", access_route(route, pattern)), LOG_STR("code", error_rows[code].code), LOG_STR("peer", peer));
 }
 
-/* members_shown lists the users that an op names, but for the caller in front of a new room's. */
-static uint32_t members_shown(struct buf *out, const struct op *op)
+/* members_shown lists the users that an op names, but for the caller in front of a new room's. An operator is no user:
+ * there the op's own is the one that it is about. */
+static uint32_t members_shown(struct buf *out, const struct op *op, bool by_operator)
 {
     uint32_t num = 0;
+    if (by_operator && op->user_id.len) {
+        buf_slice_append(out, op->user_id);
+        return 1;
+    }
     for (uint32_t i = 0; i < op->num_members; i++) {
         struct slice id = op->members[i].user_id;
         if (slice_eq(id, op->user_id)) continue;
@@ -112,13 +117,14 @@ void action_answered(struct core *core, struct conn *conn, uint16_t route, uint6
         kicked(&s, route, status, code, op);
         return;
     }
-    uint32_t num_members = op ? members_shown(&members, op) : 0;
-    bool is_key = route == ROUTE_KEY_CREATE || route == ROUTE_KEY_REVOKE;
+    bool by_operator = is_operators(route), is_key = route == ROUTE_KEY_CREATE || route == ROUTE_KEY_REVOKE;
+    uint32_t num_members = op ? members_shown(&members, op, by_operator) : 0;
     struct slice none = {0}, key = op && is_key ? op->in.directory.prefix : none;
     struct slice change = op && op->kind == OP_TENANT_UPDATE ? op->in.directory.change : none;
-    LOG_ALWAYS(LOG_INFO, "action", event, LOG_STR("by", is_operators(route) ? "operator" : "user"),
-               LOG_SLICE("user", op ? told(op->user_id) : none), LOG_SLICE("tenant", s.tenant_text),
-               LOG_SLICE("room", s.room_text), LOG_SLICE("key", key), LOG_SLICE("change", told(change)), LOG_SLICE("users", buf_slice(&members)),
+    LOG_ALWAYS(LOG_INFO, "action", event, LOG_STR("by", by_operator ? "operator" : "user"),
+               LOG_SLICE("user", op && !by_operator ? told(op->user_id) : none), LOG_SLICE("tenant", s.tenant_text),
+               LOG_SLICE("room", s.room_text), LOG_SLICE("key", key), LOG_SLICE("change", told(change)),
+               LOG_SLICE("users", told(buf_slice(&members))),
                LOG_STR("route", access_route(route, s.pattern)), LOG_U64("status", status),
                LOG_STR("outcome", code == ERR_NONE ? "ok" : error_rows[code].code), LOG_STR("request_id", s.request_id),
                LOG_STR("peer", s.peer), num_members ? LOG_U64("num_users", num_members) : LOG_END);

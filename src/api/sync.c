@@ -195,12 +195,18 @@ static void sync_position(struct core *core, struct op *child)
 
 /* --- reading, room after room ------------------------------------------------------------------------------------------ */
 
+/* page_bytes_max: several answers of one socket may wait in one queue, so its pages are shorter. */
+static size_t page_bytes_max(const struct sync *s)
+{
+    return s->op->is_websocket ? WEBSOCKET_PAGE_BYTES_MAX : HISTORY_BYTES_MAX;
+}
+
 static void sync_run(struct read_job *job, struct kv *kv)
 {
     struct sync *s = CONTAINER_OF(job, struct sync, job);
     const struct room_position *p = &s->rooms[s->at].position;
     s->status = history_read(&s->events, &s->num_events, kv, HISTORY_JSON, s->op->tenant, p->room, p->from, p->head, s->left,
-                             HISTORY_BYTES_MAX);
+                             page_bytes_max(s));
 }
 
 static void room_write(struct sync *s)
@@ -265,7 +271,7 @@ static void sync_next(struct core *core, struct sync *s)
             room_write(s);
             continue;
         }
-        if (s->left == 0 || s->op->out.len > HISTORY_BYTES_MAX) {
+        if (s->left == 0 || s->op->out.len > page_bytes_max(s)) {
             sync_finish(core, s, r->position.room, 0);
             return;
         }

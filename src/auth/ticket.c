@@ -58,7 +58,7 @@ size_t ticket_write(char out[TICKET_TEXT_MAX], const uint8_t secret[TICKET_SECRE
 /* base64url_decode turns it into the padded form that the library reads. */
 static bool base64url_decode(uint8_t bytes[TICKET_BYTES_MAX], size_t *len, struct slice text)
 {
-    uint8_t padded[TICKET_TEXT_MAX];
+    uint8_t padded[TICKET_TEXT_MAX], again[TICKET_TEXT_MAX + 1];
     if (text.len > sizeof padded) return false;
     for (size_t i = 0; i < text.len; i++) {
         char c = text.data[i];
@@ -69,6 +69,8 @@ static bool base64url_decode(uint8_t bytes[TICKET_BYTES_MAX], size_t *len, struc
     memset(padded + text.len, '=', padded_len - text.len);
     uint8_t out[TICKET_TEXT_MAX / 4 * 3];
     if (!EVP_DecodeBase64(out, len, sizeof out, padded, padded_len) || *len > TICKET_BYTES_MAX) return false;
+    /* The last character may have bits that stand for nothing, and the library ignores them (RFC 4648 section 3.5). */
+    if (EVP_EncodeBlock(again, out, *len) != padded_len || memcmp(again, padded, padded_len) != 0) return false;
     memcpy(bytes, out, *len);
     return true;
 }

@@ -1,6 +1,5 @@
 #include "buf.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -36,12 +35,20 @@ void buf_append(struct buf *b, const void *data, size_t len)
 void buf_printf(struct buf *b, const char *format, ...)
 {
     va_list args;
+    va_start(args, format);
+    buf_vprintf(b, format, args);
+    va_end(args);
+}
+
+void buf_vprintf(struct buf *b, const char *format, va_list args)
+{
     for (;;) {
+        va_list again;
         buf_reserve(b, 64);
         size_t room = b->cap - b->len;
-        va_start(args, format);
-        int n = vsnprintf(b->data + b->len, room, format, args);
-        va_end(args);
+        va_copy(again, args);
+        int n = vsnprintf(b->data + b->len, room, format, again);
+        va_end(again);
         ASSERT(n >= 0);
         if ((size_t)n < room) {
             b->len += (size_t)n;

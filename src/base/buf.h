@@ -6,6 +6,8 @@
 #ifndef CARILLON_BASE_BUF_H
 #define CARILLON_BASE_BUF_H
 
+#include <stdarg.h>
+
 #include "slice.h"
 
 struct buf {
@@ -17,6 +19,7 @@ void buf_free(struct buf *b);
 void buf_reserve(struct buf *b, size_t more);
 void buf_append(struct buf *b, const void *data, size_t len);
 void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void buf_vprintf(struct buf *b, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 /* buf_consume drops the first n bytes by moving the rest down. */
 void buf_consume(struct buf *b, size_t n);
 /* buf_u64 appends v in decimal. */

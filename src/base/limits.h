@@ -3,53 +3,57 @@
 #ifndef CARILLON_BASE_LIMITS_H
 #define CARILLON_BASE_LIMITS_H
 
-/* --- threads and rings -------------------------------------------------------------------------------------- */
+/* --- threads and rings ------------------------------------------------------------------------------------ */
 #define CORES_MAX 64u              /* cores of one process; `--cores` may exceed the CPUs, not this */
-#define READERS_MAX 16u
+#define READERS_MAX 16u            /* threads that read the store: as many as a disk does at a time */
 #define MAILBOX_CELLS 4096u        /* cells core → core; 256 KiB a pair; a full one parks on intrusive lists */
 #define COMMIT_RING_CELLS 8192u    /* entries core → writer */
-#define COMMIT_PENDING_MAX 65536u  /* entries of one core not durable yet; beyond: 503 store.overloaded */
-#define COMMIT_PENDING_BYTES_MAX (128u << 20) /* of one core's events not durable yet; beyond: 503 store.overloaded */
-#define COMMIT_AGE_MAX_MS 2000u    /* of the oldest entry that is not durable; older: the disk stands, 503 store.overloaded */
-#define COMMIT_BATCH_MAX 4096u     /* entries in one write: bounds its latency and the WriteBatch's memory */
-#define COMMIT_BATCH_BYTES_MAX (8u << 20)
-#define STORE_OPEN_FILES_MAX 512u  /* table files RocksDB keeps open: a small share of the process's descriptors */
-#define STORE_INFO_LOG_BYTES_MAX (8u << 20) /* one of RocksDB's own log files */
-#define STORE_INFO_LOGS_MAX 4u
-#define STORE_OPEN_BYTES_MIN (16u << 20) /* free on the disk before the store opens: RocksDB's files of a start */
-#define STORE_HISTORIES_MAX 16u    /* restores that a store remembers one by one; older ones as one range of epochs */
-#define BACKUPS_MAX 1000u          /* backups in one directory: what GET /admin/backups lists, the most to be kept */
-#define BACKUP_RETRY_MS 600000u    /* after a scheduled backup that failed: a full disk is not asked every second */
-#define BACKUP_STOP_MS 5000u       /* what a stopping gateway gives a backup to end; half a backup is none */
-#define BACKUP_ERROR_BYTES_MAX 512u
 #define READ_RING_CELLS 1024u      /* jobs core → reader */
 #define READ_BATCH_MAX 32u         /* jobs of one reader step, so that a stop or a fuller core is never far */
-#define MARK_SYNC_INTERVAL_MS 100u /* between two fsyncs of the low-water mark, which may lag: it is a lower bound */
 #define RING_SQ_ENTRIES 4096u      /* submissions a core prepares before it must enter */
 #define RING_CQ_ENTRIES 65536u     /* completions of one burst: every connection at once, and sends that fell short */
 #define RECV_BUFFERS 1024u         /* provided receive buffers a core; handed back within the turn */
-#define RECV_BUFFER_BYTES 4096u
+#define RECV_BUFFER_BYTES 4096u    /* most requests are shorter */
 
-/* --- connections --------------------------------------------------------------------------------------------- */
+/* --- the store -------------------------------------------------------------------------------------------- */
+#define COMMIT_PENDING_MAX 65536u  /* entries of one core not durable yet; beyond: 503 store.overloaded */
+#define COMMIT_PENDING_BYTES_MAX (128u << 20) /* of one core's events not durable yet; beyond: 503 store.overloaded */
+#define COMMIT_AGE_MAX_MS 2000u    /* of the oldest entry not durable; older: the disk stands, 503 store.overloaded */
+#define COMMIT_BATCH_MAX 4096u     /* entries in one write: bounds its latency and the WriteBatch's memory */
+#define COMMIT_BATCH_BYTES_MAX (8u << 20) /* the same in bytes; one entry may be longer, alone in its batch */
+#define MARK_SYNC_INTERVAL_MS 100u /* between two fsyncs of the low-water mark, which may lag: it is a lower bound */
+#define STORE_OPEN_FILES_MAX 512u  /* table files RocksDB keeps open: a small share of the process's descriptors */
+#define STORE_INFO_LOG_BYTES_MAX (8u << 20) /* one of RocksDB's own log files */
+#define STORE_INFO_LOGS_MAX 4u     /* of them, so that they never fill the disk; the oldest is removed */
+#define STORE_OPEN_BYTES_MIN (16u << 20) /* free on the disk before the store opens: RocksDB's files of a start */
+#define STORE_HISTORIES_MAX 16u    /* restores that a store remembers one by one; older ones as one range of epochs */
+
+/* --- backups ---------------------------------------------------------------------------------------------- */
+#define BACKUPS_MAX 1000u          /* backups in one directory: what GET /admin/backups lists, the most to be kept */
+#define BACKUP_RETRY_MS 600000u    /* after a scheduled backup that failed: a full disk is not asked every second */
+#define BACKUP_STOP_MS 5000u       /* what a stopping gateway gives a backup to end; half a backup is none */
+#define BACKUP_ERROR_BYTES_MAX 512u /* the sentence why a backup failed; a longer one is cut */
+
+/* --- connections ------------------------------------------------------------------------------------------ */
 #define HTTP_HEAD_BYTES_MAX 16384u   /* request line and fields */
-#define HTTP_TARGET_BYTES_MAX 8192u
+#define HTTP_TARGET_BYTES_MAX 8192u  /* path and query, of that */
 #define HTTP_BODY_BYTES_MAX (1u << 20)   /* a REST body: 10,000 characters escaped are 120 KB; member lists 130 KB */
-#define HTTP_CHUNK_EXTENSION_BYTES_MAX 16384u /* of a whole body: nobody means anything by them, and they cost reading */
+#define HTTP_CHUNK_EXTENSION_BYTES_MAX 16384u /* of a whole body: nobody means anything by them */
 #define HTTP_TRAILER_BYTES_MAX 4096u /* the trailer section, which is read and dropped */
 #define WS_MESSAGE_BYTES_MAX (256u << 10) /* an inbound WebSocket message: the largest content escaped, plus meta */
 #define ECHO_MESSAGE_BYTES_MAX (16u << 20) /* debug.echo only */
 #define SEND_QUEUE_BYTES_MIN 8192u     /* a reader's cap when frames have taken most of FRAMES_BYTES_MAX */
-#define EPHEMERAL_QUEUE_BYTES_MAX (64u << 10)
+#define EPHEMERAL_QUEUE_BYTES_MAX (64u << 10) /* presence and typing of one socket: some 600 of them; beyond: dropped */
 #define REPLY_QUEUE_BYTES_MAX (4u << 20) /* replies and controls; beyond it the connection is not answered but closed */
-#define REPLIES_BYTES_MAX (256u << 20) /* a core's answers and replays that wait for their readers; see api/admission.h */
+#define REPLIES_BYTES_MAX (256u << 20) /* a core's answers and replays that wait for readers; see api/admission.h */
 #define REPLAYS_RETRY_MS 100u        /* replays that had to wait for that are tried again */
 #define REPLAYS_RETRIED_MAX 256u     /* at a time, a core */
 #define CONNECTIONS_REFUSED_MAX 128u /* a core's connections that are being told that they are too many */
 #define REQUESTS_IN_FLIGHT_MAX 256u  /* commands of one connection in the pipeline; at it the socket is not read */
 #define SUBSCRIPTIONS_MAX 5000u      /* rooms one connection is subscribed to */
-#define HEADER_TIMEOUT_MS 10000u
-#define BODY_TIMEOUT_MS 30000u
-#define HELLO_TIMEOUT_MS 10000u
+#define HEADER_TIMEOUT_MS 10000u     /* from a request's first byte to the end of its head */
+#define BODY_TIMEOUT_MS 30000u       /* from there to the end of its body: the largest one at 35 KB a second */
+#define HELLO_TIMEOUT_MS 10000u      /* from the handshake to hello; then close 4001 */
 #define CLOSE_TIMEOUT_MS 2000u       /* wait for the peer's close frame, or for a refused body to end */
 #define STALL_TIMEOUT_MS 30000u      /* queued bytes and not one taken by the peer */
 #define LISTEN_BACKLOG 4096u         /* connections that the kernel completes before they are accepted */
@@ -57,7 +61,7 @@
 #define ACCEPTS_ARMED_MAX 64u        /* one-shot accepts in flight a listener: one burst's worth, 144 bytes each */
 #define ACCEPT_BACKOFF_MS 100u       /* pause after an accept that failed for want of descriptors or memory */
 #define BIND_RETRY_MS 50u            /* a killed process' ring gives its port back up to 5 ms late */
-#define INPUT_HELD_BYTES_MAX (64u << 10) /* bytes kept of a connection that is not read from; then its receive is cancelled */
+#define INPUT_HELD_BYTES_MAX (64u << 10) /* kept of a connection that is not read from; then its receive ends */
 #define REPLY_PAUSE_BYTES (256u << 10)   /* queued reply bytes at which a connection is not read from */
 #define LINGER_BYTES_MAX (1u << 20)  /* discarded behind a refusal so that the client gets to read it */
 #define ASSEMBLY_BYTES_MAX (256u << 20) /* a core's bodies and messages under assembly; beyond: 503 or close 4100 */
@@ -67,7 +71,7 @@
 #define SEND_SCRATCH_BYTES (1u << 20)    /* a core's copied bytes of one turn; beyond it sends wait for the next turn */
 #define TIMER_TICK_MS 100u           /* resolution of connection deadlines */
 
-/* --- domain --------------------------------------------------------------------------------------------------- */
+/* --- domain ----------------------------------------------------------------------------------------------- */
 #define USER_ID_BYTES_MAX 128u
 #define CLIENT_ID_BYTES_MAX 64u
 #define DEVICE_BYTES_MAX 64u
@@ -89,23 +93,31 @@
 #define HISTORY_BYTES_MAX (4u << 20) /* one page's JSON; a page ends early at it, `next` goes on */
 #define REPLAY_BATCH_EVENTS 256u     /* events of one replay read */
 #define REPLAY_BATCH_BYTES (256u << 10)
-#define DEVICE_CURSORS_MAX 16384u    /* devices × rooms of one user; beyond, a new device shares the user's own cursor */
+#define DEVICE_CURSORS_MAX 16384u    /* devices × rooms of a user; beyond, a new device shares the user's own cursor */
 #define ROOM_WAITING_MAX 4096u       /* commands parked at one room that loads */
-#define USER_WAITING_MAX 8192u       /* commands parked at one user that loads: a bot may open thousands of sockets at once */
+#define USER_WAITING_MAX 8192u       /* commands, and openings, at one user: a bot may open thousands of sockets */
 #define USERS_LOADED_MAX 200000u     /* a core; idle users are evicted above it */
-#define KNOWN_IDLE_MAX 65536u        /* users without a session whose number a core remembers; asking again costs a trip */
+#define KNOWN_IDLE_MAX 65536u        /* users without a socket whose number a core remembers; asking costs a trip */
 #define ROOMS_FULL_AGAIN_MS 20u      /* a room that was just left may not have told the user's home yet */
 #define CURSOR_FLUSH_MS 100u         /* a moved cursor is in the WAL after at most this */
+#define ROOMS_LOADED_MAX 100000u     /* a core; idle rooms are evicted above it */
+#define FRAMES_BYTES_MAX (256u << 20) /* bytes of frames in flight from one core; beyond: 503 server.overloaded */
+#define RUN_BYTES_MAX (256u << 10)   /* a room's concatenated run */
+
+/* --- presence and typing ---------------------------------------------------------------------------------- */
 #define PRESENCE_GRACE_MS 5000u      /* between a user's last socket and offline; who is back by then was never away */
 #define PRESENCE_SLICE 32768u        /* sockets a core looks at before it pauses telling who came and went, 1.3 ms */
 #define PRESENCE_SENDS 2048u         /* sockets that get something to send for it before it pauses, 12 ms */
 #define PRESENCE_SHARE 5u            /* the pause: so long that telling takes at most a fifth of the core */
 #define PRESENCE_LEAVING_TURN 256u   /* users a core tells to be offline in one turn: thousands may fall away at once */
+#define PRESENCE_BYTES_MAX (128u << 20) /* a core's changes that wait to be told: a million users; beyond: dropped */
 #define PRESENCE_REMEMBERED_MAX 65536u /* users who are offline whose last_seen a core remembers, 64 bytes each */
 #define TYPING_REPEAT_MS 3000u       /* others are told at most once in this that a user types in a room */
 #define TYPING_TIMEOUT_MS 10000u     /* typing ends by itself when it was not renewed for this long */
 #define TYPING_SHOWN_MAX 20u         /* users of one room who are shown to type: nobody reads more names */
 #define TYPING_MAX 65536u            /* users and rooms with typing at home on one core, 160 bytes each */
+
+/* --- idempotency ------------------------------------------------------------------------------------------ */
 #define IDEMPOTENCY_WINDOW 262144u   /* keys of recent messages a core keeps in memory before they live on disk only */
 #define IDEMPOTENCY_RUN 4096u        /* events of a room covered by one run; a room that loads reads at most as many */
 #define IDEMPOTENCY_KEEP_MS (8ull * 24 * 3600 * 1000) /* protocol: at least 7 days */
@@ -113,55 +125,56 @@
 #define SWEEP_PAUSE_MS 100u          /* between its steps */
 #define SWEEP_INTERVAL_MS (6ull * 3600 * 1000) /* between its passes */
 #define ROOM_FILTER_BYTES_MAX (32u << 20) /* a room's filter, 11 million keys; repeats of those beyond are looked up */
-#define FRAMES_BYTES_MAX (256u << 20) /* bytes of frames in flight from one core; beyond: 503 server.overloaded */
-#define RUN_BYTES_MAX (256u << 10)   /* a room's concatenated run */
+
+/* --- keys and tickets ------------------------------------------------------------------------------------- */
 #define TICKET_LIFE_MS 30000u        /* protocol: a ticket is for the socket that is opened next */
 #define TICKETS_USED_MAX 131072u     /* used tickets a core remembers, 80 bytes each: 4000 browsers a second */
 #define SHOWN_KEYS_MAX 1024u         /* API keys kept in memory for a repeated request; the oldest is forgotten */
 #define SHOWN_KEYS_MS 600000u        /* and for how long: a client that tries again does so within minutes */
-#define ROOMS_LOADED_MAX 100000u     /* a core; idle rooms are evicted above it */
 
-/* --- rates ------------------------------------------------------------------------------------------------------ */
-#define REQUEST_RATE_MAX 100000000u          /* requests a second that a limit may name */
+/* --- rates ------------------------------------------------------------------------------------------------ */
+#define REQUEST_RATE_MAX 100000000u  /* requests a second that a limit may name */
 #define RATE_SLOTS 65536u            /* addresses whose rate is counted at one time, 1 MiB a limit */
 #define RATE_WAYS 8u                 /* places where one address may stand: two cache lines */
-#define RATE_REFUSALS_MAX 256u       /* refused operations of a socket in ABUSE_WINDOW_MS, as many as may be on their way */
+#define RATE_REFUSALS_MAX 256u       /* refused operations of a socket in ABUSE_WINDOW_MS: what may be in flight */
 #define MISUSES_MAX 64u              /* messages in a row, within it, that are no operation; then close 4008 */
-#define ABUSE_WINDOW_MS 10000u
-/* --- notifications -------------------------------------------------------------------------------------------- */
-#define TOPIC_BYTES_MAX 128u
+#define ABUSE_WINDOW_MS 10000u       /* in which both are counted: a mistake now and then is forgiven */
+
+/* --- notifications ---------------------------------------------------------------------------------------- */
+#define TOPIC_BYTES_MAX 128u         /* part of two keys */
 #define PAYLOAD_BYTES_MAX (16u << 10) /* of a notification: it is stored for each user; more belongs behind a link */
 #define NOTIFY_USERS_MAX 1000u       /* named in one request, as members are */
 #define NOTIFY_TARGETS_MAX 10000u    /* users of one notification: a room of the default bound */
 #define NOTIFY_BYTES_MAX (8u << 20)  /* of one notification's rows, over all its users: one batch of the pipeline */
-#define PENDING_USER_MAX 1000u       /* notifications that wait for one user; beyond, new ones are dead letters at once */
+#define CREATIONS_READ_MAX 16u       /* notifications of a core that readers work on: rows not counted elsewhere yet */
+#define PENDING_USER_MAX 1000u       /* notifications that wait for one user; beyond, a new one is a dead letter */
 #define PENDING_TENANT_MAX 100000u   /* and for all users of a tenant; beyond: 409 notification.outbox_full */
 #define PENDING_COUNT_MS 1000u       /* between two counts of a tenant whose outbox seems full */
 #define PUSH_BATCH 64u               /* notifications of one push to a user: a bit each */
-#define PUSH_BYTES_MAX (256u << 10)
+#define PUSH_BYTES_MAX (256u << 10)  /* of them; the one that passes it is the last */
 #define PUSH_AGAIN_MS 250u           /* after which a push is tried again that no socket had room for */
 #define RETRY_MAX_MS 3600000u        /* the longest wait between two attempts */
 #define SUBSCRIPTIONS_USER_MAX 1000u /* topics of one user */
 #define DEAD_KEEP_MS (30ull * 24 * 3600 * 1000) /* dead letters that nobody retried: long enough to be looked into */
-#define SWEEP_MS 60000u              /* between two walks through the outbox for what has expired */
-#define SWEEP_HISTORY_MS 600000u     /* and through the history for what is old enough to go */
-#define SWEEP_ROWS 512u              /* looked at by one read of a sweep, so that others get their turn */
+#define NOTIFY_SWEEP_MS 60000u       /* between two walks through the outbox for what has expired */
+#define NOTIFY_SWEEP_HISTORY_MS 600000u /* and through the history for what is old enough to go */
+#define NOTIFY_SWEEP_ROWS 512u       /* looked at by one read of a sweep, so that others get their turn */
 
-/* --- configuration -------------------------------------------------------------------------------------------- */
+/* --- configuration ---------------------------------------------------------------------------------------- */
 #define CONFIG_LINE_BYTES_MAX 8192u  /* a line of the file */
 #define CONFIG_VALUE_BYTES_MAX 4096u /* a text setting: a list of some hundred addresses or origins */
 #define UNIX_PATH_BYTES_MAX 107u     /* sun_path without its NUL (unix(7)) */
 
-/* --- the process ------------------------------------------------------------------------------------------------ */
+/* --- the process ------------------------------------------------------------------------------------------ */
 #define DESCRIPTORS_MIN 128u         /* RLIMIT_NOFILE below which nothing is tried: RocksDB's files and a core's */
-#define DESCRIPTORS_KEPT 256u        /* of RLIMIT_NOFILE, not given to a ring's table when limits.connections is derived */
+#define DESCRIPTORS_KEPT 256u        /* of RLIMIT_NOFILE, not for a ring's table when limits.connections is derived */
 #define CONNECTIONS_DERIVED_MAX 262144u /* a core's share of it; whoever wants more connections says so */
 #define CORE_STACK_BYTES (2u << 20)  /* a core's thread; only what is touched takes memory */
 #define PORT_WAIT_MS 1000u           /* a listening address that is taken: a killed process' ring may take that long */
 #define WATCH_INTERVAL_MS 1000u      /* between two looks at the free disk space and the memory in use */
 #define MEMORY_PERCENT 70u           /* of the machine's memory, when limits.memory is derived: the kernel's sockets and
                                       * page cache, and what a second adds, need the rest */
-#define CORE_STUCK_MS 5000u          /* a core that has not turned for so long is not healthy; an idle one turns each second */
+#define CORE_STUCK_MS 5000u        /* a core without a turn for so long is not healthy; an idle one turns each second */
 #define DRAIN_POLL_MS 20u            /* between two looks whether the last client has left */
 #define SETTLE_TIMEOUT_MS 2000u      /* at the end, for what is still on its way between cores and the store */
 #define LOG_QUEUE_BYTES (1u << 20)   /* log lines not yet written, some 4000; beyond it they are dropped and counted */
@@ -174,6 +187,20 @@ _Static_assert((MAILBOX_CELLS & (MAILBOX_CELLS - 1)) == 0, "rings are powers of 
 _Static_assert(COMMIT_PENDING_MAX >= COMMIT_RING_CELLS, "what is parked comes on top of the ring");
 _Static_assert(3 * NOTIFY_TARGETS_MAX + 3 <= 65535, "a notification's rows are one commit entry");
 _Static_assert(NOTIFY_BYTES_MAX <= COMMIT_BATCH_BYTES_MAX, "and one batch");
+_Static_assert(NOTIFY_USERS_MAX <= NOTIFY_TARGETS_MAX && PENDING_USER_MAX <= PENDING_TENANT_MAX, "a part of the whole");
+_Static_assert(PAYLOAD_BYTES_MAX < PUSH_BYTES_MAX && PUSH_BATCH <= 64, "a push has a bit for each notification");
+_Static_assert(CREATIONS_READ_MAX * NOTIFY_BYTES_MAX <= COMMIT_PENDING_BYTES_MAX, "as much as may wait for the disk");
+_Static_assert(3 * SWEEP_LOOKS <= 65535 && 2 * NOTIFY_SWEEP_ROWS <= 65535, "what a step finds is one commit entry");
+_Static_assert(IDEMPOTENCY_KEEP_MS >= 7ull * 24 * 3600 * 1000, "the protocol's promise");
+_Static_assert(TYPING_REPEAT_MS < TYPING_TIMEOUT_MS, "who renews is told before it ends");
+_Static_assert(REPLY_PAUSE_BYTES < REPLY_QUEUE_BYTES_MAX && REPLY_QUEUE_BYTES_MAX < REPLIES_BYTES_MAX / 2,
+               "a socket is not read from before it is closed, and is closed before it weighs on others");
+_Static_assert(REPLAY_BATCH_BYTES < REPLY_QUEUE_BYTES_MAX, "a page of a replay fits its queue");
+_Static_assert(SEND_QUEUE_BYTES_MIN <= EPHEMERAL_QUEUE_BYTES_MAX, "the least a reader has");
+_Static_assert(REQUEST_RATE_MAX <= 1000000000u, "a bucket counts nanoseconds");
+_Static_assert(ABUSE_WINDOW_MS % 1000 == 0 && BACKUP_STOP_MS % 1000 == 0, "counted in whole seconds");
+_Static_assert(LOG_STOP_MS % 1000 == 0, "and so is this");
+_Static_assert((LOG_QUEUE_BYTES & (LOG_QUEUE_BYTES - 1)) == 0, "rings are powers of two");
 _Static_assert(RECV_BUFFER_BYTES <= HTTP_HEAD_BYTES_MAX, "a head may span buffers");
 _Static_assert(RING_CQ_ENTRIES >= 2 * RING_SQ_ENTRIES, "io_uring asks for at least twice");
 _Static_assert(SEND_SCRATCH_BYTES > 2 * SEND_COPY_BYTES_MAX, "one connection's send always fits an empty scratch");

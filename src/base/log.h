@@ -42,7 +42,8 @@ struct log_site {
 #define LOG_LINE_BYTES_MAX 4096u /* with the newline: what a pipe takes without mixing writers (PIPE_BUF, pipe(7)) */
 
 /* Parts of the program that may have a level of their own. Lines of any other scope follow the general level. */
-#define LOG_SCOPES "access", "action", "assert", "auth", "backup", "chat", "config", "log", "net", "notify", "process",                    "room", "session", "store", "user"
+#define LOG_SCOPES \
+    "action", "backup", "config", "log", "net", "notify", "process", "room", "session", "store", "user"
 
 /* log_set_level gives every scope the same level. log_set_levels gives those in a list like "net=debug,store=warn" their
  * own; log_levels_valid checks such a list and shows the first item that is none in *bad. */

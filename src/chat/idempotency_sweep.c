@@ -135,7 +135,7 @@ static void sweep_found(void *context, struct read_job *job)
     struct core *core = context;
     struct idempotency_sweep *s = CONTAINER_OF(job, struct idempotency_sweep, job);
     if (s->status != STATUS_OK) {
-        LOG(LOG_ERROR, "idempotency", "sweep_failed", LOG_STR("status", status_name(s->status)));
+        LOG(LOG_ERROR, "room", "idempotency_sweep_failed", LOG_STR("status", status_name(s->status)));
         next_step(core, s, true);
         return;
     }

@@ -97,7 +97,7 @@ struct presence_change {
     struct list of_core; /* core->presence_changes */
     uint32_t tenant;
     uint64_t user;
-    uint64_t serial; /* of this telling: a socket that has it was told */
+    uint64_t serial; /* of this telling: a socket that has it was told; 0: it has not begun */
     uint64_t *rooms; /* those with listeners here */
     uint32_t num_rooms, at;
     uint16_t id_len;
@@ -147,6 +147,32 @@ static struct presence_change *change_new(struct core *core, const struct notice
     return c;
 }
 
+static bool change_reaches(const struct presence_change *c, uint64_t room)
+{
+    for (uint32_t i = c->at; i < c->num_rooms; i++)
+        if (c->rooms[i] == room) return true;
+    return false;
+}
+
+/* change_extend adds a room that the user joined while the change waits. The told ones make room for it, so that who
+ * leaves and joins again and again makes the list no longer than the user has rooms. */
+static void change_extend(struct presence_change *c, uint64_t room)
+{
+    if (change_reaches(c, room)) return;
+    uint32_t untold = c->num_rooms - c->at;
+    memmove(c->rooms, c->rooms + c->at, untold * sizeof *c->rooms);
+    c->rooms = realloc(c->rooms, (untold + 1) * sizeof *c->rooms);
+    ASSERT(c->rooms != NULL);
+    c->rooms[untold] = room;
+    c->num_rooms = untold + 1;
+    c->at = 0;
+}
+
+static size_t change_bytes(const struct presence_change *c)
+{
+    return c ? sizeof *c + c->id_len + c->num_rooms * sizeof *c->rooms : 0;
+}
+
 /* change_add: a notice names all rooms of the user when they come or go, one when they join it. What waits already is
  * told anew, to the rooms of both: a user leaves and joins few rooms while a change waits. */
 static void change_add(struct core *core, const struct notice *n)
@@ -155,25 +181,31 @@ static void change_add(struct core *core, const struct notice *n)
     uint64_t *rooms = rooms_heard(core, n, &num);
     if (num == 0) return;
     struct presence_change *c = map_find(&core->presence_pending, hash_u64(n->user), change_eq, &n->user);
-    if (!c) c = change_new(core, n);
-    if (n->room && c->num_rooms) { /* one more */
-        c->rooms = realloc(c->rooms, (c->num_rooms + num) * sizeof *c->rooms);
-        ASSERT(c->rooms != NULL);
-        memcpy(c->rooms + c->num_rooms, rooms, num * sizeof *rooms);
-        c->num_rooms += num;
+    if (core->presence_bytes + sizeof *c + n->id_len + num * sizeof *rooms > PRESENCE_BYTES_MAX) {
+        core->presence_dropped++;
+        free(rooms);
+        return;
+    }
+    core->presence_bytes -= change_bytes(c);
+    if (c && n->room) { /* one more */
+        change_extend(c, n->room);
         free(rooms);
     } else {
+        if (!c) c = change_new(core, n);
         free(c->rooms);
         c->rooms = rooms;
         c->num_rooms = num;
         c->at = 0;
+        c->serial = 0;
     }
+    core->presence_bytes += change_bytes(c);
 }
 
 static void change_free(struct core *core, struct presence_change *c)
 {
     list_remove(&c->of_core);
     ASSERT(map_remove(&core->presence_pending, hash_u64(c->user), c));
+    core->presence_bytes -= change_bytes(c);
     free(c->rooms);
     free(c);
 }
@@ -213,7 +245,7 @@ static uint32_t change_tell(struct core *core, struct presence_change *c, uint32
 {
     struct frame *f = change_frame(core, c);
     uint32_t looked = 0;
-    if (c->at == 0) c->serial = ++core->ephemeral_serial;
+    if (c->serial == 0) c->serial = ++core->ephemeral_serial;
     for (; c->at < c->num_rooms && looked < looks; c->at++) {
         struct local_room *l = local_room_find(core, c->tenant, c->rooms[c->at]);
         looked += l ? 1 + room_tell(core, l, f, c->user, c->serial, METRIC_PRESENCE_UPDATES) : 1;
@@ -228,8 +260,17 @@ static uint32_t change_tell(struct core *core, struct presence_change *c, uint32
 #define LOOK_NS 40u
 #define SEND_NS 6000u
 
-/* presence_flush goes on while it looks at few sockets, and those are few, or the same ones: changes in one large room
- * reach the same sockets, and are worth telling together. */
+/* Changes in one large room reach the same sockets, and are worth telling together. */
+bool presence_goes_on(uint32_t looked, uint32_t sends_before, uint32_t sends)
+{
+    return looked < PRESENCE_SLICE && (sends_before < PRESENCE_SENDS || sends == sends_before);
+}
+
+uint64_t presence_pause_ns(uint32_t looked, uint32_t sends)
+{
+    return (PRESENCE_SHARE - 1) * ((uint64_t)looked * LOOK_NS + (uint64_t)sends * SEND_NS);
+}
+
 void presence_flush(struct core *core)
 {
     if (LIKELY(list_empty(&core->presence_changes)) || core->now_ns < core->presence_due_ns) return;
@@ -240,10 +281,8 @@ void presence_flush(struct core *core)
         sends_before = core->presence_sends;
         looked += change_tell(core, CONTAINER_OF(core->presence_changes.next, struct presence_change, of_core),
                               PRESENCE_SLICE - looked);
-    } while (looked < PRESENCE_SLICE && !list_empty(&core->presence_changes) &&
-             (sends_before < PRESENCE_SENDS || core->presence_sends == sends_before));
-    uint64_t cost_ns = (uint64_t)looked * LOOK_NS + (uint64_t)core->presence_sends * SEND_NS;
-    core->presence_due_ns = core->now_ns + (PRESENCE_SHARE - 1) * cost_ns;
+    } while (!list_empty(&core->presence_changes) && presence_goes_on(looked, sends_before, core->presence_sends));
+    core->presence_due_ns = core->now_ns + presence_pause_ns(looked, core->presence_sends);
 }
 
 uint64_t presence_wake_at(const struct core *core)

@@ -11,7 +11,7 @@
  * A change waits in core->presence_changes, one for each user: what it says is looked up when it is told, so a user who
  * comes and goes meanwhile is told of once. A turn tells as much as PRESENCE_SLICE and PRESENCE_SENDS allow, then pauses
  * four times as long as that takes: a storm of thousands who come back at once is worked off beside the messages, not
- * before them. */
+ * before them. Bound: PRESENCE_BYTES_MAX for all that wait; what does not fit is dropped and counted. */
 #ifndef CARILLON_CHAT_PRESENCE_H
 #define CARILLON_CHAT_PRESENCE_H
 
@@ -26,6 +26,11 @@ void presence_on_notice(struct core *core, struct notice *n);
 /* presence_flush tells what waits, once a turn. presence_wake_at: when it is due again, UINT64_MAX when nothing waits. */
 void presence_flush(struct core *core);
 uint64_t presence_wake_at(const struct core *core);
+/* presence_goes_on: may a turn that has looked at so many sockets tell one more change? Its last one began when
+ * `sends_before` sockets had something to send, and now `sends` have. presence_pause_ns: how long the telling then rests.
+ * Both are pure. */
+bool presence_goes_on(uint32_t looked, uint32_t sends_before, uint32_t sends);
+uint64_t presence_pause_ns(uint32_t looked, uint32_t sends);
 
 bool presence_online(const struct core *core, uint64_t user);
 /* presence_object appends {"user_id","status","last_seen"}. `last_seen` is null for who is online, and for who was not

@@ -1,12 +1,11 @@
-#define _GNU_SOURCE /* vasprintf */
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../../storage/records.h"
 #include "../base/assert.h"
+#include "../base/buf.h"
+#include "../base/log.h"
 #include "cli.h"
 #include "nearest.h"
 
@@ -213,12 +212,16 @@ static bool wants_help(int argc, char **argv)
 void cli_error(const char *format, ...)
 {
     va_list args;
-    char *text;
+    struct buf sentence = {0};
+    BUF_LIT(&sentence, "carillon: ");
     va_start(args, format);
-    ASSERT(vasprintf(&text, format, args) >= 0);
+    buf_vprintf(&sentence, format, args);
     va_end(args);
-    fprintf(stderr, "carillon: %s\n", text); /* one write: other threads' log lines go to stderr, too */
-    free(text);
+    buf_char(&sentence, '\n');
+    /* In one piece and behind what was logged: the log's thread writes to stderr as well. */
+    log_flush();
+    fwrite(sentence.data, 1, sentence.len, stderr);
+    buf_free(&sentence);
 }
 
 int cli_mistake(char *const argv[], const struct option *known)

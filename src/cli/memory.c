@@ -7,9 +7,6 @@
 
 #include "../base/buf.h"
 
-/* mallctl is jemalloc's (jemalloc(3)); a build without it links none. */
-int mallctl(const char *name, void *old, size_t *old_len, void *new, size_t new_len) __attribute__((weak));
-
 static void file_read(struct buf *out, const char *path);
 static uint64_t limit_upwards(const char *mount, const char *file, struct slice path);
 
@@ -78,24 +75,4 @@ static uint64_t limit_upwards(const char *mount, const char *file, struct slice 
         if (path.len == 0) return least;
         while (path.len && path.data[--path.len] != '/') {} /* the parent */
     }
-}
-
-static uint64_t resident(void)
-{
-    unsigned long long pages_total = 0, pages = 0;
-    FILE *f = fopen("/proc/self/statm", "re");
-    if (!f) return 0;
-    if (fscanf(f, "%llu %llu", &pages_total, &pages) != 2) pages = 0;
-    fclose(f);
-    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-uint64_t memory_used(void)
-{
-    size_t bytes = 0, len = sizeof bytes;
-    uint64_t epoch = 1;
-    if (!mallctl || mallctl("epoch", NULL, NULL, &epoch, sizeof epoch) != 0 || /* the numbers are of the last epoch */
-        mallctl("stats.resident", &bytes, &len, NULL, 0) != 0)
-        return resident();
-    return bytes;
 }

@@ -157,7 +157,6 @@ static int configure(struct server *s)
 
 static int failed(const struct server *s, int code)
 {
-    log_writer_stop(); /* what was logged on the way stands in front of what it came to */
     cli_error("%s", s->why);
     return code;
 }
@@ -436,7 +435,7 @@ static void disk_look(struct server *s)
 static void memory_look(struct server *s)
 {
     struct gateway *g = &s->gateway;
-    uint64_t used = memory_used(), most = s->running.limits_memory;
+    uint64_t used = vitals_memory_used(g), most = s->running.limits_memory;
     int before = atomic_load(&g->memory);
     atomic_store_explicit(&g->memory_used, used, memory_order_relaxed);
     atomic_store_explicit(&g->memory_max, most, memory_order_relaxed);

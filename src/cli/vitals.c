@@ -98,3 +98,10 @@ static void look_at_store(struct gateway *g)
     for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++)
         memory_set(&g->vitals, parts[i].part, g->store_property(g->store->kv, parts[i].name));
 }
+
+uint64_t vitals_memory_used(const struct gateway *g)
+{
+    uint64_t heap = atomic_load_explicit(&g->vitals.memory[MEMORY_HEAP_RESIDENT], memory_order_relaxed);
+    if (heap) return heap;
+    return atomic_load_explicit(&g->vitals.metrics.value[METRIC_RESIDENT_MEMORY_BYTES], memory_order_relaxed);
+}

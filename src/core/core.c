@@ -205,7 +205,7 @@ static void metrics_update(struct core *core)
     metric_set(m, METRIC_BYTES_SENT, n->bytes_out);
     metric_set(m, METRIC_SEND_QUEUE_BYTES, n->queued_bytes);
     metric_set(m, METRIC_SLOW_READERS_CLOSED, n->slow_closed);
-    metric_set(m, METRIC_EPHEMERALS_DROPPED, n->ephemerals_dropped);
+    metric_set(m, METRIC_EPHEMERALS_DROPPED, n->ephemerals_dropped + core->presence_dropped);
     metric_set(m, METRIC_SENDS, n->sends);
     metric_set(m, METRIC_SHORT_SENDS, n->short_sends);
     metric_set(m, METRIC_RING_ENTERS, r->enters);

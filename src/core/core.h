@@ -80,6 +80,8 @@ struct core {
     struct map watches;         /* struct watch: who asked for presence and typing of a room */
     struct list presence_changes; /* struct presence_change: to be told, oldest first */
     struct map presence_pending;  /* the same, by user */
+    size_t presence_bytes;        /* of all of them; at most PRESENCE_BYTES_MAX */
+    uint64_t presence_dropped;    /* changes that were not told because of that */
     uint64_t presence_due_ns;
     uint64_t presence_serial;     /* ephemeral_serial when presence_flush began */
     uint32_t presence_sends;      /* sockets it has given something since */

@@ -39,6 +39,7 @@ struct creation {
 
 static void create_run(struct read_job *job, struct kv *kv);
 static void create_read(void *context, struct read_job *job);
+static void unpark(struct core *core);
 static void create_settled(struct core *core, struct durable_wait *w, bool durable);
 static void create_commit(struct core *core, struct creation *c);
 static void create_end(struct core *core, struct creation *c);
@@ -72,6 +73,7 @@ void creations_free(struct core *core)
     for (struct outbox_tenant *t; (t = map_next(&core->notify->tenants, &at));) free(t);
     map_free(&core->notify->tenants);
     map_free(&core->notify->creations);
+    while (core->notify->parked.len) op_free(CONTAINER_OF(queue_pop(&core->notify->parked), struct op, mail.node));
 }
 
 static void target_add(struct creation *c, uint64_t user, struct slice id)
@@ -88,6 +90,10 @@ void notify_on_create(struct core *core, struct op *op)
 {
     if (!room_may_write(core, op)) {
         op_return(core, op);
+        return;
+    }
+    if (core->notify->creations_read >= CREATIONS_READ_MAX) { /* each may come back with NOTIFY_BYTES_MAX of rows */
+        queue_push(&core->notify->parked, &op->mail.node);
         return;
     }
     uint64_t hash = hash_bytes(&core->gateway->hash_key, op->client_id) ^ op->user;
@@ -113,6 +119,7 @@ void notify_on_create(struct core *core, struct op *op)
     c->on_the_way_before = c->tenant->on_the_way;
     if (op->client_id.len) map_insert(&core->notify->creations, hash, c);
     c->job = (struct read_job){.return_core = (uint16_t)core->id, .run = create_run, .done = create_read};
+    core->notify->creations_read++;
     read_submit(core->reader, &c->job);
 }
 
@@ -266,9 +273,20 @@ static void create_run(struct read_job *job, struct kv *kv)
  * nothing that anybody is told. */
 static void create_read(void *context, struct read_job *job)
 {
+    struct core *core = context;
     struct creation *c = CONTAINER_OF(job, struct creation, job);
-    if (c->status == STATUS_EXISTS) core_when_durable(context, &c->wait, create_settled);
-    else create_settled(context, &c->wait, true);
+    core->notify->creations_read--;
+    if (c->status == STATUS_EXISTS) core_when_durable(core, &c->wait, create_settled);
+    else create_settled(core, &c->wait, true);
+    unpark(core);
+}
+
+/* unpark lets those in front of the readers try, in order: one that joins the first try of its key needs no reader. */
+static void unpark(struct core *core)
+{
+    struct notify *n = core->notify;
+    while (n->parked.len && n->creations_read < CREATIONS_READ_MAX)
+        notify_on_create(core, CONTAINER_OF(queue_pop(&n->parked), struct op, mail.node));
 }
 
 static void create_repeat(struct core *core, struct creation *c)
@@ -304,11 +322,12 @@ static void create_settled(struct core *core, struct durable_wait *w, bool durab
     switch (c->status) {
     case STATUS_OK:
         tenant_counted(core, c);
-        if (c->tenant->waiting + c->num_targets <= PENDING_TENANT_MAX) {
+        if (c->tenant->waiting + c->num_targets > PENDING_TENANT_MAX) {
+            op_fail(op, ERR_OUTBOX_FULL, NULL, NULL);
+        } else if (room_may_write(core, op)) { /* others may have filled the pipeline meanwhile */
             create_commit(core, c);
             return;
         }
-        op_fail(op, ERR_OUTBOX_FULL, NULL, NULL);
         break;
     case STATUS_EXISTS: create_repeat(core, c); return;
     case STATUS_FULL: op_fail(op, ERR_TOO_MANY_ITEMS, "A notification goes to 10000 users at most", "targets"); break;

@@ -139,12 +139,12 @@ void notify_on_notice(struct core *core, struct notice *n)
                 provider_websocket.reachable(core, n->tenant, notice_user_id(n));
     if (!here) return;
     struct inbox *in = inbox_get(core, n->tenant, n->user, notice_user_id(n));
-    if (opened) {
+    if (opened && in->openings.len < USER_WAITING_MAX) { /* a socket beyond gets things as they fall due */
         struct opening *o = calloc(1, sizeof *o);
         ASSERT(o != NULL);
         *o = (struct opening){.conn = {(uint32_t)(n->room >> 32), (uint32_t)n->room}, .core = n->from_core};
         queue_push(&in->openings, &o->node);
-    } else {
+    } else if (!opened) {
         in->stale = true;
     }
     inbox_next(core, in);
@@ -153,7 +153,7 @@ void notify_on_notice(struct core *core, struct notice *n)
 void notify_on_op(struct core *core, struct op *op)
 {
     struct inbox *in = inbox_get(core, op->tenant, op->user, op->user_id);
-    if (in->ops.len >= USER_WAITING_MAX) {
+    if (in->ops.len + in->looks.len >= USER_WAITING_MAX) {
         op_fail(op, ERR_SERVER_OVERLOADED, "Too many requests wait for this user", NULL);
         op_return(core, op);
         return;

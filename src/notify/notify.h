@@ -43,6 +43,8 @@ struct notify {
     struct map inboxes;      /* struct inbox */
     struct timer_wheel due;  /* inboxes, by what is due next */
     struct map creations;    /* struct creation: those with an Idempotency-Key */
+    struct queue parked;     /* ops of creations beyond the CREATIONS_READ_MAX that readers work on */
+    uint32_t creations_read; /* that readers work on */
     struct map tenants;      /* struct outbox_tenant, at the tenants' homes */
     struct sweep *sweep;     /* core 0's */
     _Atomic uint64_t sent[SENT_STATUSES];

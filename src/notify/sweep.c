@@ -1,5 +1,5 @@
 /* sweep: walks through what nobody comes for: notifications that expired while their users were away, and what has been
- * in the history for long enough. Core 0 does it, a page of SWEEP_ROWS rows at a time; the next page is read when all that
+ * in the history for long enough. Core 0 does it, a page of NOTIFY_SWEEP_ROWS rows at a time; the next page is read when all that
  * the last one brought up is done. Whatever can still change is left to its user's home. */
 #include <stdlib.h>
 
@@ -121,7 +121,7 @@ static void page_run(struct read_job *job, struct kv *kv)
     uint32_t num = 0;
     bool on = kv_iter_first(kv, i);
     s->status = STATUS_OK;
-    for (; on && num < SWEEP_ROWS && s->status == STATUS_OK; on = kv_iter_next(kv, i), num++)
+    for (; on && num < NOTIFY_SWEEP_ROWS && s->status == STATUS_OK; on = kv_iter_next(kv, i), num++)
         s->status = page_row(s, kv_iter_key(kv, i), kv_iter_value(kv, i));
     s->at_end = !on;
     if (on) {
@@ -227,10 +227,10 @@ static void phase_next(struct core *core, struct sweep *s)
     } else if (s->phase == SWEEP_HISTORY) {
         s->phase = SWEEP_DEAD;
     } else {
-        s->history_due_ns = core->now_ns + interval_ns(SWEEP_HISTORY_MS, c->notify_keep);
+        s->history_due_ns = core->now_ns + interval_ns(NOTIFY_SWEEP_HISTORY_MS, c->notify_keep);
         s->phase = SWEEP_REST;
     }
-    if (s->phase == SWEEP_REST) s->due_ns = core->now_ns + interval_ns(SWEEP_MS, c->notify_expires);
+    if (s->phase == SWEEP_REST) s->due_ns = core->now_ns + interval_ns(NOTIFY_SWEEP_MS, c->notify_expires);
 }
 
 /* page_next goes on when the page has been read and all of it is done. */

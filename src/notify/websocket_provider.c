@@ -54,14 +54,17 @@ const struct provider provider_websocket = {
 
 /* --- on a core with sockets ------------------------------------------------------------------------------------------ */
 
-static struct frame *item_frame(const struct push *p, const struct push_item *item)
+/* item_frame makes a frame that counts among this core's, as a room's run does. */
+static struct frame *item_frame(struct core *core, const struct push *p, const struct push_item *item)
 {
     uint8_t header[WS_HEADER_MAX];
     size_t header_len = ws_header(header, WS_OP_TEXT, item->len);
     struct frame *f = frame_new(1, (uint32_t)(header_len + item->len));
     memcpy(frame_data(f), header, header_len);
     memcpy(frame_data(f) + header_len, p->json.data + item->at, item->len);
-    frame_hold(f, 1);
+    f->charged = f->len;
+    f->account = &core->frames_bytes;
+    atomic_fetch_add_explicit(&core->frames_bytes, (int64_t)f->charged, memory_order_relaxed);
     return f;
 }
 
@@ -71,7 +74,7 @@ static bool item_send(struct core *core, struct known_user *u, struct conn_ref o
                       const struct push_item *item)
 {
     bool taken = false;
-    struct frame *f = item_frame(p, item);
+    struct frame *f = item_frame(core, p, item);
     frame_ref(f, core->id);
     for (struct list *at = u->sessions.next; at != &u->sessions; at = at->next) {
         struct session *s = CONTAINER_OF(at, struct session, of_user);
@@ -94,6 +97,12 @@ static uint32_t open_sockets(struct core *core, const struct known_user *u, stru
     return num;
 }
 
+/* frames_fit: notifications that their users' sockets do not take leave the rooms half of FRAMES_BYTES_MAX. */
+static bool frames_fit(const struct core *core)
+{
+    return atomic_load_explicit(&core->frames_bytes, memory_order_relaxed) <= (int64_t)FRAMES_BYTES_MAX / 2;
+}
+
 void notify_on_push(struct core *core, struct op *op)
 {
     const struct push *p = op->flow; /* constant while the op is under way */
@@ -101,7 +110,7 @@ void notify_on_push(struct core *core, struct op *op)
     if (u) op->in.push.sockets = open_sockets(core, u, op->in.push.conn);
     for (uint32_t i = 0; i < p->num && op->in.push.sockets; i++) {
         if (p->items[i].len == 0) continue;
-        if (!item_send(core, u, op->in.push.conn, p, &p->items[i])) break; /* nothing overtakes what found no room */
+        if (!frames_fit(core) || !item_send(core, u, op->in.push.conn, p, &p->items[i])) break; /* nothing overtakes what found no room */
         op->in.push.taken |= 1ull << i;
     }
     op_return(core, op);

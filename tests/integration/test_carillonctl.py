@@ -201,7 +201,7 @@ async def test_kick_closes_all_sockets_of_a_user_or_a_tenant(gateway_of_each_siz
     assert await off_loop(ctl.json, "kick", "--tenant", tenant.tenant_id, "--user", "alice") == {"closed": 4}
     assert [await socket.closed() for socket in alice] == [4003] * 4
     assert (await bob.request("ping"))["type"] == "pong"
-    assert await off_loop(ctl.json, "kick", "--tenant", tenant.tenant_id) == {"closed": 1}
+    assert (await Operator(gateway).call("POST", "/kick", {"tenant_id": tenant.tenant_id})).ok() == {"closed": 1}
     assert await bob.closed() == 4003
     assert (await stranger.request("ping"))["type"] == "pong"
     assert (await tenant.user("alice").connect()).welcome  # a kick is no lock
@@ -286,6 +286,7 @@ async def test_reload_says_what_is_in_effect_and_what_is_not(make_gateway):
     ctl = Ctl(gateway)
     report = await off_loop(ctl.json, "reload")
     assert report == {"applied": [], "needs_restart": [], "problems": []}
+    assert (await Operator(gateway).call("POST", "/reload")).ok() == report
     assert "nothing has changed" in await off_loop(ctl.text, "reload")
 
 
@@ -298,14 +299,60 @@ async def test_reload_of_a_file_names_each_setting(tmp_path, make_gateway):
     gateway._command, command = (lambda: [*command(), "--config", str(file)]), gateway._command
     gateway.start()
     ctl = Ctl(gateway)
-    file.write_text("[log]\nlevel = warn\n[limits]\nmembers_per_room = 200\n")
+    file.write_text("[log]\nlevel = warn\n[limits]\nmembers_per_room = 200\n[store]\ncache = 128m\n")
     report = await off_loop(ctl.json, "reload")
-    assert report == {"applied": ["log.level"], "needs_restart": ["limits.members_per_room"], "problems": []}
+    assert report == {"applied": ["log.level: info -> warn", "limits.members_per_room: 100 -> 200"],
+                      "needs_restart": ["store.cache: 256m -> 128m"], "problems": []}
     file.write_text("[log]\nlevel = loud\n")
     done = await off_loop(ctl.run, "reload", code=1)
     assert "log.level" in done.stdout, done
     assert os.environ.get("CARILLON_CONFIG") == environment_before
     assert (await call(gateway, "GET", "/health")).status == 200
+
+
+# --- notifications, backups ---------------------------------------------------------------------------------------------------
+
+
+async def test_dead_letters_are_listed_retried_and_deleted(make_gateway):
+    gateway = make_gateway(notify__expires="300ms")
+    tenant, other = await new_tenant(gateway), await new_tenant(gateway)
+    for sender in (tenant.user("al"), other.user("eve")):
+        (await sender.post("/notify", {"topic": "news", "payload": "hello", "targets": {"user_ids": ["bob", "carol"]}})).ok(202)
+    ctl = Ctl(gateway)
+
+    async def letters(*arguments):
+        return rows_of(await off_loop(ctl.text, "dead-letter", "list", *arguments))
+
+    deadline = time.monotonic() + PATIENCE_S
+    while len(await letters()) != 4:
+        assert time.monotonic() < deadline, await letters()
+        await asyncio.sleep(0.1)
+    rows = await letters("--tenant", tenant.tenant_id)
+    assert sorted(row["USER_ID"] for row in rows) == ["bob", "carol"] and len(await letters("--limit", "3")) == 3
+    assert {(row["TENANT_ID"], row["TOPIC"], row["REASON"], row["ATTEMPTS"]) for row in rows} == {
+        (tenant.tenant_id, "news", "expired", "0")}
+    assert all(row["DEAD_AT"].endswith("Z") and row["NOTIFICATION_ID"].startswith("n_") for row in rows)
+    ids = [row["ID"] for row in rows]
+    assert (await off_loop(ctl.json, "dead-letter", "retry", ids[0]))["notification_id"] == rows[0]["NOTIFICATION_ID"]
+    assert f"dead letter {ids[1]} is deleted" in await off_loop(ctl.text, "dead-letter", "delete", ids[1], "--yes")
+    done = await off_loop(ctl.run, "dead-letter", "delete", ids[1], code=1)
+    assert "dead_letter.not_found" in done.stderr
+    assert "tenant.not_found" in (await off_loop(ctl.run, "dead-letter", "list", "--tenant", "t_x", code=1)).stderr
+
+
+async def test_backups_are_begun_and_listed(make_gateway, tmp_path):
+    ctl = Ctl(make_gateway(backup__dir=str(tmp_path / "backups")))
+    begun = await off_loop(ctl.json, "backup", "create")
+    assert begun["state"] == "running"
+    deadline = time.monotonic() + PATIENCE_S
+    while (rows := rows_of(await off_loop(ctl.text, "backup", "list")))[0]["STATE"] != "complete":
+        assert time.monotonic() < deadline, rows
+        await asyncio.sleep(0.1)
+    assert [row["BACKUP_ID"] for row in rows] == [begun["backup_id"]] and rows[0]["ERROR"] == "-"
+    assert int(rows[0]["FILES"]) > 0 and rows[0]["CREATED_AT"].endswith("Z") and rows[0]["BYTES"] != "-"
+    without = Ctl(make_gateway())
+    assert "backup.off" in (await off_loop(without.run, "backup", "list", code=1)).stderr
+    assert "backup.off" in (await off_loop(without.run, "backup", "create", code=1)).stderr
 
 
 # --- tenants, keys, users, rooms --------------------------------------------------------------------------------------------
@@ -377,6 +424,11 @@ async def test_users_of_a_tenant_are_listed_and_shown_with_rooms_and_connections
     assert "user.not_found" in (await off_loop(ctl.run, "user", "show", tenant.tenant_id, "nobody", code=1)).stderr
     page = await off_loop(ctl.text, "user", "list", tenant.tenant_id)
     assert "nobody" not in page  # asking makes nobody
+    operator, of_tenant = Operator(gateway), {"tenant_id": tenant.tenant_id}
+    first = (await operator.call("GET", "/users", params={**of_tenant, "limit": "45"})).ok()
+    rest = (await operator.call("GET", "/users", params={**of_tenant, "cursor": first["next"]})).ok()
+    assert (len(first["items"]), len(rest["items"]), rest["next"]) == (45, 15, None)
+    assert (await operator.call("GET", f"/users/{names[0]}", params=of_tenant)).ok() == user
 
 
 async def test_rooms_and_messages_are_a_members(gateway):

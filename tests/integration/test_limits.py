@@ -1,12 +1,14 @@
 """Limits: rates of tenants and addresses, connections, and clients that go on regardless."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
 import pytest
 
-from client import SUBPROTOCOL, call, new_tenant
+from client import SUBPROTOCOL, call, metric, metric_reaches, new_tenant
+from recorder import limit as bound_of
 from wire import TEXT, FrameWire, HttpWire
 
 RATE = 20  # requests a second where one is set: a bucket is filled at once and empty within a test's first loop
@@ -125,7 +127,7 @@ async def test_a_socket_that_goes_on_regardless_is_closed_with_4129(make_gateway
             await asyncio.sleep(0)
     assert await socket.closed() == 4129
     refused = [event for event in socket.waiting if event.get("code") == "rate.limited"]
-    assert len(refused) == 257
+    assert len(refused) == bound_of("RATE_REFUSALS_MAX") + 1
 
 
 # --- an address's rate ------------------------------------------------------------------------------------------------
@@ -230,6 +232,7 @@ async def test_connections_beyond_the_bound_of_the_server_are_refused_politely(m
     held.pop().drop()
     await asyncio.sleep(0.2)
     assert (await one_request(gateway, "/v1/users/me")).status == 401
+    await metric_reaches(gateway, "carillon_connections_refused_total", len(refused))
     for wire in held:
         wire.drop()
 
@@ -264,7 +267,7 @@ async def misuse(gateway, text):
 async def test_a_socket_that_sends_no_operations_is_closed_with_4008(gateway, text):
     code, errors = await misuse(gateway, text)
     assert code == 4008
-    assert errors == 64
+    assert errors == bound_of("MISUSES_MAX")
 
 
 async def test_mistakes_between_operations_are_only_answered(gateway):
@@ -289,9 +292,7 @@ async def test_answers_for_a_client_that_never_reads_are_bounded(make_gateway):
             sent += 1
     except asyncio.TimeoutError:
         pass  # what was meant to happen
-    text = (await call(gateway, "GET", "/metrics")).text
-    line, = [line for line in text.splitlines() if line.startswith("carillon_send_queue_bytes ")]
-    assert int(line.split()[1]) < 1 << 20, f"{line} after {sent} pings"
+    assert await metric(gateway, "carillon_send_queue_bytes") < 1 << 20, f"after {sent} pings"
     wire.drop()
 
 
@@ -334,12 +335,6 @@ async def test_a_user_is_in_no_more_rooms_than_is_allowed(make_gateway, cores):
 MEGABYTE = 1 << 20
 
 
-async def gauge(gateway, name):
-    text = (await call(gateway, "GET", "/metrics", unix_path=str(gateway.admin_socket))).text
-    line, = [line for line in text.splitlines() if line.startswith(name + " ")]
-    return int(line.split()[1])
-
-
 async def eventually(wanted, what, seconds=20):
     deadline = time.monotonic() + seconds
     while not await wanted():
@@ -356,7 +351,7 @@ async def test_above_the_bound_on_memory_new_work_is_refused_until_there_is_room
     alice = (await new_tenant(gateway)).user("alice")
     room_id = await alice.new_room("group")
     socket = await alice.connect()
-    assert await gauge(gateway, "carillon_memory_limit_bytes") == bound
+    assert await metric(gateway, "carillon_memory_limit_bytes") == bound
 
     wires = []
     for _ in range(150):
@@ -367,7 +362,9 @@ async def test_above_the_bound_on_memory_new_work_is_refused_until_there_is_room
 
     async def refuses():
         return (await alice.get("/users/me")).status == 503
+    assert await metric(gateway, "carillon_memory_used_bytes") < bound
     await eventually(refuses, "a refusal")
+    assert await metric(gateway, "carillon_memory_used_bytes") > 0.95 * bound
     answer = await alice.post(f"/rooms/{room_id}/messages", {"content": "x"})
     answer.problem(503, code="server.overloaded")
     assert answer.headers["Retry-After"] == "1"
@@ -383,6 +380,30 @@ async def test_above_the_bound_on_memory_new_work_is_refused_until_there_is_room
         return (await alice.get("/users/me")).status == 200
     await eventually(takes, "room for new work")
     assert (await socket.message(room_id, "x"))["seq"] == 1
+
+
+def memory_of_machine():
+    """The host's memory, or the least that the process' cgroups and those above leave of it (cgroups(7))."""
+    least = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        hierarchy, names, path = line.split(":", 2)
+        if hierarchy == "0":
+            mount, file = Path("/sys/fs/cgroup"), "memory.max"
+        elif "memory" in names.split(","):
+            mount, file = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"
+        else:
+            continue
+        folder = Path(path.lstrip("/"))
+        for part in (folder, *folder.parents):
+            text = (mount / part / file).read_text().strip() if (mount / part / file).exists() else "max"
+            least = min(least, int(text)) if text.isdigit() else least
+    return least
+
+
+async def test_without_a_setting_memory_is_bounded_by_a_share_of_the_machine(make_gateway):
+    gateway = make_gateway(cores=1)
+    derived = memory_of_machine() // 100 * bound_of("MEMORY_PERCENT")
+    assert await metric(gateway, "carillon_memory_limit_bytes") == derived
 
 
 def test_a_bound_on_memory_below_what_the_store_takes_is_refused(make_gateway):
@@ -445,9 +466,7 @@ async def test_slow_and_half_open_clients_are_closed_by_an_absolute_deadline(mak
     assert all(9 <= seconds <= 20 for seconds in halves), sorted(halves)
 
     async def nothing_left():
-        text = (await call(gateway, "GET", "/metrics")).text
-        assembly, = [line for line in text.splitlines() if line.startswith('carillon_memory_bytes{part="assembly"}')]
-        return assembly.endswith(" 0")
+        return await metric(gateway, "carillon_memory_bytes", part="assembly") == 0
     await eventually(nothing_left, "the end of what they held")
 
 

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from client import Operator, call, current_resources, new_tenant
+import recorder
+from client import Operator, call, current_resources, metric, new_tenant
 from gateway import Gateway, ready_address
 from wire import HttpWire
 
@@ -81,7 +82,7 @@ async def test_what_never_became_a_request_has_a_line_and_a_count(make_gateway):
     assert (await wire.answer()).status == 400
     (line,) = await awaited(gateway, scope="access", event="refused")
     assert (line["status"], line["code"], line["peer"]) == (400, "http.header", "127.0.0.1")
-    assert 'carillon_errors_total{code="http.header"} 1\n' in (await call(gateway, "GET", "/metrics")).text
+    assert await metric(gateway, "carillon_errors_total", code="http.header") == 1
 
 
 async def test_only_failures_are_told_when_only_they_are_wanted(make_gateway):
@@ -228,9 +229,7 @@ async def test_a_reader_of_stderr_that_stops_reading_stops_nobody():
         (await call(gateway, "GET", path)).problem(404)
     alice = (await new_tenant(gateway)).user("alice")
     await alice.send(await alice.new_room("group"), "still here")
-    metrics = (await call(gateway, "GET", "/metrics")).text
-    (lost,) = [line for line in metrics.splitlines() if line.startswith('carillon_log_lines_total{outcome="queue_full"}')]
-    assert int(lost.split()[-1]) > 100
+    assert await metric(gateway, "carillon_log_lines_total", outcome="queue_full") > 100
     started = time.monotonic()
     gateway.process.send_signal(signal.SIGTERM)
     assert gateway.process.wait(WAIT_S) == 0
@@ -246,6 +245,7 @@ async def test_the_log_file_is_opened_anew_after_a_rotation():
     (await call(gateway, "GET", "/health")).ok()
     await awaited(gateway, path, event="request", route="/health")
     assert not [line for line in lines_of(gateway) if line["event"] == "request"], "nothing more on stderr"
+    recorder.exercised("setting", "log.file")
     assert path.stat().st_mode & 0o777 == 0o600
     path.rename(moved)
     gateway.process.send_signal(signal.SIGHUP)

@@ -5,6 +5,9 @@ import os
 import re
 import shutil
 import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -139,11 +142,12 @@ async def test_repeated_sends_are_counted(make_gateway):
 async def test_commits_are_counted(alone):
     alice, = await people(alone, "alice")
     room_id = await alice.new_room("group")
-    batches, entries, commits, syncs = [await metric(alone, name) for name in (
+    batches, entries, commits, syncs, written = [await metric(alone, name) for name in (
         "carillon_commit_batches_total", "carillon_commit_batch_entries", "carillon_commit_latency_seconds",
-        "carillon_fsync_seconds")]
+        "carillon_fsync_seconds", "carillon_commit_bytes_total")]
     for number in range(7):  # one after the other: each in a batch and a sync of its own
-        await alice.send(room_id, f"{number}")
+        await alice.send(room_id, f"{number}", meta="m" * 1000)
+    assert 7000 < await metric(alone, "carillon_commit_bytes_total") - written < 70_000
     assert await metric(alone, "carillon_commit_batches_total") >= batches + 7
     assert await metric(alone, "carillon_commit_batch_entries") >= entries + 7
     assert await metric(alone, "carillon_commit_latency_seconds") >= commits + 7
@@ -229,3 +233,121 @@ async def test_operator_sees_the_same_numbers(alone):
                               ("epoch", "carillon_epoch"), ("websockets", "websocket_connections_active")):
         await metric_becomes(alone, metric_name, stats[name])
     assert (stats["tenants"], stats["cores"], stats["db_writable"]) == (1, 2, True)
+
+
+# --- what the process and the store say of themselves -------------------------------------------------------------
+
+
+async def test_memory_and_descriptors_are_those_of_the_kernel(gateway):
+    folder = Path(f"/proc/{gateway.process.pid}")
+    virtual_kib = int(re.search(r"^VmSize:\s+(\d+)", (folder / "status").read_text(), re.MULTILINE)[1])
+    soft_limit = int(re.search(r"^Max open files\s+(\d+)", (folder / "limits").read_text(), re.MULTILINE)[1])
+    assert await metric(gateway, "process_virtual_memory_bytes") == pytest.approx(virtual_kib * 1024, rel=0.2)
+    assert await metric(gateway, "process_max_fds") == soft_limit
+    assert 0 < await metric(gateway, "carillon_memory_used_bytes") < await metric(gateway, "carillon_memory_limit_bytes")
+
+
+async def test_what_goes_over_websockets_is_counted(alone):
+    alice, = await people(alone, "alice")
+    socket = await alice.connect()
+    await metric_becomes(alone, "carillon_websocket_messages_received_total", 1)  # the hello
+    sent = await metric(alone, "carillon_frames_sent_total")
+    for _ in range(10):
+        await socket.request("ping")
+    await metric_becomes(alone, "carillon_websocket_messages_received_total", 11)
+    assert 10 <= await metric_reaches(alone, "carillon_frames_sent_total", sent + 10) - sent < 100
+
+
+def thread_of(gateway, name):
+    """The id of the process's thread of that name."""
+    threads = Path(f"/proc/{gateway.process.pid}/task").iterdir()
+    return next(thread.name for thread in threads if (thread / "comm").read_text().strip() == name)
+
+
+@contextmanager
+def tampered(gateway, thread, injection):
+    """One thread's system calls meet what strace(1) injects, until the block ends."""
+    if shutil.which("strace") is None:
+        pytest.fail("strace is not installed: run tools/bootstrap")
+    number = thread_of(gateway, thread)
+    with subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-p", number, "-e", f"inject={injection}"]) as tracer:
+        try:
+            deadline = time.monotonic() + 10
+            while "TracerPid:\t0\n" in Path(f"/proc/{number}/status").read_text():
+                assert tracer.poll() is None and time.monotonic() < deadline, "strace did not attach"
+                time.sleep(0.01)
+            yield
+        finally:
+            tracer.kill()  # lets the thread go on at once
+
+
+def megabytes_of_rows(number):
+    """Bodies of messages: a write buffer of 1 MB takes 16 or 17."""
+    return [{"content": "x", "meta": os.urandom(30_000).hex()} for _ in range(17 * number)]
+
+
+async def test_flushes_and_compactions_that_are_held_up_are_shown(make_gateway):
+    """RocksDB's own threads stand in front of writing table files: write buffers fill up until writes are slowed down and
+    then stopped, and table files wait for being merged. (Held up at its fsync, a flush could hold the log's.)"""
+    held = "write,pwrite64:delay_enter=30s"
+    gateway = make_gateway(cores=1, store__write_buffer="1m")
+    alice, = await people(gateway, "alice")
+    path = f"/rooms/{await alice.new_room('group')}/messages"
+
+    async def grows(name, step, what):
+        """Goes on with the steps until the metric is above 0; the store is looked at once a second."""
+        for _ in range(10):
+            await asyncio.sleep(STALE_S)
+            if await metric(gateway, name) > 0:
+                return
+            await step()
+        raise AssertionError(f"{name} stays 0: {what}")
+
+    async def three_rows():
+        for row in megabytes_of_rows(1)[:3]:
+            (await alice.post(path, row)).ok(201)
+
+    sends = []
+
+    async def a_megabyte_at_once():  # its answers come when there is room again
+        sends.extend(asyncio.ensure_future(alice.post(path, row)) for row in megabytes_of_rows(1))
+
+    async def four_megabytes():
+        await alice.new_room("group")  # families besides the log's get something to flush
+        for row in megabytes_of_rows(4):
+            (await alice.post(path, row)).ok(201)
+
+    with tampered(gateway, "rocksdb:low", held):
+        with tampered(gateway, "rocksdb:high", held):
+            for row in megabytes_of_rows(3):
+                (await alice.post(path, row)).ok(201)
+            await grows("carillon_store_delayed_write_rate_bytes", three_rows, "three of four buffers are full")
+            assert await metric(gateway, "carillon_store_flushes_running") == 1
+            assert await metric(gateway, "carillon_store_write_stopped") == 0
+            await a_megabyte_at_once()
+            await grows("carillon_store_write_stopped", a_megabyte_at_once, "all buffers are full")
+        assert {answer.status for answer in await asyncio.gather(*sends)} <= {201, 503}  # too much waits for the disk
+        await metric_becomes(gateway, "carillon_store_write_stopped", 0)
+        await grows("carillon_store_compaction_pending_bytes", four_megabytes, "files wait")
+        assert await metric(gateway, "carillon_store_compactions_running") == 1
+    for name in ("delayed_write_rate_bytes", "flushes_running", "compactions_running", "compaction_pending_bytes"):
+        await metric_becomes(gateway, f"carillon_store_{name}", 0)
+    await asyncio.sleep(STALE_S)
+    files_bytes = sum(path.stat().st_size for path in (gateway.data / "db").glob("*.sst"))
+    assert await metric(gateway, "carillon_store_files_bytes") == pytest.approx(files_bytes, rel=0.2)
+    assert await metric(gateway, "carillon_store_background_errors") == 0
+
+
+async def test_flush_that_finds_no_space_is_counted_and_ends_writing(make_gateway):
+    gateway = make_gateway(cores=1, store__write_buffer="1m")
+    alice, = await people(gateway, "alice")
+    room_id = await alice.new_room("group")
+    await alice.send(room_id, "kept")
+    with tampered(gateway, "rocksdb:high", "write,pwrite64:error=ENOSPC"):
+        answers = [await alice.post(f"/rooms/{room_id}/messages", row) for row in megabytes_of_rows(2)]
+        answers[-1].problem(503, code="store.read_only")
+        assert await metric_reaches(gateway, "carillon_store_background_errors", 1)
+        assert await metric(gateway, "carillon_store_errors_total", op="write") >= 1
+        assert await metric(gateway, "carillon_store_writable") == 0
+        assert (await alice.messages(room_id))[0]["content"] == "kept"
+    gateway.kill()

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from client import Operator, WAIT_S, call, new_tenant
+from client import Operator, WAIT_S, call, metric, metric_becomes, new_tenant
+from recorder import limit
 from shapes import assert_members, assert_time
 
 TOPIC = "orders.shipped"
@@ -62,9 +63,7 @@ async def no_more(socket, seconds):
 
 
 async def counted(gateway, status):
-    text = (await call(gateway, "GET", "/metrics")).text
-    name = f'notifications_sent_total{{type="websocket",provider="websocket",status="{status}"}} '
-    return int(text.split(name)[1].split("\n")[0])
+    return await metric(gateway, "notifications_sent_total", type="websocket", provider="websocket", status=status)
 
 
 # --- delivery ---------------------------------------------------------------------------------------------------------
@@ -299,6 +298,7 @@ async def test_what_was_answered_is_delivered_after_a_restart(make_gateway, how)
     for number in made[:10]:
         await socket.ok("ack_notification", notification_id=number)
     gateway.restart(how)
+    await metric_becomes(gateway, "carillon_notifications_waiting", 10 + 20)
     for user, wanted in ((ann, made[10:]), (bob, made)):
         socket = await user.connect()
         for number in wanted:
@@ -422,9 +422,9 @@ GOOD = {"topic": "t", "payload": {"a": 1}, "targets": {"user_ids": ["bob"]}}
     ({"topic": None}, "field.missing", "topic"),
     ({"topic": ""}, "field.invalid", "topic"),
     ({"topic": 7}, "field.invalid", "topic"),
-    ({"topic": "é" * 65}, "field.too_long", "topic"),
+    ({"topic": "é" * (limit("TOPIC_BYTES_MAX") // 2 + 1)}, "field.too_long", "topic"),
     ({"payload": None}, "field.missing", "payload"),
-    ({"payload": "x" * 16384}, "field.too_long", "payload"),
+    ({"payload": "x" * limit("PAYLOAD_BYTES_MAX")}, "field.too_long", "payload"),
     ({"priority": "soon"}, "field.invalid", "priority"),
     ({"targets": None}, "field.missing", "targets"),
     ({"targets": []}, "field.invalid", "targets"),
@@ -433,7 +433,7 @@ GOOD = {"topic": "t", "payload": {"a": 1}, "targets": {"user_ids": ["bob"]}}
     ({"targets": {"topic_subscribers": 1}}, "field.invalid", "targets.topic_subscribers"),
     ({"targets": {"user_ids": []}}, "field.invalid", "targets.user_ids"),
     ({"targets": {"user_ids": ["bob", 1]}}, "field.invalid", "targets.user_ids"),
-    ({"targets": {"user_ids": ["b"] * 1001}}, "field.too_many", "targets.user_ids"),
+    ({"targets": {"user_ids": ["b"] * (limit("NOTIFY_USERS_MAX") + 1)}}, "field.too_many", "targets.user_ids"),
     ({"targets": {"room_id": 5}}, "field.invalid", "targets.room_id"),
     ({"targets": {"room_id": "r_0"}}, "room.not_found", "targets.room_id"),
 ])
@@ -441,6 +441,19 @@ async def test_what_is_wrong_is_named(gateway, change, code, field):
     backend = (await new_tenant(gateway)).user("backend")
     problem = (await backend.post("/notify", {**GOOD, **change})).problem(400, 404, code=code)
     assert problem["field"] == field
+
+
+async def test_each_field_is_bounded(gateway):
+    backend = (await new_tenant(gateway)).user("backend")
+    users, topic, payload = limit("NOTIFY_USERS_MAX"), limit("TOPIC_BYTES_MAX"), limit("PAYLOAD_BYTES_MAX")
+    for good, change, code in (
+            ({"topic": "x" * topic}, {"topic": "x" * (topic + 1)}, "field.too_long"),
+            ({"payload": "x" * (payload - 2)}, {"payload": "x" * (payload - 1)}, "field.too_long"),
+            ({"targets": {"user_ids": ["b"] * users}}, {"targets": {"user_ids": ["b"] * (users + 1)}}, "field.too_many")):
+        assert (await backend.post("/notify", {**GOOD, **good})).ok(202)["users"] == 1
+        (await backend.post("/notify", {**GOOD, **change})).problem(400, code=code)
+    assert (await backend.post("/users/me/subscriptions", {"topic": "x" * topic})).ok(201)["topic"] == "x" * topic
+    (await backend.post("/users/me/subscriptions", {"topic": "x" * (topic + 1)})).problem(400, code="field.too_long")
 
 
 async def test_payload_times_users_is_bounded(gateway):
@@ -455,7 +468,7 @@ async def test_payload_times_users_is_bounded(gateway):
 async def test_full_inbox_makes_dead_letters(gateway):
     tenant = await new_tenant(gateway)
     backend, ann, bob = tenant.users("backend", "ann", "bob")
-    for start in range(0, 1000, 50):
+    for start in range(0, limit("PENDING_USER_MAX"), 50):
         await asyncio.gather(*(notify(backend, [bob], start + number) for number in range(50)))
     made = await notify(backend, [ann, bob], "too many")
     assert (await mine(bob, limit=1))[0]["status"] == "dead"
@@ -463,6 +476,22 @@ async def test_full_inbox_makes_dead_letters(gateway):
     letter, = await dead_letters(gateway, tenant)
     assert (letter["reason"], letter["user_id"], letter["notification_id"]) == ("inbox_full", "bob", made["notification_id"])
     (await Operator(gateway).call("POST", f"/dead-letters/{letter['id']}/retry")).problem(409, code="notification.outbox_full")
+
+
+async def test_topics_of_a_user_are_bounded(gateway):
+    bob, = (await new_tenant(gateway)).users("bob")
+    most = limit("SUBSCRIPTIONS_USER_MAX")
+
+    async def subscribe(number):
+        return await bob.post("/users/me/subscriptions", {"topic": f"topic {number}"})
+
+    for start in range(0, most, 50):
+        answers = await asyncio.gather(*(subscribe(number) for number in range(start, min(start + 50, most))))
+        assert {answer.status for answer in answers} == {201}
+    (await subscribe(most)).problem(409, code="subscription.topics_full")
+    (await subscribe(0)).ok(200)  # it is there already
+    assert (await bob.delete("/users/me/subscriptions/topic%200")).status == 204
+    (await subscribe(most)).ok(201)
 
 
 async def test_list_is_paged_newest_first(gateway):

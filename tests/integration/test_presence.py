@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from client import call, new_tenant
+from client import metric, new_tenant
 from shapes import assert_time
 
 GRACE_S = 5.0   # between the last socket and offline
@@ -12,11 +12,6 @@ LATE_S = 20.0   # when offline must have been told, on a machine that is busy wi
 
 def update(user, status):
     return {"user_id": user.user_id, "status": status}
-
-
-async def metric(gateway, name):
-    line, = [line for line in (await call(gateway, "GET", "/metrics")).text.splitlines() if line.startswith(name + " ")]
-    return int(line.split()[1])
 
 
 async def eventually(get, wanted, timeout_s=LATE_S):

@@ -45,6 +45,20 @@ async def walk(sync, user, positions, limit):
     raise AssertionError(f"{PAGES_MAX} pages and no end")
 
 
+async def test_syncs_of_one_socket_at_a_time_do_not_fill_its_queue(gateway):
+    """Their pages are short, so that many of them may wait: a long one would be most of what a socket may be owed."""
+    alice, bob, (room_id,) = await rooms_with_messages(gateway, [0])
+    await alice.send_many(room_id, ["x" * 9_000] * 120)
+    epoch, _ = await bob.position(room_id)
+    socket = await bob.connect(rooms="none")
+    positions = {"rooms": {room_id: [epoch, 0]}}
+    asked = [await socket.begin("sync", **positions) for _ in range(8)]
+    for page in [await socket.answer(request_id) for request_id in asked]:
+        assert page["next"] is not None and 0 < len(page["rooms"][0]["events"]) < 60
+    events, _ = await walk(sync_by_socket, bob, {room_id: [epoch, 0]}, 1000)
+    assert [event["seq"] for event in events[room_id]] == list(range(1, 121))
+
+
 async def test_sync_gives_everything_missed_in_every_room(gateway, sync):
     alice, bob, rooms = await rooms_with_messages(gateway, [5, 3, 0, 7])
     epoch, _ = await bob.position(rooms[0])

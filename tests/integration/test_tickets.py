@@ -1,12 +1,16 @@
 """Tickets: how a browser, which cannot set headers on a WebSocket, comes in; and pages of other origins."""
 
 import asyncio
+import json
 from urllib.parse import quote
 
 import pytest
 import websockets
 
 from client import SUBPROTOCOL, Operator, call, new_tenant, open_socket
+from wire import FrameWire
+
+INVALID = (401, "auth.invalid_ticket")
 
 
 async def new_ticket(user):
@@ -22,11 +26,12 @@ async def open_with(gateway, ticket, **options):
     return socket
 
 
-async def refusal(gateway, ticket, **options):
-    """The handshake's status."""
-    with pytest.raises(websockets.InvalidStatusCode) as refused:
-        await open_socket(gateway, None, [SUBPROTOCOL], path=f"/ws?ticket={ticket}", **options)
-    return refused.value.status_code
+async def refusal(gateway, ticket, **headers):
+    """The status and the code with which the handshake is refused."""
+    wire = await FrameWire.open(gateway)
+    answer = await wire.upgrade(headers, SUBPROTOCOL, path=f"/ws?ticket={ticket}")
+    assert answer.headers["content-type"] == "application/problem+json", answer
+    return answer.status, json.loads(answer.body)["code"]
 
 
 async def test_a_ticket_opens_a_socket_of_its_user_without_headers(gateway):
@@ -61,10 +66,10 @@ async def test_a_ticket_opens_one_socket_on_whatever_core_it_is_used(gateway_of_
 async def test_what_was_tampered_with_is_refused(gateway):
     tenant = await new_tenant(gateway)
     ticket = await new_ticket(tenant.user("alice"))
-    for at in range(0, len(ticket), 7):
+    for at in (*range(0, len(ticket), 7), len(ticket) - 1):
         wrong = ticket[:at] + ("A" if ticket[at] != "A" else "B") + ticket[at + 1:]
-        assert await refusal(gateway, wrong) == 401
-    assert await refusal(gateway, "") == 401
+        assert await refusal(gateway, wrong) == INVALID
+    assert await refusal(gateway, "") == INVALID
     await open_with(gateway, ticket)
 
 
@@ -75,7 +80,7 @@ async def test_a_ticket_and_its_socket_end_with_the_key(gateway):
     unused, socket = await new_ticket(alice), await open_with(gateway, await new_ticket(alice))
     (await operator.call("DELETE", f"/tenants/{tenant.tenant_id}/keys/{key['key_id']}")).succeeded()
     assert await socket.closed() == 4004
-    assert await refusal(gateway, unused) == 401
+    assert await refusal(gateway, unused) == (401, "auth.invalid_key")
 
 
 async def test_a_ticket_of_a_read_key_only_reads(gateway):
@@ -91,7 +96,7 @@ async def test_a_ticket_of_a_disabled_tenant_is_refused(gateway):
     tenant, operator = await new_tenant(gateway), Operator(gateway)
     ticket = await new_ticket(tenant.user("alice"))
     (await operator.call("PATCH", f"/tenants/{tenant.tenant_id}", {"state": "disabled"})).ok()
-    assert await refusal(gateway, ticket) == 403
+    assert await refusal(gateway, ticket) == (403, "tenant.disabled")
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
@@ -101,8 +106,8 @@ async def test_a_restart_ends_used_and_unused_tickets(make_gateway, how):
     used, unused = await new_ticket(tenant.user("alice")), await new_ticket(tenant.user("alice"))
     await open_with(gateway, used)
     gateway.restart(how)
-    assert await refusal(gateway, used) == 401
-    assert await refusal(gateway, unused) == 401
+    assert await refusal(gateway, used) == INVALID
+    assert await refusal(gateway, unused) == INVALID
     await open_with(gateway, await new_ticket(tenant.user("alice")))
 
 
@@ -119,7 +124,7 @@ async def test_a_ticket_carries_any_user_id_and_stays_out_of_the_log(make_gatewa
         ticket = await new_ticket(tenant.user(user_id))
         assert quote(ticket, safe="") == ticket
         assert (await open_with(gateway, ticket)).welcome["user_id"] == user_id
-        assert await refusal(gateway, ticket) == 401
+        assert await refusal(gateway, ticket) == INVALID
         assert ticket not in gateway.log_text()
 
 
@@ -127,7 +132,7 @@ async def test_a_page_of_another_origin_needs_to_be_listed(make_gateway):
     gateway = make_gateway(cors__origins="https://app.example")
     alice = (await new_tenant(gateway)).user("alice")
     ticket = await new_ticket(alice)
-    assert await refusal(gateway, ticket, origin="https://evil.example") == 403
+    assert await refusal(gateway, ticket, Origin="https://evil.example") == (403, "auth.origin_forbidden")
     await open_with(gateway, ticket, origin=f"http://{gateway.host}:{gateway.port}")
     await open_with(gateway, await new_ticket(alice), origin="https://app.example")
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from client import Event, call, new_tenant
+from client import Event, metric, new_tenant
 from test_slow_reader import FLOOD_MESSAGES, flood, stalled_reader
 from shapes import assert_gapless
 from wire import TEXT
@@ -18,16 +18,12 @@ def typing(room_id, user, action):
     return {"room_id": room_id, "user_id": user.user_id, "action": action}
 
 
-async def metric(gateway, name):
-    line, = [line for line in (await call(gateway, "GET", "/metrics")).text.splitlines() if line.startswith(name + " ")]
-    return int(line.split()[1])
-
-
 async def test_start_and_stop_are_told_to_the_others(gateway_of_each_size):
     alice, bob, carol = (await new_tenant(gateway_of_each_size)).users("alice", "bob", "carol")
     room_id = await alice.new_room("group", bob, carol)
     writer, own = await alice.connect(), await alice.connect()
     listeners = [await bob.connect(), await bob.connect(), await carol.connect()]
+    before = await metric(gateway_of_each_size, "carillon_typing_total")
     await writer.ok("typing.start", room_id=room_id)
     for listener in listeners:
         assert dict(await listener.expect("typing")) == {"type": "typing", **typing(room_id, alice, "start")}
@@ -35,6 +31,7 @@ async def test_start_and_stop_are_told_to_the_others(gateway_of_each_size):
     for listener in listeners:
         await listener.expect("typing", **typing(room_id, alice, "stop"))
     await asyncio.gather(*(socket.expect_none("typing") for socket in (writer, own, *listeners)))
+    assert await metric(gateway_of_each_size, "carillon_typing_total") == before + 2 * len(listeners)
 
 
 async def test_a_burst_of_starts_and_stops_is_told_once(gateway):

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "../../src/base/log.h"
+#include "../../src/chat/ids.h"
 
 /* Lines that log.actions asks for, caught before they leave. */
 
@@ -103,6 +104,21 @@ static void a_long_list_of_users_is_cut_and_counted(void **state)
     expect_text(lines(), "\"num_users\":100}");
 }
 
+static void a_kick_tells_whom_and_why(void **state)
+{
+    struct harness *h = opened(state, CONFIG_ACTIONS_OPERATOR);
+    struct client *c = client_open(h, 0), *socket = socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    char tenant[ID_TEXT_LEN + 1] = "", body[128];
+    tenant_id_text(tenant, h->tenant);
+    snprintf(body, sizeof body, "{\"tenant_id\":\"%s\",\"user_id\":\"ann\",\"reason\":\"go home\"}", tenant);
+    assert_int_equal(client_call(c, "POST", "/v1/admin/kick", NULL, OPERATOR, body), 200);
+    assert_int_equal(client_hear_close(socket), 4003);
+    expect_text(lines(), "\"event\":\"kick\",\"by\":\"operator\",\"tenant\":\"t_");
+    expect_text(lines(), "\"users\":\"ann\",\"reason\":\"go home\",\"closed\":0,\"route\":\"/admin/kick\"");
+    expect_text(lines(), "\"num_users\":1}");
+    assert_int_equal(count_in(lines(), "\n"), 1);
+}
+
 #define CAUGHT(name) cmocka_unit_test_setup_teardown(name, harness_setup, teardown)
 
 int main(void)
@@ -112,6 +128,7 @@ int main(void)
         CAUGHT(a_refused_act_carries_its_error),
         CAUGHT(a_wrong_master_key_is_told_and_limited),
         CAUGHT(a_long_list_of_users_is_cut_and_counted),
+        CAUGHT(a_kick_tells_whom_and_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -130,6 +130,64 @@ static void one_tenants_unread_answers_leave_room_for_the_others(void **state)
     assert_int_equal(directory_tenant(&core->directory, h->tenant)->answers.bytes, 0);
 }
 
+static void a_tenant_may_hold_as_many_answers_as_are_free(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    struct tenant *t = directory_tenant(&core->directory, h->tenant);
+    assert_int_equal(net_reply_bytes(core->net), 0);
+    t->answers.bytes = REPLIES_BYTES_MAX - 1;
+    assert_true(answers_fit(core, t));
+    t->answers.bytes = REPLIES_BYTES_MAX;
+    assert_false(answers_fit(core, t));
+    t->answers.bytes = 0;
+}
+
+static void replays_that_waited_go_on_some_at_a_time(void **state)
+{
+    struct harness *h = *state;
+    h->config.limits_connections = REPLAYS_RETRIED_MAX + 10;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t full = a_full_room(h, &ann), room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 1);
+    struct core *core = harness_core(h, 0);
+    struct client *sockets[REPLAYS_RETRIED_MAX + 1];
+    for (unsigned i = 0; i <= REPLAYS_RETRIED_MAX; i++) sockets[i] = socket_open(h, 0, "ann", HELLO_NONE);
+    struct client *stalled = client_that_does_not_read(h, full);
+    core->replies_bytes_max = net_reply_bytes(core->net);
+    harness_turns(h);
+    for (unsigned i = 0; i <= REPLAYS_RETRIED_MAX; i++)
+        client_say(sockets[i], "{\"type\":\"subscribe\",\"room_id\":\"%s\",\"after_seq\":0}", room_name(room).text);
+    for (unsigned i = 0; i <= REPLAYS_RETRIED_MAX; i++) expect_text(client_hear(sockets[i]), "\"type\":\"resumed\"");
+    client_close(stalled);
+    harness_settle(h);
+    harness_advance(h, REPLAYS_RETRY_MS);
+    harness_turn(h, 0);
+    assert_false(list_empty(&core->replays_waiting));
+    assert_true(core->replays_waiting.next->next == &core->replays_waiting); /* one is left */
+    harness_advance(h, REPLAYS_RETRY_MS);
+    for (unsigned i = 0; i <= REPLAYS_RETRIED_MAX; i++) assert_int_equal(number_in(client_hear(sockets[i]), "seq"), 1);
+}
+
+static void so_many_connections_are_told_that_they_are_too_many(void **state)
+{
+    struct harness *h = *state;
+    h->config.limits_connections = 1;
+    harness_open(h, 1);
+    struct client *held = client_open(h, 0), *late[2 * CONNECTIONS_REFUSED_MAX];
+    assert_int_equal(client_call(held, "GET", "/v1/users/me", "ann", "", NULL), 200);
+    for (unsigned i = 0; i < 2 * CONNECTIONS_REFUSED_MAX; i++) late[i] = client_open(h, 0);
+    for (unsigned i = 0; i < 100; i++) harness_settle(h);
+    unsigned num = 0;
+    for (unsigned i = 0; i < 2 * CONNECTIONS_REFUSED_MAX; i++) {
+        client_read(late[i]);
+        num += !late[i]->ended;
+    }
+    assert_in_range(num, CONNECTIONS_REFUSED_MAX / 2 - 8, CONNECTIONS_REFUSED_MAX); /* half of the places wait for a request */
+}
+
 static void replays_wait_until_answers_fit_again(void **state)
 {
     struct harness *h = *state;
@@ -178,6 +236,9 @@ int main(void)
         TEST(a_process_short_of_memory_takes_no_requests_of_tenants),
         TEST(open_sockets_are_told_that_memory_is_short_and_may_still_let_go),
         TEST(one_tenants_unread_answers_leave_room_for_the_others),
+        TEST(a_tenant_may_hold_as_many_answers_as_are_free),
+        TEST(replays_that_waited_go_on_some_at_a_time),
+        TEST(so_many_connections_are_told_that_they_are_too_many),
         TEST(replays_wait_until_answers_fit_again),
         TEST(a_socket_may_close_while_its_replay_waits),
     };

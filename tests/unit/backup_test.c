@@ -15,8 +15,9 @@
 #define PATIENCE_MS 20000
 
 static struct {
-    struct backup_row rows[64];
+    struct backup_row rows[BACKUPS_MAX + 2];
     unsigned num;
+    const char *why;
     _Atomic unsigned creates, purges;
     _Atomic bool prepare_fails, fails, purge_fails, list_fails, holds; /* holds: a backup does not end */
 } engine;
@@ -33,7 +34,7 @@ static enum status engine_create(struct kv *kv, const struct backup_target *targ
     atomic_fetch_add(&engine.creates, 1);
     while (atomic_load(&engine.holds)) usleep(1000);
     if (atomic_load(&engine.fails)) {
-        snprintf(why, why_len, "the tape has torn");
+        snprintf(why, why_len, "%s", engine.why ? engine.why : "the tape has torn");
         return STATUS_IO;
     }
     uint32_t id = engine.num ? engine.rows[engine.num - 1].id + 1 : 1;
@@ -53,8 +54,8 @@ static enum status engine_purge(const struct backup_target *target, unsigned kee
 static enum status engine_list(const char *dir, struct backup_row *rows, unsigned max, unsigned *num, char *why, size_t why_len)
 {
     if (atomic_load(&engine.list_fails)) return STATUS_IO;
-    memcpy(rows, engine.rows, engine.num * sizeof *rows);
-    *num = engine.num;
+    *num = engine.num < max ? engine.num : max; /* the newest, as the real one */
+    memcpy(rows, engine.rows + engine.num - *num, *num * sizeof *rows);
     return STATUS_OK;
 }
 
@@ -257,10 +258,51 @@ static void one_that_does_not_end_is_left_behind(void **state)
     atomic_store(&engine.holds, true);
     assert_int_equal(backup_request(b, &item), STATUS_OK);
     while (atomic_load(&engine.creates) == 0) usleep(1000);
+    uint64_t started_ns = clock_mono_ns(clock_real());
     assert_false(backup_stop(b));
+    assert_in_range((clock_mono_ns(clock_real()) - started_ns) / 1000000, BACKUP_STOP_MS - 500, BACKUP_STOP_MS + 10000);
     atomic_store(&engine.holds, false);
     settled(b);
     assert_true(backup_stop(b));
+}
+
+static void the_newest_of_too_many_are_listed(void **state)
+{
+    struct backup_options options = options_with(BACKUPS_MAX);
+    for (engine.num = 0; engine.num < BACKUPS_MAX + 2; engine.num++)
+        engine.rows[engine.num] = (struct backup_row){.id = engine.num + 1, .files = 1, .bytes = 1, .created_ms = 1000};
+    struct backup *b = started(&options);
+    atomic_store(&engine.fails, true);
+    make(b);
+    assert_int_equal(backup_list_items(b, items), BACKUPS_MAX + 1); /* and the attempt that failed */
+    assert_int_equal(items[0].row.id, BACKUPS_MAX + 3);
+    assert_int_equal(items[1].row.id, BACKUPS_MAX + 2);
+    assert_int_equal(items[BACKUPS_MAX].row.id, 3);
+    assert_true(backup_stop(b));
+}
+
+static void a_long_reason_is_cut(void **state)
+{
+    static char why[2 * BACKUP_ERROR_BYTES_MAX];
+    struct backup_options options = options_with(9);
+    memset(why, 'x', sizeof why - 1);
+    engine.why = why;
+    atomic_store(&engine.fails, true);
+    struct backup *b = started(&options);
+    make(b);
+    assert_int_equal(backup_list_items(b, items), 1);
+    assert_int_equal(strlen(items[0].error), BACKUP_ERROR_BYTES_MAX - 1);
+    assert_true(backup_stop(b));
+}
+
+static void the_schedule_rests_after_a_failure(void **state)
+{
+    uint64_t day_ms = 86400000;
+    assert_true(backup_rests(0, 1000, 1000));
+    assert_true(backup_rests(day_ms, 1000, 1000 + BACKUP_RETRY_MS - 1));
+    assert_false(backup_rests(day_ms, 1000, 1000 + BACKUP_RETRY_MS));
+    assert_false(backup_rests(60000, 1000, 61000)); /* a shorter interval goes on as it is */
+    assert_false(backup_rests(day_ms, 1000, 999));
 }
 
 static uint64_t local_ms(int day, int hour, int minute)
@@ -313,6 +355,9 @@ int main(void)
         FRESH(a_directory_that_cannot_be_used_is_a_failure_until_a_backup_succeeds),
         FRESH(the_schedule_makes_them_by_itself),
         FRESH(one_that_does_not_end_is_left_behind),
+        FRESH(the_newest_of_too_many_are_listed),
+        FRESH(a_long_reason_is_cut),
+        FRESH(the_schedule_rests_after_a_failure),
         FRESH(an_interval_counts_from_the_last_good_one),
         FRESH(a_time_of_day_is_local_and_comes_once_a_day),
     };

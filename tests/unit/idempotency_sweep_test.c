@@ -139,6 +139,20 @@ static void a_pass_comes_through_many_rows_in_steps(void **state)
     assert_int_equal(swept, 666 + 599 + 199);
 }
 
+static void a_step_looks_at_so_many_rows_and_no_more(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    for (unsigned i = 0; i < SWEEP_LOOKS + 1; i++) put_answer(h, i, h->wall_ms - 20 * DAY_MS);
+    harness_advance(h, SWEEP_INTERVAL_MS);
+    harness_settle(h);
+    assert_false(answer_there(h, SWEEP_LOOKS - 1));
+    assert_true(answer_there(h, SWEEP_LOOKS));
+    harness_advance(h, SWEEP_PAUSE_MS);
+    harness_settle(h);
+    assert_false(answer_there(h, SWEEP_LOOKS));
+}
+
 static void a_room_without_its_old_runs_still_knows_its_repeats(void **state)
 {
     struct harness *h = *state;
@@ -189,6 +203,7 @@ int main(void)
         TEST(answers_go_after_eight_days_and_not_before),
         TEST(old_runs_go_but_for_a_rooms_newest),
         TEST(a_pass_comes_through_many_rows_in_steps),
+        TEST(a_step_looks_at_so_many_rows_and_no_more),
         TEST(a_room_without_its_old_runs_still_knows_its_repeats),
         TEST(a_store_that_fails_ends_the_pass_and_the_next_one_goes_on),
     };

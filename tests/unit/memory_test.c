@@ -63,10 +63,9 @@ static void nothing_readable_is_no_limit(void **state)
     assert_int_equal(memory_of_cgroup(SLICE("\n:\n0\n0::\n0::/no/such"), root), UINT64_MAX);
 }
 
-static void the_process_uses_some_of_what_the_machine_has(void **state)
+static void the_machine_has_memory(void **state)
 {
     assert_true(memory_of_machine() > 64u << 20);
-    assert_true(memory_used() > 0 && memory_used() < memory_of_machine());
 }
 
 int main(void)
@@ -75,7 +74,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_least_limit_on_the_way_up_counts, begin, end),
         cmocka_unit_test_setup_teardown(both_versions_of_cgroups_are_read, begin, end),
         cmocka_unit_test_setup_teardown(nothing_readable_is_no_limit, begin, end),
-        cmocka_unit_test(the_process_uses_some_of_what_the_machine_has),
+        cmocka_unit_test(the_machine_has_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -423,14 +423,8 @@ static void a_request_is_answered_and_the_connection_kept(void **state)
     assert_string_equal(a->peer, "127.0.0.1");
     assert_int_equal(net_stats(a->n)->http_requests, 3);
     assert_int_equal(net_stats(a->n)->accepted, 1);
-    uint32_t at = 0;
-    struct conn_ref ref = net_ref(net_each(a->n, &at));
-    char peer[46];
-    assert_true(net_peer_address(a->n, peer, ref));
-    assert_string_equal(peer, "127.0.0.1");
     client_close(&c);
     UNTIL(a, net_connections(a->n) == 0);
-    assert_false(net_peer_address(a->n, peer, ref));
     app_close(a);
 }
 

@@ -156,6 +156,35 @@ static void a_flood_of_addresses_is_forgotten_and_not_kept(void **state)
     rate_table_free(t);
 }
 
+/* The places where one address may stand: the one nearest to full goes, and no other. */
+static void so_many_busy_addresses_share_a_set(void **state)
+{
+    struct rate_table *t = rate_table_new(&key);
+    uint8_t sharing[RATE_WAYS + 1][16], address[16];
+    uint64_t wanted = 0;
+    for (uint32_t number = 0, num = 0; num <= RATE_WAYS; number++) {
+        v4(address, number);
+        uint64_t set = (hash_bytes(&key, slice_of(address, 16)) >> 32) % (RATE_SLOTS / RATE_WAYS);
+        if (num == 0) wanted = set;
+        if (set == wanted) memcpy(sharing[num++], address, 16);
+    }
+    for (unsigned i = 0; i < RATE_WAYS; i++) assert_int_equal(taken_at(t, sharing[i], START + i, 9), 5);
+    for (unsigned i = 0; i < RATE_WAYS; i++) assert_int_equal(taken_at(t, sharing[i], START + i, 1), 0);
+    assert_int_equal(taken_at(t, sharing[RATE_WAYS], START + RATE_WAYS, 9), 5);
+    for (unsigned i = 1; i <= RATE_WAYS; i++) assert_int_equal(taken_at(t, sharing[i], START + RATE_WAYS, 1), 0);
+    assert_int_equal(taken_at(t, sharing[0], START + RATE_WAYS, 9), 5); /* it had been forgotten */
+    rate_table_free(t);
+}
+
+static void the_highest_rate_that_may_be_named_is_held(void **state)
+{
+    _Atomic uint64_t bucket = 0;
+    assert_int_equal(taken(&bucket, REQUEST_RATE_MAX, START, 1), 1);
+    struct rate_state after;
+    assert_true(rate_take(&after, &bucket, REQUEST_RATE_MAX, START));
+    assert_int_equal(after.remaining, REQUEST_RATE_MAX - 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +196,8 @@ int main(void)
         cmocka_unit_test(each_address_has_its_own_bucket),
         cmocka_unit_test(an_ipv6_network_of_64_bits_is_one_client),
         cmocka_unit_test(a_flood_of_addresses_is_forgotten_and_not_kept),
+        cmocka_unit_test(so_many_busy_addresses_share_a_set),
+        cmocka_unit_test(the_highest_rate_that_may_be_named_is_held),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../../src/chat/ids.h"
+
 /* Tenants and keys for the operator. */
 
 #define OPERATOR "X-Master-Key: " MASTER_KEY "\r\n"
@@ -289,6 +291,22 @@ static void a_tenant_that_was_not_kept_is_made_by_the_repeat(void **state)
     assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, ONCE, "{\"name\":\"Chimes\"}"), 201);
 }
 
+static void the_rate_of_a_tenant_has_a_bound(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct client *c = client_open(h, 0);
+    char id[ID_TEXT_LEN + 1] = "", path[64], body[96];
+    tenant_id_text(id, h->tenant);
+    snprintf(path, sizeof path, "/v1/admin/tenants/%s", id);
+    snprintf(body, sizeof body, "{\"config\":{\"limits\":{\"tenant_rate\":%u}}}", REQUEST_RATE_MAX);
+    assert_int_equal(client_call(c, "PATCH", path, NULL, OPERATOR, body), 200);
+    assert_int_equal(directory_tenant(&harness_core(h, 0)->directory, h->tenant)->rate, REQUEST_RATE_MAX);
+    snprintf(body, sizeof body, "{\"config\":{\"limits\":{\"tenant_rate\":%u}}}", REQUEST_RATE_MAX + 1);
+    assert_int_equal(client_call(c, "PATCH", path, NULL, OPERATOR, body), 400);
+    expect_text(c->text.data, "\"code\":\"field.invalid\"");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -303,6 +321,7 @@ int main(void)
         TEST(repeats_at_once_make_one_tenant),
         TEST(a_repeat_whose_key_is_shown_no_more_names_what_was_made),
         TEST(a_tenant_that_was_not_kept_is_made_by_the_repeat),
+        TEST(the_rate_of_a_tenant_has_a_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

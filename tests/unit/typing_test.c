@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "../../src/chat/typing.h"
+
 /* Typing: what is shown of what users say, and when it ends. */
 
 #define HELLO_ALL "{\"type\":\"hello\",\"id\":1}"
@@ -188,6 +190,25 @@ static void a_room_is_kept_while_somebody_types_in_it(void **state)
     assert_int_equal(harness_core(h, 0)->typings.len, 0);
 }
 
+static void a_core_keeps_so_many_who_type_and_no_more(void **state)
+{
+    struct harness *h = *state;
+    struct scene s = scene_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    struct room *r = room_find(core, h->tenant, s.room);
+    for (uint64_t i = 0; i < TYPING_MAX; i++) typing_start(core, r, 1000000 + i, SLICE("somebody"));
+    assert_int_equal(core->typings.len, TYPING_MAX);
+    typing_start(core, r, s.ann.number, SLICE("ann"));
+    assert_int_equal(core->typings.len, TYPING_MAX);
+    typing_stop(core, r, 1000000 + TYPING_SHOWN_MAX); /* was not shown: nothing is left of it */
+    typing_start(core, r, s.ann.number, SLICE("ann"));
+    assert_int_equal(core->typings.len, TYPING_MAX);
+    typing_stop(core, r, s.ann.number);
+    assert_int_equal(core->typings.len, TYPING_MAX - 1);
+    pass(h, TYPING_TIMEOUT_MS);
+    expect_nothing_kept(h, s.room);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -198,6 +219,7 @@ int main(void)
         TEST(a_leave_ends_typing),
         TEST(no_more_than_twenty_are_shown_in_one_room),
         TEST(a_room_is_kept_while_somebody_types_in_it),
+        TEST(a_core_keeps_so_many_who_type_and_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -565,6 +565,46 @@ static void nothing_is_lost_when_the_asker_has_gone(void **state)
     assert_int_equal(count_in(events->out.data, "\"type\":"), 1);
 }
 
+/* misuse says what is no operation and expects an answer. */
+static void misuse(struct client *c, unsigned times)
+{
+    while (times--) expect_code(c, "{\"type\":\"no.such\"}", "type.unknown");
+}
+
+static void mistakes_count_in_a_row_and_in_a_window(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct client *c = socket_open(h, 0, "ann", HELLO_NONE);
+    misuse(c, MISUSES_MAX - 1);
+    client_say(c, "{\"type\":\"ping\"}");
+    assert_string_equal(client_hear(c), "{\"type\":\"pong\"}");
+    misuse(c, MISUSES_MAX - 1); /* an operation begins the row anew */
+    harness_advance(h, ABUSE_WINDOW_MS);
+    misuse(c, MISUSES_MAX - 1); /* and so does time */
+    harness_advance(h, ABUSE_WINDOW_MS - 1000);
+    client_say(c, "{\"type\":\"no.such\"}");
+    assert_int_equal(client_hear_close(c), 4008);
+}
+
+static void refusals_count_in_a_window(void **state)
+{
+    struct harness *h = *state;
+    h->config.limits_tenant_rate = 1;
+    harness_open(h, 1);
+    struct client *c = socket_open(h, 0, "ann", NULL);
+    harness_advance(h, 1000); /* the handshake has emptied the bucket */
+    client_say(c, HELLO_NONE);
+    expect_text(client_hear(c), "\"type\":\"welcome\"");
+    for (unsigned i = 0; i < RATE_REFUSALS_MAX; i++) expect_code(c, "{\"type\":\"ping\"}", "rate.limited");
+    harness_advance(h, ABUSE_WINDOW_MS);
+    client_say(c, "{\"type\":\"ping\"}");
+    assert_string_equal(client_hear(c), "{\"type\":\"pong\"}");
+    for (unsigned i = 0; i < RATE_REFUSALS_MAX; i++) expect_code(c, "{\"type\":\"ping\"}", "rate.limited");
+    client_say(c, "{\"type\":\"ping\"}");
+    assert_int_equal(client_hear_close(c), 4129);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -592,6 +632,8 @@ int main(void)
         TEST(the_last_of_two_subscriptions_in_flight_holds),
         TEST(a_page_read_for_an_earlier_wish_is_not_taken_for_a_later_one),
         TEST(a_subscription_that_meets_the_one_of_a_join_holds),
+        TEST(mistakes_count_in_a_row_and_in_a_window),
+        TEST(refusals_count_in_a_window),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

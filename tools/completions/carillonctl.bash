@@ -38,7 +38,7 @@ _carillonctl()
     user) choices='list show' ;;
     room) choices='list show create members messages send' ;;
     message) choices='send' ;;
-    dead-letter) choices='list retry' ;;
+    dead-letter) choices='list retry delete' ;;
     backup) choices='create list' ;;
     'status'|'status '*)
         [[ $cur == -* ]] && choices='--help --json --master-key --socket --url'
@@ -122,10 +122,13 @@ _carillonctl()
         [[ $cur == -* ]] && choices='--as --help --json --key --master-key --quiet --socket --tenant --url'
         ;;
     'dead-letter list'|'dead-letter list '*)
-        [[ $cur == -* ]] && choices='--help --json --master-key --socket --tenant --url'
+        [[ $cur == -* ]] && choices='--help --json --limit --master-key --socket --tenant --url'
         ;;
     'dead-letter retry'|'dead-letter retry '*)
         [[ $cur == -* ]] && choices='--help --json --master-key --socket --url'
+        ;;
+    'dead-letter delete'|'dead-letter delete '*)
+        [[ $cur == -* ]] && choices='--help --json --master-key --socket --url --yes'
         ;;
     'backup create'|'backup create '*)
         [[ $cur == -* ]] && choices='--help --json --master-key --socket --url'

@@ -196,14 +196,19 @@ const struct ctl_command ctl_commands[] = {
     {.group = "dead-letter", .action = "list", .usage = "", .summary = "notifications that could not be delivered",
      .details = "example:\n"
                 "  carillonctl dead-letter list --tenant t_9wdvsq7gqt1dc\n",
-     .options = CTL_TAKES(TENANT), .who = CTL_OPERATOR, .method = "GET", .target = "/v1/admin/dead-letters",
-     .shape = CTL_LIST, .columns = "dead_letter_id,tenant_id,user_id,topic,reason,attempts,failed_at",
+     .options = CTL_TAKES(TENANT) | CTL_TAKES(LIMIT), .who = CTL_OPERATOR, .method = "GET", .target = "/v1/admin/dead-letters",
+     .shape = CTL_LIST, .columns = "id,tenant_id,user_id,topic,reason,attempts,dead_at,notification_id",
      .query = who_query},
     {.group = "dead-letter", .action = "retry", .usage = "DEAD_LETTER", .summary = "try to deliver one of them again",
      .details = "example:\n"
-                "  carillonctl dead-letter retry d_0000000000042\n",
+                "  carillonctl dead-letter retry d_9wdvsq7gqt1dc…\n",
      .num_arguments = 1, .who = CTL_OPERATOR, .method = "POST", .target = "/v1/admin/dead-letters/{0}/retry",
      .shape = CTL_OBJECT, .done = "dead letter {0} is tried again", .body = empty_body},
+    {.group = "dead-letter", .action = "delete", .usage = "DEAD_LETTER", .summary = "give one of them up for good",
+     .details = "example:\n"
+                "  carillonctl dead-letter delete d_9wdvsq7gqt1dc…\n",
+     .num_arguments = 1, .options = CTL_TAKES(YES), .destroys = true, .who = CTL_OPERATOR, .method = "DELETE",
+     .target = "/v1/admin/dead-letters/{0}", .shape = CTL_NOTHING, .done = "dead letter {0} is deleted"},
     {.group = "backup", .action = "create", .usage = "", .summary = "begin a backup of the store",
      .details = "example:\n"
                 "  carillonctl backup create\n",
