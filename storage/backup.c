@@ -34,6 +34,7 @@ static bool wait_for_work(struct backup *b);
 static void attempt_begin(struct backup *b);
 static enum status make(struct backup *b, char *why, size_t why_len);
 static bool purge(struct backup *b);
+static void look_failed(struct backup *b, const char *why);
 static enum status rows_read(struct backup *b, char *why, size_t why_len);
 static void attempt_end(struct backup *b, enum status status, const char *why, uint64_t took_ms, bool purged);
 static bool scheduled(const struct backup *b, uint64_t now_ms);
@@ -49,9 +50,11 @@ struct backup *backup_open(const struct backup_options *options)
     ASSERT(pthread_mutex_init(&b->lock, NULL) == 0 && pthread_cond_init(&b->wake, &monotonic) == 0);
     pthread_condattr_destroy(&monotonic);
     char why[BACKUP_ERROR_BYTES_MAX] = "";
-    if (rows_read(b, why, sizeof why) != STATUS_OK) {
-        b->look.failed = true;
-        LOG(LOG_ERROR, "backup", "directory_unreadable", LOG_STR("why", why));
+    enum status status = options->engine->prepare(&b->options.target, why, sizeof why);
+    if (status == STATUS_OK) status = rows_read(b, why, sizeof why);
+    if (status != STATUS_OK) {
+        look_failed(b, why);
+        LOG(LOG_ERROR, "backup", "directory_unusable", LOG_STR("why", why));
     }
     return b;
 }
@@ -199,8 +202,18 @@ static bool purge(struct backup *b)
     if (b->num_rows <= o->keep) return true;
     enum status status = o->engine->purge(&o->target, o->keep, why, sizeof why);
     if (status == STATUS_OK) status = rows_read(b, why, sizeof why);
-    if (status != STATUS_OK) LOG(LOG_ERROR, "backup", "purge_failed", LOG_STR("why", why));
-    return status == STATUS_OK;
+    if (status == STATUS_OK) return true;
+    LOG(LOG_ERROR, "backup", "purge_failed", LOG_STR("why", why));
+    pthread_mutex_lock(&b->lock);
+    look_failed(b, why);
+    pthread_mutex_unlock(&b->lock);
+    return false;
+}
+
+static void look_failed(struct backup *b, const char *why)
+{
+    b->look.failed = true;
+    snprintf(b->look.why, sizeof b->look.why, "%s", why);
 }
 
 /* rows_read is called without the lock: it reads the disk. Nobody else writes the rows. */
@@ -240,9 +253,11 @@ static void attempt_end(struct backup *b, enum status status, const char *why, u
     if (status == STATUS_OK) {
         b->look.successes++;
         b->look.last_duration_ms = took_ms;
+        if (purged) b->look.why[0] = '\0';
         *attempt = (struct backup_item){0};
     } else {
         attempt->state = BACKUP_FAILED;
+        look_failed(b, why);
         snprintf(attempt->error, sizeof attempt->error, "%s", why);
     }
     pthread_mutex_unlock(&b->lock);

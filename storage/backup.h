@@ -26,6 +26,7 @@ struct backup_item {
 
 struct backup_look {
     bool running, failed;    /* failed: the last attempt */
+    char why[BACKUP_ERROR_BYTES_MAX]; /* … what was wrong with it; empty while not `failed` */
     uint64_t last_success_s; /* since 1970; 0: none */
     uint64_t last_bytes, last_duration_ms, successes, failures; /* of this run of the gateway, but for last_bytes */
 };
@@ -42,8 +43,8 @@ struct backup_options {
     unsigned keep;        /* 1 to BACKUPS_MAX */
 };
 
-/* backup_open looks at what is in the directory; one that cannot be read is a failure like that of an attempt, and no
- * reason not to serve. */
+/* backup_open tries the directory and looks at what is in it; one that cannot be used is a failure like that of an
+ * attempt, and no reason not to serve. */
 struct backup *backup_open(const struct backup_options *options);
 MUST_USE enum status backup_start_thread(struct backup *b);
 /* backup_stop waits BACKUP_STOP_MS for a backup under way, which cannot be broken off. False: it goes on, `b` is still in

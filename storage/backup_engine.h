@@ -41,6 +41,9 @@ struct backup_target {
 };
 
 struct backup_engine {
+    /* prepare makes the directory, if only it is missing, and claims it for the store: what would fail first when a
+     * backup is made. STATUS_IO, NO_SPACE, LOCKED, DENIED as below. */
+    enum status (*prepare)(const struct backup_target *target, char *why, size_t why_len);
     /* create makes a backup of everything written to `kv` before the call, and maybe of some of what is written
      * meanwhile. Writers go on. STATUS_NO_SPACE (also when it would not fit), IO, LOCKED (another process uses the
      * directory), DENIED (the backups of another store), READ_ONLY (the store failed). */

@@ -28,6 +28,14 @@ static uint64_t bytes_to_copy(const struct backup_target *target);
 static rocksdb_backup_engine_t *open_engine(const struct backup_target *target, char *why, size_t why_len);
 static enum status failed(char *error, const char *what, const char *dir, char *why, size_t why_len);
 
+static enum status claim(const struct backup_target *target, char *why, size_t why_len)
+{
+    int lock_fd = -1;
+    enum status s = prepare(target, &lock_fd, why, why_len);
+    if (lock_fd >= 0) close(lock_fd);
+    return s;
+}
+
 static enum status create(struct kv *kv, const struct backup_target *target, char *why, size_t why_len)
 {
     rocksdb_t *db = kv_rocksdb_handle(kv);
@@ -69,7 +77,7 @@ static enum status purge(const struct backup_target *target, unsigned keep, char
     return s;
 }
 
-const struct backup_engine backup_engine_rocksdb = {.create = create, .purge = purge, .list = backup_list};
+const struct backup_engine backup_engine_rocksdb = {.prepare = claim, .create = create, .purge = purge, .list = backup_list};
 
 /* --- the directory -------------------------------------------------------------------------------------------------- */
 
@@ -88,8 +96,8 @@ static enum status prepare(const struct backup_target *target, int *lock_fd, cha
 static enum status make_dir(const char *dir, char *why, size_t why_len)
 {
     if (mkdir(dir, 0700) == 0 || errno == EEXIST) return STATUS_OK;
-    snprintf(why, why_len, "%s cannot be made: %s; backup.dir must lie in a directory that the gateway may write to",
-             dir, strerror(errno));
+    snprintf(why, why_len, "%s cannot be made: %s; make it before, as the gateway's own (install -d -m 700 -o USER %s)",
+             dir, strerror(errno), dir);
     return STATUS_IO;
 }
 

@@ -63,6 +63,7 @@ static rocksdb_options_t *options_from(const char *text);
 static const char *family_name(unsigned family);
 static bool is_appended(unsigned family);
 static enum status status_of(const char *operation, char *error);
+static enum status refusal_of(char *error);
 static enum status classify(const char *error);
 static char *path_of(const char *dir, const char *name);
 static const struct kv_ops rocks_ops;
@@ -165,7 +166,7 @@ static enum status find_unknown_family(struct rocks *r, char *why, size_t why_le
     if (error) {
         snprintf(why, why_len, "%s cannot be read (%s); restore the store from a backup", r->db_path, error);
         rocksdb_list_column_families_destroy(names, count);
-        return status_of("list_column_families", error);
+        return refusal_of(error);
     }
     enum status s = STATUS_OK;
     for (size_t i = 0; i < count; i++) {
@@ -218,7 +219,7 @@ static enum status open_database(struct rocks *r, bool read_only, char *why, siz
     snprintf(why, why_len, "%s cannot be opened (%s); %s", r->db_path, error, advice);
     memset(r->family, 0, sizeof r->family);
     r->db = NULL;
-    return status_of("open", error);
+    return refusal_of(error);
 }
 
 static rocksdb_options_t *database_options(const struct rocks *r, const struct store_options *options)
@@ -336,6 +337,14 @@ static enum status status_of(const char *operation, char *error)
     enum status s = classify(error);
     LOG(LOG_ERROR, "store", "rocksdb_error", LOG_STR("operation", operation), LOG_STR("status", status_name(s)),
         LOG_STR("detail", error));
+    rocksdb_free(error);
+    return s;
+}
+
+/* refusal_of does the same for the opening, whose error is in the sentence that the caller prints: told once. */
+static enum status refusal_of(char *error)
+{
+    enum status s = classify(error);
     rocksdb_free(error);
     return s;
 }

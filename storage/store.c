@@ -75,7 +75,6 @@ enum status store_open_using(struct store *out, const struct store_options *opti
     enum status s = options->read_only ? open_read_only(out, options, kv_open, &refusal)
                                        : open_writable(out, options, kv_open, random, &refusal);
     if (s == STATUS_OK) return s;
-    LOG(LOG_ERROR, "store", "refused", LOG_STR("status", status_name(s)), LOG_STR("why", why));
     close_parts(out);
     return s;
 }

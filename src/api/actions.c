@@ -87,6 +87,20 @@ static void show(struct shown *s, struct conn *conn, uint64_t request_id, const 
     if (op && op->room) s->room_text = slice_of(s->room, (size_t)(room_id_text(s->room, op->room) - s->room));
 }
 
+/* told: a log line leaves out a field that has no text at all, but not one that has an empty one. */
+static struct slice told(struct slice text) { return text.len ? text : (struct slice){0}; }
+
+/* kicked: whom it was about is `users`, as in the other acts; `closed` counts the connections. */
+static void kicked(struct shown *s, uint16_t route, unsigned status, enum error_code code, const struct op *op)
+{
+    LOG_ALWAYS(LOG_INFO, "action", "kick", LOG_STR("by", "operator"), LOG_SLICE("tenant", s->tenant_text),
+               LOG_SLICE("users", told(op->user_id)), LOG_SLICE("connection", told(op->in.connections.id)),
+               LOG_SLICE("reason", op->in.connections.reason), LOG_U64("closed", op->in.connections.closed),
+               LOG_STR("route", access_route(route, s->pattern)), LOG_U64("status", status),
+               LOG_STR("outcome", code == ERR_NONE ? "ok" : error_rows[code].code),
+               LOG_STR("request_id", s->request_id), LOG_STR("peer", s->peer));
+}
+
 void action_answered(struct core *core, struct conn *conn, uint16_t route, uint64_t request_id, unsigned status,
                      enum error_code code, const struct op *op)
 {
@@ -99,13 +113,18 @@ void action_answered(struct core *core, struct conn *conn, uint16_t route, uint6
     struct shown s;
     struct buf members = {0};
     show(&s, conn, request_id, op);
+    if (op && op->kind == OP_CONNECTION_KICK) {
+        kicked(&s, route, status, code, op);
+        return;
+    }
     bool by_operator = is_operators(route), is_key = route == ROUTE_KEY_CREATE || route == ROUTE_KEY_REVOKE;
     uint32_t num_members = op ? members_shown(&members, op, by_operator) : 0;
+    struct slice none = {0}, key = op && is_key ? op->in.directory.prefix : none;
+    struct slice change = op && op->kind == OP_TENANT_UPDATE ? op->in.directory.change : none;
     LOG_ALWAYS(LOG_INFO, "action", event, LOG_STR("by", by_operator ? "operator" : "user"),
-               LOG_SLICE("user", op && !by_operator ? op->user_id : (struct slice){0}), LOG_SLICE("tenant", s.tenant_text),
-               LOG_SLICE("room", s.room_text), LOG_SLICE("key", op && is_key ? op->in.directory.prefix : (struct slice){0}),
-               LOG_SLICE("users", buf_slice(&members)),
-               LOG_SLICE("reason", op && route == ROUTE_KICK ? op->in.connections.reason : (struct slice){0}),
+               LOG_SLICE("user", op && !by_operator ? told(op->user_id) : none), LOG_SLICE("tenant", s.tenant_text),
+               LOG_SLICE("room", s.room_text), LOG_SLICE("key", key), LOG_SLICE("change", told(change)),
+               LOG_SLICE("users", told(buf_slice(&members))),
                LOG_STR("route", access_route(route, s.pattern)), LOG_U64("status", status),
                LOG_STR("outcome", code == ERR_NONE ? "ok" : error_rows[code].code), LOG_STR("request_id", s.request_id),
                LOG_STR("peer", s.peer), num_members ? LOG_U64("num_users", num_members) : LOG_END);

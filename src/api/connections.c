@@ -3,7 +3,6 @@
 #include <stdio.h>
 
 #include "../base/assert.h"
-#include "../base/log.h"
 #include "../chat/ids.h"
 #include "../chat/session.h"
 #include "api.h"
@@ -143,11 +142,13 @@ void rest_kick(struct call *call)
 {
     struct kick k = {0};
     if (!call_body(call, false) || !kick_fields(call, &k)) return;
-    struct op *op = call_op(call, OP_CONNECTION_KICK, k.user_id.len + k.reason.len + 1);
+    size_t whose = k.connection_id.len ? USER_ID_BYTES_MAX : k.user_id.len;
+    struct op *op = call_op(call, OP_CONNECTION_KICK, k.connection_id.len + whose + k.reason.len + 1);
     op->tenant = k.tenant;
     op->user_id = op_keep(op, k.user_id);
     op->in.connections.reason = op_keep(op, k.reason);
     op_keep(op, slice_of("", 1));
+    op->in.connections.id = op_keep(op, k.connection_id);
     op->then = kick_next;
     if (!k.connection_id.len) {
         op_send(call->core, op, 0);
@@ -223,12 +224,22 @@ static void dismiss(struct core *core, struct op *op, struct conn *c)
     op->in.connections.closed++;
 }
 
+/* whose: the log of acts tells who it was that lost the connection. */
+static void whose(struct op *op, const struct conn *c)
+{
+    const struct session *s = conn_user(c);
+    if (!s) return;
+    op->tenant = s->user->tenant;
+    op->user_id = op_keep(op, known_user_id(s->user));
+}
+
 static void kick_look(struct core *core, struct op *op)
 {
     uint32_t at = 0;
     if (op->in.connections.generation) {
         struct conn_ref ref = {op->in.connections.slot, op->in.connections.generation};
         struct conn *c = net_conn(core->net, ref);
+        if (c) whose(op, c);
         if (c) dismiss(core, op, c);
         return;
     }

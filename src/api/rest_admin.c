@@ -1,6 +1,7 @@
 /* rest_admin: tenants and keys, for the operator. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "../base/assert.h"
 #include "../chat/ids.h"
@@ -160,6 +161,18 @@ static bool update_fields(struct call *call, struct fields *f, struct tenant_rec
     return wish->config.len <= SETTINGS_BYTES_MAX || fields_fail(f, ERR_FIELD_TOO_LONG, NULL, "config");
 }
 
+#define CHANGE_BYTES_MAX 64u
+
+/* change_text names what an update asks for; a name and a config are the tenant's own and not for the log. */
+static void change_text(char out[CHANGE_BYTES_MAX], const struct tenant_record *wish)
+{
+    snprintf(out, CHANGE_BYTES_MAX, "%s%s%s%s",
+             wish->state == TENANT_ACTIVE ? ",state=active" : wish->state == TENANT_DISABLED ? ",state=disabled" : "",
+             wish->durability == 1 ? ",durability=fsync" : wish->durability == 2 ? ",durability=fast" : "",
+             wish->name.data ? ",name" : "", wish->config.data ? ",config" : "");
+    if (out[0]) memmove(out, out + 1, strlen(out));
+}
+
 void rest_tenant_update(struct call *call)
 {
     struct tenant *t;
@@ -170,11 +183,14 @@ void rest_tenant_update(struct call *call)
         call_fail(call, f.error.code, f.error.detail, f.error.field);
         return;
     }
-    struct op *op = call_op(call, OP_TENANT_UPDATE, wish.name.len + wish.config.len);
+    char change[CHANGE_BYTES_MAX];
+    change_text(change, &wish);
+    struct op *op = call_op(call, OP_TENANT_UPDATE, wish.name.len + wish.config.len + strlen(change));
     op->tenant = t->number;
     if (wish.name.data) wish.name = op_keep(op, wish.name);
     if (wish.config.data) wish.config = op_keep(op, wish.config);
     op->in.directory.tenant = wish;
+    op->in.directory.change = op_keep(op, slice_str(change));
     op->then = tenant_updated;
     op_dispatch(call->core, op);
 }

@@ -3,6 +3,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../storage/backup.h"
 #include "api.h"
 
 /* --- drain and reload: the main thread's (control.h) ------------------------------------------------------------ */
@@ -240,6 +241,17 @@ static void warn_of_disk(const struct writing *w)
         warn(w, "The disk has less than twice store.reserve left: make room before sends are refused");
 }
 
+static void warn_of_backups(const struct writing *w)
+{
+    struct backup_look look;
+    char text[BACKUP_ERROR_BYTES_MAX + 64];
+    if (!w->g->backup) return;
+    backup_look(w->g->backup, &look);
+    if (!look.failed) return;
+    snprintf(text, sizeof text, "The last backup failed: %s", look.why);
+    warn(w, text);
+}
+
 static void write_warnings(const struct writing *w)
 {
     BUF_LIT(w->out, ",\"warnings\":[");
@@ -247,6 +259,7 @@ static void write_warnings(const struct writing *w)
         warn(w, "The store failed and serves reads only: look for errors of the disk in the log, then restart the "
                 "gateway; clients repeat what was not answered");
     warn_of_disk(w);
+    warn_of_backups(w);
     if (property(w, "rocksdb.is-write-stopped") || property(w, "rocksdb.actual-delayed-write-rate"))
         warn(w, "The store holds writes back until its compaction has caught up: spread the load, or give it a "
                 "faster disk");

@@ -35,7 +35,8 @@ static const struct command commands[] = {
     {"dev", "[OPTION]…", "run a gateway to try things on, with a demo tenant and examples to paste", SETTINGS_HELP
      "\n"
      "Like serve on ./carillon-data and 127.0.0.1:8080. The first start makes the tenant demo, the users alice and\n"
-     "bob, a room with both and a direct one. Prints the demo's key, which it keeps in DIR/dev-key.\n"
+     "bob, a room with both and a direct one. Prints the demo's key and that room's id, which it keeps in DIR/dev-key\n"
+     "and DIR/dev-room.\n"
      "\n"
      "examples:\n"
      "  carillon dev\n"

@@ -13,6 +13,7 @@
 #include "serve.h"
 
 #define DEMO_KEY_BYTES_MAX 128
+#define PATH_BYTES_MAX 4096
 #define DEMO_PAGES_MAX 100 /* of alice's rooms, while looking for the lobby */
 
 /* demo: what `carillon dev` has ready for whoever tries the gateway: a tenant with a key, two users, two rooms. */
@@ -21,17 +22,20 @@ struct demo {
     struct json_parser *parser;
     struct buf answer;            /* the last one's body */
     unsigned http_status;         /* … and its status */
-    char key_path[4096];
+    char data[PATH_BYTES_MAX];     /* store.dir, absolute: whoever pastes it may stand elsewhere */
+    char key_path[PATH_BYTES_MAX + 16], room_path[PATH_BYTES_MAX + 16];
     char key[DEMO_KEY_BYTES_MAX]; /* empty: there is none yet */
     char room[64], direct[64];    /* room ids */
     char why[512];
 };
 
 static int greet(const struct serving *serving);
+static void demo_paths(struct demo *d);
 static bool demo_key_load(struct demo *d);
 static bool demo_rooms_find(struct demo *d, bool *key_works);
 static bool demo_tenant_make(struct demo *d);
 static bool demo_rooms_make(struct demo *d);
+static bool demo_save(struct demo *d, const char *path, const char *text);
 static void demo_print(const struct demo *d);
 
 int dev_command(int argc, char **argv)
@@ -48,10 +52,11 @@ static int greet(const struct serving *serving)
     struct demo d = {.serving = serving, .parser = json_parser_new(16u << 20)};
     ASSERT(d.parser);
     bool key_works = false;
+    demo_paths(&d);
     bool made = demo_key_load(&d);
     if (made && d.key[0]) made = demo_rooms_find(&d, &key_works);
     if (made && !key_works) made = demo_tenant_make(&d);
-    if (made) made = demo_rooms_make(&d);
+    if (made) made = demo_rooms_make(&d) && demo_save(&d, d.room_path, d.room);
     if (made) demo_print(&d);
     else cli_error("the demo is not available (%s); the gateway runs without it", d.why);
     json_parser_free(d.parser);
@@ -105,12 +110,21 @@ static bool member_copy(struct demo *d, char *out, size_t cap, struct json_node 
     return false;
 }
 
-/* --- the key ------------------------------------------------------------------------------------------------------ */
+/* --- the key and the lobby's id, as files ------------------------------------------------------------------------- */
+
+/* store.dir is there, so only a path that is too long has no absolute one; that is left as it is. */
+static void demo_paths(struct demo *d)
+{
+    char *absolute = realpath(d->serving->config->store_dir, NULL);
+    int len = snprintf(d->data, sizeof d->data, "%s", absolute ? absolute : d->serving->config->store_dir);
+    ASSERT(len > 0 && (size_t)len < sizeof d->data);
+    free(absolute);
+    snprintf(d->key_path, sizeof d->key_path, "%s/dev-key", d->data);
+    snprintf(d->room_path, sizeof d->room_path, "%s/dev-room", d->data);
+}
 
 static bool demo_key_load(struct demo *d)
 {
-    int len = snprintf(d->key_path, sizeof d->key_path, "%s/dev-key", d->serving->config->store_dir);
-    ASSERT(len > 0 && (size_t)len < sizeof d->key_path - 8);
     FILE *file = fopen(d->key_path, "re");
     if (!file && errno == ENOENT) return true;
     if (!file || !fgets(d->key, sizeof d->key, file)) d->key[0] = '\0';
@@ -119,17 +133,17 @@ static bool demo_key_load(struct demo *d)
     return true; /* a key that cannot be read is replaced, as one that no longer works */
 }
 
-/* demo_key_save writes beside the name and renames: whoever reads the file gets a whole key. */
-static bool demo_key_save(struct demo *d)
+/* demo_save writes beside the name and renames: whoever reads the file gets a whole key, or id. */
+static bool demo_save(struct demo *d, const char *path, const char *text)
 {
     char fresh[sizeof d->key_path + 8];
-    snprintf(fresh, sizeof fresh, "%s.new", d->key_path);
+    snprintf(fresh, sizeof fresh, "%s.new", path);
     unlink(fresh);
     int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    bool written = fd >= 0 && dprintf(fd, "%s\n", d->key) > 0 && fsync(fd) == 0;
+    bool written = fd >= 0 && dprintf(fd, "%s\n", text) > 0 && fsync(fd) == 0;
     if (fd >= 0) close(fd);
-    if (written && rename(fresh, d->key_path) == 0) return true;
-    snprintf(d->why, sizeof d->why, "%.200s cannot be written: %s", d->key_path, strerror(errno));
+    if (written && rename(fresh, path) == 0) return true;
+    snprintf(d->why, sizeof d->why, "%.200s cannot be written: %s", path, strerror(errno));
     return false;
 }
 
@@ -138,7 +152,7 @@ static bool demo_tenant_make(struct demo *d)
     struct json_node root;
     d->room[0] = '\0';
     return call(d, &root, true, "POST", "/v1/admin/tenants", "{\"name\":\"demo\"}", 0) &&
-           member_copy(d, d->key, sizeof d->key, root, "api_key") && demo_key_save(d);
+           member_copy(d, d->key, sizeof d->key, root, "api_key") && demo_save(d, d->key_path, d->key);
 }
 
 /* --- the rooms ---------------------------------------------------------------------------------------------------- */
@@ -200,6 +214,7 @@ static const char *carillonctl_path(char *out, size_t out_len)
 static void demo_print(const struct demo *d)
 {
     char authority[128], path[4096];
+    char *socket = realpath(d->serving->admin_path, NULL);
     authority_of(authority, sizeof authority, d->serving->address);
     printf("\n"
            "Carillon is running; Ctrl-C ends it. Two users in one room, in a browser:\n"
@@ -211,11 +226,11 @@ static void demo_print(const struct demo *d)
            "  API        http://%s/v1\n"
            "  API key    %s   (also in %s)\n"
            "  users      alice, bob (a user comes into being by being named)\n"
-           "  room       %s   the lobby, with both\n"
+           "  room       %s   the lobby, with both: the page's   (also in %s)\n"
            "             %s   direct, between both\n"
            "\n",
-           authority, d->key, d->serving->config->store_dir, authority, d->key, d->key_path, d->room, d->direct);
-    printf("Listen as bob, in a second terminal (apt install python3-websockets):\n"
+           authority, d->key, d->data, authority, d->key, d->key_path, d->room, d->room_path, d->direct);
+    printf("Listen as bob, in a second terminal (with Debian's python3-websockets, which tools/bootstrap installs):\n"
            "\n"
            "/usr/bin/python3 - <<'END'\n"
            "import asyncio, websockets\n"
@@ -247,5 +262,6 @@ static void demo_print(const struct demo *d)
            "%s --socket %s tenant list\n"
            "\n",
            authority, d->room, d->key, authority, d->room, d->key, carillonctl_path(path, sizeof path),
-           d->serving->admin_path);
+           socket ? socket : d->serving->admin_path);
+    free(socket);
 }

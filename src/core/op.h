@@ -172,6 +172,7 @@ struct op {
             struct tenant_record tenant;
             struct api_key_record key;
             struct slice prefix; /* of the key */
+            struct slice change; /* what an update asks for, for the log of acts */
             struct rate_bucket *requests; /* the tenant's, for all cores */
             bool has_tenant, has_key, generate_key;
         } directory;
@@ -191,6 +192,7 @@ struct op {
         } push;
         struct {
             struct slice reason; /* kick; NUL-terminated */
+            struct slice id;     /* kick: of the one connection that was named */
             uint32_t slot;       /* where the look at this core begins, and where the next one goes on */
             uint32_t generation; /* kick: of the one connection in that slot; 0: all that match */
             uint16_t core;       /* which one has its turn */

@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 
 from client import Operator, Tenant, call, metric, new_tenant
-from gateway import Gateway
+from gateway import BUILD, Gateway
 from shapes import assert_members
 
 PATIENCE_S = 30.0
@@ -213,9 +213,15 @@ async def test_half_a_backup_is_none(backup_gateway, how):
 async def test_a_backup_that_cannot_be_written_is_reported(backup_gateway, tmp_path):
     (tmp_path / "file").write_text("in the way")
     gateway = backup_gateway(backup__dir=tmp_path / "file" / "backups")
+    assert '"scope":"backup","event":"directory_unusable"' in gateway.log_text()  # at once, not at the first backup
+    [warning] = (await Operator(gateway).call("GET", "/status")).ok()["warnings"]
+    assert warning.startswith("The last backup failed: ") and "cannot be made" in warning
     begun = (await Operator(gateway).call("POST", "/backups")).ok(202)
     item = await ended(gateway, begun["backup_id"])
     assert item["state"] == "failed" and "cannot be made" in item["error"]
+    listed = subprocess.run([BUILD / "carillonctl", "--socket", gateway.admin_socket, "backup", "list"], check=True,
+                            capture_output=True, text=True, timeout=30).stdout
+    assert "ERROR" in listed and "cannot be made" in listed
     assert await metric(gateway, "carillon_backup_failures_total") == 1
     health = (await call(gateway, "GET", "/health")).ok()
     assert (health["status"], health["checks"]["backup"]) == ("ok", "failed")

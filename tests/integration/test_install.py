@@ -1,6 +1,7 @@
 """`cmake --install`: what lands where, and that it runs from there."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -40,6 +41,15 @@ def test_everything_lands_in_its_place(tmp_path):
         assert f"usr/share/man/man{page.suffix[1]}/{page.name}" in files
     for program in ("carillon", "carillonctl", "carillon-load"):
         assert os.access(tmp_path / "usr/bin" / program, os.X_OK)
+
+
+def test_no_link_of_the_installed_documents_is_dead(tmp_path):
+    install("/usr", destdir=tmp_path)
+    documents = list((tmp_path / "usr/share/doc/carillon").rglob("*.md"))
+    links = [(page, target) for page in documents
+             for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()) if "://" not in target]
+    assert len(links) > 40
+    assert [(page.name, target) for page, target in links if not (page.parent / target).exists()] == []
 
 
 def test_the_installed_configuration_is_the_default_but_for_the_places(tmp_path):

@@ -152,10 +152,32 @@ async def test_the_operators_acts_are_always_told(make_gateway):
     assert [(line["event"], line.get("outcome")) for line in acts] == [
         ("tenant_create", "ok"), ("key_create", "ok"), ("key_revoke", "ok"), ("tenant_update", "ok"),
         ("tenant_update", "field.invalid"), ("operator_refused", None)]
+    assert acts[3]["change"] == "state=disabled"
     assert all(line["by"] == "operator" and line["peer"] == "127.0.0.1" for line in acts[:5])
     assert all(line["tenant"] == tenant.tenant_id for line in acts[:4])
     assert acts[1]["key"] == acts[2]["key"] == key["key_id"]
     assert SECRET not in gateway.log_text() and key["api_key"] not in gateway.log_text()
+
+
+async def test_a_kick_is_told_with_whom_it_hit(make_gateway):
+    gateway = make_gateway()
+    operator = Operator(gateway)
+    tenant = await operator.new_tenant("one")
+    socket = await tenant.user("alice").connect()
+    [item] = (await operator.call("GET", "/connections", params={"tenant_id": tenant.tenant_id})).ok()["items"]
+    named = {"connection_id": item["connection_id"], "reason": "go home"}
+    assert (await operator.call("POST", "/kick", named)).ok() == {"closed": 1}
+    assert await socket.closed() == 4003
+    await tenant.user("bob").connect()
+    assert (await operator.call("POST", "/kick", {"tenant_id": tenant.tenant_id})).ok() == {"closed": 1}
+    assert (await operator.call("POST", "/kick", {"tenant_id": tenant.tenant_id, "user_id": "bob"})).ok() == {"closed": 0}
+    assert (await operator.call("POST", "/kick", named)).ok() == {"closed": 0}
+    lines = await awaited(gateway, count=4, scope="action", event="kick")
+    shown = [[line.get(name) for name in ("tenant", "users", "connection", "closed", "reason")] for line in lines]
+    whose, by_default = [tenant.tenant_id, "alice", item["connection_id"]], "closed by the operator"
+    assert shown == [[*whose, 1, "go home"], [tenant.tenant_id, None, None, 1, by_default],
+                     [tenant.tenant_id, "bob", None, 0, by_default], [None, None, item["connection_id"], 0, "go home"]]
+    assert '"scope":"admin"' not in gateway.log_text()
 
 
 async def test_who_did_what_to_whom(make_gateway):

@@ -25,11 +25,11 @@ root_only = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 
 
 def serve(data, *arguments, listen="127.0.0.1:0", timeout_s=30, **how):
-    """Runs `serve`, which must end by itself; (exit code, what it said for people)."""
+    """Runs `serve`, which must end by itself; (exit code, what it said for people, and of errors in the log)."""
     done = subprocess.run([str(BINARY), "serve", "--data", str(data), "--listen", listen, "--cores", "1", *arguments],
                           stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False,
                           env=Gateway._environment(), **how)
-    said = [line for line in done.stderr.decode().splitlines() if not line.startswith("{")]
+    said = [line for line in done.stderr.decode().splitlines() if not line.startswith("{") or '"level":"error"' in line]
     return done.returncode, "\n".join(said)
 
 

@@ -19,8 +19,15 @@ static struct {
     unsigned num;
     const char *why;
     _Atomic unsigned creates, purges;
-    _Atomic bool fails, purge_fails, list_fails, holds; /* holds: a backup does not end */
+    _Atomic bool prepare_fails, fails, purge_fails, list_fails, holds; /* holds: a backup does not end */
 } engine;
+
+static enum status engine_prepare(const struct backup_target *target, char *why, size_t why_len)
+{
+    if (!atomic_load(&engine.prepare_fails)) return STATUS_OK;
+    snprintf(why, why_len, "the drive is locked");
+    return STATUS_DENIED;
+}
 
 static enum status engine_create(struct kv *kv, const struct backup_target *target, char *why, size_t why_len)
 {
@@ -52,7 +59,7 @@ static enum status engine_list(const char *dir, struct backup_row *rows, unsigne
     return STATUS_OK;
 }
 
-static const struct backup_engine fake = {engine_create, engine_purge, engine_list};
+static const struct backup_engine fake = {engine_prepare, engine_create, engine_purge, engine_list};
 static struct backup_item items[BACKUPS_MAX + 1];
 
 static struct backup_options options_with(unsigned keep)
@@ -212,6 +219,23 @@ static void a_damaged_one_is_shown_and_counts_for_nothing(void **state)
     assert_true(backup_stop(b));
 }
 
+static void a_directory_that_cannot_be_used_is_a_failure_until_a_backup_succeeds(void **state)
+{
+    struct backup_options options = options_with(9);
+    struct backup_look look;
+    atomic_store(&engine.prepare_fails, true);
+    struct backup *b = started(&options);
+    backup_look(b, &look);
+    assert_true(look.failed);
+    assert_string_equal(look.why, "the drive is locked");
+    assert_int_equal(look.failures, 0);
+    make(b);
+    look = settled(b);
+    assert_false(look.failed);
+    assert_string_equal(look.why, "");
+    assert_true(backup_stop(b));
+}
+
 static void the_schedule_makes_them_by_itself(void **state)
 {
     struct backup_options options = options_with(9);
@@ -328,6 +352,7 @@ int main(void)
         FRESH(a_backup_stands_though_the_old_ones_cannot_be_removed),
         FRESH(a_directory_that_cannot_be_read_is_a_failure_and_no_more),
         FRESH(a_damaged_one_is_shown_and_counts_for_nothing),
+        FRESH(a_directory_that_cannot_be_used_is_a_failure_until_a_backup_succeeds),
         FRESH(the_schedule_makes_them_by_itself),
         FRESH(one_that_does_not_end_is_left_behind),
         FRESH(the_newest_of_too_many_are_listed),
