@@ -267,6 +267,7 @@ static const struct net_handlers *core_handlers(struct core *core, struct net_ha
                                .on_closed = api_on_closed,
                                .on_refused = api_on_refused,
                                .on_open = admission_on_open,
+                               .on_head = api_on_head,
                                .context = core};
     return h;
 }
@@ -350,6 +351,7 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     used_tickets_init(&core->used_tickets);
     core->next_request_id = random_u64(g->random);
     core->replies_bytes_max = REPLIES_BYTES_MAX;
+    core->anyone.assembly_max = ASSEMBLY_BYTES_MAX / 2;
     core->rates = g->ip_requests || g->ip_handshakes || g->config->limits_tenant_rate;
     list_init(&core->replays_waiting);
     for (unsigned other = 0; other < g->num_cores; other++) {

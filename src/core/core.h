@@ -110,6 +110,7 @@ struct core {
     uint8_t guards;          /* enum guard (api/admission.h): what requests are to be held against now */
     bool rates;              /* some limit on a rate is set */
     size_t replies_bytes_max; /* REPLIES_BYTES_MAX; tests have less */
+    struct net_account anyone; /* connections that have shown no credential yet */
     struct list replays_waiting; /* struct session.waiting: until answers fit again */
     uint64_t replays_due_ns;
     size_t queue_bytes_max; /* of one reader, as net has it now */
