@@ -1273,6 +1273,12 @@ uint64_t conn_idle_ms(const struct net *n, const struct conn *c)
     return (uint64_t)(n->now_tick - c->heard_tick) * TIMER_TICK_MS;
 }
 
+bool conn_answering(const struct conn *c)
+{
+    if (c->websocket) return false;
+    return c->state == CONN_REQUEST || c->state == CONN_ENDING || (c->state == CONN_HTTP && !send_queue_empty(&c->queue));
+}
+
 bool conn_in_request(const struct conn *c) { return c->state == CONN_REQUEST || c->requests > 0; }
 
 size_t net_queued(const struct conn *c)

@@ -189,6 +189,8 @@ bool conn_has_follow_up(const struct net *n, const struct conn *c);
 bool conn_flush(struct net *n, struct conn *c);
 /* conn_sent_whole accounts for a send that has not completed, which is to say: was taken whole. */
 void conn_sent_whole(struct net *n, struct conn *c);
+/* conn_answering: an HTTP answer is on its way; see net_answering. */
+bool conn_answering(const struct conn *c);
 void conn_resume(struct net *n, struct conn *c);
 void conn_expire(struct net *n, struct conn *c);
 /* conn_terminate begins the end, whatever the state; harmless when it has begun. */

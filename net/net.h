@@ -110,6 +110,9 @@ void net_stop_accepting(struct net *n);
 struct conn_ref net_ref(const struct conn *c);
 /* net_conn returns the connection, or NULL when it is gone or closing. */
 struct conn *net_conn(struct net *n, struct conn_ref ref);
+/* net_answering counts HTTP answers that are on their way: not given yet, or not yet taken by the client, which may also
+ * have its end of the connection to read. */
+unsigned net_answering(const struct net *n);
 /* net_each walks all open connections: start with *at = 0, or the slot to go on from; NULL at the end. */
 struct conn *net_each(struct net *n, uint32_t *at);
 

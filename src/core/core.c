@@ -172,10 +172,11 @@ static void drain_step(struct core *core)
     if (!core->drain_told) session_drain_tell(core);
     core->drain_told = true;
     if (core->now_ns >= core->drain_due_ns) {
-        core->drain_requests = session_drain_close(core);
+        session_drain_close(core);
+        core->drain_answers = net_answering(core->net);
         core->drain_due_ns = core->now_ns + DRAIN_POLL_MS * 1000000ull;
     }
-    uint64_t left = net_stats(core->net)->websockets + commit_pending(core->commit) + core->drain_requests;
+    uint64_t left = net_stats(core->net)->websockets + commit_pending(core->commit) + core->drain_answers;
     atomic_store_explicit(&core->connections, (uint32_t)left, memory_order_release);
 }
 

@@ -122,7 +122,7 @@ struct core {
     bool metrics_stale;        /* something has happened since they were copied */
     bool drain_told;           /* every socket here knows that the server stops; nothing new is begun */
     uint64_t drain_due_ns;     /* next look for sockets that can be closed */
-    uint32_t drain_requests;   /* HTTP requests in flight, as last seen */
+    uint32_t drain_answers;    /* HTTP answers that are on their way, as last seen */
 
     struct metrics metrics;
     _Atomic uint64_t turned_ns;      /* when the last turn began: the heartbeat */
