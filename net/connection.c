@@ -205,7 +205,19 @@ static void input_discard(struct net *n, struct conn *c)
     if (c->websocket) ws_in_end(&c->ws, n->ws_pool);
 }
 
-/* conn_account brings the core's account of lent memory up to date; false when the core has lent too much. */
+/* assembly_fits: may the connection hold `bytes`, which are counted already? Whoever needs much gets what is free, and no
+ * more than the others have left; a little is had as long as there is any, and by an account that holds little always. */
+static bool assembly_fits(const struct net *n, const struct conn *c, size_t bytes)
+{
+    size_t all = n->assembly_bytes, max = n->limits.assembly_bytes_max;
+    const struct net_account *account = c->account;
+    if (!account) return all <= max;
+    if (account->assembly_max && account->assembly > account->assembly_max) return false;
+    if (bytes <= ASSEMBLY_SMALL_BYTES) return all <= max || account->assembly <= max / 8;
+    return all <= max && account->assembly <= max - all;
+}
+
+/* conn_account brings the accounts of lent memory up to date; false when too much has been lent. */
 static bool conn_account(struct net *n, struct conn *c)
 {
     size_t bytes = c->websocket ? ws_in_bytes(&c->ws) : 0;
@@ -213,8 +225,9 @@ static bool conn_account(struct net *n, struct conn *c)
     if (c->exchange) bytes += c->exchange->head.cap + c->exchange->body.cap;
     if (bytes > UINT32_MAX) bytes = UINT32_MAX;
     n->assembly_bytes += bytes - c->assembly_bytes;
+    if (c->account) c->account->assembly += bytes - c->assembly_bytes;
     c->assembly_bytes = (uint32_t)bytes;
-    return n->assembly_bytes <= n->limits.assembly_bytes_max || bytes == 0;
+    return bytes == 0 || assembly_fits(n, c, bytes);
 }
 
 /* --- answers ------------------------------------------------------------------------------------------------ */
@@ -279,13 +292,13 @@ void net_http_reply(struct net *n, struct conn *c, const struct http_reply *repl
 {
     if (c->state >= CONN_ENDING) return;
     ASSERT(c->state == CONN_REQUEST);
-    bool closing = reply->close || !c->keep_alive || c->refusal;
+    bool closing = reply->close || !c->keep_alive || c->refusal || c->unread;
     conn_push(n, c, reply_frame(n, c, reply, closing), CONN_REPLY);
     if (closing) {
         conn_blame(c, CONN_CAUSE_DONE);
         /* A client that asked for the end sends nothing more, so there is nothing unread that would make the kernel
          * answer with a reset and take the reply from it. */
-        conn_end(n, c, c->keep_alive);
+        conn_end(n, c, c->keep_alive || c->unread);
         return;
     }
     conn_set_state(c, CONN_HTTP); /* what is held is looked at when the reply has gone out: conn_progress */
@@ -647,10 +660,10 @@ static void conn_on_poll_out(struct net *n, struct conn *c)
 /* conn_takes_input answers whether received bytes may be looked at now. */
 static bool conn_takes_input(const struct net *n, const struct conn *c)
 {
-    bool room = send_queue_class_bytes(&c->queue, CONN_REPLY) < REPLY_PAUSE_BYTES;
+    size_t replies = send_queue_class_bytes(&c->queue, CONN_REPLY);
     switch ((enum conn_state)c->state) {
-    case CONN_HTTP: return room;
-    case CONN_WEBSOCKET: return room && c->requests < n->limits.requests_in_flight_max;
+    case CONN_HTTP: return replies < HTTP_REPLY_PAUSE_BYTES;
+    case CONN_WEBSOCKET: return replies < REPLY_PAUSE_BYTES && c->requests < n->limits.requests_in_flight_max;
     case CONN_WS_CLOSING: return true;
     case CONN_FREE:
     case CONN_REQUEST:
@@ -711,6 +724,13 @@ static void http_deliver(struct net *n, struct conn *c, const struct http_reques
     n->handlers.on_request(n->handlers.context, c, request);
 }
 
+/* body_is_taken: a little is taken from anybody, so that a client that is refused keeps its connection. */
+static bool body_is_taken(struct net *n, struct conn *c, const struct http_request *request)
+{
+    bool little = !request->chunked && request->content_length <= ASSEMBLY_SMALL_BYTES;
+    return !n->handlers.on_head || n->handlers.on_head(n->handlers.context, c, request) || little;
+}
+
 /* http_begin_body lends an exchange for a body that is not here yet. The head is copied, because the receive buffer
  * goes back, and parsed again, because the request borrows the head's bytes. */
 static size_t http_begin_body(struct net *n, struct conn *c, struct slice bytes)
@@ -766,13 +786,15 @@ static size_t http_take_head(struct net *n, struct conn *c, struct slice bytes)
     case HTTP_ERROR: conn_refuse_error(n, c, error, request); return bytes.len;
     case HTTP_DONE: break;
     }
-    if (UNLIKELY(c->refusal)) { /* nothing is kept for it: its body is discarded behind the answer */
+    size_t behind = bytes.len - request->head_len;
+    bool has_more = request->chunked || request->content_length > behind;
+    c->unread = has_more && !c->refusal && !body_is_taken(n, c, request);
+    if (UNLIKELY(c->refusal || c->unread)) { /* nothing is kept for it: its body is discarded behind the answer */
         request->body = (struct slice){0};
         http_deliver(n, c, request);
         return bytes.len;
     }
-    size_t behind = bytes.len - request->head_len;
-    if (request->chunked || request->content_length > behind) return http_begin_body(n, c, bytes);
+    if (has_more) return http_begin_body(n, c, bytes);
     size_t whole = request->head_len + (size_t)request->content_length;
     request->body = slice_of(bytes.data + request->head_len, (size_t)request->content_length);
     http_deliver(n, c, request);
@@ -1137,6 +1159,7 @@ void conn_discard(struct net *n, struct conn *c)
     input_discard(n, c);
     if (c->websocket) n->stats.websockets--;
     n->assembly_bytes -= c->assembly_bytes;
+    if (c->account) c->account->assembly -= c->assembly_bytes;
     timer_cancel(&n->timers, &c->timer);
 }
 
@@ -1209,9 +1232,19 @@ void conn_charge(struct conn *c, struct net_account *account)
 {
     if (c->account == account) return;
     size_t replies = send_queue_class_bytes(&c->queue, CONN_REPLY);
-    if (c->account) c->account->bytes -= replies;
-    if (account) account->bytes += replies;
+    if (c->account) {
+        c->account->bytes -= replies;
+        c->account->assembly -= c->assembly_bytes;
+    }
+    if (account) {
+        account->bytes += replies;
+        account->assembly += c->assembly_bytes;
+    }
     c->account = account;
+}
+const struct net_account *conn_charged(const struct conn *c)
+{
+    return c->account;
 }
 size_t net_reply_bytes(const struct net *n)
 {
@@ -1238,6 +1271,12 @@ struct conn_note *conn_note(struct conn *c)
 uint64_t conn_idle_ms(const struct net *n, const struct conn *c)
 {
     return (uint64_t)(n->now_tick - c->heard_tick) * TIMER_TICK_MS;
+}
+
+bool conn_answering(const struct conn *c)
+{
+    if (c->websocket) return false;
+    return c->state == CONN_REQUEST || c->state == CONN_ENDING || (c->state == CONN_HTTP && !send_queue_empty(&c->queue));
 }
 
 bool conn_in_request(const struct conn *c) { return c->state == CONN_REQUEST || c->requests > 0; }

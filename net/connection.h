@@ -68,6 +68,7 @@ struct conn {
     bool shut : 1;       /* our direction was shut down */
     bool exempt : 1;     /* the caller's mark */
     bool counted : 1;    /* in limits.open_shared */
+    bool unread : 1;     /* the open request's body is not kept: its answer closes the connection */
     uint8_t refusal : 3; /* why it is not let in; 0: it is */
     uint8_t minor_version : 1;
     struct send_queue queue;
@@ -188,6 +189,8 @@ bool conn_has_follow_up(const struct net *n, const struct conn *c);
 bool conn_flush(struct net *n, struct conn *c);
 /* conn_sent_whole accounts for a send that has not completed, which is to say: was taken whole. */
 void conn_sent_whole(struct net *n, struct conn *c);
+/* conn_answering: an HTTP answer is on its way; see net_answering. */
+bool conn_answering(const struct conn *c);
 void conn_resume(struct net *n, struct conn *c);
 void conn_expire(struct net *n, struct conn *c);
 /* conn_terminate begins the end, whatever the state; harmless when it has begun. */

@@ -402,6 +402,13 @@ struct conn *net_conn(struct net *n, struct conn_ref ref)
     return open && c->generation == ref.generation ? c : NULL;
 }
 
+unsigned net_answering(const struct net *n)
+{
+    unsigned num = 0;
+    for (uint32_t slot = 0; slot < n->num_slots; slot++) num += conn_answering(net_slot(n, slot));
+    return num;
+}
+
 struct conn *net_each(struct net *n, uint32_t *at)
 {
     while (*at < n->num_slots) {

@@ -54,6 +54,10 @@ struct net_handlers {
      * all are let in. A refused one is handed its first request, without a body, so that it can be told why
      * (conn_refusal); the answer closes it. When too many are being told, it is closed without a word. */
     uint8_t (*on_open)(void *context, struct conn *c);
+    /* The head of a request is there, its body is not. False: the head alone will have it refused. Then a body that is
+     * more than a little is not kept: on_request gets the request without it, and the answer closes the connection. NULL:
+     * all bodies are taken. */
+    bool (*on_head)(void *context, struct conn *c, const struct http_request *request);
 };
 
 #define CONN_REFUSAL_MAX 7u
@@ -106,6 +110,9 @@ void net_stop_accepting(struct net *n);
 struct conn_ref net_ref(const struct conn *c);
 /* net_conn returns the connection, or NULL when it is gone or closing. */
 struct conn *net_conn(struct net *n, struct conn_ref ref);
+/* net_answering counts HTTP answers that are on their way: not given yet, or not yet taken by the client, which may also
+ * have its end of the connection to read. */
+unsigned net_answering(const struct net *n);
 /* net_each walks all open connections: start with *at = 0, or the slot to go on from; NULL at the end. */
 struct conn *net_each(struct net *n, uint32_t *at);
 
@@ -123,13 +130,19 @@ uint8_t conn_refusal(const struct conn *c);
 /* conn_exempt: a mark of the caller's own, false at first. */
 void conn_set_exempt(struct conn *c);
 bool conn_exempt(const struct conn *c);
-/* net_account: bytes of answers (CONN_REPLY) that wait in the queues of the connections charged to it. Its owner keeps
- * it until the last of them is gone. */
+/* net_account: bytes of answers (CONN_REPLY) that wait in the queues of the connections charged to it, and of bodies and
+ * messages that are being put together for them. Its owner keeps it until the last of them is gone.
+ *
+ * Of assembly_bytes_max an account may hold as much as is free, and never more than its own bound. So whoever holds much
+ * is refused first, and whoever holds little is served. */
 struct net_account {
     size_t bytes;
+    size_t assembly, assembly_max; /* assembly_max 0: no bound of its own */
 };
 /* conn_charge moves what waits, and what will, to another account; NULL: to none. */
 void conn_charge(struct conn *c, struct net_account *account);
+/* conn_charged is the account that it is charged to. */
+const struct net_account *conn_charged(const struct conn *c);
 /* conn_note: what the caller wants to remember of the connection's open HTTP request until it answers; zeroed when the
  * request is handed up. Not for a WebSocket. */
 struct conn_note {

@@ -24,6 +24,7 @@ struct reader_core {
     void *context;
     _Atomic(struct park *) wake; /* NULL before reader_core_open */
     struct channel requests;     /* to reader index % num_readers */
+    _Atomic uint64_t num_submitted, num_done; /* by this core, and on it; it alone writes them */
 };
 
 struct reader {
@@ -47,6 +48,7 @@ struct readers {
 
 static bool rings_open(struct readers *r);
 static void *zeroed_lines(size_t count, size_t bytes);
+static void count_more(_Atomic uint64_t *counter, uint64_t n);
 static void submit_to(struct reader_core *rc);
 static unsigned take_results(struct reader_core *rc, struct reader *reader);
 static bool run_one(struct reader *self, struct reader_core *from);
@@ -149,6 +151,7 @@ void read_submit(struct reader_core *rc, struct read_job *job)
 {
     ASSERT(job->run && job->done && job->return_core < rc->readers->num_cores);
     queue_push(&rc->requests.waiting, &job->_node);
+    count_more(&rc->num_submitted, 1);
 }
 
 void read_publish(struct reader_core *rc)
@@ -166,6 +169,16 @@ unsigned read_poll(struct reader_core *rc)
     return num_done;
 }
 
+bool readers_idle(const struct readers *r)
+{
+    /* What is done first: no job can be among those and not among what was submitted. */
+    uint64_t num_done = 0, num_submitted = 0;
+    for (unsigned i = 0; i < r->num_cores; i++) num_done += atomic_load_explicit(&r->cores[i].num_done, memory_order_acquire);
+    for (unsigned i = 0; i < r->num_cores; i++)
+        num_submitted += atomic_load_explicit(&r->cores[i].num_submitted, memory_order_acquire);
+    return num_done == num_submitted;
+}
+
 bool read_pollable(struct reader_core *rc)
 {
     struct readers *r = rc->readers;
@@ -181,6 +194,12 @@ size_t read_waiting(const struct reader_core *rc)
 {
     const struct spsc *ring = &rc->requests.ring;
     return rc->requests.waiting.len + (ring->tail - atomic_load_explicit(&ring->released, memory_order_relaxed));
+}
+
+/* count_more: release, so that who sees a job counted as done also sees what that submitted. */
+static void count_more(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_release);
 }
 
 static void submit_to(struct reader_core *rc)
@@ -206,6 +225,7 @@ static unsigned take_results(struct reader_core *rc, struct reader *reader)
             job->done(rc->context, job);
         }
         num_done += num_taken;
+        if (num_taken) count_more(&rc->num_done, num_taken);
         if (num_taken && channel_release(results)) park_wake(&reader->park);
     } while (ended && channel_flush(results));
     return num_done;

@@ -49,6 +49,9 @@ void read_publish(struct reader_core *rc);
 unsigned read_poll(struct reader_core *rc);
 /* read_waiting counts this core's jobs that no reader has taken yet. */
 size_t read_waiting(const struct reader_core *rc);
+/* readers_idle: every job that was submitted, by any core, has had its `done` run. From any thread; a job that is being
+ * submitted meanwhile may be missed. */
+bool readers_idle(const struct readers *r);
 /* read_pollable tells whether read_poll would do anything: for the look before sleeping. */
 bool read_pollable(struct reader_core *rc);
 

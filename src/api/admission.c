@@ -4,12 +4,23 @@
 
 #define REFUSED_RATE 1u /* why a connection is not let in; net's own reason is CONN_REFUSED_FULL */
 
+/* Answers that wait for members; the others have a part of their own. */
+static size_t members_bytes(const struct core *core)
+{
+    return net_reply_bytes(core->net) - core->anyone.bytes;
+}
+
+static size_t anyone_max(const struct core *core)
+{
+    return core->replies_bytes_max / REPLIES_ANYONE_PART;
+}
+
 void admission_update(struct core *core)
 {
     const struct gateway *g = core->gateway;
     unsigned guards = core->rates ? GUARD_RATES : 0;
     if (atomic_load_explicit(&g->memory, memory_order_relaxed) != MEMORY_OK) guards |= GUARD_MEMORY;
-    if (net_reply_bytes(core->net) > core->replies_bytes_max / 2) guards |= GUARD_REPLIES;
+    if (members_bytes(core) > core->replies_bytes_max / 2) guards |= GUARD_REPLIES;
     core->guards = (uint8_t)guards;
 }
 
@@ -63,6 +74,7 @@ uint8_t admission_on_open(void *context, struct conn *c)
     const struct gateway *g = core->gateway;
     uint8_t address[16];
     struct rate_state state;
+    conn_charge(c, &core->anyone); /* until it shows who it is */
     if (!g->trusted || !conn_peer_bytes(c, address)) return 0; /* no address has a limit */
     if (address_trusted(g, address)) {
         conn_set_exempt(c);
@@ -107,9 +119,21 @@ bool admission_request(struct call *call)
     return true;
 }
 
+bool anyone_full(const struct core *core, const struct conn *c)
+{
+    return conn_charged(c) == &core->anyone && core->anyone.bytes > anyone_max(core);
+}
+
+bool admission_anyone(struct call *call)
+{
+    bool short_answer = call->route == ROUTE_HEALTH || call->route == ROUTE_READY || call->route == ROUTE_WS;
+    if (LIKELY(!anyone_full(call->core, call->conn)) || short_answer) return true;
+    return call_fail(call, ERR_SERVER_OVERLOADED, "Too many answers wait for clients that do not read them", NULL);
+}
+
 bool answers_fit(const struct core *core, const struct tenant *t)
 {
-    size_t all = net_reply_bytes(core->net), free_bytes = core->replies_bytes_max > all ? core->replies_bytes_max - all : 0;
+    size_t all = members_bytes(core), max = core->replies_bytes_max - anyone_max(core), free_bytes = max > all ? max - all : 0;
     return t->answers.bytes < free_bytes;
 }
 

@@ -25,6 +25,9 @@ unsigned api_num_routes(void) { return ROUTES + 1; /* the last one stands for "n
 static bool goes_on_in_a_drain(const struct call *call);
 static bool route_find(struct call *call, enum error_code *wrong, unsigned *methods);
 static bool caller_find(struct call *call);
+static bool key_find(struct call *call);
+static bool master_key_valid(struct call *call);
+static bool is_echo(const struct call *call);
 static bool echo_request(struct call *call);
 static void options_reply(struct call *call, unsigned methods);
 static void not_routed(struct call *call, enum error_code wrong, unsigned methods);
@@ -51,6 +54,23 @@ void api_on_request(void *context, struct conn *c, const struct http_request *re
     }
     if (!caller_find(&call) || !call_admitted(&call)) return;
     routes[call.route].handler(&call);
+}
+
+/* It refuses only what api_on_request refuses as well, whose answer tells why. */
+bool api_on_head(void *context, struct conn *c, const struct http_request *request)
+{
+    struct core *core = context;
+    struct call call = {.core = core, .conn = c, .request = request, .route = ROUTES};
+    enum error_code wrong;
+    unsigned methods = 0;
+    if (is_echo(&call)) return true;
+    if (!route_find(&call, &wrong, &methods)) return false;
+    switch (routes[call.route].who) {
+    case WHO_ANYONE: return true;
+    case WHO_MEMBER: return key_find(&call);
+    case WHO_OPERATOR: return master_key_valid(&call);
+    }
+    UNREACHABLE();
 }
 
 bool call_admitted(struct call *call)
@@ -173,11 +193,16 @@ static void not_routed(struct call *call, enum error_code wrong, unsigned method
 }
 
 /* debug.echo: ANY /debug/echo answers the body it was sent, for conformance suites. */
-static bool echo_request(struct call *call)
+static bool is_echo(const struct call *call)
 {
     struct slice path = call->request->path;
     call_strip_version(&path);
-    if (!slice_is(path, "/debug/echo")) return false;
+    return call->core->gateway->config->debug_echo && slice_is(path, "/debug/echo");
+}
+
+static bool echo_request(struct call *call)
+{
+    if (!is_echo(call)) return false;
     rest_reply(call->core, call->conn, ROUTES, call->core->now_ns, 200, "application/octet-stream", (struct slice){0},
                call->request->body);
     return true;
@@ -185,17 +210,34 @@ static bool echo_request(struct call *call)
 
 /* --- who is calling ---------------------------------------------------------------------------------------------------- */
 
-static bool operator_find(struct call *call)
+/* master_key_valid: the operator is charged to nobody, and so is always served. */
+static bool master_key_valid(struct call *call)
 {
     if (conn_is_admin(call->conn)) return true;
     struct slice presented = http_header_find(call->request, "X-Master-Key");
     struct slice master = slice_str(call->core->gateway->config->admin_master_key);
-    if (!presented.data) return call_fail(call, ERR_AUTH_OPERATOR_MISSING, NULL, NULL);
     uint8_t a[SHA256_DIGEST_LENGTH], b[SHA256_DIGEST_LENGTH]; /* digests, so that not even the length shows in time */
     SHA256((const uint8_t *)presented.data, presented.len, a);
     SHA256((const uint8_t *)master.data, master.len, b);
-    if (master.len == 0 || CRYPTO_memcmp(a, b, sizeof a) != 0) return call_fail(call, ERR_AUTH_INVALID_MASTER_KEY, NULL, NULL);
+    if (!presented.data || master.len == 0 || CRYPTO_memcmp(a, b, sizeof a) != 0) return false;
+    conn_charge(call->conn, NULL);
     return true;
+}
+
+static bool operator_find(struct call *call)
+{
+    if (master_key_valid(call)) return true;
+    bool presented = http_header_find(call->request, "X-Master-Key").data != NULL;
+    return call_fail(call, presented ? ERR_AUTH_INVALID_MASTER_KEY : ERR_AUTH_OPERATOR_MISSING, NULL, NULL);
+}
+
+/* key_find authenticates the key that was presented; from here on the connection is its tenant's. */
+static bool key_find(struct call *call)
+{
+    struct slice presented = http_header_find(call->request, "X-API-Key");
+    call->key = presented.data ? directory_authenticate(call->core, presented) : NULL;
+    if (call->key) conn_charge(call->conn, &call->key->tenant->answers);
+    return call->key != NULL;
 }
 
 bool user_id_valid(struct slice id)
@@ -208,11 +250,10 @@ bool user_id_valid(struct slice id)
 
 bool call_member(struct call *call)
 {
-    struct slice presented = http_header_find(call->request, "X-API-Key");
-    if (!presented.data) return call_fail(call, ERR_AUTH_MISSING, NULL, NULL);
-    call->key = directory_authenticate(call->core, presented);
-    if (!call->key) return call_fail(call, ERR_AUTH_INVALID_KEY, NULL, NULL);
-    conn_charge(call->conn, &call->key->tenant->answers);
+    if (!key_find(call)) {
+        bool presented = http_header_find(call->request, "X-API-Key").data != NULL;
+        return call_fail(call, presented ? ERR_AUTH_INVALID_KEY : ERR_AUTH_MISSING, NULL, NULL);
+    }
     if (call->key->tenant->state != TENANT_ACTIVE) return call_fail(call, ERR_TENANT_DISABLED, NULL, NULL);
     bool reads = call->request->method == HTTP_GET || call->request->method == HTTP_HEAD ||
                  call->route == ROUTE_SYNC_POST || call->route == ROUTE_TICKET_CREATE;
@@ -226,7 +267,7 @@ bool call_member(struct call *call)
 static bool caller_find(struct call *call)
 {
     switch (routes[call->route].who) {
-    case WHO_ANYONE: return true;
+    case WHO_ANYONE: return admission_anyone(call);
     case WHO_MEMBER: return call_member(call);
     case WHO_OPERATOR: return operator_find(call);
     }
@@ -272,8 +313,11 @@ static void reply(struct core *core, struct conn *conn, uint16_t route, uint64_t
                   enum error_code code, const char *content_type, struct slice headers, struct slice body)
 {
     bool draining = atomic_load_explicit(&core->gateway->draining, memory_order_relaxed);
-    struct http_reply answer = {
-        .status = status, .content_type = content_type, .headers = headers, .body = body, .close = draining};
+    struct http_reply answer = {.status = status,
+                                .content_type = content_type,
+                                .headers = headers,
+                                .body = body,
+                                .close = draining || UNLIKELY(anyone_full(core, conn))};
     bool rates = core->guards & GUARD_RATES, origins = core->gateway->config->cors_origins[0];
     struct buf more = {0};
     if (UNLIKELY(rates || origins)) {

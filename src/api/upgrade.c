@@ -125,6 +125,7 @@ static bool ticket_caller(struct call *call, struct ticket *t, uint8_t bytes[TIC
     call->key = directory_key(call->core, t->key_id);
     call->user_id = t->user_id;
     ASSERT(call->key != NULL); /* it signed this ticket for a key that was there, and keys are never forgotten */
+    conn_charge(call->conn, &call->key->tenant->answers);
     enum error_code refused = directory_key_refused(call->key);
     if (refused != ERR_NONE) return call_fail(call, refused, NULL, NULL);
     return cors_socket_allowed(call) || call_fail(call, ERR_AUTH_ORIGIN_FORBIDDEN, NULL, NULL);

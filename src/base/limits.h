@@ -46,6 +46,7 @@
 #define EPHEMERAL_QUEUE_BYTES_MAX (64u << 10) /* presence and typing of one socket: some 600 of them; beyond: dropped */
 #define REPLY_QUEUE_BYTES_MAX (4u << 20) /* replies and controls; beyond it the connection is not answered but closed */
 #define REPLIES_BYTES_MAX (256u << 20) /* a core's answers and replays that wait for readers; see api/admission.h */
+#define REPLIES_ANYONE_PART 8u       /* one in so many of those bytes is for clients that have shown no credential */
 #define REPLAYS_RETRY_MS 100u        /* replays that had to wait for that are tried again */
 #define REPLAYS_RETRIED_MAX 256u     /* at a time, a core */
 #define CONNECTIONS_REFUSED_MAX 128u /* a core's connections that are being told that they are too many */
@@ -63,8 +64,10 @@
 #define BIND_RETRY_MS 50u            /* a killed process' ring gives its port back up to 5 ms late */
 #define INPUT_HELD_BYTES_MAX (64u << 10) /* kept of a connection that is not read from; then its receive ends */
 #define REPLY_PAUSE_BYTES (256u << 10)   /* queued reply bytes at which a connection is not read from */
+#define HTTP_REPLY_PAUSE_BYTES (16u << 10) /* the same of HTTP, where who pipelines need not wait for one answer at a time */
 #define LINGER_BYTES_MAX (1u << 20)  /* discarded behind a refusal so that the client gets to read it */
 #define ASSEMBLY_BYTES_MAX (256u << 20) /* a core's bodies and messages under assembly; beyond: 503 or close 4100 */
+#define ASSEMBLY_SMALL_BYTES (16u << 10) /* one connection's share that is there for everybody: a head, an ordinary message */
 #define SEND_COPY_BYTES_MAX (16u << 10)  /* several frames up to this are copied together: cheaper than an iovec each */
 #define SEND_VECTOR_MAX 64u          /* frames of one send */
 #define SEND_BYTES_MAX (256u << 10)  /* of one send of several frames: no more than a socket buffer takes */

@@ -845,13 +845,9 @@ void session_drain_tell(struct core *core)
     }
 }
 
-uint32_t session_drain_close(struct core *core)
+void session_drain_close(struct core *core)
 {
-    uint32_t at = 0, requests = 0;
-    for (struct conn *c; (c = net_each(core->net, &at));) {
-        bool waits = conn_in_request(c);
-        if (conn_is_websocket(c) && !waits) net_ws_close(core->net, c, 1001, "server is stopping", false);
-        if (!conn_is_websocket(c) && waits) requests++;
-    }
-    return requests;
+    uint32_t at = 0;
+    for (struct conn *c; (c = net_each(core->net, &at));)
+        if (conn_is_websocket(c) && !conn_in_request(c)) net_ws_close(core->net, c, 1001, "server is stopping", false);
 }

@@ -126,9 +126,9 @@ void session_on_notice(struct core *core, struct notice *n);
 void session_revoke(struct core *core, const struct api_key *key, const struct tenant *tenant);
 /* session_drain_tell tells every socket when to come back. Connections are still taken, so that /ready can say what is
  * going on; upgrades and what would begin anything new are refused. session_drain_close closes the sockets that wait for
- * no answer, and returns how many HTTP requests are in flight; it is called again while anything is left. */
+ * no answer; it is called again while anything is left. */
 void session_drain_tell(struct core *core);
-uint32_t session_drain_close(struct core *core);
+void session_drain_close(struct core *core);
 void session_on_drain(void *context, struct conn *c);
 void session_on_closed(void *context, struct conn *c);
 void sessions_free(struct core *core);

@@ -124,7 +124,7 @@ static void turn(struct core_thread *t)
     if (draining) atomic_store_explicit(&t->drain_seen, true, memory_order_release);
 }
 
-/* settle keeps turning until no core has anything under way: what has been handed to the store completes, and nothing
+/* settle keeps turning until no core has anything under way: what has been handed to the store completes, what it was asked for comes back, and nothing
  * waits unread in a mailbox. A core that is calm may still get mail from one that is not, so all must be at once. */
 static void settle(struct core_thread *t)
 {
@@ -134,7 +134,7 @@ static void settle(struct core_thread *t)
     bool calm = false;
     for (unsigned calm_turns = 0; calm_turns < 2 && clock_mono_ns(clock_real()) < deadline_ns;) {
         bool busy = core_turn(t->core, false);
-        bool now_calm = !busy && commit_pending(t->core->commit) == 0;
+        bool now_calm = !busy && commit_pending(t->core->commit) == 0 && readers_idle(c->gateway->readers);
         if (now_calm != calm) atomic_fetch_add(&c->num_calm, now_calm ? 1u : -1u);
         calm = now_calm;
         calm_turns = atomic_load(&c->num_calm) == c->num_threads ? calm_turns + 1 : 0;

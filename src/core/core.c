@@ -173,10 +173,11 @@ static void drain_step(struct core *core)
     if (!core->drain_told) session_drain_tell(core);
     core->drain_told = true;
     if (core->now_ns >= core->drain_due_ns) {
-        core->drain_requests = session_drain_close(core);
+        session_drain_close(core);
+        core->drain_answers = net_answering(core->net);
         core->drain_due_ns = core->now_ns + DRAIN_POLL_MS * 1000000ull;
     }
-    uint64_t left = net_stats(core->net)->websockets + commit_pending(core->commit) + core->drain_requests;
+    uint64_t left = net_stats(core->net)->websockets + commit_pending(core->commit) + core->drain_answers;
     atomic_store_explicit(&core->connections, (uint32_t)left, memory_order_release);
 }
 
@@ -268,6 +269,7 @@ static const struct net_handlers *core_handlers(struct core *core, struct net_ha
                                .on_closed = api_on_closed,
                                .on_refused = api_on_refused,
                                .on_open = admission_on_open,
+                               .on_head = api_on_head,
                                .context = core};
     return h;
 }
@@ -355,6 +357,7 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     core->user_waiting_max = USER_WAITING_MAX;
     core->presence_sends_max = PRESENCE_SENDS;
     core->presence_room_members = g->config->limits_presence_room_members;
+    core->anyone.assembly_max = ASSEMBLY_BYTES_MAX / 2;
     core->rates = g->ip_requests || g->ip_handshakes || g->config->limits_tenant_rate;
     list_init(&core->replays_waiting);
     for (unsigned other = 0; other < g->num_cores; other++) {

@@ -116,6 +116,7 @@ struct core {
     uint8_t guards;          /* enum guard (api/admission.h): what requests are to be held against now */
     bool rates;              /* some limit on a rate is set */
     size_t replies_bytes_max; /* REPLIES_BYTES_MAX; tests have less */
+    struct net_account anyone; /* connections that have shown no credential yet */
     struct list replays_waiting; /* struct session.waiting: until answers fit again */
     uint64_t replays_due_ns;
     size_t queue_bytes_max; /* of one reader, as net has it now */
@@ -127,7 +128,7 @@ struct core {
     bool metrics_stale;        /* something has happened since they were copied */
     bool drain_told;           /* every socket here knows that the server stops; nothing new is begun */
     uint64_t drain_due_ns;     /* next look for sockets that can be closed */
-    uint32_t drain_requests;   /* HTTP requests in flight, as last seen */
+    uint32_t drain_answers;    /* HTTP answers that are on their way, as last seen */
 
     struct metrics metrics;
     _Atomic uint64_t turned_ns;      /* when the last turn began: the heartbeat */

@@ -13,6 +13,7 @@ import websockets
 
 from client import Operator, call, new_tenant
 from shapes import assert_gapless
+from wire import HttpWire
 
 SAMPLE = re.compile(r'^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{[^{}]*\})? (-?[0-9.]+(?:e[+-]?[0-9]+)?|[+-]Inf|NaN)$')
 
@@ -111,6 +112,22 @@ async def test_sigterm_announces_the_end_and_closes_every_socket(make_gateway):
         notice = await socket.expect("server.shutdown")
         assert isinstance(notice["reconnect_after_ms"], int) and notice["reconnect_after_ms"] >= 0
         assert await socket.closed() in (1001, 4201)
+    gateway.await_exit(0)
+
+
+async def test_an_answer_on_its_way_is_whole_although_the_server_stops(make_gateway):
+    gateway = make_gateway(cores=1, net__send_buffer="65536", drain__timeout_s="20")
+    room_id, alice = await room_of(gateway, "alice")
+    for _ in range(60):
+        await alice.send(room_id, "x" * 8000)
+    slow = await HttpWire.open(gateway, receive_buffer_bytes=4096)
+    await slow.request("GET", f"/v1/rooms/{room_id}/messages?limit=1000", alice.headers)
+    await asyncio.sleep(0.3)
+    gateway.process.send_signal(signal.SIGTERM)
+    await asyncio.sleep(0.5)  # what the gateway has to wait for
+    answer = await slow.answer()
+    assert answer.status == 200 and len(json.loads(answer.body)["items"]) == 60
+    slow.drop()
     gateway.await_exit(0)
 
 

@@ -188,6 +188,93 @@ static void so_many_connections_are_told_that_they_are_too_many(void **state)
     assert_in_range(num, CONNECTIONS_REFUSED_MAX / 2 - 8, CONNECTIONS_REFUSED_MAX); /* half of the places wait for a request */
 }
 
+/* --- clients that have shown no credential ------------------------------------------------------------ */
+
+/* stranger_that_does_not_read asks for the interface's description that many times at once. */
+static struct client *stranger_that_does_not_read(struct harness *h, unsigned times)
+{
+    int bytes = 8192;
+    assert_int_equal(setsockopt(h->listen_fd[0], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes), 0);
+    struct client *c = client_open(h, 0);
+    assert_int_equal(setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
+    while (times--) client_send(c, SLICE("GET /openapi.yaml HTTP/1.1\r\nHost: x\r\n\r\n"));
+    harness_settle(h);
+    return c;
+}
+
+static void a_stranger_that_pipelines_has_one_answer_waiting(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    stranger_that_does_not_read(h, 60);
+    struct client *c = client_open(h, 0);
+    assert_int_equal(client_call(c, "GET", "/openapi.yaml", NULL, "", NULL), 200);
+    assert_in_range(harness_core(h, 0)->anyone.bytes, 1, c->text.len + HTTP_REPLY_PAUSE_BYTES);
+}
+
+static void strangers_that_do_not_read_take_nothing_from_members(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    struct client *stalled = stranger_that_does_not_read(h, 60), *member = client_open(h, 0), *c = client_open(h, 0);
+    core->replies_bytes_max = core->anyone.bytes; /* all of it: eight times their part */
+    harness_turns(h);
+    assert_int_equal(client_call(member, "GET", "/v1/rooms", "ann", "", NULL), 200);
+    expect_no_text(member->head.data, "Connection: close");
+    assert_int_equal(client_call(member, "GET", "/openapi.yaml", NULL, "", NULL), 200); /* it has shown who it is */
+    assert_int_equal(client_upgrade(client_open(h, 0), "ann", WITH_SUBPROTOCOL), 101);
+
+    assert_int_equal(client_call(c, "GET", "/openapi.yaml", NULL, "", NULL), 503);
+    expect_text(c->text.data, "\"code\":\"server.overloaded\"");
+    expect_text(c->head.data, "Connection: close");
+    c = client_open(h, 0);
+    assert_int_equal(client_call(c, "GET", "/health", NULL, "", NULL), 200);
+    expect_text(c->head.data, "Connection: close");
+
+    client_close(stalled);
+    harness_settle(h);
+    assert_int_equal(client_call(client_open(h, 0), "GET", "/openapi.yaml", NULL, "", NULL), 200);
+}
+
+/* body_begun sends a head and most of its body. */
+static struct client *body_begun(struct harness *h, const char *path, const char *fields)
+{
+    static const char part[100000];
+    struct client *c = client_open(h, 0);
+    struct buf head = {0};
+    buf_printf(&head, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n%s\r\n", path, fields);
+    client_send(c, buf_slice(&head));
+    harness_settle(h);
+    client_send(c, slice_of(part, sizeof part));
+    harness_settle(h);
+    buf_free(&head);
+    return c;
+}
+
+static void a_body_is_taken_only_from_who_may_send_it(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    static const char wrong[] = "X-API-Key: ck_0123456789abcdef_0123456789abcdef0123456789abcdef\r\nX-User-Id: ann\r\n";
+    assert_int_equal(client_answer(body_begun(h, "/v1/rooms", "")), 401);
+    assert_int_equal(client_answer(body_begun(h, "/v1/rooms", wrong)), 401);
+    assert_int_equal(client_answer(body_begun(h, "/v1/nothing", "")), 404);
+    assert_int_equal(client_answer(body_begun(h, "/health", "")), 405);
+    assert_int_equal(client_answer(body_begun(h, "/v1/admin/tenants", "X-Master-Key: guessed\r\n")), 401);
+    assert_int_equal(net_stats(core->net)->assembly_bytes, 0);
+
+    char fields[128];
+    snprintf(fields, sizeof fields, "X-API-Key: %s\r\nX-User-Id: ann\r\n", h->api_key);
+    struct client *c = body_begun(h, "/v1/rooms", fields);
+    assert_true(directory_tenant(&core->directory, h->tenant)->answers.assembly >= 100000);
+    assert_int_equal(core->anyone.assembly, 0);
+    client_close(c);
+    harness_settle(h);
+    assert_int_equal(directory_tenant(&core->directory, h->tenant)->answers.assembly, 0);
+}
+
 static void replays_wait_until_answers_fit_again(void **state)
 {
     struct harness *h = *state;
@@ -239,6 +326,9 @@ int main(void)
         TEST(a_tenant_may_hold_as_many_answers_as_are_free),
         TEST(replays_that_waited_go_on_some_at_a_time),
         TEST(so_many_connections_are_told_that_they_are_too_many),
+        TEST(a_stranger_that_pipelines_has_one_answer_waiting),
+        TEST(strangers_that_do_not_read_take_nothing_from_members),
+        TEST(a_body_is_taken_only_from_who_may_send_it),
         TEST(replays_wait_until_answers_fit_again),
         TEST(a_socket_may_close_while_its_replay_waits),
     };

@@ -46,6 +46,8 @@ struct app {
     bool use_users;     /* connections get a user */
     bool refuse_all;    /* connections are let in by nobody */
     bool listen_twice;  /* twice as many accepts at once */
+    bool refuse_bodies; /* no head has its body taken */
+    struct net_account accounts[2]; /* a request that names one in X-Account is charged to it */
     char unix_path[64]; /* listen here instead of on TCP, when set */
     unsigned messages, drains, closed, opened, admins;
     struct conn_ref waiting; /* of the last /later request */
@@ -150,6 +152,14 @@ static uint8_t app_open_refused(void *context, struct conn *c)
     return 3;
 }
 
+static bool app_head(void *context, struct conn *c, const struct http_request *request)
+{
+    struct app *a = context;
+    struct slice account = http_header_find(request, "X-Account");
+    if (account.len) conn_charge(c, &a->accounts[account.data[0] - '0']);
+    return !a->refuse_bodies;
+}
+
 static struct net_limits default_limits(void)
 {
     return (struct net_limits){
@@ -171,7 +181,7 @@ static void app_open(struct app *a)
 {
     char why[256], name[LISTENER_NAME_LEN];
     const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL,
-                                         a->refuse_all ? app_open_refused : NULL};
+                                         a->refuse_all ? app_open_refused : NULL, app_head};
     a->clock = (struct clock){a, app_mono_ns, app_wall_ms};
     assert_int_equal(park_init(&a->park, NULL, NULL), STATUS_OK);
     if (a->unix_path[0]) {
@@ -1523,6 +1533,115 @@ static void a_core_short_of_memory_refuses_bodies_and_messages(void **state)
     app_close(a);
 }
 
+static struct client client_with_body(struct app *a, const char *fields, size_t content_length, struct slice sent)
+{
+    struct client c = client_open(a);
+    struct buf request = {0};
+    buf_printf(&request, "POST /echo HTTP/1.1\r\nHost: x\r\n%sContent-Length: %zu\r\n\r\n", fields, content_length);
+    client_send(a, &c, buf_slice(&request));
+    turns(a, 3);
+    client_send(a, &c, sent);
+    turns(a, 10);
+    buf_free(&request);
+    return c;
+}
+
+static void who_holds_much_is_refused_and_who_holds_little_is_served(void **state)
+{
+    enum { LEN = 900000, CLIENTS = 5 };
+    struct app *a = *state;
+    a->limits.assembly_bytes_max = 6u << 20;
+    app_open(a);
+    char *fill = calloc(1, LEN);
+    struct client many[CLIENTS];
+    unsigned refused = 0;
+    for (unsigned i = 0; i < CLIENTS; i++) many[i] = client_with_body(a, "X-Account: 0\r\n", LEN + 1, slice_of(fill, LEN));
+    for (unsigned i = 0; i < CLIENTS; i++) refused += client_has(&many[i], "HTTP/1.1 503 ");
+    assert_in_range(refused, 1, CLIENTS - 1);
+    assert_in_range(a->accounts[0].assembly, 2u << 20, 3u << 20); /* half of it */
+    struct client other = client_with_body(a, "X-Account: 1\r\n", LEN + 1, slice_of(fill, LEN));
+    client_send(a, &other, SLICE("x"));
+    UNTIL(a, client_got(&other, LEN + 1));
+    assert_true(slice_starts(buf_slice(&other.in), SLICE("HTTP/1.1 200 ")));
+    for (unsigned i = 0; i < CLIENTS; i++) client_close(&many[i]);
+    client_close(&other);
+    free(fill);
+    app_close(a);
+    assert_int_equal(a->accounts[0].assembly, 0);
+    assert_int_equal(a->accounts[1].assembly, 0);
+}
+
+static void an_account_with_a_bound_never_holds_more(void **state)
+{
+    enum { LEN = 10000, CLIENTS = 20 };
+    struct app *a = *state;
+    a->accounts[0].assembly_max = 100000;
+    app_open(a);
+    char fill[LEN] = {0};
+    struct client many[CLIENTS];
+    unsigned refused = 0;
+    for (unsigned i = 0; i < CLIENTS; i++) many[i] = client_with_body(a, "X-Account: 0\r\n", LEN + 1, slice_of(fill, LEN));
+    for (unsigned i = 0; i < CLIENTS; i++) refused += client_has(&many[i], "HTTP/1.1 503 ");
+    assert_in_range(refused, CLIENTS / 2, CLIENTS - 1);
+    assert_in_range(a->accounts[0].assembly, 1, 100000);
+    for (unsigned i = 0; i < CLIENTS; i++) client_close(&many[i]);
+    app_close(a);
+}
+
+static void a_body_whose_head_is_refused_is_not_kept(void **state)
+{
+    struct app *a = *state;
+    a->refuse_bodies = true;
+    app_open(a);
+    char *fill = calloc(1, 500000);
+    struct client c = client_with_body(a, "", 600000, slice_of(fill, 500000));
+    assert_int_equal(a->body_len, 0);
+    assert_int_equal(net_stats(a->n)->assembly_bytes, 0);
+    UNTIL(a, client_ended(&c));
+    assert_true(client_has(&c, "HTTP/1.1 200 "));
+    assert_true(client_has(&c, "Connection: close\r\n"));
+    client_close(&c);
+    c = client_with_body(a, "", 1001, slice_of(fill, 1000)); /* a little is taken from anybody */
+    client_send(a, &c, SLICE("x"));
+    UNTIL(a, client_got(&c, 1001));
+    assert_int_equal(a->body_len, 1001);
+    assert_false(client_has(&c, "Connection: close\r\n"));
+    client_close(&c);
+    free(fill);
+    app_close(a);
+}
+
+static void a_client_that_pipelines_and_does_not_read_holds_little(void **state)
+{
+    enum { LEN = 4000, REQUESTS = 60 };
+    struct app *a = *state;
+    app_open(a);
+    struct client c = client_open(a);
+    int bytes = 4096;
+    assert_int_equal(setsockopt(c.fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
+    assert_int_equal(setsockopt(a->listen_fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes), 0);
+    client_close(&c); /* opened before that was set */
+    c = client_open(a);
+    assert_int_equal(setsockopt(c.fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
+    struct buf request = {0}, all = {0};
+    BUF_LIT(&request, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n");
+    for (unsigned i = 0; i < LEN; i++) buf_char(&request, 'e');
+    for (unsigned i = 0; i < REQUESTS; i++) buf_slice_append(&all, buf_slice(&request));
+    size_t held = 0;
+    struct slice rest = buf_slice(&all);
+    for (unsigned idle = 0; idle < 50; idle++) {
+        ssize_t n = rest.len ? send(c.fd, rest.data, rest.len, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
+        if (n > 0) rest = slice_from(rest, (size_t)n);
+        turn(a);
+        if (net_reply_bytes(a->n) > held) held = net_reply_bytes(a->n);
+    }
+    assert_in_range(held, HTTP_REPLY_PAUSE_BYTES / 2, HTTP_REPLY_PAUSE_BYTES + LEN + 512);
+    client_close(&c);
+    buf_free(&request);
+    buf_free(&all);
+    app_close(a);
+}
+
 /* The admin socket is served although everybody else fills the core. */
 static void the_trusted_listener_comes_first(void **state)
 {
@@ -1532,7 +1651,7 @@ static void the_trusted_listener_comes_first(void **state)
     char why[256], path[64];
     struct net *other;
     snprintf(path, sizeof path, "/tmp/net_test.%d.sock", (int)getpid());
-    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL, NULL};
+    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL, NULL, NULL};
     struct net_listener listeners[2] = {{.fd = a->listen_fd}, {.trusted = 1}};
     struct park park;
     assert_int_equal(park_init(&park, NULL, NULL), STATUS_OK);
@@ -1577,7 +1696,7 @@ static void accepts_that_fail_back_off(void **state)
     app_open(a);
     char why[256];
     struct net *other;
-    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL, NULL};
+    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL, NULL, NULL};
     assert_int_equal(net_open(&other, &handlers, &a->limits, &a->clock, &a->park, 1, why, sizeof why), STATUS_OK);
     int not_listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* accept answers EINVAL at once */
     const struct net_listener listener = {.fd = not_listening};
@@ -1699,6 +1818,10 @@ int main(void)
         NET_TEST(closing_the_net_frees_open_connections),
         NET_TEST(more_input_than_receive_buffers_is_read_in_the_end),
         NET_TEST(a_core_short_of_memory_refuses_bodies_and_messages),
+        NET_TEST(who_holds_much_is_refused_and_who_holds_little_is_served),
+        NET_TEST(an_account_with_a_bound_never_holds_more),
+        NET_TEST(a_body_whose_head_is_refused_is_not_kept),
+        NET_TEST(a_client_that_pipelines_and_does_not_read_holds_little),
         NET_TEST(the_trusted_listener_comes_first),
         NET_TEST(accepts_that_fail_back_off),
         NET_TEST(accepting_stops_when_told),

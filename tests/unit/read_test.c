@@ -135,6 +135,22 @@ static void job_runs_once_published_and_comes_back(void **state)
     assert_false(reader_step(b->readers, 0));
 }
 
+static void readers_are_idle_only_when_every_job_has_come_back(void **state)
+{
+    struct bench *b = *state;
+    assert_true(readers_idle(b->readers));
+    submit(b, 0, 1, 7);
+    assert_false(readers_idle(b->readers));
+    read_publish(b->core[0]);
+    for (unsigned i = 0; i < READERS; i++) reader_step(b->readers, i);
+    assert_int_equal(b->num_run, 1);
+    assert_false(readers_idle(b->readers)); /* it has run, and nobody knows yet */
+    read_poll(b->core[0]);
+    assert_false(readers_idle(b->readers));
+    read_poll(b->core[1]);
+    assert_true(readers_idle(b->readers));
+}
+
 static void jobs_of_a_core_go_to_its_reader(void **state)
 {
     struct bench *b = *state;
@@ -385,6 +401,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         STEP_TEST(job_runs_once_published_and_comes_back),
+        STEP_TEST(readers_are_idle_only_when_every_job_has_come_back),
         STEP_TEST(jobs_of_a_core_go_to_its_reader),
         STEP_TEST(job_returns_on_the_core_it_names),
         STEP_TEST(jobs_of_one_core_keep_their_order_over_full_rings),

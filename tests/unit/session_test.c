@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 /* A WebSocket's session: how it begins, what it is sent first, and that nothing is missing and nothing comes twice. */
 
@@ -627,6 +628,32 @@ static void rest_goes_on_reading_in_a_drain_and_writes_nothing(void **state)
     expect_text(operator->text.data, "\"state\":\"draining\"");
 }
 
+static void a_drain_waits_for_answers_that_are_on_their_way(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    int bytes = 8192;
+    assert_int_equal(setsockopt(h->listen_fd[0], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes), 0);
+    struct client *c = client_open(h, 0);
+    assert_int_equal(setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
+    for (unsigned i = 0; i < 20; i++) client_send(c, SLICE("GET /openapi.yaml HTTP/1.1\r\nHost: x\r\n\r\n"));
+    harness_settle(h);
+    atomic_store(&h->gateway.draining, true);
+    harness_settle(h);
+    harness_advance(h, 500);
+    harness_turns(h);
+    assert_int_equal(atomic_load(&core->connections), 1);
+    for (unsigned i = 0; i < 20 && client_answer(c) == 200; i++)
+        if (strstr(c->head.data, "Connection: close")) break;
+    expect_text(c->head.data, "Connection: close"); /* the whole of an answer that says so */
+    client_close(c);
+    harness_settle(h);
+    harness_advance(h, 500);
+    harness_turns(h);
+    assert_int_equal(atomic_load(&core->connections), 0);
+}
+
 static void a_core_remembers_so_many_users_without_a_session(void **state)
 {
     struct harness *h = *state;
@@ -673,6 +700,7 @@ int main(void)
         TEST(draining_tells_every_socket_when_to_come_back),
         TEST(what_was_asked_before_a_drain_is_answered_and_nothing_new_is_begun),
         TEST(rest_goes_on_reading_in_a_drain_and_writes_nothing),
+        TEST(a_drain_waits_for_answers_that_are_on_their_way),
         TEST(a_socket_is_not_served_without_a_room_that_cannot_be_read),
         TEST(a_room_joined_later_that_is_not_to_be_had_ends_the_socket),
         TEST(rooms_beyond_a_sockets_bound_are_told),

@@ -54,6 +54,26 @@ static void the_subprotocol_is_found_wherever_it_is_offered(void **state)
     }
 }
 
+static void a_socket_of_a_ticket_is_charged_to_its_tenant(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    char path[512];
+    struct client *c = client_open(h, 0);
+    assert_int_equal(client_call(c, "POST", "/v1/auth/tickets", "ann", "", "{}"), 201);
+    const char *ticket = strstr(c->text.data, "\"ticket\":\"");
+    assert_non_null(ticket);
+    ticket += strlen("\"ticket\":\"");
+    snprintf(path, sizeof path, "/ws?ticket=%.*s", (int)strcspn(ticket, "\""), ticket);
+    client_close(c);
+    assert_int_equal(client_call(client_open(h, 0), "GET", path, NULL, GOOD KEY, NULL), 101);
+    struct core *core = harness_core(h, 0);
+    uint32_t at = 0;
+    for (struct conn *conn; (conn = net_each(core->net, &at));)
+        if (conn_is_websocket(conn)) assert_ptr_equal(conn_charged(conn), &directory_tenant(&core->directory, h->tenant)->answers);
+    assert_int_equal(core->num_sessions, 1);
+}
+
 static void a_faulty_handshake_is_refused(void **state)
 {
     struct harness *h = *state;
@@ -254,9 +274,12 @@ int main(void)
         TEST(a_handshake_is_accepted_on_every_path), TEST(the_subprotocol_is_found_wherever_it_is_offered),
         TEST(a_faulty_handshake_is_refused),         TEST(a_device_is_named_by_header_or_query),
         TEST(a_handshake_that_is_refused_leaves_its_ticket_good),
-                                       TEST(an_old_ticket_makes_no_user),
-                                       TEST(beside_a_ticket_the_query_names_the_device),
-                                       TEST(a_stopping_server_opens_no_sockets),    TEST(a_key_revoked_during_the_handshake_opens_no_socket),
+        TEST(an_old_ticket_makes_no_user),
+        TEST(a_socket_of_a_ticket_is_charged_to_its_tenant),
+        TEST(beside_a_ticket_the_query_names_the_device),
+        TEST(a_device_is_named_by_header_or_query),
+        TEST(a_stopping_server_opens_no_sockets),
+        TEST(a_key_revoked_during_the_handshake_opens_no_socket),
         TEST(a_tenant_switched_off_during_the_handshake_opens_no_socket),
         TEST(a_failed_store_serves_those_it_knows),  TEST(the_echo_socket_echoes),
     };
