@@ -407,3 +407,61 @@ async def test_backups_go_on_after_a_restore_into_the_same_directory(backup_gate
     other.kill()
     last = restored(other)
     assert [m["content"] for m in await moved(alice, last).messages(room_id)] == ["a", "b"]
+
+
+# --- going on without what is missing ---------------------------------------------------------------------------------
+
+
+def damage_log(gateway):
+    """Damages the first record of the newest write-ahead log, as a bad disk would."""
+    log = max((gateway.data / "db").glob("*.log"), key=lambda path: path.name)
+    content = bytearray(log.read_bytes())
+    content[:8] = bytes(byte ^ 0xA5 for byte in content[:8])
+    log.write_bytes(content)
+
+
+def refused_for_its_mark(gateway):
+    done = gateway.run_command("serve", "--data", gateway.data, "--listen", "127.0.0.1:0")
+    return done.returncode == 4 and b"remove the file MARK" in done.stderr
+
+
+async def test_a_store_that_lost_everything_gives_no_id_again(gateway):
+    alice, bob = (await new_tenant(gateway)).users("alice", "bob")
+    room_id = await alice.new_room("group", bob)
+    await alice.send_many(room_id, "abc")
+    epoch, head = await bob.position(room_id)
+    gateway.kill()
+    damage_log(gateway)
+    assert refused_for_its_mark(gateway)
+    (gateway.data / "MARK").unlink()
+    gateway.start()
+    alice, bob = (await new_tenant(gateway)).users("alice", "bob")
+    other = await alice.new_room("group", bob)
+    await alice.send_many(other, "xyz")
+    assert other != room_id
+    socket = await bob.connect(resume={other: [epoch, head]})
+    assert (await socket.expect("resumed", room_id=other))["recovered"] is False
+    gateway.restart()
+    assert (await bob.position(other))[0] > epoch + 1_000_000
+
+
+async def test_a_store_that_lost_its_tail_gives_no_id_again(gateway):
+    alice, bob, carol = (await new_tenant(gateway)).users("alice", "bob", "carol")
+    kept = await alice.new_room("group", bob, carol)
+    await alice.send(kept, "kept")
+    gateway.restart()  # what came before lies in tables or an older log
+    gateway.restart()
+    await alice.send(kept, "lost")
+    held = await bob.position(kept)
+    lost = await alice.new_room("group", bob, is_private=True)
+    await alice.send(lost, "for bob only")
+    gateway.kill()
+    damage_log(gateway)
+    assert refused_for_its_mark(gateway)
+    (gateway.data / "MARK").unlink()
+    gateway.start()
+    assert [m["content"] for m in await carol.messages(kept)] == ["kept"]
+    assert await alice.new_room("group", carol) != lost
+    await alice.send(kept, "another")
+    socket = await bob.connect(resume={kept: held})
+    assert (await socket.expect("resumed", room_id=kept))["recovered"] is False
