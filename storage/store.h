@@ -82,7 +82,7 @@ void store_close(struct store *s, bool clean);
 /* store_leave does the first half of it, for a process that ends at once while a backup still reads the store. */
 void store_leave(struct store *s, bool clean);
 
-#define STORE_RESTORE_DIR "restore.tmp" /* in DIR while a restore works there; a store with it is refused */
+#define STORE_RESTORE_DIR "restore.tmp" /* in DIR while a restore works in it; a store with it is refused */
 /* store_begin_history makes a store that was brought back from a backup safe to serve, before anybody does.
  *
  * What the gateway did after the backup is gone, and clients remember it: they hold seqs, ids and epochs that this store

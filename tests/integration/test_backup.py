@@ -1,6 +1,7 @@
 """Backups made while the gateway serves, and what becomes of a store that is brought back from one."""
 
 import asyncio
+import fcntl
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import time
 import pytest
 
 from client import Operator, Tenant, call, new_tenant
-from gateway import Gateway
+from gateway import BINARY, Gateway
 from shapes import assert_members
 
 PATIENCE_S = 30.0
@@ -240,7 +241,7 @@ async def test_two_stores_do_not_share_a_directory(backup_gateway, tmp_path):
 
 async def test_damage_is_found(backup_gateway, tmp_path):
     gateway = backup_gateway()
-    await fill(gateway)
+    alice, room_id = await fill(gateway)
     await make_backup(gateway)
     await make_backup(gateway)
     gateway.stop()
@@ -253,7 +254,14 @@ async def test_damage_is_found(backup_gateway, tmp_path):
     assert verified.returncode == 1 and verified.stdout.count(b"is damaged") == 2
     done = gateway.run_command("restore", "--backup", gateway.backups, "--data", tmp_path / "fresh")
     assert done.returncode == 1 and b"use another one" in done.stderr
-    assert list((tmp_path / "fresh").iterdir()) == [], "nothing is left that could pass for a store"
+    assert not list(tmp_path.glob("fresh*")), "nothing is left that could pass for a store"
+    held = sorted(path.name for path in gateway.data.iterdir())
+    done = gateway.run_command("restore", "--backup", gateway.backups, "--data", gateway.data, "--force")
+    assert done.returncode == 1 and sorted(path.name for path in gateway.data.iterdir()) == held
+    assert not list(gateway.data.parent.glob(gateway.data.name + ".*")), "what was there has not been touched"
+    gateway.start()
+    assert len(await alice.messages(room_id, limit=100)) == 60
+    gateway.stop()
     largest.unlink()
     verified = gateway.run_command("verify-backup", gateway.backups, "--id", "1")
     assert verified.returncode == 1 and b"missing" in verified.stdout
@@ -302,6 +310,86 @@ async def test_a_restore_that_was_cut_off_is_no_empty_store(backup_gateway, tmp_
     again = gateway.run_command("restore", "--backup", gateway.backups, "--data", gateway.data, "--force")
     assert again.returncode == 0
     gateway.start()
+
+
+async def test_restores_into_one_directory_do_not_meet(backup_gateway, tmp_path):
+    gateway = backup_gateway()
+    await fill(gateway)
+    await make_backup(gateway)
+    gateway.stop()
+    fresh = tmp_path / "fresh"
+    command = [str(BINARY), "restore", "--backup", str(gateway.backups), "--data", str(fresh)]
+    both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
+    said = [process.communicate(timeout=60)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 4], said
+    assert gateway.run_command("verify-store", fresh).returncode == 0
+    work = tmp_path / "other.restoring"
+    work.mkdir()
+    descriptor = os.open(work, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    restore = ("restore", "--backup", gateway.backups, "--data", tmp_path / "other")
+    done = gateway.run_command(*restore)
+    assert done.returncode == 4 and b"another restore" in done.stderr
+    os.close(descriptor)
+    (work / "precious").write_text("not of a restore")
+    done = gateway.run_command(*restore)
+    assert done.returncode == 4 and b"in the way" in done.stderr and (work / "precious").exists()
+    (work / "restoring").write_text("")
+    assert gateway.run_command(*restore).returncode == 0, "what a killed restore left is cleared"
+    assert not work.exists()
+    assert not list((tmp_path / "other").glob("*precious*"))
+
+
+async def test_a_link_to_a_data_directory_stays_a_link(backup_gateway, tmp_path):
+    gateway = backup_gateway()
+    await make_backup(gateway)
+    gateway.stop()
+    (tmp_path / "disk" / "data").mkdir(parents=True)
+    (tmp_path / "disk" / "data" / "old").write_text("kept")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "disk" / "data")
+    assert gateway.run_command("restore", "--backup", gateway.backups, "--data", link, "--force").returncode == 0
+    assert link.is_symlink() and gateway.run_command("verify-store", link).returncode == 0
+    aside = list((tmp_path / "disk").glob("data.before-restore-*"))
+    assert len(aside) == 1 and (aside[0] / "old").read_text() == "kept"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a small disk")
+async def test_a_new_file_system_is_restored_into_and_a_used_one_refused(backup_gateway, tmp_path):
+    gateway = backup_gateway()
+    await make_backup(gateway)
+    gateway.stop()
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], check=True)
+    try:
+        (disk / "lost+found").mkdir()
+        restore = ("restore", "--backup", gateway.backups, "--data", disk)
+        done = gateway.run_command(*restore)
+        assert done.returncode == 0, done.stderr
+        assert {"MARK", "db", "pepper"} <= {path.name for path in disk.iterdir()}
+        assert not (disk / "restore.tmp").exists()
+        done = gateway.run_command(*restore, "--force")
+        assert done.returncode == 4 and b"mount point" in done.stderr
+        assert gateway.run_command("verify-store", disk).returncode == 0
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+async def test_backups_are_not_moved_aside_with_the_data(backup_gateway, make_gateway, tmp_path):
+    gateway = backup_gateway()
+    await make_backup(gateway)
+    gateway.stop()
+    inside = gateway.data / "backups"
+    shutil.copytree(gateway.backups, inside)
+    done = gateway.run_command("restore", "--backup", inside, "--data", gateway.data, "--force")
+    assert done.returncode == 4 and b"the backups lie in" in done.stderr
+    assert gateway.run_command("verify-store", gateway.data).returncode == 0
+    for directory in (inside, f"{gateway.data}//backups/..", gateway.data):
+        done = gateway.run_command("check-config", "--data", gateway.data, "--set", f"backup.dir={directory}")
+        assert done.returncode == 3 and b"backup.dir lies in store.dir" in done.stderr, directory
+    done = gateway.run_command("check-config", "--data", gateway.data, "--set", f"backup.dir={gateway.data}-backups")
+    assert done.returncode == 0
 
 
 # --- coming back ------------------------------------------------------------------------------------------------------
