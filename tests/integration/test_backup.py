@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -186,8 +187,12 @@ async def test_half_a_backup_is_none(backup_gateway, how):
     await asyncio.sleep(0.5)
     gateway.settings["backup.rate"] = "0"
     began = time.monotonic()
-    gateway.restart(how)  # a stop ends with 0, and does not wait for all of the copying
+    getattr(gateway, how)()  # a stop ends with 0, and does not wait for all of the copying
     assert time.monotonic() - began < 15
+    if how == "stop":
+        last = [json.loads(line)["event"] for line in gateway.log_text().splitlines()[-2:]]
+        assert last == ["broken_off", "stopped"]
+    gateway.start()
     assert await items_of(gateway) == []
     assert await alice.position(room_id) == [epoch + (how == "kill"), head]
     again = await make_backup(gateway)
