@@ -677,6 +677,7 @@ static bool address_list_valid(const char *name, const char *list, bool *all_loo
 static bool tls_valid(const struct config *c, struct config_error *err);
 static bool lists_valid(const struct config *c, struct config_error *err);
 static bool backup_valid(const struct config *c, struct config_error *err);
+static bool lies_in(const char *path, const char *dir);
 static bool origin_valid(struct slice origin);
 
 enum status config_validate(const struct config *c, struct config_error *err)
@@ -823,11 +824,24 @@ static bool backup_valid(const struct config *c, struct config_error *err)
         fail(err, "%s needs backup.dir, where the backups go", c->backup_at[0] ? "backup.at" : "backup.interval");
         return false;
     }
-    if (c->backup_dir[0] && strcmp(c->backup_dir, c->store_dir) == 0) {
-        fail(err, "backup.dir and store.dir are the same directory: backups need one of their own");
+    if (c->backup_dir[0] && lies_in(c->backup_dir, c->store_dir)) {
+        fail(err, "backup.dir lies in store.dir: backups need a directory of their own, which a restore does not replace");
         return false;
     }
     return true;
+}
+
+/* lies_in compares names alone, as written but for repeated slashes; a restore looks at the directories. */
+static bool lies_in(const char *path, const char *dir)
+{
+    for (;;) {
+        while (*dir == '/' && dir[1] == '/') dir++;
+        while (*path == '/' && path[1] == '/') path++;
+        if (!*dir || (*dir == '/' && !dir[1])) return !*path || *path == '/';
+        if (*path != *dir) return false;
+        path++;
+        dir++;
+    }
 }
 
 /* An origin is what a browser sends (RFC 6454 section 6.2): compared byte by byte, so a path would never match. */

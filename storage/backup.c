@@ -239,13 +239,18 @@ static enum status rows_read(struct backup *b, char *why, size_t why_len)
     return status;
 }
 
-static void attempt_end(struct backup *b, enum status status, const char *why, uint64_t took_ms,
-                        bool purged)
+/* The log is first: whoever sees that the attempt has ended may look there for its reason. */
+static void attempt_end(struct backup *b, enum status status, const char *why, uint64_t took_ms, bool purged)
 {
+    struct backup_item *attempt = &b->attempt; /* only this thread changes it while the attempt runs */
+    if (status == STATUS_OK)
+        LOG(LOG_INFO, "backup", "complete", LOG_U64("backup_id", attempt->row.id), LOG_U64("bytes", b->look.last_bytes),
+            LOG_U64("took_ms", took_ms));
+    else
+        LOG(LOG_ERROR, "backup", "failed", LOG_U64("backup_id", attempt->row.id), LOG_STR("status", status_name(status)),
+            LOG_STR("why", why), LOG_U64("took_ms", took_ms));
+    log_flush();
     pthread_mutex_lock(&b->lock);
-    struct backup_item *attempt = &b->attempt;
-    uint32_t id = attempt->row.id;
-    uint64_t bytes = b->look.last_bytes;
     b->look.running = false;
     b->look.failed = status != STATUS_OK || !purged;
     b->look.failures += b->look.failed;
@@ -261,11 +266,6 @@ static void attempt_end(struct backup *b, enum status status, const char *why, u
         snprintf(attempt->error, sizeof attempt->error, "%s", why);
     }
     pthread_mutex_unlock(&b->lock);
-    if (status == STATUS_OK)
-        LOG(LOG_INFO, "backup", "complete", LOG_U64("backup_id", id), LOG_U64("bytes", bytes), LOG_U64("took_ms", took_ms));
-    else
-        LOG(LOG_ERROR, "backup", "failed", LOG_U64("backup_id", id), LOG_STR("status", status_name(status)),
-            LOG_STR("why", why), LOG_U64("took_ms", took_ms));
 }
 
 /* --- the schedule ----------------------------------------------------------------------------------------------------- */

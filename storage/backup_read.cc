@@ -71,7 +71,8 @@ enum status backup_verify(const char *dir, uint32_t id, char *why, size_t why_le
     std::unique_ptr<BackupEngineReadOnly> engine;
     enum status s = open_backups(&engine, dir, why, why_len);
     if (s != STATUS_OK) return s;
-    return told(engine->VerifyBackup(id, true), dir, id, "is damaged", why, why_len);
+    s = told(engine->VerifyBackup(id, true), dir, id, "is damaged", why, why_len);
+    return s == STATUS_OK ? backup_check_blocks(dir, id, why, why_len) : s;
 }
 
 enum status backup_restore_files(const char *dir, uint32_t id, const char *db_dir, char *why, size_t why_len)

@@ -54,6 +54,7 @@ static enum status create(struct kv *kv, const struct backup_target *target, cha
         rocksdb_backup_engine_create_new_backup_flush(engine, db, 1, &error);
         if (error) s = failed(error, "the backup into", target->dir, why, why_len);
         rocksdb_backup_engine_close(engine);
+        if (s == STATUS_OK) s = backup_accept(target->dir, target->bytes_per_second, why, why_len);
     }
     if (lock_fd >= 0) close(lock_fd);
     return s;

@@ -20,12 +20,20 @@
 #define DIR_MODE 0700
 #define SECRET_MODE 0600
 
+/* How far a new history jumps. The least is more than the history that is given up can have gone on meanwhile: an epoch
+ * a start, a number for each room, user and tenant. The rest is drawn, so that two histories that begin at the same
+ * backup do not meet either; no clock is asked, since a clock can go back. */
+#define HISTORY_EPOCHS_MIN (1ull << 32)
+#define HISTORY_EPOCHS_SPREAD (1ull << 40)
+#define HISTORY_NUMBERS_MIN (1ull << 40)
+#define HISTORY_NUMBERS_SPREAD (1ull << 52)
+#define STORE_EPOCH_MAX ((1ull << 53) - 1) /* what clients can keep: the integers of a JSON number (RFC 8259 section 6) */
+
 /* meta rows; each holds a number record */
 #define META_FORMAT "format"
 #define META_EPOCH "epoch"
 #define META_CLEAN "clean" /* 1: the last run closed cleanly */
 #define HISTORY_NAME_BYTES (sizeof STORE_HISTORY_META + 20)
-#define NUMBERS_A_MS_SHIFT 20 /* a history that goes on would have to make a million objects a millisecond to catch up */
 
 /* refusal: where the sentence for people goes; the last one written stays. */
 struct refusal {
@@ -43,12 +51,17 @@ static enum status make_dir(const char *dir, const struct refusal *refusal);
 static enum status check_space(const char *dir, const struct refusal *refusal);
 static enum status check_restored(const char *dir, const struct refusal *refusal);
 static enum status take_lock(struct store *s, const struct refusal *refusal);
+static bool has_pepper(const char *dir);
 static void write_pid(int fd);
 static long read_pid(int fd);
 static enum status load_pepper(struct store *s, const struct random *random, const struct refusal *refusal);
 static enum status read_pepper(int fd, uint8_t pepper[32], const char *path, const struct refusal *refusal);
 static enum status create_pepper(struct store *s, const struct random *random, const struct refusal *refusal);
-static enum status check_mark(struct kv *kv, struct mark *mark, bool *mark_found, const struct refusal *refusal);
+static enum status open_parts(struct store *out, struct kv *kv, struct mark *mark, bool held_store,
+                              const struct random *random, const struct refusal *refusal);
+static enum status check_mark(struct kv *kv, struct mark *mark, bool held_store, bool *mark_found,
+                              const struct refusal *refusal);
+static enum status begin_history(struct store *s, uint64_t from, const struct random *random);
 static enum status load_state(struct store *s, bool *is_new, const struct refusal *refusal);
 static enum status load_next_number(struct store *s, const struct refusal *refusal);
 static enum status load_histories(struct store *s, const struct refusal *refusal);
@@ -85,31 +98,39 @@ enum status store_open_with(struct store *out, struct kv *kv, struct mark *mark,
     ASSERT(kv && mark && why_len > 0);
     const struct refusal refusal = {why, why_len};
     *why = '\0';
+    return open_parts(out, kv, mark, false, random, &refusal);
+}
+
+/* open_parts: `held_store` says that the directory held a store before it was opened. Without a mark nobody can tell how
+ * much of it is missing, so it goes on as a backup does: in a history of its own, though it may look like a new store. */
+static enum status open_parts(struct store *out, struct kv *kv, struct mark *mark, bool held_store,
+                              const struct random *random, const struct refusal *refusal)
+{
     struct store store = {.kv = kv, .mark = mark, ._lock_fd = -1};
     *out = (struct store){._lock_fd = -1};
 
     bool mark_found = false, is_new = false;
-    enum status s = check_mark(kv, mark, &mark_found, &refusal);
-    if (s == STATUS_OK) s = load_state(&store, &is_new, &refusal);
-    if (s == STATUS_OK) s = load_next_number(&store, &refusal);
-    if (s == STATUS_OK) s = load_histories(&store, &refusal);
+    enum status s = check_mark(kv, mark, held_store, &mark_found, refusal);
+    if (s == STATUS_OK) s = load_state(&store, &is_new, refusal);
+    if (s == STATUS_OK) s = load_next_number(&store, refusal);
+    if (s == STATUS_OK) s = load_histories(&store, refusal);
     if (s != STATUS_OK) return s;
 
-    if (!mark_found && !is_new) {
-        LOG(LOG_WARN, "store", "mark_missing", LOG_U64("epoch", store.epoch),
-            LOG_STR("hint", "whether acknowledged writes are missing cannot be known; the epoch rises, so that clients "
-                            "are told what is void"));
+    if (!mark_found && (held_store || !is_new)) {
+        s = begin_history(&store, store.epoch, random);
         store.was_clean = false;
-    }
-    if (is_new) {
+        LOG(LOG_WARN, "store", "mark_missing", LOG_U64("epoch", store.epoch),
+            LOG_STR("hint", "whether acknowledged writes are missing cannot be known; the store goes on in a new history, "
+                            "so that no id is given twice and clients are told what is void"));
+    } else if (is_new) {
         store.epoch = 1;
         store.was_clean = true; /* nothing came before that could have ended badly */
     } else if (!store.was_clean) {
         store.epoch++;
     }
-    s = write_state(&store, false);
+    if (s == STATUS_OK) s = write_state(&store, false);
     if (s != STATUS_OK)
-        return refuse(&refusal, s, "the store cannot be written (%s); check the disk and start again", status_name(s));
+        return refuse(refusal, s, "the store cannot be written (%s); check the disk and start again", status_name(s));
     random_fill(random, store.pepper, sizeof store.pepper);
     *out = store;
     return STATUS_OK;
@@ -130,16 +151,23 @@ void store_leave(struct store *s, bool clean)
     if (written != STATUS_OK) LOG(LOG_WARN, "store", "close_unclean", LOG_STR("status", status_name(written)));
 }
 
-/* The rows are written together, and made durable with the state and the mark. With the table of histories full its two
- * oldest become one: what lay between them is refused as well, which is only ever too careful. */
-enum status store_begin_history(struct store *s, uint64_t wall_ms)
+enum status store_begin_history(struct store *s, const struct random *random)
 {
     ASSERT(s->kv && s->mark);
+    /* an open after an unclean end has raised it already, and the other history may have seen that epoch */
+    enum status status = begin_history(s, s->was_clean ? s->epoch : s->epoch - 1, random);
+    return status == STATUS_OK ? write_state(s, false) : status;
+}
+
+/* begin_history writes its rows together; the state that follows makes them durable. With the table of histories full
+ * its two oldest become one: what lay between them is refused as well, which is only ever too careful. */
+static enum status begin_history(struct store *s, uint64_t from, const struct random *random)
+{
     char name[HISTORY_NAME_BYTES];
     struct key k;
-    /* an open after an unclean end has raised it already, and the other history may have seen that epoch */
-    uint64_t from = s->was_clean ? s->epoch : s->epoch - 1, to = s->epoch + 1;
-    if (wall_ms > to) to = wall_ms;
+    uint64_t to = s->epoch + HISTORY_EPOCHS_MIN + random_u64(random) % HISTORY_EPOCHS_SPREAD;
+    uint64_t number = s->next_number + HISTORY_NUMBERS_MIN + random_u64(random) % HISTORY_NUMBERS_SPREAD;
+    if (to > STORE_EPOCH_MAX || number < s->next_number || number == UINT64_MAX) return STATUS_FULL;
     struct kv_batch *b = kv_batch_new(s->kv);
     if (s->num_histories == STORE_HISTORIES_MAX) {
         history_name(name, s->histories[0].to);
@@ -153,13 +181,12 @@ enum status store_begin_history(struct store *s, uint64_t wall_ms)
     s->histories[s->num_histories++] = (struct store_history){from, to};
     history_name(name, to);
     put_number(s->kv, b, name, from);
-    uint64_t number = to < UINT64_MAX >> NUMBERS_A_MS_SHIFT ? to << NUMBERS_A_MS_SHIFT : 0;
-    if (number > s->next_number) s->next_number = number;
-    put_number(s->kv, b, STORE_NUMBER_META "history", s->next_number);
+    put_number(s->kv, b, STORE_NUMBER_META "history", number);
+    s->next_number = number + 1;
     s->epoch = to;
     enum status status = kv_write(s->kv, b);
     s->kv->ops->batch_free(b);
-    return status == STATUS_OK ? write_state(s, false) : status;
+    return status;
 }
 
 bool store_epoch_given_up(const struct store *s, uint64_t epoch)
@@ -176,6 +203,7 @@ static enum status open_writable(struct store *s, const struct store_options *op
     if (status == STATUS_OK) status = take_lock(s, refusal);
     if (status == STATUS_OK) status = check_restored(options->dir, refusal);
     if (status == STATUS_OK) status = check_space(options->dir, refusal);
+    bool held_store = has_pepper(options->dir);
     if (status == STATUS_OK) status = open_kv(s, options, kv_open, refusal);
     if (status != STATUS_OK) return status;
     status = mark_open_file(&s->mark, options->dir);
@@ -191,7 +219,7 @@ static enum status open_writable(struct store *s, const struct store_options *op
     }
 
     struct store opened;
-    status = store_open_with(&opened, s->kv, s->mark, random, refusal->why, refusal->why_len);
+    status = open_parts(&opened, s->kv, s->mark, held_store, random, refusal);
     if (status != STATUS_OK) return status;
     memcpy(opened.pepper, s->pepper, sizeof opened.pepper);
     opened._lock_fd = s->_lock_fd;
@@ -274,6 +302,13 @@ static enum status check_restored(const char *dir, const struct refusal *refusal
     if (access(path, F_OK) != 0) return STATUS_OK;
     return refuse(refusal, STATUS_CORRUPT, "a restore into %s did not come to its end: remove the directory and restore again",
                   dir);
+}
+
+/* has_pepper: a store was opened here before. The first start makes it behind db and the mark, and nothing removes it. */
+static bool has_pepper(const char *dir)
+{
+    char path[PATH_BYTES_MAX];
+    return snprintf(path, sizeof path, "%s/pepper", dir) < (int)sizeof path && access(path, F_OK) == 0;
 }
 
 static enum status take_lock(struct store *s, const struct refusal *refusal)
@@ -374,13 +409,15 @@ static enum status create_pepper(struct store *s, const struct random *random, c
     return sync_dir(s->_dir);
 }
 
-static enum status check_mark(struct kv *kv, struct mark *mark, bool *mark_found, const struct refusal *refusal)
+static enum status check_mark(struct kv *kv, struct mark *mark, bool held_store, bool *mark_found,
+                              const struct refusal *refusal)
 {
     uint64_t marked = 0, sequence = kv_sequence(kv);
     enum status s = mark_read(mark, &marked);
     *mark_found = s == STATUS_OK;
     if (s == STATUS_NOT_FOUND) return STATUS_OK;
-    if (s == STATUS_INVALID && sequence == 0) return STATUS_OK; /* a crash of the very first start left it short */
+    /* a crash of the very first start left it short: the pepper is made behind it */
+    if (s == STATUS_INVALID && sequence == 0 && !held_store) return STATUS_OK;
     if (s != STATUS_OK)
         return refuse(refusal, s,
                       "the low-water mark is %s, so a lost tail would go unseen; restore the store from a backup, or "

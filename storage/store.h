@@ -8,8 +8,9 @@
  * reads the format (newer: STATUS_NEWER); raises the epoch when the last run did not end cleanly; writes and syncs
  * "open" state. Every refusal leaves one sentence for people in `why`, with what to do next.
  *
- * A store without a mark is a new one, or one whose operator removed DIR/MARK to accept what was lost: it opens as
- * after an unclean end, and the raised epoch tells clients that positions may have been taken back. */
+ * A store without a mark is a new one, or one whose operator removed DIR/MARK to accept what was lost (DIR/pepper tells
+ * them apart, also when all rows are gone): that one goes on in a new history, like a restored backup, so that clients
+ * are told and no id is given twice. */
 #ifndef CARILLON_STORAGE_STORE_H
 #define CARILLON_STORAGE_STORE_H
 
@@ -81,15 +82,15 @@ void store_close(struct store *s, bool clean);
 /* store_leave does the first half of it, for a process that ends at once while a backup still reads the store. */
 void store_leave(struct store *s, bool clean);
 
-#define STORE_RESTORE_DIR "restore.tmp" /* in DIR while a restore works there; a store with it is refused */
+#define STORE_RESTORE_DIR "restore.tmp" /* in DIR while a restore works in it; a store with it is refused */
 /* store_begin_history makes a store that was brought back from a backup safe to serve, before anybody does.
  *
  * What the gateway did after the backup is gone, and clients remember it: they hold seqs, ids and epochs that this store
- * would give a second time for other things. So the epoch jumps to the wall clock's milliseconds (or rises by one, if
- * that is more), which no run of the other history can have reached by rising one a start; the epochs between the
- * backup's and that one are refused from now on (store_epoch_given_up); and internal numbers go on at the new epoch
- * times 2^20. */
-MUST_USE enum status store_begin_history(struct store *s, uint64_t wall_ms);
+ * would give a second time for other things. So the epoch jumps by 2^32 and a random number up to 2^40, which no run of
+ * the other history can have reached by rising one a start, and no other restore of the same backup by chance; the epochs
+ * between the backup's and that one are refused from now on (store_epoch_given_up); and internal numbers jump in the same
+ * way. STATUS_FULL: the epoch would not be exact in JSON any more, after some ten thousand restores. */
+MUST_USE enum status store_begin_history(struct store *s, const struct random *random);
 /* store_epoch_given_up: positions of this epoch are of a history that a restore gave up. */
 bool store_epoch_given_up(const struct store *s, uint64_t epoch);
 #define STORE_HISTORY_META "history." /* and the epoch, 20 digits: its number is the backup's epoch */

@@ -1,15 +1,12 @@
-#define _GNU_SOURCE /* nftw, syncfs */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +16,7 @@
 #include "../base/limits.h"
 #include "../base/log.h"
 #include "cli.h"
+#include "restore_place.h"
 
 #define PATH_BYTES_MAX 4096
 #define WHY_BYTES_MAX 1024
@@ -115,19 +113,18 @@ int verify_backup_command(int argc, char **argv)
 struct restore {
     const char *backups, *data;
     struct backup_row row;
-    char work[PATH_BYTES_MAX];    /* DATA/restore.tmp: a data directory in the making */
-    char work_db[PATH_BYTES_MAX]; /* DATA/restore.tmp/db */
+    struct restore_place place;
+    char work_db[RESTORE_PATH_BYTES_MAX]; /* place.work/db */
     uint8_t pepper[PEPPER_LEN];
 };
 
 static bool choose(struct restore *r, uint32_t wanted);
 static bool read_pepper(struct restore *r);
-static bool target_prepare(struct restore *r, bool force);
+static bool place_open(struct restore *r, bool force);
 static bool copy_files(struct restore *r);
 static bool write_pepper(const struct restore *r);
 static bool begin_history(const struct restore *r);
-static bool move_in(const struct restore *r);
-static void remove_work(const struct restore *r);
+static bool place_take(struct restore *r);
 
 int restore_command(int argc, char **argv)
 {
@@ -152,11 +149,11 @@ int restore_command(int argc, char **argv)
     }
     umask(077); /* what a store holds is nobody else's */
     log_set_level((enum log_level)(LOG_ERROR + 1)); /* what fails is said in a sentence */
-    if (!choose(&r, wanted) || !read_pepper(&r) || !target_prepare(&r, force)) return CLI_STORE;
-    if (!copy_files(&r) || !write_pepper(&r) || !begin_history(&r) || !move_in(&r)) {
-        remove_work(&r);
-        return CLI_FAILED;
-    }
+    if (!choose(&r, wanted) || !read_pepper(&r) || !place_open(&r, force)) return CLI_STORE;
+    bool done = copy_files(&r) && write_pepper(&r) && begin_history(&r) && place_take(&r);
+    if (!restore_place_close(&r.place))
+        cli_error("%s cannot be removed: %s; remove it before it is restored there again", r.place.work, strerror(errno));
+    if (!done) return CLI_FAILED;
     printf("restored: `carillon serve --data %s` goes on from here\n", r.data);
     return cli_flush(CLI_DONE);
 }
@@ -193,60 +190,23 @@ static bool read_pepper(struct restore *r)
     return false;
 }
 
-static bool is_empty(const char *dir)
+static bool place_open(struct restore *r, bool force)
 {
-    DIR *entries = opendir(dir);
-    bool empty = entries != NULL;
-    for (struct dirent *e; empty && (e = readdir(entries));)
-        empty = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
-    if (entries) closedir(entries);
-    return empty;
-}
-
-/* in_use: a running gateway holds a lock on DIR/LOCK (store.h). */
-static bool in_use(const char *dir)
-{
-    char path[PATH_BYTES_MAX];
-    if (snprintf(path, sizeof path, "%s/LOCK", dir) >= (int)sizeof path) return false;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    bool used = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    close(fd);
-    return used;
-}
-
-/* target_prepare makes the data directory. What is there is never written over: with --force it is moved aside. */
-static bool target_prepare(struct restore *r, bool force)
-{
-    char aside[PATH_BYTES_MAX], time[TIME_TEXT_LEN + 1] = "";
-    *time_text(time, clock_wall_ms(clock_real())) = '\0';
-    if (mkdir(r->data, 0700) != 0 && errno != EEXIST) {
-        cli_error("%s cannot be made: %s", r->data, strerror(errno));
+    char why[WHY_BYTES_MAX] = "";
+    if (restore_place_open(&r->place, r->data, r->backups, force, why, sizeof why) != STATUS_OK) {
+        cli_error("%s", why);
         return false;
     }
-    if (!is_empty(r->data)) {
-        if (in_use(r->data)) {
-            cli_error("a gateway is using %s: stop it first", r->data);
-            return false;
-        }
-        if (!force) {
-            cli_error("%s is not an empty directory: name a new one, or say --force to have it moved aside", r->data);
-            return false;
-        }
-        size_t len = strlen(r->data);
-        while (len > 1 && r->data[len - 1] == '/') len--;
-        if (snprintf(aside, sizeof aside, "%.*s.before-restore-%s", (int)len, r->data, time) >= (int)sizeof aside ||
-            rename(r->data, aside) != 0 || mkdir(r->data, 0700) != 0) {
-            cli_error("%s cannot be moved aside: %s", r->data, strerror(errno));
-            return false;
-        }
-        printf("%s is now %s\n", r->data, aside);
-    }
-    if (snprintf(r->work_db, sizeof r->work_db, "%s/" STORE_RESTORE_DIR "/db", r->data) >= (int)sizeof r->work_db) return false;
-    snprintf(r->work, sizeof r->work, "%s/" STORE_RESTORE_DIR, r->data);
-    if (mkdir(r->work, 0700) == 0) return true;
-    cli_error("%s cannot be made: %s", r->work, strerror(errno));
-    return false;
+    return snprintf(r->work_db, sizeof r->work_db, "%s/db", r->place.work) < (int)sizeof r->work_db;
+}
+
+static bool place_take(struct restore *r)
+{
+    char why[WHY_BYTES_MAX] = "";
+    enum status status = restore_place_take(&r->place, clock_wall_ms(clock_real()), why, sizeof why);
+    if (r->place.taken && r->place.aside[0]) printf("what was in %s is now %s\n", r->data, r->place.aside);
+    if (status != STATUS_OK) cli_error("%s", why);
+    return status == STATUS_OK;
 }
 
 /* --- progress: a thread that looks how much has arrived --- */
@@ -301,7 +261,7 @@ static bool copy_files(struct restore *r)
 static bool write_pepper(const struct restore *r)
 {
     char path[PATH_BYTES_MAX];
-    if (snprintf(path, sizeof path, "%s/pepper", r->work) >= (int)sizeof path) return false;
+    if (snprintf(path, sizeof path, "%s/pepper", r->place.work) >= (int)sizeof path) return false;
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     bool good = fd >= 0 && write(fd, r->pepper, sizeof r->pepper) == (ssize_t)sizeof r->pepper && fsync(fd) == 0;
     if (!good) cli_error("%s cannot be written: %s", path, strerror(errno));
@@ -316,14 +276,14 @@ static bool begin_history(const struct restore *r)
 {
     char why[WHY_BYTES_MAX] = "";
     struct store store;
-    const struct store_options options = {.dir = r->work,
+    const struct store_options options = {.dir = r->place.work,
                                           .cache_bytes = RESTORE_CACHE_BYTES,
                                           .write_buffer_bytes = RESTORE_WRITE_BUFFER_BYTES};
     if (store_open(&store, &options, random_real(), why, sizeof why) != STATUS_OK) {
         cli_error("the restored store does not open: %s", why);
         return false;
     }
-    enum status status = store_begin_history(&store, clock_wall_ms(clock_real()));
+    enum status status = store_begin_history(&store, random_real());
     printf("checking all rows\n");
     fflush(stdout);
     uint64_t rows = 0, problems = status == STATUS_OK ? store_verify(store.kv, print_problem, NULL, &rows) : 0;
@@ -332,42 +292,4 @@ static bool begin_history(const struct restore *r)
     else printf("%" PRIu64 " rows checked, no problems; the store goes on in epoch %" PRIu64 "\n", rows, store.epoch);
     store_close(&store, status == STATUS_OK);
     return status == STATUS_OK && problems == 0;
-}
-
-/* move_in puts the parts where serve looks for them, the database last: without it the mark alone makes serve refuse. */
-static bool move_in(const struct restore *r)
-{
-    static const char *const parts[] = {"MARK", "pepper", "db"};
-    for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++) {
-        char from[PATH_BYTES_MAX], to[PATH_BYTES_MAX];
-        if (snprintf(from, sizeof from, "%s/%s", r->work, parts[i]) >= (int)sizeof from ||
-            snprintf(to, sizeof to, "%s/%s", r->data, parts[i]) >= (int)sizeof to || rename(from, to) != 0) {
-            cli_error("%s/%s cannot be moved to its place: %s", r->work, parts[i], strerror(errno));
-            return false;
-        }
-    }
-    /* the rest is empty or RocksDB's own log of this opening */
-    char path[PATH_BYTES_MAX];
-    static const char *const left[] = {"LOCK", "rocksdb-log"};
-    for (unsigned i = 0; i < sizeof left / sizeof *left; i++) {
-        char to[PATH_BYTES_MAX];
-        if (snprintf(path, sizeof path, "%s/%s", r->work, left[i]) >= (int)sizeof path ||
-            snprintf(to, sizeof to, "%s/%s", r->data, left[i]) >= (int)sizeof to || rename(path, to) != 0)
-            cli_error("note: %s stays behind; it may be removed", path);
-    }
-    int fd = open(r->data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool synced = fd >= 0 && syncfs(fd) == 0; /* with the name that the directory has in its parent */
-    if (!synced) cli_error("%s cannot be synced: %s", r->data, strerror(errno));
-    if (fd >= 0) close(fd);
-    rmdir(r->work);
-    return synced;
-}
-
-static int remove_one(const char *path, const struct stat *info, int type, struct FTW *place) { return remove(path); }
-
-/* remove_work takes away what a failed restore has made, and nothing else. */
-static void remove_work(const struct restore *r)
-{
-    if (nftw(r->work, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0) return;
-    cli_error("%s cannot be removed: %s; remove it before the directory is used", r->work, strerror(errno));
 }

@@ -93,7 +93,7 @@ static const struct command commands[] = {
      "  --backup DIR   what backup.dir was when the backups were made\n"
      "  --id N         which one; else the newest\n"
      "  --data DIR     the data directory to make: a new one, or an empty one\n"
-     "  --force        if it is not empty, move what is there aside first (to DIR.before-restore-TIME)\n"
+     "  --force        if it is not empty, move what is there aside at the end (to DIR.before-restore-TIME)\n"
      "\n"
      "Compares all checksums, checks all rows as verify-store does, and begins a new epoch: what happened after the\n"
      "backup is gone, and clients that saw it are told so when they resume. Ends with 0, with 1 when it failed, with 4\n"

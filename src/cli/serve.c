@@ -470,6 +470,7 @@ static void close_all(struct server *s, int code)
         /* A backup cannot be broken off and still reads the store: all is on disk, so the process just ends. */
         store_leave(&s->store, clean);
         LOG(LOG_INFO, "process", "stopped", LOG_FLAG("clean", clean));
+        log_writer_stop();
         _exit(code);
     }
     store_close(&s->store, clean);

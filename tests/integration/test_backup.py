@@ -1,6 +1,8 @@
 """Backups made while the gateway serves, and what becomes of a store that is brought back from one."""
 
 import asyncio
+import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +12,7 @@ from datetime import datetime
 import pytest
 
 from client import Operator, Tenant, call, metric, new_tenant
-from gateway import BUILD, Gateway
+from gateway import BINARY, BUILD, Gateway
 from shapes import assert_members
 
 PATIENCE_S = 30.0
@@ -198,8 +200,12 @@ async def test_half_a_backup_is_none(backup_gateway, how):
     await asyncio.sleep(0.5)
     gateway.settings["backup.rate"] = "0"
     began = time.monotonic()
-    gateway.restart(how)  # a stop ends with 0, and does not wait for all of the copying
+    getattr(gateway, how)()  # a stop ends with 0, and does not wait for all of the copying
     assert time.monotonic() - began < 15
+    if how == "stop":
+        last = [json.loads(line)["event"] for line in gateway.log_text().splitlines()[-2:]]
+        assert last == ["broken_off", "stopped"]
+    gateway.start()
     assert await items_of(gateway) == []
     assert await alice.position(room_id) == [epoch + (how == "kill"), head]
     again = await make_backup(gateway)
@@ -263,7 +269,7 @@ async def test_two_stores_do_not_share_a_directory(backup_gateway, tmp_path):
 
 async def test_damage_is_found(backup_gateway, tmp_path):
     gateway = backup_gateway()
-    await fill(gateway)
+    alice, room_id = await fill(gateway)
     await make_backup(gateway)
     await make_backup(gateway)
     gateway.stop()
@@ -276,11 +282,79 @@ async def test_damage_is_found(backup_gateway, tmp_path):
     assert verified.returncode == 1 and verified.stdout.count(b"is damaged") == 2
     done = gateway.run_command("restore", "--backup", gateway.backups, "--data", tmp_path / "fresh")
     assert done.returncode == 1 and b"use another one" in done.stderr
-    assert list((tmp_path / "fresh").iterdir()) == [], "nothing is left that could pass for a store"
+    assert not list(tmp_path.glob("fresh*")), "nothing is left that could pass for a store"
+    held = sorted(path.name for path in gateway.data.iterdir())
+    done = gateway.run_command("restore", "--backup", gateway.backups, "--data", gateway.data, "--force")
+    assert done.returncode == 1 and sorted(path.name for path in gateway.data.iterdir()) == held
+    assert not list(gateway.data.parent.glob(gateway.data.name + ".*")), "what was there has not been touched"
+    gateway.start()
+    assert len(await alice.messages(room_id, limit=100)) == 60
+    gateway.stop()
     largest.unlink()
     verified = gateway.run_command("verify-backup", gateway.backups, "--id", "1")
     assert verified.returncode == 1 and b"missing" in verified.stdout
     assert gateway.run_command("restore", "--backup", gateway.backups, "--data", tmp_path / "fresh").returncode == 4
+
+
+async def test_a_damaged_store_pushes_out_no_good_backup(backup_gateway, restored, tmp_path):
+    gateway = backup_gateway(store__write_buffer="1m", store__reserve="2m", backup__keep="1")
+    alice = (await new_tenant(gateway)).user("alice")
+    room_id = await alice.new_room("group")
+    await alice.send(room_id, "first")
+    good = await make_backup(gateway)
+    for _ in range(2):  # a restart brings what is in the log into tables
+        for _ in range(120):
+            await alice.send(room_id, os.urandom(2400).hex())
+        gateway.restart()
+    gateway.stop()
+    copied = {path.name.split("_")[0] for path in (gateway.backups / "shared_checksum").iterdir()}
+    fresh = [path for path in (gateway.data / "db").glob("*.sst") if path.stem not in copied]
+    largest = max(fresh, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    gateway.start()
+    for _ in range(2):
+        begun = (await Operator(gateway).call("POST", "/backups")).ok(202)
+        item = await ended(gateway, begun["backup_id"])
+        assert item["state"] == "failed" and "a table of the store is damaged" in item["error"]
+        complete = [item["backup_id"] for item in await items_of(gateway) if item["state"] == "complete"]
+        assert complete == [good["backup_id"]]
+    gateway.kill()
+    other = restored(gateway)
+    assert [m["content"] for m in await moved(alice, other).messages(room_id)] == ["first"]
+
+
+async def test_verify_backup_reads_what_a_backup_took_over_damaged(backup_gateway):
+    """A copy of a table that was damaged in the store has a good checksum as a file."""
+    gateway = backup_gateway()
+    await fill(gateway)
+    await make_backup(gateway)
+    gateway.stop()
+    largest = max((gateway.backups / "shared_checksum").iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    before = crc32c(content)
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    listed = gateway.backups / "meta" / "1"
+    text = listed.read_text()
+    assert f"crc32 {before}" in text
+    listed.write_text(text.replace(f"crc32 {before}", f"crc32 {crc32c(content)}"))
+    verified = gateway.run_command("verify-backup", gateway.backups)
+    assert verified.returncode == 1 and b"as the store was when it was made" in verified.stdout
+
+
+def crc32c(content):
+    """CRC-32C (RFC 3720 appendix B.4), as RocksDB's lists of backups have it."""
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    crc = 0xFFFFFFFF
+    for byte in content:
+        crc = crc >> 8 ^ table[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
 
 
 async def test_refusals_of_the_offline_commands(backup_gateway, tmp_path):
@@ -325,6 +399,86 @@ async def test_a_restore_that_was_cut_off_is_no_empty_store(backup_gateway, tmp_
     again = gateway.run_command("restore", "--backup", gateway.backups, "--data", gateway.data, "--force")
     assert again.returncode == 0
     gateway.start()
+
+
+async def test_restores_into_one_directory_do_not_meet(backup_gateway, tmp_path):
+    gateway = backup_gateway()
+    await fill(gateway)
+    await make_backup(gateway)
+    gateway.stop()
+    fresh = tmp_path / "fresh"
+    command = [str(BINARY), "restore", "--backup", str(gateway.backups), "--data", str(fresh)]
+    both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
+    said = [process.communicate(timeout=60)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 4], said
+    assert gateway.run_command("verify-store", fresh).returncode == 0
+    work = tmp_path / "other.restoring"
+    work.mkdir()
+    descriptor = os.open(work, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    restore = ("restore", "--backup", gateway.backups, "--data", tmp_path / "other")
+    done = gateway.run_command(*restore)
+    assert done.returncode == 4 and b"another restore" in done.stderr
+    os.close(descriptor)
+    (work / "precious").write_text("not of a restore")
+    done = gateway.run_command(*restore)
+    assert done.returncode == 4 and b"in the way" in done.stderr and (work / "precious").exists()
+    (work / "restoring").write_text("")
+    assert gateway.run_command(*restore).returncode == 0, "what a killed restore left is cleared"
+    assert not work.exists()
+    assert not list((tmp_path / "other").glob("*precious*"))
+
+
+async def test_a_link_to_a_data_directory_stays_a_link(backup_gateway, tmp_path):
+    gateway = backup_gateway()
+    await make_backup(gateway)
+    gateway.stop()
+    (tmp_path / "disk" / "data").mkdir(parents=True)
+    (tmp_path / "disk" / "data" / "old").write_text("kept")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "disk" / "data")
+    assert gateway.run_command("restore", "--backup", gateway.backups, "--data", link, "--force").returncode == 0
+    assert link.is_symlink() and gateway.run_command("verify-store", link).returncode == 0
+    aside = list((tmp_path / "disk").glob("data.before-restore-*"))
+    assert len(aside) == 1 and (aside[0] / "old").read_text() == "kept"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a small disk")
+async def test_a_new_file_system_is_restored_into_and_a_used_one_refused(backup_gateway, tmp_path):
+    gateway = backup_gateway()
+    await make_backup(gateway)
+    gateway.stop()
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], check=True)
+    try:
+        (disk / "lost+found").mkdir()
+        restore = ("restore", "--backup", gateway.backups, "--data", disk)
+        done = gateway.run_command(*restore)
+        assert done.returncode == 0, done.stderr
+        assert {"MARK", "db", "pepper"} <= {path.name for path in disk.iterdir()}
+        assert not (disk / "restore.tmp").exists()
+        done = gateway.run_command(*restore, "--force")
+        assert done.returncode == 4 and b"mount point" in done.stderr
+        assert gateway.run_command("verify-store", disk).returncode == 0
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+async def test_backups_are_not_moved_aside_with_the_data(backup_gateway, make_gateway, tmp_path):
+    gateway = backup_gateway()
+    await make_backup(gateway)
+    gateway.stop()
+    inside = gateway.data / "backups"
+    shutil.copytree(gateway.backups, inside)
+    done = gateway.run_command("restore", "--backup", inside, "--data", gateway.data, "--force")
+    assert done.returncode == 4 and b"the backups lie in" in done.stderr
+    assert gateway.run_command("verify-store", gateway.data).returncode == 0
+    for directory in (inside, f"{gateway.data}//backups/..", gateway.data):
+        done = gateway.run_command("check-config", "--data", gateway.data, "--set", f"backup.dir={directory}")
+        assert done.returncode == 3 and b"backup.dir lies in store.dir" in done.stderr, directory
+    done = gateway.run_command("check-config", "--data", gateway.data, "--set", f"backup.dir={gateway.data}-backups")
+    assert done.returncode == 0
 
 
 # --- coming back ------------------------------------------------------------------------------------------------------
@@ -430,3 +584,61 @@ async def test_backups_go_on_after_a_restore_into_the_same_directory(backup_gate
     other.kill()
     last = restored(other)
     assert [m["content"] for m in await moved(alice, last).messages(room_id)] == ["a", "b"]
+
+
+# --- going on without what is missing ---------------------------------------------------------------------------------
+
+
+def damage_log(gateway):
+    """Damages the first record of the newest write-ahead log, as a bad disk would."""
+    log = max((gateway.data / "db").glob("*.log"), key=lambda path: path.name)
+    content = bytearray(log.read_bytes())
+    content[:8] = bytes(byte ^ 0xA5 for byte in content[:8])
+    log.write_bytes(content)
+
+
+def refused_for_its_mark(gateway):
+    done = gateway.run_command("serve", "--data", gateway.data, "--listen", "127.0.0.1:0")
+    return done.returncode == 4 and b"remove the file MARK" in done.stderr
+
+
+async def test_a_store_that_lost_everything_gives_no_id_again(gateway):
+    alice, bob = (await new_tenant(gateway)).users("alice", "bob")
+    room_id = await alice.new_room("group", bob)
+    await alice.send_many(room_id, "abc")
+    epoch, head = await bob.position(room_id)
+    gateway.kill()
+    damage_log(gateway)
+    assert refused_for_its_mark(gateway)
+    (gateway.data / "MARK").unlink()
+    gateway.start()
+    alice, bob = (await new_tenant(gateway)).users("alice", "bob")
+    other = await alice.new_room("group", bob)
+    await alice.send_many(other, "xyz")
+    assert other != room_id
+    socket = await bob.connect(resume={other: [epoch, head]})
+    assert (await socket.expect("resumed", room_id=other))["recovered"] is False
+    gateway.restart()
+    assert (await bob.position(other))[0] > epoch + 1_000_000
+
+
+async def test_a_store_that_lost_its_tail_gives_no_id_again(gateway):
+    alice, bob, carol = (await new_tenant(gateway)).users("alice", "bob", "carol")
+    kept = await alice.new_room("group", bob, carol)
+    await alice.send(kept, "kept")
+    gateway.restart()  # what came before lies in tables or an older log
+    gateway.restart()
+    await alice.send(kept, "lost")
+    held = await bob.position(kept)
+    lost = await alice.new_room("group", bob, is_private=True)
+    await alice.send(lost, "for bob only")
+    gateway.kill()
+    damage_log(gateway)
+    assert refused_for_its_mark(gateway)
+    (gateway.data / "MARK").unlink()
+    gateway.start()
+    assert [m["content"] for m in await carol.messages(kept)] == ["kept"]
+    assert await alice.new_room("group", carol) != lost
+    await alice.send(kept, "another")
+    socket = await bob.connect(resume={kept: held})
+    assert (await socket.expect("resumed", room_id=kept))["recovered"] is False

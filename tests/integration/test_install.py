@@ -16,6 +16,18 @@ pytestmark = pytest.mark.skipif(not (BUILD / "cmake_install.cmake").exists() or 
                                 reason="needs cmake and its build folder")
 
 
+@pytest.fixture(autouse=True)
+def the_list_of_what_was_installed_stays():
+    """`xargs rm < install_manifest.txt` removes the last installation; that is the operator's, not one of these."""
+    manifest = BUILD / "install_manifest.txt"
+    before = manifest.read_bytes() if manifest.exists() else None
+    yield
+    if before is None:
+        manifest.unlink(missing_ok=True)
+    else:
+        manifest.write_bytes(before)
+
+
 def install(prefix, destdir=None):
     environment = {**os.environ, **({"DESTDIR": str(destdir)} if destdir else {})}
     return subprocess.run(["cmake", "--install", str(BUILD), "--prefix", str(prefix)], env=environment, check=True,
@@ -93,6 +105,42 @@ def test_the_installed_program_runs(tmp_path):
         process.wait()
     listed = subprocess.run(["ldd", str(prefix / "bin/carillon")], capture_output=True, text=True, check=True).stdout
     assert "not found" not in listed and "libcrypto.so.3" not in listed
+
+
+def test_the_service_may_do_what_it_has_to(tmp_path):
+    """What a gateway needs of its unit; systemd itself would only miss it when the service runs."""
+    install("/usr", destdir=tmp_path)
+    rows = {}
+    for line in (tmp_path / "usr/lib/systemd/system/carillon.service").read_text().splitlines():
+        if line and line[0] not in "#[":
+            name, value = line.split("=", 1)
+            rows.setdefault(name, []).append(value)
+
+    def only(name):
+        assert len(rows[name]) == 1, (name, rows[name])
+        return rows[name][0]
+
+    assert (only("Type"), only("User"), only("Group")) == ("notify", "carillon", "carillon")
+    assert only("ExecReload") == "/bin/kill -HUP $MAINPID"
+    # ProtectSystem=strict leaves it only these to write to: store, admin socket, log.file, backups
+    assert only("ProtectSystem") == "strict"
+    assert [only(name) for name in ("StateDirectory", "RuntimeDirectory", "LogsDirectory")] == ["carillon"] * 3
+    assert only("StateDirectoryMode") == "0700" and only("UMask") == "0077"
+    assert only("ReadWritePaths") == "-/var/backups/carillon"
+    assert "d /var/backups/carillon 0700 carillon carillon" in (tmp_path / "usr/lib/tmpfiles.d/carillon.conf").read_text()
+    # a socket is a descriptor, and io_uring locks memory for its rings
+    assert int(only("LimitNOFILE")) >= 1 << 20
+    assert only("LimitMEMLOCK").endswith("M") and int(only("LimitMEMLOCK")[:-1]) >= 64
+    assert {"AF_INET", "AF_INET6", "AF_UNIX"} <= set(only("RestrictAddressFamilies").split())
+    calls = " ".join(rows["SystemCallFilter"]).split()
+    assert {"@system-service", "io_uring_setup", "io_uring_enter", "io_uring_register"} <= set(calls)
+    # a refusal does not mend itself, a crash may
+    assert only("Restart") == "on-failure" and only("RestartPreventExitStatus").split() == ["2", "3", "4"]
+    # drain.timeout_s by default 10, a backup under way 5, and the store's close
+    assert int(only("TimeoutStopSec")) >= 30
+    # logrotate's file of the manual stands where the unit lets it be written
+    operating = (tmp_path / "usr/share/doc/carillon/docs/OPERATING.md").read_text()
+    assert "/var/log/carillon/carillon.log {" in operating
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")

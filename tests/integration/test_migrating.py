@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from client import User
+from client import Operator, User
 from gateway import REPOSITORY
 
 TOOL = REPOSITORY / "tools" / "migrate" / "chatapi"
@@ -153,3 +153,49 @@ async def test_import_ends_with_what_is_refused(make_gateway, chatapi, tmp_path)
                             env={**os.environ, "CARILLON_ADMIN_MASTER_KEY": gateway.master_key}, capture_output=True,
                             text=True, timeout=60, check=False)
     assert result.returncode == 1 and "content.too_long" in result.stderr and "Traceback" not in result.stderr
+
+
+async def test_a_config_with_names_that_mean_something_here_has_no_effect(make_gateway, chatapi, tmp_path):
+    gateway = make_gateway()
+    configs = {"low": {"limits": {"tenant_rate": 1}}, "odd": {"limits": 100}, "list": [1, 2]}
+    for name, config in configs.items():
+        chatapi.add("tenants", name, f"{name}-key", name, json.dumps(config), chatapi.time())
+    chatapi.room("low", "talk", "group", "Talk", ann="admin")
+    for seq in range(1, 21):
+        chatapi.message("low", "talk", seq, "ann", f"message {seq}")
+    lines, map_path = tmp_path / "lines", tmp_path / "map"
+    lines.write_text(run(gateway, "export", str(chatapi.path)))
+    arguments = ("import", "--url", f"http://{gateway.host}:{gateway.port}", "--map", str(map_path), str(lines))
+    run(gateway, *arguments)
+    moved = Moved(gateway, map_path)
+    assert len(await moved.user("low", "ann").messages(moved.room("low", "talk"), limit=100)) == 20
+    tenants = {name: moved.entries["tenant", name]["tenant_id"] for name in configs}
+    shown = {name: (await Operator(gateway).call("GET", f"/tenants/{tenants[name]}")).ok()["config"] for name in configs}
+    assert shown == {name: {"chatapi": config} for name, config in configs.items()}
+
+    # A limit of the operator's stays where it was set, and a second run waits for it.
+    limited = {**shown["low"], "limits": {"tenant_rate": 8}}
+    (await Operator(gateway).call("PATCH", f"/tenants/{tenants['low']}", body={"config": limited})).ok()
+    run(gateway, *arguments)
+    assert (await Operator(gateway).call("GET", f"/tenants/{tenants['low']}")).ok()["config"] == limited
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_run_that_ended_before_its_map_was_written_makes_no_second_tenant(make_gateway, chatapi, tmp_path, restarted):
+    gateway = make_gateway()
+    lines, map_path = tmp_path / "lines", tmp_path / "map"
+    lines.write_text(run(gateway, "export", str(chatapi.path)))
+    run(gateway, "import", "--url", f"http://{gateway.host}:{gateway.port}", "--map", str(map_path), str(lines))
+
+    def tenants_of(answer):
+        return sorted(tenant["tenant_id"] for tenant in answer.ok()["items"])
+
+    before = tenants_of(await Operator(gateway).call("GET", "/tenants"))
+    kept = [line for line in map_path.read_text().splitlines() if json.loads(line)["old"][0] == "run"]
+    map_path.write_text("".join(line + "\n" for line in kept))
+    if restarted:
+        gateway.restart("kill")
+    run(gateway, "import", "--url", f"http://{gateway.host}:{gateway.port}", "--map", str(map_path), str(lines))
+    assert tenants_of(await Operator(gateway).call("GET", "/tenants")) == before
+    moved = Moved(gateway, map_path)
+    assert len(await moved.user("acme", "ann").messages(moved.room("acme", "lobby"), limit=100)) == 30

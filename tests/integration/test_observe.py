@@ -76,6 +76,13 @@ def test_every_alarm_is_explained():
     assert all(rule["annotations"]["summary"] and rule["labels"]["severity"] in ("page", "ticket") for rule in alert_rules())
 
 
+def test_backups_are_watched():
+    watched = {name for rule in alert_rules() for name in NAME.findall(rule["expr"])}
+    assert {"carillon_backup_failures_total", "carillon_backup_last_success_timestamp_seconds"} <= watched
+    shown = {name for expression in expressions() for name in NAME.findall(expression)}
+    assert {"carillon_backups_total", "carillon_backup_last_bytes"} <= shown
+
+
 def test_prometheus_loads_the_rules():
     config = yaml.safe_load((OBSERVE / "prometheus.yml").read_text())
     assert config["rule_files"] == ["alerts.yml"] and config["scrape_configs"][0]["job_name"] == "carillon"

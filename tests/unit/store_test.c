@@ -266,7 +266,7 @@ static void a_cut_off_log_tail_is_refused(void **state)
     assert_refused(STATUS_CORRUPT, "acknowledged writes are lost");
 }
 
-static void removing_the_mark_accepts_the_loss_in_a_new_epoch(void **state)
+static void removing_the_mark_accepts_the_loss_in_a_new_history(void **state)
 {
     struct store s = open_store();
     store_close(&s, true);
@@ -279,7 +279,31 @@ static void removing_the_mark_accepts_the_loss_in_a_new_epoch(void **state)
     assert_int_equal(unlink(path_of("MARK")), 0);
     s = open_store();
     assert_false(s.was_clean);
-    assert_int_equal(s.epoch, 2);
+    assert_true(s.epoch > 1ull << 32 && s.next_number > 1ull << 40);
+    assert_false(store_epoch_given_up(&s, 1)); /* what is there is still there */
+    assert_true(store_epoch_given_up(&s, 2) && store_epoch_given_up(&s, s.epoch - 1));
+    uint64_t epoch = s.epoch;
+    store_close(&s, true);
+    s = open_store();
+    assert_int_equal(s.epoch, epoch);
+    store_close(&s, true);
+}
+
+static void a_store_that_lost_everything_and_its_mark_is_not_a_new_one(void **state)
+{
+    struct store s = open_store();
+    uint8_t pepper[32];
+    memcpy(pepper, s.pepper, sizeof pepper);
+    store_close(&s, false);
+    remove_newest_wal();
+    assert_refused(STATUS_CORRUPT, "remove the file MARK");
+    assert_int_equal(truncate(path_of("MARK"), 10), 0);
+    assert_refused(STATUS_INVALID, "cut short");
+    assert_int_equal(unlink(path_of("MARK")), 0);
+    s = open_store();
+    assert_memory_equal(s.pepper, pepper, sizeof pepper);
+    assert_true(s.epoch > 1ull << 32 && s.next_number > 1ull << 40);
+    for (uint64_t epoch = 1; epoch < 5; epoch++) assert_true(store_epoch_given_up(&s, epoch));
     store_close(&s, true);
 }
 
@@ -350,7 +374,8 @@ static void a_crash_while_opening_leaves_a_store_that_opens(void **state)
         kv_fake_crash(kv, keep, false);
         mark_fake_crash(mark, true);
         assert_int_equal(store_open_with(&s, kv, mark, random_real(), why, sizeof why), STATUS_OK);
-        assert_int_equal(s.epoch, 1 + keep);
+        /* with the state and no mark nobody knows what else there was: a new history, which is always safe */
+        assert_true(keep ? s.epoch > 1ull << 32 : s.epoch == 1);
         store_close(&s, false);
     }
 }
@@ -403,8 +428,6 @@ static void rows_without_a_format_are_refused(void **state)
     mark_close(mark);
 }
 
-#define WALL_MS 1795184570131u /* a morning in 2026 */
-
 static void a_new_history_outruns_the_one_it_gave_up(void **state)
 {
     struct store s = open_store();
@@ -412,42 +435,63 @@ static void a_new_history_outruns_the_one_it_gave_up(void **state)
     store_close(&s, false); /* as in a backup: the gateway was running */
     s = open_store();
     assert_int_equal(s.epoch, 2);
-    assert_int_equal(store_begin_history(&s, WALL_MS), STATUS_OK);
+    assert_int_equal(store_begin_history(&s, random_real()), STATUS_OK);
+    uint64_t epoch = s.epoch, number = s.next_number;
     store_close(&s, true);
     s = open_store();
-    assert_int_equal(s.epoch, WALL_MS);
-    assert_int_equal(s.next_number, ((uint64_t)WALL_MS << 20) + 1);
+    assert_int_equal(s.epoch, epoch);
+    assert_int_equal(s.next_number, number);
+    assert_true(epoch > 1ull << 32 && epoch < 1ull << 53 && number > 1ull << 40);
     assert_false(store_epoch_given_up(&s, 1)); /* the backup's own */
     assert_true(store_epoch_given_up(&s, 2));  /* what the gateway that was backed up may have gone on to */
-    assert_true(store_epoch_given_up(&s, WALL_MS - 1));
-    assert_false(store_epoch_given_up(&s, WALL_MS));
-    assert_false(store_epoch_given_up(&s, WALL_MS + 1));
+    assert_true(store_epoch_given_up(&s, epoch - 1));
+    assert_false(store_epoch_given_up(&s, epoch));
+    assert_false(store_epoch_given_up(&s, epoch + 1));
     uint64_t rows = 0;
     assert_int_equal(store_verify(s.kv, NULL, NULL, &rows), 0);
     store_close(&s, true);
 }
 
-static void a_new_history_rises_though_the_clock_went_back(void **state)
+static void histories_of_one_backup_do_not_meet(void **state)
+{
+    uint64_t epochs[8], numbers[8];
+    for (unsigned i = 0; i < 8; i++) {
+        struct store s;
+        assert_int_equal(store_open_with(&s, kv_fake_new(), mark_fake_new(), random_real(), why, sizeof why), STATUS_OK);
+        assert_int_equal(store_begin_history(&s, random_real()), STATUS_OK);
+        epochs[i] = s.epoch;
+        numbers[i] = s.next_number;
+        store_close(&s, true);
+        for (unsigned j = 0; j < i; j++) {
+            uint64_t apart = epochs[i] > epochs[j] ? epochs[i] - epochs[j] : epochs[j] - epochs[i];
+            uint64_t numbers_apart = numbers[i] > numbers[j] ? numbers[i] - numbers[j] : numbers[j] - numbers[i];
+            assert_true(apart > 1000 && numbers_apart > 1000000); /* once in ten million runs they are nearer */
+        }
+    }
+}
+
+static void an_epoch_beyond_exact_json_is_refused(void **state)
 {
     struct store s = open_store();
-    assert_int_equal(store_begin_history(&s, WALL_MS), STATUS_OK);
-    uint64_t number = s.next_number;
-    assert_int_equal(store_begin_history(&s, WALL_MS - 5000), STATUS_OK);
-    assert_int_equal(s.epoch, WALL_MS + 1);
-    assert_true(s.next_number > number);
+    put_meta(&s, "epoch", (1ull << 53) - 2);
+    store_close(&s, false);
+    s = open_store();
+    assert_int_equal(store_begin_history(&s, random_real()), STATUS_FULL);
     store_close(&s, true);
 }
 
 static void many_restores_are_remembered_as_one_range_at_worst(void **state)
 {
+    uint64_t epochs[2 * STORE_HISTORIES_MAX + 1];
     struct store s = open_store();
     for (unsigned i = 1; i <= 2 * STORE_HISTORIES_MAX; i++) {
-        assert_int_equal(store_begin_history(&s, WALL_MS + i * 1000), STATUS_OK);
+        assert_int_equal(store_begin_history(&s, random_real()), STATUS_OK);
+        epochs[i] = s.epoch;
         store_close(&s, true);
         s = open_store();
         assert_int_equal(s.num_histories, i < STORE_HISTORIES_MAX ? i : STORE_HISTORIES_MAX);
         assert_false(store_epoch_given_up(&s, 1));
-        for (unsigned j = 1; j <= i; j++) assert_true(store_epoch_given_up(&s, WALL_MS + j * 1000 - 1));
+        for (unsigned j = 1; j <= i; j++) assert_true(store_epoch_given_up(&s, epochs[j] - 1));
         assert_false(store_epoch_given_up(&s, s.epoch));
     }
     assert_false(store_epoch_given_up(&s, s.histories[STORE_HISTORIES_MAX - 1].from));
@@ -472,7 +516,7 @@ static void a_mark_cut_short_is_refused_as_often_as_it_is_tried(void **state)
     assert_refused(STATUS_INVALID, "cut short");
     assert_int_equal(unlink(path_of("MARK")), 0);
     s = open_store();
-    assert_int_equal(s.epoch, 2);
+    assert_true(s.epoch > 1ull << 32);
     store_close(&s, true);
 }
 
@@ -543,13 +587,14 @@ int main(void)
         WITH_DIR(a_full_disk_is_refused),
         WITH_DIR(a_store_that_lost_durable_writes_is_refused),
         WITH_DIR(a_cut_off_log_tail_is_refused),
-        WITH_DIR(removing_the_mark_accepts_the_loss_in_a_new_epoch),
+        WITH_DIR(removing_the_mark_accepts_the_loss_in_a_new_history),
+        WITH_DIR(a_store_that_lost_everything_and_its_mark_is_not_a_new_one),
         WITH_DIR(a_damaged_mark_is_refused),
         WITH_DIR(a_damaged_or_missing_pepper_is_refused),
         WITH_DIR(reading_only_takes_no_lock_and_raises_no_epoch),
         WITH_DIR(reading_only_finds_no_store_in_an_empty_place),
         WITH_DIR(a_new_history_outruns_the_one_it_gave_up),
-        WITH_DIR(a_new_history_rises_though_the_clock_went_back),
+        WITH_DIR(an_epoch_beyond_exact_json_is_refused),
         WITH_DIR(many_restores_are_remembered_as_one_range_at_worst),
         WITH_DIR(a_damaged_history_is_refused),
         WITH_DIR(a_mark_cut_short_is_refused_as_often_as_it_is_tried),
@@ -558,6 +603,7 @@ int main(void)
         WITH_DIR(an_older_format_than_is_read_is_refused),
         WITH_DIR(the_holder_of_a_store_is_named),
         WITH_DIR(a_restore_that_was_cut_off_is_refused),
+        cmocka_unit_test(histories_of_one_backup_do_not_meet),
         cmocka_unit_test(a_crash_while_opening_leaves_a_store_that_opens),
         cmocka_unit_test(the_open_state_is_durable_before_the_store_serves),
         cmocka_unit_test(a_mark_ahead_of_a_fake_is_refused),

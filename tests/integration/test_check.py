@@ -1,0 +1,44 @@
+"""tools/check: a run in which something could not be run is not a green one."""
+
+import os
+import shutil
+import subprocess
+
+from gateway import REPOSITORY
+
+
+def check(tree, tools, *arguments):
+    """Runs tools/check in a tree of its own, in which every program that it finds by name says yes."""
+    done = subprocess.run([tree / "tools" / "check", *arguments], capture_output=True, text=True, timeout=120, check=False,
+                          env={**os.environ, "PATH": str(tools)})
+    rows = [line.rsplit(maxsplit=2) for line in done.stdout.splitlines() if line.endswith(("passed", "failed", "missing", "absent"))]
+    return done.returncode, {row[0].strip(): row[2] for row in rows if len(row) == 3 and row[1].isdigit()}
+
+
+def test_a_fault_script_that_cannot_be_run_and_a_missing_shellcheck_fail(tmp_path):
+    tree, tools = tmp_path / "tree", tmp_path / "tools"
+    (tree / "tools").mkdir(parents=True)
+    (tree / "tests" / "fault").mkdir(parents=True)
+    (tree / "tests" / "integration").mkdir()
+    for test in ("fault/test_nothing.py", "integration/test_nothing.py"):
+        (tree / "tests" / test).write_text("def test_nothing():\n    pass\n")
+    shutil.copy(REPOSITORY / "tools" / "check", tree / "tools" / "check")
+    tools.mkdir()
+    for name in ("bash", "env", "dirname", "readlink", "rm", "mkdir", "nproc", "grep", "tail", "sed", "timeout", "cat", "true"):
+        (tools / name).symlink_to(shutil.which(name))
+    yes = [tools / "cmake", tools / "ctest", tools / "shellcheck", tree / "tools" / "bootstrap",
+           *(tree / "tests" / "fault" / name for name in ("kill", "sync-gate", "power-loss", "overload", "backup"))]
+    for path in yes:
+        path.write_text("#!/bin/sh\nexit 0\n")
+        path.chmod(0o755)
+    code, rows = check(tree, tools, "--fast")
+    assert code == 0 and rows["scripts"] == rows["fault kill"] == "passed", rows
+
+    (tree / "tests" / "fault" / "kill").chmod(0o644)
+    code, rows = check(tree, tools, "--fast")
+    assert code == 1 and rows["fault kill"] == "missing", rows
+
+    (tree / "tests" / "fault" / "kill").chmod(0o755)
+    (tools / "shellcheck").unlink()
+    code, rows = check(tree, tools, "--fast")
+    assert code == 1 and rows["scripts"] == "missing", rows
