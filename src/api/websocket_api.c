@@ -512,9 +512,33 @@ static void on_subscribe(struct request *r)
     session_subscribe(r->core, r->session, op);
 }
 
-/* unsubscribed: a subscription that was on its way has come back before this, on the same way. */
+/* follow: while something is on its way that the op may have to end, it goes the same way behind it. And it counts as on
+ * its way itself, or the next one would overtake it. */
+static void follow(struct core *core, struct op *op)
+{
+    struct local_room *l = local_room_find(core, op->tenant, op->room);
+    if (!l || l->pending == 0) {
+        op->then(core, op);
+        return;
+    }
+    l->pending++;
+    op->pends = true;
+    op_dispatch(core, op);
+}
+
+static void followed(struct core *core, struct op *op)
+{
+    if (!op->pends) return;
+    struct local_room *l = local_room_find(core, op->tenant, op->room);
+    ASSERT(l != NULL && l->pending > 0);
+    l->pending--;
+    op->pends = false;
+    local_room_release(core, l);
+}
+
 static void unsubscribed(struct core *core, struct op *op)
 {
+    followed(core, op);
     struct session *s = session_on(core, op->conn);
     struct sub *sub = s ? session_sub(s, op->room) : NULL;
     op->error = (struct error){0}; /* that the user has left the room meanwhile, say, is no matter here */
@@ -536,9 +560,7 @@ static void on_unsubscribe(struct request *r)
     op->room = room_id_parse(text, &room) ? room : 0;
     op->in.position.mode = POSITION_LIVE;
     op->then = unsubscribed;
-    struct local_room *l = local_room_find(r->core, op->tenant, op->room);
-    if (l && l->pending) op_dispatch(r->core, op); /* a subscription is on its way: this one follows it */
-    else unsubscribed(r->core, op);
+    follow(r->core, op);
 }
 
 /* --- presence and typing ------------------------------------------------------------------------------------------ */
@@ -604,9 +626,9 @@ static void on_presence_subscribe(struct request *r)
     op_dispatch(r->core, op);
 }
 
-/* presence_unsubscribed: as unsubscribed. */
 static void presence_unsubscribed(struct core *core, struct op *op)
 {
+    followed(core, op);
     struct session *s = session_on(core, op->conn);
     op->error = (struct error){0};
     if (!s || !presence_unwatch(core, s, op->room)) op_fail(op, ERR_SUBSCRIPTION_NONE, NULL, "room_id");
@@ -625,9 +647,7 @@ static void on_presence_unsubscribe(struct request *r)
     op->room = room_id_parse(text, &room) ? room : 0;
     op->in.presence.limit = 1;
     op->then = presence_unsubscribed;
-    struct local_room *l = local_room_find(r->core, op->tenant, op->room);
-    if (l && l->pending) op_dispatch(r->core, op); /* what it may end is on its way: this one follows it */
-    else presence_unsubscribed(r->core, op);
+    follow(r->core, op);
 }
 
 /* --- reading --------------------------------------------------------------------------------------------------------------------- */

@@ -116,6 +116,7 @@ struct op {
     uint64_t now_ms;          /* time comes in with the command: applying it is deterministic */
     struct slice client_id;   /* or the idempotency key */
     uint64_t payload_hash;
+    bool pends;               /* counted in local_room.pending of its origin, which must take it off again */
     bool asks;                /* changes nothing: OP_USER_RESOLVE, OP_ROOM_ADD */
     bool joins;               /* OP_USER_RESOLVE: the user is to be in one room more */
     bool rooms_full;          /* of the acting user, as in struct op_member; OP_USER_RESOLVE answers it */
