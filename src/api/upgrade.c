@@ -47,6 +47,9 @@ struct upgrade {
     bool subprotocol;
     struct slice device;
     struct api_key *key;
+    bool has_ticket;
+    uint64_t ticket_expires_ns;
+    uint8_t ticket_nonce[TICKET_NONCE_BYTES];
 };
 
 /* key_admits looks again: the key may have been revoked, or its tenant switched off, while the user was resolved. Their
@@ -57,28 +60,6 @@ static bool key_admits(const struct api_key *key, struct op *op)
     return refused == ERR_NONE || op_fail(op, refused, NULL, NULL);
 }
 
-static void upgrade_go(struct core *core, struct op *op)
-{
-    struct upgrade *u = op->flow;
-    struct conn *conn = net_conn(core->net, op->conn);
-    if (conn && key_admits(u->key, op)) {
-        struct known_user *user = known_user_find(core, op->tenant, op->user_id);
-        ASSERT(user != NULL); /* resolving has just made it known */
-        struct buf headers = {0};
-        if (UNLIKELY(core->guards & GUARD_RATES)) admission_headers(&headers, conn);
-        net_ws_accept(core->net, conn, slice_of(u->accept, WS_ACCEPT_LEN), u->subprotocol ? SLICE(SUBPROTOCOL) : (struct slice){0},
-                      buf_slice(&headers), 0);
-        buf_free(&headers);
-        rest_upgraded(core, conn, op->route, op->started_ns);
-        struct session *s = session_open(core, conn, user, u->key, u->subprotocol, u->device);
-        if (!u->subprotocol) session_begin(core, s, NULL, NULL);
-    } else if (conn) {
-        rest_problem(core, conn, op->route, op->started_ns, op->request_id, &op->error, (struct slice){0});
-    }
-    free(u);
-    op_free(op);
-}
-
 static void upgrade_failed(struct core *core, struct op *op)
 {
     free(op->flow);
@@ -86,10 +67,47 @@ static void upgrade_failed(struct core *core, struct op *op)
     rest_answer(core, op);
 }
 
-/* device_read takes X-Device-Id, or ?device= for clients that cannot set headers. */
-static bool device_read(struct call *call, char *bytes, struct slice *device)
+static void upgrade_go(struct core *core, struct op *op)
 {
-    *device = http_header_find(call->request, "X-Device-Id");
+    struct upgrade *u = op->flow;
+    struct conn *conn = net_conn(core->net, op->conn);
+    if (op_failed(op) || !key_admits(u->key, op) || !conn) {
+        upgrade_failed(core, op);
+        return;
+    }
+    /* resolving has made the user known here; while a ticket was on its way it may have been forgotten again */
+    struct known_user *user = known_user_add(core, op->tenant, op->user_id, op->user);
+    struct buf headers = {0};
+    if (UNLIKELY(core->guards & GUARD_RATES)) admission_headers(&headers, conn);
+    net_ws_accept(core->net, conn, slice_of(u->accept, WS_ACCEPT_LEN), u->subprotocol ? SLICE(SUBPROTOCOL) : (struct slice){0},
+                  buf_slice(&headers), 0);
+    buf_free(&headers);
+    rest_upgraded(core, conn, op->route, op->started_ns);
+    struct session *s = session_open(core, conn, user, u->key, u->subprotocol, u->device);
+    if (!u->subprotocol) session_begin(core, s, NULL, NULL);
+    free(u);
+    op_free(op);
+}
+
+/* upgrade_ticket uses the ticket, last of all, so that a handshake that fails does not use it up. */
+static void upgrade_ticket(struct core *core, struct op *op)
+{
+    struct upgrade *u = op->flow;
+    if (!u->has_ticket || !key_admits(u->key, op) || !net_conn(core->net, op->conn)) {
+        upgrade_go(core, op);
+        return;
+    }
+    op->kind = OP_TICKET_USE;
+    op->in.ticket.expires_ns = u->ticket_expires_ns;
+    memcpy(op->in.ticket.nonce, u->ticket_nonce, sizeof u->ticket_nonce);
+    op->then = upgrade_go;
+    op_dispatch(core, op);
+}
+
+/* device_read takes X-Device-Id, or ?device= for clients that cannot set headers: with a ticket that alone. */
+static bool device_read(struct call *call, bool has_ticket, char *bytes, struct slice *device)
+{
+    *device = has_ticket ? (struct slice){0} : http_header_find(call->request, "X-Device-Id");
     if (!device->data) {
         size_t len = 0;
         int found = http_query_find(call->request->query, "device", bytes, DEVICE_BYTES_MAX, &len);
@@ -102,25 +120,14 @@ static bool device_read(struct call *call, char *bytes, struct slice *device)
 /* ticket_caller: who calls is in the ticket of the query, which has the key's rights as long as the key has them. */
 static bool ticket_caller(struct call *call, struct ticket *t, uint8_t bytes[TICKET_BYTES_MAX], struct slice text)
 {
-    if (!ticket_read(t, bytes, call->core->gateway->ticket_secret, text))
-        return call_fail(call, ERR_AUTH_INVALID_TICKET, NULL, NULL);
+    if (!ticket_read(t, bytes, call->core->gateway->ticket_secret, text) || t->expires_ns <= call->core->now_ns)
+        return call_fail(call, ERR_AUTH_INVALID_TICKET, NULL, NULL); /* an old one makes no user, either */
     call->key = directory_key(call->core, t->key_id);
     call->user_id = t->user_id;
     ASSERT(call->key != NULL); /* it signed this ticket for a key that was there, and keys are never forgotten */
     enum error_code refused = directory_key_refused(call->key);
     if (refused != ERR_NONE) return call_fail(call, refused, NULL, NULL);
     return cors_socket_allowed(call) || call_fail(call, ERR_AUTH_ORIGIN_FORBIDDEN, NULL, NULL);
-}
-
-static void ticket_used(struct core *core, struct op *op)
-{
-    if (op_failed(op)) {
-        upgrade_failed(core, op);
-        return;
-    }
-    op->kind = OP_USER_RESOLVE;
-    op->then = upgrade_failed;
-    op_resolve(core, op, upgrade_go);
 }
 
 void rest_upgrade(struct call *call)
@@ -134,9 +141,14 @@ void rest_upgrade(struct call *call)
     struct slice text = slice_of(ticket_text, has_ticket > 0 ? ticket_len : 0); /* malformed: empty, and no ticket */
     if (!(has_ticket ? ticket_caller(call, &ticket, ticket_bytes, text) : call_member(call))) return;
     if (!call_admitted(call)) return;
-    struct upgrade u = {.subprotocol = offers_subprotocol(call->request), .key = call->key};
+    struct upgrade u = {
+        .subprotocol = offers_subprotocol(call->request), .key = call->key, .has_ticket = has_ticket != 0};
+    if (has_ticket) {
+        u.ticket_expires_ns = ticket.expires_ns;
+        memcpy(u.ticket_nonce, ticket.nonce, sizeof u.ticket_nonce);
+    }
     if (!handshake_valid(call, u.accept)) return;
-    if (!device_read(call, bytes, &device)) {
+    if (!device_read(call, u.has_ticket, bytes, &device)) {
         call_fail(call, ERR_FIELD_TOO_LONG, "A device name is at most 64 bytes of UTF-8", "device");
         return;
     }
@@ -149,16 +161,8 @@ void rest_upgrade(struct call *call)
     op->flow = malloc(sizeof u);
     ASSERT(op->flow != NULL);
     memcpy(op->flow, &u, sizeof u);
-    if (has_ticket) { /* last of all, so that a handshake that fails does not use it up */
-        op->kind = OP_TICKET_USE;
-        op->in.ticket.expires_ns = ticket.expires_ns;
-        memcpy(op->in.ticket.nonce, ticket.nonce, sizeof ticket.nonce);
-        op->then = ticket_used;
-        op_dispatch(call->core, op);
-        return;
-    }
     op->then = upgrade_failed;
-    op_resolve(call->core, op, upgrade_go);
+    op_resolve(call->core, op, upgrade_ticket);
 }
 
 /* rest_ws_echo: a WebSocket without a session echoes what it is sent (api_on_message); for conformance suites. */
