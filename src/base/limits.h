@@ -97,8 +97,8 @@
 #define ROOMS_FULL_AGAIN_MS 20u      /* a room that was just left may not have told the user's home yet */
 #define CURSOR_FLUSH_MS 100u         /* a moved cursor is in the WAL after at most this */
 #define PRESENCE_GRACE_MS 5000u      /* between a user's last socket and offline; who is back by then was never away */
-#define PRESENCE_SLICE 32768u        /* sockets a core looks at before it pauses telling who came and went, 1.3 ms */
-#define PRESENCE_SENDS 2048u         /* sockets that get something to send for it before it pauses, 12 ms */
+#define PRESENCE_SLICE 32768u        /* sockets a core looks at before it pauses telling who came and went, 1.3 ms … */
+#define PRESENCE_SENDS 2048u         /* … or that get something to send for it, 12 ms; a room that was begun is told */
 #define PRESENCE_SHARE 5u            /* the pause: so long that telling takes at most a fifth of the core */
 #define PRESENCE_LEAVING_TURN 256u   /* users a core tells to be offline in one turn: thousands may fall away at once */
 #define PRESENCE_REMEMBERED_MAX 65536u /* users who are offline whose last_seen a core remembers, 64 bytes each */

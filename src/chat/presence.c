@@ -208,19 +208,27 @@ static struct frame *change_frame(const struct core *core, const struct presence
     return f;
 }
 
-/* change_tell goes on with a change until it is told, or `looks` sockets were looked at; returns how many were. */
-static uint32_t change_tell(struct core *core, struct presence_change *c, uint32_t looks)
+/* slice_told: what a turn has told so far. */
+struct slice_told {
+    uint32_t looked; /* sockets */
+    bool full;       /* PRESENCE_SENDS was reached before, and more sockets had to be sent something since */
+};
+
+static bool slice_open(const struct slice_told *t) { return t->looked < PRESENCE_SLICE && !t->full; }
+
+/* change_tell goes on with a change, room by room, until it is told or the slice is full. */
+static void change_tell(struct core *core, struct presence_change *c, struct slice_told *t)
 {
     struct frame *f = change_frame(core, c);
-    uint32_t looked = 0;
     if (c->at == 0) c->serial = ++core->ephemeral_serial;
-    for (; c->at < c->num_rooms && looked < looks; c->at++) {
+    for (; c->at < c->num_rooms && slice_open(t); c->at++) {
+        uint32_t sends_before = core->presence_sends;
         struct local_room *l = local_room_find(core, c->tenant, c->rooms[c->at]);
-        looked += l ? 1 + room_tell(core, l, f, c->user, c->serial, METRIC_PRESENCE_UPDATES) : 1;
+        t->looked += l ? 1 + room_tell(core, l, f, c->user, c->serial, METRIC_PRESENCE_UPDATES) : 1;
+        t->full = sends_before >= core->presence_sends_max && core->presence_sends != sends_before;
     }
     frame_unref(f, core->id);
     if (c->at == c->num_rooms) change_free(core, c);
-    return looked;
 }
 
 /* What telling costs, measured with 3000 sockets a core: the look, and the send of a socket that had nothing else to
@@ -233,16 +241,12 @@ static uint32_t change_tell(struct core *core, struct presence_change *c, uint32
 void presence_flush(struct core *core)
 {
     if (LIKELY(list_empty(&core->presence_changes)) || core->now_ns < core->presence_due_ns) return;
-    uint32_t looked = 0, sends_before;
+    struct slice_told told = {0};
     core->presence_serial = core->ephemeral_serial;
     core->presence_sends = 0;
-    do {
-        sends_before = core->presence_sends;
-        looked += change_tell(core, CONTAINER_OF(core->presence_changes.next, struct presence_change, of_core),
-                              PRESENCE_SLICE - looked);
-    } while (looked < PRESENCE_SLICE && !list_empty(&core->presence_changes) &&
-             (sends_before < PRESENCE_SENDS || core->presence_sends == sends_before));
-    uint64_t cost_ns = (uint64_t)looked * LOOK_NS + (uint64_t)core->presence_sends * SEND_NS;
+    while (slice_open(&told) && !list_empty(&core->presence_changes))
+        change_tell(core, CONTAINER_OF(core->presence_changes.next, struct presence_change, of_core), &told);
+    uint64_t cost_ns = (uint64_t)told.looked * LOOK_NS + (uint64_t)core->presence_sends * SEND_NS;
     core->presence_due_ns = core->now_ns + (PRESENCE_SHARE - 1) * cost_ns;
 }
 

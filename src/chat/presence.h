@@ -9,9 +9,11 @@
  * it asked for quiet; in a larger one only sockets that asked (a watch). A watch needs no subscription.
  *
  * A change waits in core->presence_changes, one for each user: what it says is looked up when it is told, so a user who
- * comes and goes meanwhile is told of once. A turn tells as much as PRESENCE_SLICE and PRESENCE_SENDS allow, then pauses
+ * comes and goes meanwhile is told of once. A turn tells until PRESENCE_SLICE or PRESENCE_SENDS is reached, then pauses
  * four times as long as that takes: a storm of thousands who come back at once is worked off beside the messages, not
- * before them. */
+ * before them. It stops between rooms, never within one: all changes of a room's storm go to the same sockets, and each
+ * socket gets what a turn has for it in one send. So a turn goes over by one room of new sockets at most: 60 ms for
+ * 10,000 of them. */
 #ifndef CARILLON_CHAT_PRESENCE_H
 #define CARILLON_CHAT_PRESENCE_H
 

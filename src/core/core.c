@@ -353,6 +353,7 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     core->replies_bytes_max = REPLIES_BYTES_MAX;
     core->users_loaded_max = USERS_LOADED_MAX;
     core->user_waiting_max = USER_WAITING_MAX;
+    core->presence_sends_max = PRESENCE_SENDS;
     core->presence_room_members = g->config->limits_presence_room_members;
     core->rates = g->ip_requests || g->ip_handshakes || g->config->limits_tenant_rate;
     list_init(&core->replays_waiting);

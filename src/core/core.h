@@ -83,6 +83,7 @@ struct core {
     uint64_t presence_due_ns;
     uint64_t presence_serial;     /* ephemeral_serial when presence_flush began */
     uint32_t presence_sends;      /* sockets it has given something since */
+    uint32_t presence_sends_max;  /* PRESENCE_SENDS; tests have less */
     uint64_t ephemeral_serial;  /* of the last push; a session keeps the one that it was told last */
 
     /* what is at home here */

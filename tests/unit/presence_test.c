@@ -153,6 +153,39 @@ static void a_turn_looks_at_no_more_than_its_slice(void **state)
 
 /* --- who listens --------------------------------------------------------------------------------- */
 
+/* Somebody in many rooms is told of room by room, also when each of them has other listeners. */
+static void one_change_is_told_in_slices_too(void **state)
+{
+    struct harness *h = *state;
+    struct client *listeners[6];
+    char id[16];
+    unsigned told = 0;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    struct core *core = harness_core(h, 0);
+    for (unsigned i = 0; i < 6; i++) {
+        snprintf(id, sizeof id, "listener%u", i);
+        struct person listener = harness_person(h, id);
+        harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann, &listener));
+        listeners[i] = socket_open(h, 0, id, HELLO_ALL);
+    }
+    harness_advance(h, 1000);
+    harness_settle(h);
+    core->presence_due_ns = UINT64_MAX;
+    socket_open(h, 0, "ann", HELLO_ALL);
+    core->presence_due_ns = 0;
+    core->presence_sends_max = 1;
+    harness_turn(h, 0);
+    for (unsigned i = 0; i < 20; i++) harness_settle(h); /* what was told has come; the clock stands in the pause */
+    for (unsigned i = 0; i < 6; i++) told += client_read(listeners[i]);
+    assert_int_equal(told, 2); /* as many as it may, and the room that went beyond */
+    for (unsigned i = 0; i < 3; i++) {
+        harness_advance(h, 10);
+        harness_settle(h);
+    }
+    for (unsigned i = 0; i < 6; i++) expect_update(listeners[i], "ann", "online");
+}
+
 static void a_watch_needs_no_subscription_and_leaves_nothing_behind(void **state)
 {
     struct harness *h = *state;
@@ -310,6 +343,7 @@ int main(void)
         TEST(who_goes_before_the_rooms_are_loaded_was_never_there),
         TEST(who_comes_and_goes_before_it_is_told_is_told_of_once),
         TEST(a_turn_looks_at_no_more_than_its_slice),
+        TEST(one_change_is_told_in_slices_too),
         TEST(a_watch_needs_no_subscription_and_leaves_nothing_behind),
         TEST(a_reloaded_bound_holds_for_rooms_that_are_loaded),
         TEST(unsubscribing_right_behind_a_watch_ends_it),
