@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from client import metric, new_tenant
+from client import Operator, call, metric, new_tenant
 from shapes import assert_time
 
 GRACE_S = 5.0   # between the last socket and offline
@@ -191,6 +191,41 @@ async def test_a_room_becomes_large_and_small_again(make_gateway):
     await alice.add_members(room_id, dave)
     await listener.expect("user_joined", user_ids=["dave"])
     await listener.expect_none("presence.update")
+
+
+async def test_a_reloaded_bound_holds_for_rooms_in_use(make_gateway):
+    gateway = make_gateway(config="[limits]\npresence_room_members = 2\n")
+    tenant = await new_tenant(gateway)
+    alice, *others = tenant.users("alice", "bob", "carol", "dave", "eve")
+    await alice.new_room("group", *others)
+    listener = await alice.connect()
+    await others.pop().connect()
+    await listener.expect_none("presence.update")  # five are too many
+    gateway.config_path.write_text("[limits]\npresence_room_members = 5\n", encoding="utf-8")
+    (await Operator(gateway).call("POST", "/reload")).ok()
+    await asyncio.sleep(1.5)  # an idle core looks once a second
+    while True:  # and a busy machine may take longer
+        comer = others.pop()
+        await comer.connect()
+        try:
+            await listener.expect("presence.update", 5 if others else LATE_S, **update(comer, "online"))
+            return
+        except AssertionError:
+            assert others
+
+
+async def test_unsubscribing_right_behind_a_subscription_ends_it(make_gateway):
+    gateway = make_gateway()
+    alice, bob = (await new_tenant(gateway)).users("alice", "bob")
+    rooms = [await alice.new_room("group", bob) for _ in range(8)]
+    gateway.restart("stop")  # the rooms must be loaded first, which takes a moment
+    socket = await bob.connect(rooms="none")
+    for room_id in rooms:
+        asked = [await socket.begin(type, room_id=room_id) for type in ("presence.subscribe", "presence.unsubscribe")]
+        for request in asked:
+            assert (await socket.answer(request))["type"] == "ok"
+    await alice.connect()
+    await socket.expect_none("presence.update")
 
 
 async def test_a_large_room_that_connects_at_once_is_told_of_each_once(make_gateway):

@@ -117,6 +117,19 @@ async def test_a_ticket_needs_a_key_and_a_user(gateway):
     (await call(gateway, "POST", "/v1/auth/tickets", {"X-API-Key": tenant.api_key})).problem(400)
 
 
+async def test_a_handshake_that_is_refused_leaves_the_ticket_good(gateway):
+    ticket = await new_ticket((await new_tenant(gateway)).user("alice"))
+    faulty = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "12",
+              "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    assert (await call(gateway, "GET", f"/v1/ws?ticket={ticket}", faulty)).status == 426
+    too_long = {**faulty, "Sec-WebSocket-Version": "13"}
+    assert (await call(gateway, "GET", f"/v1/ws?ticket={ticket}&device={'x' * 65}", too_long)).status == 400
+    # beside a ticket no header of a member is looked at, however faulty
+    headers = {"X-Device-Id": "x" * 65, "X-API-Key": "nobody's"}
+    socket = await open_socket(gateway, headers, [SUBPROTOCOL], path=f"/ws?ticket={ticket}")
+    assert (await socket.hello())["user_id"] == "alice"
+
+
 async def test_a_ticket_carries_any_user_id_and_stays_out_of_the_log(make_gateway):
     gateway = make_gateway(log__level="debug")
     tenant = await new_tenant(gateway)

@@ -162,7 +162,8 @@ static void socket_lost(struct client *c, const char *why)
     c->state = SOCKET_DOWN;
     c->num_asked = 0;
     for (unsigned r = 0; r < SCENARIO_ROOMS; r++) c->views[r].on = c->views[r].resume_asked = false;
-    c->retry_ns = world_now_ns() + (scenario.healing ? 0 : world_below(50000000));
+    uint64_t away_ns = scenario.crowded && world_chance(4) ? 9000000000u : 50000000u; /* the long one: gone for others */
+    c->retry_ns = world_now_ns() + (scenario.healing ? 0 : world_below(away_ns));
     c->paused_until_ns = 0;
 }
 
@@ -471,6 +472,7 @@ static bool refused(struct client *c, const struct line *l, unsigned room, struc
         CHECK(disk_failed(l) || late, "%s is told %.*s, but the disk is well", c->name, SLICE_FMT(code));
         return false;
     }
+    if (scenario.crowded && slice_is(code, "server.overloaded")) return false;
     bool room_code = slice_is(code, "room.not_member") || slice_is(code, "room.not_found");
     CHECK(room_code && may_be_out(c, room), "%s is refused without a reason: %.*s", c->name, SLICE_FMT(code));
     return true;
@@ -622,7 +624,7 @@ static void upgrade_read(struct client *c)
         else c->state = SOCKET_OPEN;
         return;
     }
-    CHECK(answer.status == 503 && disk_failed(&c->socket), "%s: its upgrade is answered %u: %.*s", c->name,
+    CHECK(answer.status == 503 && (disk_failed(&c->socket) || scenario.crowded), "%s: its upgrade is answered %u: %.*s", c->name,
           answer.status, SLICE_FMT(answer.body));
     socket_drop(c, false, "the upgrade was refused");
 }

@@ -18,6 +18,7 @@ struct scenario {
     unsigned num_clients, num_users; /* client i acts as user i % num_users */
     unsigned num_cores;              /* of the gateway that runs now; 0: none does */
     bool restless;                   /* they leave and come back all the time */
+    bool crowded;                    /* passers come and go, and homes keep few users and let few requests wait */
     bool healing;                    /* nobody starts anything new */
     unsigned gateway;                /* counts them */
     uint32_t failed_gateways;        /* bit g: the disk of gateway g has failed */

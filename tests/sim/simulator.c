@@ -23,6 +23,8 @@
 #include "../../src/core/core.h"
 #include "client.h"
 #include "fake_ring.h"
+#include "homes.h"
+#include "passer.h"
 #include "store_watch.h"
 #include "world.h"
 
@@ -50,7 +52,7 @@ static struct run {
     struct store store;
     struct gateway gateway;
     unsigned first_core_actor;
-    uint64_t steps;
+    uint64_t steps, readers_stand; /* until that step the disk reads nothing */
     unsigned crashes;
 } run;
 
@@ -70,7 +72,7 @@ static void run_seed(uint64_t seed, bool trace)
     random_fill(world_gateway_random(), run.pepper, sizeof run.pepper);
     config_defaults(&run.config);
     run.config.process_readers = 1 + world_below(2);
-    run.config.limits_connections = 24;
+    run.config.limits_connections = 48;
     struct config_error error;
     ASSERT(config_set(&run.config, "admin.master_key=" SCENARIO_MASTER_KEY, &error) == STATUS_OK);
     clients_open();
@@ -96,6 +98,7 @@ static void run_seed(uint64_t seed, bool trace)
     CHECK(store_rooms() == SCENARIO_ROOMS, "%u rooms were made instead of %u", store_rooms(), SCENARIO_ROOMS);
     store_check_end();
     clients_close();
+    passers_close();
     watched_store_end();
     mark_close(run.mark);
     config_free(&run.config);
@@ -122,6 +125,7 @@ static void plan_make(struct plan *plan)
     rings_set_faults(world_chance(3) ? 1 + (unsigned)world_below(3) : 64, world_chance(2) ? 40 : 0);
     scenario = (struct scenario){.num_clients = 2 + (unsigned)world_below(CLIENTS_MAX - 1)};
     scenario.restless = world_chance(4);
+    scenario.crowded = world_chance(2);
     scenario.num_users = scenario.num_clients > 2 && world_chance(3) ? scenario.num_clients - 1 : scenario.num_clients;
 }
 
@@ -175,6 +179,10 @@ static void gateway_start(void)
                                    .num_cores = 1 + (unsigned)world_below(CORES_OF_A_RUN)};
     s = gateway_open(&run.gateway, why, sizeof why);
     CHECK(s == STATUS_OK, "the gateway does not open: %s", why);
+    for (unsigned i = 0; scenario.crowded && i < run.gateway.num_cores; i++) {
+        run.gateway.cores[i]->users_loaded_max = 1 + (unsigned)world_below(3);
+        run.gateway.cores[i]->user_waiting_max = 1 + (unsigned)world_below(4);
+    }
     scenario.num_cores = run.gateway.num_cores;
     scenario.disk_failed = false;
     scenario.gateway++;
@@ -199,6 +207,20 @@ static void gateway_crash(void)
     run.crashes++;
 }
 
+/* cores_settle turns the cores, which have left their loops, until nothing is on its way. */
+static void cores_settle(void)
+{
+    for (bool busy = true; busy;) {
+        busy = false;
+        for (unsigned i = 0; i < run.gateway.num_cores; i++) {
+            struct core *core = run.gateway.cores[i];
+            busy |= core_turn(core, false) || commit_pending(core->commit) > 0;
+        }
+        for (unsigned actor = 0; actor < run.first_core_actor; actor++)
+            if (actor_runnable(actor)) actor_resume(actor);
+    }
+}
+
 /* gateway_stop: the last client has gone; the cores leave their loops, the pipeline ends, everything is freed. */
 static void gateway_stop(void)
 {
@@ -214,15 +236,11 @@ static void gateway_stop(void)
         park_wake(&run.gateway.cores[i]->park);
         CHECK(__wrap_pthread_join(run.first_core_actor + i, NULL) == 0, "a core does not end");
     }
-    for (bool busy = true; busy;) {
-        busy = false;
-        for (unsigned i = 0; i < run.gateway.num_cores; i++) {
-            struct core *core = run.gateway.cores[i];
-            busy |= core_turn(core, false) || commit_pending(core->commit) > 0;
-        }
-        for (unsigned actor = 0; actor < run.first_core_actor; actor++)
-            if (actor_runnable(actor)) actor_resume(actor);
-    }
+    cores_settle();
+    world_advance(PRESENCE_GRACE_MS * 1000000ull);
+    cores_settle();
+    cores_settle(); /* who is offline was told in the turns before */
+    homes_check_empty(&run.gateway);
     commit_stop_threads(run.gateway.commit);
     readers_stop_threads(run.gateway.readers);
     gateway_close(&run.gateway);
@@ -255,18 +273,37 @@ static void check_wakes(void)
     CHECK(!settled || scenario.disk_failed || store_unsynced() == 0, "what is written is not synced");
 }
 
+/* check_homes: when every core sleeps and no mail is under way, the homes know what there is. */
+static void check_homes(void)
+{
+    for (unsigned i = 0; i < run.gateway.num_cores; i++) {
+        if (!actor_sleeping(run.first_core_actor + i)) return;
+        for (unsigned other = 0; other < run.gateway.num_cores; other++)
+            if (other != i && !spsc_empty(run.gateway.cores[i]->in[other])) return;
+    }
+    homes_check(&run.gateway);
+}
+
 struct choice {
-    enum { CHOICE_ACTOR, CHOICE_CLIENT, CHOICE_LINK, CHOICE_TIME } kind;
+    enum { CHOICE_ACTOR, CHOICE_CLIENT, CHOICE_PASSER, CHOICE_LINK, CHOICE_TIME } kind;
     unsigned index, weight;
 };
+
+static bool reader_stands(unsigned actor)
+{
+    bool reader = actor >= PIPELINE_ACTORS && actor < run.first_core_actor;
+    return reader && !scenario.healing && run.steps < run.readers_stand;
+}
 
 static unsigned choices_make(struct choice *choices)
 {
     unsigned num = 0;
     for (unsigned i = 0; i < actors_len(); i++)
-        if (actor_runnable(i)) choices[num++] = (struct choice){CHOICE_ACTOR, i, 6};
+        if (actor_runnable(i) && !reader_stands(i)) choices[num++] = (struct choice){CHOICE_ACTOR, i, 6};
     for (unsigned i = 0; i < scenario.num_clients; i++)
         if (client_can_step(i)) choices[num++] = (struct choice){CHOICE_CLIENT, i, 3};
+    for (unsigned i = 0; i < PASSERS_MAX; i++)
+        if (passer_can_step(i)) choices[num++] = (struct choice){CHOICE_PASSER, i, 1};
     for (unsigned i = 0; i < links_len(); i++)
         if (link_can_step(i)) choices[num++] = (struct choice){CHOICE_LINK, i, 4};
     if (!scenario.healing) choices[num++] = (struct choice){CHOICE_TIME, 0, 1};
@@ -296,6 +333,11 @@ static void pass_time(void)
 {
     uint64_t ns = world_below(3000000);
     if (world_chance(100)) ns = world_below(300000000);
+    if (scenario.crowded && world_chance(8)) { /* users go offline, and are evicted */
+        if (world_chance(2)) passers_change();
+        if (world_chance(2)) run.readers_stand = run.steps + world_below(200);
+        ns = 2000000000u + world_below(5000000000u);
+    }
     if (world_chance(2000)) ns = 20000000000u + world_below(30000000000u);
     advance(ns);
     world_note(1, ns);
@@ -312,6 +354,7 @@ static void choose(const struct choice *choices, unsigned num)
     switch (c->kind) {
     case CHOICE_ACTOR: actor_resume(c->index); return;
     case CHOICE_CLIENT: client_step(c->index); return;
+    case CHOICE_PASSER: passer_step(c->index); return;
     case CHOICE_LINK: link_step(c->index); return;
     case CHOICE_TIME: pass_time(); return;
     }
@@ -320,9 +363,10 @@ static void choose(const struct choice *choices, unsigned num)
 /* step: false when nothing could run and only time passed. */
 static bool step(void)
 {
-    struct choice choices[ACTORS_MAX + CLIENTS_MAX + 128];
+    struct choice choices[ACTORS_MAX + CLIENTS_MAX + PASSERS_MAX + 128];
     links_sweep();
     check_wakes();
+    check_homes();
     unsigned num = choices_make(choices);
     if (num) {
         choose(choices, num);
@@ -343,6 +387,7 @@ static void heal(void)
     }
     world_trace("healing");
     scenario.healing = true;
+    passers_leave();
     rings_set_faults(64, 0);
     for (unsigned i = 0; i < scenario.num_clients; i++) client_heal(i);
     uint64_t since_ns = world_now_ns();

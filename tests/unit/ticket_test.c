@@ -99,7 +99,7 @@ static void a_ticket_of_another_secret_is_not_read(void **state)
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" WITH_SUBPROTOCOL
 
 struct path {
-    char text[TICKET_TEXT_MAX + 16];
+    char text[TICKET_TEXT_MAX + 32];
 };
 
 /* path_of asks for a ticket and returns the path that uses it. */
@@ -174,12 +174,47 @@ static void a_ticket_does_not_outlive_the_process_that_remembers_its_use(void **
 static void a_handshake_that_fails_does_not_use_a_ticket_up(void **state)
 {
     struct harness *h = *state;
+    harness_open(h, 2);
+    struct path p = path_of(h, 0, "ann"), faulty = p;
+    strcat(faulty.text, "&device=%FF"); /* not UTF-8 */
+    assert_int_equal(use(h, 0, &p, ""), 400);
+    assert_int_equal(use(h, 0, &faulty, UPGRADE), 400);
+    assert_int_equal(use(h, 0, &p, UPGRADE "Origin: https://elsewhere.example\r\n"), 403);
+    atomic_store(&h->gateway.disk, DISK_RESERVE); /* "ann" is not there yet, and cannot be made */
+    assert_int_equal(use(h, 1, &p, UPGRADE), 507);
+    atomic_store(&h->gateway.disk, DISK_OK);
+    assert_int_equal(use(h, 1, &p, UPGRADE), 101);
+    assert_int_equal(use(h, 0, &p, UPGRADE), 401);
+}
+
+static void an_old_ticket_makes_no_user(void **state)
+{
+    struct harness *h = *state;
     harness_open(h, 1);
     struct path p = path_of(h, 0, "ann");
-    assert_int_equal(use(h, 0, &p, ""), 400);
-    assert_int_equal(use(h, 0, &p, UPGRADE "X-Device-Id: \xff\r\n"), 400); /* not UTF-8 */
-    assert_int_equal(use(h, 0, &p, UPGRADE "Origin: https://elsewhere.example\r\n"), 403);
-    assert_int_equal(use(h, 0, &p, UPGRADE), 101);
+    harness_advance(h, TICKET_LIFE_MS);
+    harness_settle(h);
+    uint64_t rows = kv_sequence(h->kv);
+    assert_int_equal(use(h, 0, &p, UPGRADE), 401);
+    assert_int_equal(kv_sequence(h->kv), rows);
+}
+
+static void beside_a_ticket_the_query_names_the_device(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 3);
+    harness_ack(h, 0, &ann, room, "new", 3, false);
+    harness_ack(h, 0, &ann, room, "old", 1, false);
+    harness_settle(h);
+    struct path p = path_of(h, 0, "ann");
+    strcat(p.text, "&device=new");
+    struct client *c = client_open(h, 0);
+    assert_int_equal(client_call(c, "GET", p.text, NULL, UPGRADE "X-Device-Id: old\r\n", NULL), 101);
+    client_say(c, "{\"type\":\"hello\"}");
+    expect_text(client_hear(c), "\"delivered\":3");
 }
 
 static void what_is_no_ticket_opens_nothing_even_beside_a_key(void **state)
@@ -259,6 +294,8 @@ int main(void)
         TEST(a_ticket_ends_when_its_answer_says),
         TEST(a_ticket_does_not_outlive_the_process_that_remembers_its_use),
         TEST(a_handshake_that_fails_does_not_use_a_ticket_up),
+        TEST(an_old_ticket_makes_no_user),
+        TEST(beside_a_ticket_the_query_names_the_device),
         TEST(what_is_no_ticket_opens_nothing_even_beside_a_key),
         TEST(a_ticket_ends_with_its_key),
         TEST(a_page_of_another_origin_opens_nothing_unless_it_is_listed),
