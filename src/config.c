@@ -674,7 +674,6 @@ static bool listeners_valid(const struct config *c, struct config_error *err);
 static bool all_served(const struct config *c, struct config_error *err);
 static bool address_list_valid(const char *name, const char *list, bool *all_loopback, unsigned *num,
                                struct config_error *err);
-static bool tls_valid(const struct config *c, struct config_error *err);
 static bool lists_valid(const struct config *c, struct config_error *err);
 static bool backup_valid(const struct config *c, struct config_error *err);
 static bool lies_in(const char *path, const char *dir);
@@ -682,7 +681,7 @@ static bool origin_valid(struct slice origin);
 
 enum status config_validate(const struct config *c, struct config_error *err)
 {
-    if (!listeners_valid(c, err) || !tls_valid(c, err) || !lists_valid(c, err) || !all_served(c, err) ||
+    if (!listeners_valid(c, err) || !lists_valid(c, err) || !all_served(c, err) ||
         !backup_valid(c, err))
         return STATUS_INVALID;
     if (c->net_ping_interval >= c->net_idle_timeout) {
@@ -736,7 +735,8 @@ static bool all_served(const struct config *c, struct config_error *err)
     const char *name = NULL;
     if (c->net_zero_copy == CONFIG_ZERO_COPY_ON) name = "net.zero_copy=on";
     if (c->auth_query_token) name = "auth.query_token";
-    if (c->tls_cert[0]) name = "tls.cert and tls.key";
+    if (c->tls_cert[0]) name = "tls.cert";
+    if (c->tls_key[0]) name = "tls.key";
     if (c->tls_min_version != CONFIG_TLS_1_3) name = "tls.min_version";
     if (c->tls_listen[0]) name = "tls.listen";
     if (!name) return true;
@@ -759,24 +759,11 @@ static bool address_list_valid(const char *name, const char *list, bool *all_loo
         struct sockaddr_storage address;
         socklen_t len;
         if (!config_address(item, &address, &len)) {
-            fail(err, "%s: \"%.*s\" is not a numeric ADDR:PORT or [V6]:PORT", name, SLICE_FMT(item));
+            fail(err, "%s: \"%.*s\" is not a numeric ADDR:PORT or [V6]:PORT; for example 127.0.0.1:8081", name, SLICE_FMT(item));
             return false;
         }
         if (!is_loopback(&address)) *all_loopback = false;
         ++*num;
-    }
-    return true;
-}
-
-static bool tls_valid(const struct config *c, struct config_error *err)
-{
-    if (!c->tls_cert[0] != !c->tls_key[0]) {
-        fail(err, "tls.cert and tls.key are a pair: %s is missing", c->tls_cert[0] ? "tls.key" : "tls.cert");
-        return false;
-    }
-    if (c->tls_listen[0] && !c->tls_cert[0]) {
-        fail(err, "tls.listen needs tls.cert and tls.key");
-        return false;
     }
     return true;
 }

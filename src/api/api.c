@@ -185,8 +185,10 @@ static void options_reply(struct call *call, unsigned methods)
 /* not_routed: 404, or 405 with what the resource knows (RFC 9110 section 15.5.6). */
 static void not_routed(struct call *call, enum error_code wrong, unsigned methods)
 {
+    struct slice path = call->request->path;
     struct error e = {.code = wrong};
     struct buf headers = {0};
+    if (wrong == ERR_ROUTE_NOT_FOUND && !call_strip_version(&path)) e.detail = "No such resource; the API is under /v1";
     if (methods) append_methods(&headers, methods);
     rest_problem(call->core, call->conn, call->route, call->core->now_ns, call->request_id, &e, buf_slice(&headers));
     buf_free(&headers);

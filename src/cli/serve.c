@@ -118,6 +118,25 @@ static int check_admin_path(const struct server *s)
     return CLI_CONFIGURATION;
 }
 
+#define MASTER_KEY_BYTES_WISE 16u /* a shorter one can be guessed over the network */
+
+/* warn_of_secrets: the master key opens every tenant. */
+static void warn_of_secrets(const struct server *s)
+{
+    struct stat file;
+    const struct config *c = &s->loaded;
+    if (s->options->secret_given)
+        LOG(LOG_WARN, "config", "secret_in_arguments", LOG_STR("setting", s->options->secret_given),
+            LOG_STR("hint", "other users may have seen it before it was overwritten; give it in the environment "
+                            "(CARILLON_ADMIN_MASTER_KEY) or in a file that only the gateway reads (--config)"));
+    if (c->admin_master_key[0] && strlen(c->admin_master_key) < MASTER_KEY_BYTES_WISE)
+        LOG(LOG_WARN, "config", "master_key_short", LOG_STR("setting", "admin.master_key"),
+            LOG_STR("hint", "it can be guessed; `od -An -N16 -tx1 /dev/urandom | tr -d ' '` makes a good one"));
+    if (c->file_line[SETTING_ID_admin_master_key] && stat(s->options->config_path, &file) == 0 && file.st_mode & 077)
+        LOG(LOG_WARN, "config", "secret_readable", LOG_STR("file", s->options->config_path),
+            LOG_STR("hint", "others can read the master key in it: chmod 600, as the gateway's user"));
+}
+
 static int configure(struct server *s)
 {
     struct config_error err;
@@ -126,10 +145,7 @@ static int configure(struct server *s)
         return CLI_CONFIGURATION;
     }
     log_set_levels((enum log_level)s->loaded.log_level, slice_str(s->loaded.log_scopes));
-    if (s->options->secret_given)
-        LOG(LOG_WARN, "config", "secret_in_arguments", LOG_STR("setting", s->options->secret_given),
-            LOG_STR("hint", "other users may have seen it before it was overwritten; give it in the environment "
-                            "(CARILLON_ADMIN_MASTER_KEY) or in a file that only the gateway reads (--config)"));
+    warn_of_secrets(s);
     s->running = s->loaded;
     s->running.process_cores = cores_wanted(&s->loaded);
     s->descriptors = process_descriptors();

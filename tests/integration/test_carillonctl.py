@@ -335,7 +335,7 @@ async def test_dead_letters_are_listed_retried_and_deleted(make_gateway):
     ids = [row["ID"] for row in rows]
     assert (await off_loop(ctl.json, "dead-letter", "retry", ids[0]))["notification_id"] == rows[0]["NOTIFICATION_ID"]
     assert f"dead letter {ids[1]} is deleted" in await off_loop(ctl.text, "dead-letter", "delete", ids[1], "--yes")
-    done = await off_loop(ctl.run, "dead-letter", "delete", ids[1], code=1)
+    done = await off_loop(ctl.run, "dead-letter", "delete", ids[1], "--yes", code=1)
     assert "dead_letter.not_found" in done.stderr
     assert "tenant.not_found" in (await off_loop(ctl.run, "dead-letter", "list", "--tenant", "t_x", code=1)).stderr
 
@@ -472,6 +472,8 @@ async def test_health_and_stats_are_plain_figures(gateway):
     assert (await off_loop(ctl.json, "health"))["status"] == "ok"
     assert (await off_loop(ctl.json, "stats"))["cores"] == gateway.cores
     assert "messages" in await off_loop(ctl.text, "stats")
+    text = await off_loop(ctl.text, "health")
+    assert re.search(r"^checks\.store +ok$", text, re.M) and "{" not in text, text
 
 
 async def test_the_operator_comes_over_the_network_too(gateway):

@@ -377,6 +377,20 @@ def test_a_bad_setting_names_file_and_line(tmp_path, lines, place, words):
     assert_refused(serve(tmp_path / "data", "--config", str(file)), CONFIGURATION, f"{file}:{place}: ", words)
 
 
+@pytest.mark.parametrize("mode, key, events", [
+    (0o644, "k" * 32, {"secret_readable"}), (0o600, "k" * 32, set()), (0o600, "sesam", {"master_key_short"})])
+def test_a_master_key_that_others_may_learn_is_warned_of(tmp_path, mode, key, events):
+    file = tmp_path / "carillon.ini"
+    file.write_text(f"[admin]\nmaster_key = {key}\n[store]\ndir = {tmp_path / 'file'}\n[net]\nlisten = 127.0.0.1:0\n")
+    file.chmod(mode)
+    (tmp_path / "file").write_text("in the way, so that the start ends by itself")
+    done = subprocess.run([str(BINARY), "serve", "--config", str(file)], capture_output=True, timeout=30, check=False,
+                          env=Gateway._environment())
+    lines = [json.loads(line) for line in done.stderr.decode().splitlines() if line.startswith("{")]
+    assert {line["event"] for line in lines if line["scope"] == "config"} == events
+    assert key.encode() not in done.stderr
+
+
 def test_a_bad_setting_of_the_command_line_does_not_blame_the_file(tmp_path):
     file = tmp_path / "carillon.conf"
     file.write_text("[backup]\ndir = b\nat = 03:00\n")

@@ -139,7 +139,9 @@ const struct ctl_command ctl_commands[] = {
      .num_arguments = 1, .who = CTL_OPERATOR, .method = "GET", .target = "/v1/admin/users", .shape = CTL_LIST,
      .columns = "user_id,display_name,created_at", .query = first_argument_query},
     {.group = "user", .action = "show", .usage = "TENANT USER", .summary = "one user, with rooms and connections",
-     .details = "example:\n"
+     .details = "What the rooms are called is told to their members: `carillonctl room list --as bob --tenant …`.\n"
+                "\n"
+                "example:\n"
                 "  carillonctl user show t_9wdvsq7gqt1dc bob\n",
      .num_arguments = 2, .who = CTL_OPERATOR, .run = user_show_run, .method = "GET", .target = "/v1/admin/users/{1}",
      .shape = CTL_OBJECT, .part = "rooms", .query = first_argument_query},
@@ -206,7 +208,7 @@ const struct ctl_command ctl_commands[] = {
      .shape = CTL_OBJECT, .done = "dead letter {0} is tried again", .body = empty_body},
     {.group = "dead-letter", .action = "delete", .usage = "DEAD_LETTER", .summary = "give one of them up for good",
      .details = "example:\n"
-                "  carillonctl dead-letter delete d_9wdvsq7gqt1dc…\n",
+                "  carillonctl dead-letter delete d_9wdvsq7gqt1dc… --yes\n",
      .num_arguments = 1, .options = CTL_TAKES(YES), .destroys = true, .who = CTL_OPERATOR, .method = "DELETE",
      .target = "/v1/admin/dead-letters/{0}", .shape = CTL_NOTHING, .done = "dead letter {0} is deleted"},
     {.group = "backup", .action = "create", .usage = "", .summary = "begin a backup of the store",

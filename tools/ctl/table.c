@@ -9,6 +9,8 @@
 #include "../../src/base/assert.h"
 #include "style.h"
 
+#define OBJECT_LINES_MAX 128u /* of one answer; the longest has a quarter of that */
+
 static void cell_text(struct buf *out, struct json_node node);
 static void pad(FILE *out, size_t width, size_t used);
 
@@ -81,28 +83,51 @@ static void value_text(struct buf *out, struct slice text, struct slice name, st
     else text_shown(out, json_raw_member(text, key));
 }
 
-void object_print(struct slice text, struct json_node object, const char *without, FILE *out)
+/* lines: the members of an object as text: name, value, name, value. An object in it is shown member by member, as
+ * "outer.inner"; what lies deeper as JSON. */
+struct lines {
+    unsigned num;
+    struct buf names[OBJECT_LINES_MAX], values[OBJECT_LINES_MAX];
+    bool figures; /* all values are */
+};
+
+static void lines_take(struct lines *l, struct slice text, struct json_node object, const char *without,
+                       struct slice outer)
 {
     struct slice name;
     struct json_node value;
-    struct buf shown = {0};
+    for (struct json_iter i = json_object(object); json_object_next(&i, &name, &value);) {
+        char key[64];
+        if ((without && slice_is(name, without)) || l->num == OBJECT_LINES_MAX) continue;
+        snprintf(key, sizeof key, "%.*s", SLICE_FMT(name));
+        if (json_type_of(value) == JSON_OBJECT && !outer.len) {
+            lines_take(l, json_raw_member(text, key), value, NULL, name);
+            continue;
+        }
+        struct buf *shown = &l->names[l->num];
+        *shown = l->values[l->num] = (struct buf){0};
+        buf_printf(shown, "%.*s%s%.*s", SLICE_FMT(outer), outer.len ? "." : "", SLICE_FMT(name));
+        value_text(&l->values[l->num++], text, name, value);
+        l->figures = l->figures && (json_type_of(value) == JSON_NUMBER || json_type_of(value) == JSON_BOOL);
+    }
+}
+
+void object_print(struct slice text, struct json_node object, const char *without, FILE *out)
+{
+    struct lines l = {.figures = true};
     size_t names_width = 0, values_width = 0;
-    bool figures = true;
-    for (struct json_iter i = json_object(object); json_object_next(&i, &name, &value);) {
-        if (without && slice_is(name, without)) continue;
-        value_text(&shown, text, name, value);
-        if (name.len > names_width) names_width = name.len;
-        if (shown.len > values_width) values_width = shown.len;
-        figures = figures && (json_type_of(value) == JSON_NUMBER || json_type_of(value) == JSON_BOOL);
+    lines_take(&l, text, object, without, (struct slice){0});
+    for (unsigned i = 0; i < l.num; i++) {
+        if (l.names[i].len > names_width) names_width = l.names[i].len;
+        if (l.values[i].len > values_width) values_width = l.values[i].len;
     }
-    for (struct json_iter i = json_object(object); json_object_next(&i, &name, &value);) {
-        if (without && slice_is(name, without)) continue;
-        value_text(&shown, text, name, value);
-        fprintf(out, "%.*s", SLICE_FMT(name));
-        pad(out, names_width, name.len);
-        fprintf(out, "%*.*s\n", figures ? (int)values_width : 0, SLICE_FMT(buf_slice(&shown)));
+    for (unsigned i = 0; i < l.num; i++) {
+        fprintf(out, "%.*s", SLICE_FMT(buf_slice(&l.names[i])));
+        pad(out, names_width, l.names[i].len);
+        fprintf(out, "%*.*s\n", l.figures ? (int)values_width : 0, SLICE_FMT(buf_slice(&l.values[i])));
+        buf_free(&l.names[i]);
+        buf_free(&l.values[i]);
     }
-    buf_free(&shown);
 }
 
 void text_shown(struct buf *out, struct slice text)

@@ -92,7 +92,7 @@ export class Panel {
 
   showCaughtUp({ recovered, count }) {
     const missed = count === 0 ? 'nothing missed' : `${count} ${count === 1 ? 'event' : 'events'} caught up, nothing missed`;
-    if (recovered) this.note(`Resumed: ${missed}`, 'good');
+    if (recovered) this.note(`Resumed: ${missed}`, 'good', this.unsent.values().next().value); // what is sent again comes behind
     else this.note(`Not recovered: the server has lost the end of what was here (recovered: false)`, 'bad');
   }
 
@@ -200,10 +200,10 @@ export class Panel {
     }
   }
 
-  note(text, mood) { this.append(element('li', `note ${mood || ''}`, text), this.isAtEnd()); }
+  note(text, mood, before) { this.append(element('li', `note ${mood || ''}`, text), this.isAtEnd(), before); }
 
-  append(row, follow) {
-    this.messages.append(row);
+  append(row, follow, before) {
+    this.messages.insertBefore(row, before || null);
     if (follow) this.toEnd();
   }
 
