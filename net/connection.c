@@ -821,6 +821,7 @@ static size_t ws_take(struct net *n, struct conn *c, struct slice bytes)
         if (c->state == CONN_WEBSOCKET) n->handlers.on_message(n->handlers.context, c, false, data);
         break;
     case WS_PING:
+        if (c->state == CONN_WEBSOCKET && n->handlers.on_ping) n->handlers.on_ping(n->handlers.context, c);
         if (c->state == CONN_WEBSOCKET) ws_push(n, c, WS_OP_PONG, data);
         break;
     case WS_CLOSE:

@@ -269,6 +269,7 @@ static const struct net_handlers *core_handlers(struct core *core, struct net_ha
                                .on_refused = api_on_refused,
                                .on_open = admission_on_open,
                                .on_head = api_on_head,
+                               .on_ping = api_on_ping,
                                .context = core};
     return h;
 }

@@ -694,6 +694,17 @@ async def test_a_kicked_chat_does_not_come_back(gateway, programs):
     assert await off_loop(program.await_end) == 1
 
 
+async def test_a_chat_that_is_too_fast_at_first_comes_again(make_gateway):
+    gateway = make_gateway(limits__tenant_rate=2)  # a look at the room, an upgrade: the hello is one too many
+    bob = (await new_tenant(gateway)).user("bob")
+    room_id = await bob.new_room("group")
+    await asyncio.sleep(1)
+    await off_loop(Ctl(gateway).as_member(bob).run, "chat", room_id, stdin="hi\n")
+    await asyncio.sleep(1)
+    page = (await bob.get(f"/rooms/{room_id}/messages")).ok()
+    assert [message["content"] for message in page["items"]] == ["hi"]
+
+
 async def test_a_chat_that_cannot_begin_says_why(gateway):
     tenant, room_id, alice, bob = await room_for_two(gateway)
     ctl = Ctl(gateway)
