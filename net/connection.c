@@ -486,6 +486,7 @@ void net_ws_close(struct net *n, struct conn *c, uint16_t code, const char *reas
 
 void net_ws_dismiss(struct net *n, struct conn *c, uint16_t code, const char *reason)
 {
+    if (c->state == CONN_WEBSOCKET) conn_blame(c, CONN_CAUSE_SERVER);
     ws_close(n, c, code, reason, true, n->ticks.close);
 }
 

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from client import Operator, call, new_tenant
+from client import Operator, call, metric, metric_reaches, new_tenant
 from gateway import BUILD
 
 CTL = BUILD / "carillonctl"
@@ -683,6 +683,15 @@ async def test_chat_json_is_the_frames_as_they_came(gateway):
     assert [frame["type"] for frame in frames[:2]] == ["welcome", "resumed"]
     assert "hello" in [frame.get("content") for frame in frames]
     assert any(frame["type"] == "ok" for frame in frames)
+
+
+async def test_a_kick_is_counted_as_the_servers(gateway):
+    bob = (await new_tenant(gateway)).user("bob")
+    socket = await bob.connect()
+    before = await metric(gateway, "carillon_connections_closed_total", reason="server")
+    await off_loop(Ctl(gateway).run, "kick", "--tenant", bob.tenant.tenant_id)
+    assert await socket.closed() == 4003
+    await metric_reaches(gateway, "carillon_connections_closed_total", before + 1, reason="server")
 
 
 async def test_a_kicked_chat_does_not_come_back(gateway, programs):
