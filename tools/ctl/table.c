@@ -81,28 +81,39 @@ static void value_text(struct buf *out, struct slice text, struct slice name, st
     else text_shown(out, json_raw_member(text, key));
 }
 
+/* name_shown makes a member's name fit to be printed; returns its columns. */
+static size_t name_shown(struct buf *out, struct slice name)
+{
+    out->len = 0;
+    text_shown(out, name);
+    return text_columns(buf_slice(out));
+}
+
 void object_print(struct slice text, struct json_node object, const char *without, FILE *out)
 {
     struct slice name;
     struct json_node value;
-    struct buf shown = {0};
+    struct buf shown = {0}, name_text = {0};
     size_t names_width = 0, values_width = 0;
     bool figures = true;
     for (struct json_iter i = json_object(object); json_object_next(&i, &name, &value);) {
         if (without && slice_is(name, without)) continue;
         value_text(&shown, text, name, value);
-        if (name.len > names_width) names_width = name.len;
+        size_t name_width = name_shown(&name_text, name);
+        if (name_width > names_width) names_width = name_width;
         if (shown.len > values_width) values_width = shown.len;
         figures = figures && (json_type_of(value) == JSON_NUMBER || json_type_of(value) == JSON_BOOL);
     }
     for (struct json_iter i = json_object(object); json_object_next(&i, &name, &value);) {
         if (without && slice_is(name, without)) continue;
         value_text(&shown, text, name, value);
-        fprintf(out, "%.*s", SLICE_FMT(name));
-        pad(out, names_width, name.len);
+        size_t name_width = name_shown(&name_text, name);
+        fprintf(out, "%.*s", SLICE_FMT(buf_slice(&name_text)));
+        pad(out, names_width, name_width);
         fprintf(out, "%*.*s\n", figures ? (int)values_width : 0, SLICE_FMT(buf_slice(&shown)));
     }
     buf_free(&shown);
+    buf_free(&name_text);
 }
 
 void text_shown(struct buf *out, struct slice text)
