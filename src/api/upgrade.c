@@ -5,6 +5,7 @@
 #include "../auth/ticket.h"
 #include "../base/assert.h"
 #include "../chat/session.h"
+#include "access.h"
 #include "admission.h"
 #include "api.h"
 #include "cors.h"
@@ -74,6 +75,8 @@ static void upgrade_go(struct core *core, struct op *op)
         if (!u->subprotocol) session_begin(core, s, NULL, NULL);
     } else if (conn) {
         rest_problem(core, conn, op->route, op->started_ns, op->request_id, &op->error, (struct slice){0});
+    } else {
+        access_end(core, op->conn, op->route, 499, ERR_NONE, 0);
     }
     free(u);
     op_free(op);
