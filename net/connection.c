@@ -486,6 +486,7 @@ void net_ws_close(struct net *n, struct conn *c, uint16_t code, const char *reas
 
 void net_ws_dismiss(struct net *n, struct conn *c, uint16_t code, const char *reason)
 {
+    if (c->state == CONN_WEBSOCKET) conn_blame(c, CONN_CAUSE_SERVER);
     ws_close(n, c, code, reason, true, n->ticks.close);
 }
 
@@ -821,6 +822,7 @@ static size_t ws_take(struct net *n, struct conn *c, struct slice bytes)
         if (c->state == CONN_WEBSOCKET) n->handlers.on_message(n->handlers.context, c, false, data);
         break;
     case WS_PING:
+        if (c->state == CONN_WEBSOCKET && n->handlers.on_ping) n->handlers.on_ping(n->handlers.context, c);
         if (c->state == CONN_WEBSOCKET) ws_push(n, c, WS_OP_PONG, data);
         break;
     case WS_CLOSE:

@@ -58,6 +58,8 @@ struct net_handlers {
      * more than a little is not kept: on_request gets the request without it, and the answer closes the connection. NULL:
      * all bodies are taken. */
     bool (*on_head)(void *context, struct conn *c, const struct http_request *request);
+    /* A ping frame, which is about to be answered by a pong unless the connection is closed meanwhile. May be NULL. */
+    void (*on_ping)(void *context, struct conn *c);
 };
 
 #define CONN_REFUSAL_MAX 7u

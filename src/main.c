@@ -1,4 +1,5 @@
 /* carillon: the gateway and the tools for its store, one command each (src/cli). */
+#include "base/standard_streams.h"
 #include "cli/cli.h"
 
 /* malloc_conf is jemalloc's (jemalloc(3)): memory that a burst has freed goes back to the kernel after three seconds, by a
@@ -6,4 +7,8 @@
 extern const char *malloc_conf;
 const char *malloc_conf = "background_thread:true,dirty_decay_ms:3000,muzzy_decay_ms:0";
 
-int main(int argc, char **argv) { return commands_run(argc, argv); }
+int main(int argc, char **argv)
+{
+    standard_streams_open();
+    return commands_run(argc, argv);
+}

@@ -10,7 +10,10 @@
 
 #define PATH_SHOWN_MAX 512u /* bytes of a path that a line shows */
 
+#define RECORDS_OF_A_SLOT_MAX 8u /* beyond, the oldest caller who has gone is forgotten */
+
 struct access_record {
+    struct access_record *next; /* of a connection that had the slot before, and has gone without its answer */
     uint32_t generation;
     uint32_t tenant; /* 0: not known */
     uint64_t request_id, started_ns;
@@ -53,17 +56,39 @@ static struct access_record **slot_of(struct core *core, uint32_t slot)
 static struct access_record *record_find(const struct core *core, struct conn_ref conn)
 {
     const struct access *a = core->access;
-    if (!a || conn.slot >= a->num_slots || !a->slots[conn.slot]) return NULL;
-    return a->slots[conn.slot]->generation == conn.generation ? a->slots[conn.slot] : NULL;
+    if (!a || conn.slot >= a->num_slots) return NULL;
+    struct access_record *r = a->slots[conn.slot];
+    while (r && r->generation != conn.generation) r = r->next;
+    return r;
+}
+
+static void record_remove(struct access_record **first, struct access_record *r)
+{
+    while (*first != r) first = &(*first)->next;
+    *first = r->next;
+}
+
+/* record_new puts one in front of those of the slot's earlier connections. */
+static struct access_record *record_new(struct access_record **first)
+{
+    struct access_record *r = malloc(sizeof *r), *last = r;
+    ASSERT(r != NULL);
+    r->next = *first;
+    *first = r;
+    for (unsigned i = 1; i < RECORDS_OF_A_SLOT_MAX && last; i++) last = last->next;
+    if (last && last->next) {
+        free(last->next);
+        last->next = NULL;
+    }
+    return r;
 }
 
 void access_begin(struct call *call)
 {
     if (LIKELY(wanted(call->core) == CONFIG_ACCESS_OFF)) return;
     struct conn_ref conn = net_ref(call->conn);
-    struct access_record **slot = slot_of(call->core, conn.slot), *r = *slot;
-    if (!r) r = *slot = malloc(sizeof *r);
-    ASSERT(r != NULL);
+    struct access_record **slot = slot_of(call->core, conn.slot), *r = record_find(call->core, conn);
+    if (!r) r = record_new(slot);
     struct slice path = call->request->path;
     r->generation = conn.generation;
     r->tenant = 0;
@@ -98,7 +123,7 @@ void access_end(struct core *core, struct conn_ref conn, uint16_t route, unsigne
     if (LIKELY(!core->access)) return;
     struct access_record *r = record_find(core, conn);
     if (!r) return;
-    core->access->slots[conn.slot] = NULL;
+    record_remove(&core->access->slots[conn.slot], r);
     enum config_log_access level = wanted(core);
     if (level == CONFIG_ACCESS_ALL || (level == CONFIG_ACCESS_ERRORS && status >= 400)) {
         char pattern[ROUTE_TEXT_MAX], request_id[17], tenant[ID_TEXT_LEN];
@@ -151,7 +176,11 @@ void access_free(struct core *core)
 {
     struct access *a = core->access;
     if (!a) return;
-    for (uint32_t i = 0; i < a->num_slots; i++) free(a->slots[i]);
+    for (uint32_t i = 0; i < a->num_slots; i++)
+        for (struct access_record *r; (r = a->slots[i]);) {
+            a->slots[i] = r->next;
+            free(r);
+        }
     free(a->slots);
     free(a);
     core->access = NULL;

@@ -160,20 +160,24 @@ bool admission_caller(struct call *call)
 
 /* --- operations ---------------------------------------------------------------------------------------------------- */
 
-bool admission_message(struct core *core, struct session *s, enum op_weight weight, struct error *e, uint32_t *wait_ms)
+bool admission_rate(struct core *core, struct session *s, struct error *e, uint32_t *wait_ms)
 {
     struct rate_state state = {0};
     const char *why = NULL;
     *wait_ms = 0;
-    if (core->guards & GUARD_RATES) {
-        if (!address_takes(core, s->conn, &state)) why = "Too many requests from this address";
-        else if (!tenant_takes(core, s->key->tenant, &state)) why = "Too many requests of this tenant";
-    }
-    if (why) {
-        *e = (struct error){ERR_RATE_LIMITED, why, NULL};
-        *wait_ms = (uint32_t)((state.wait_ns + 999999) / 1000000);
-        return false;
-    }
+    if (!(core->guards & GUARD_RATES)) return true;
+    if (!address_takes(core, s->conn, &state)) why = "Too many requests from this address";
+    else if (!tenant_takes(core, s->key->tenant, &state)) why = "Too many requests of this tenant";
+    if (!why) return true;
+    *e = (struct error){ERR_RATE_LIMITED, why, NULL};
+    *wait_ms = (uint32_t)((state.wait_ns + 999999) / 1000000);
+    return false;
+}
+
+bool admission_message(struct core *core, struct session *s, enum op_weight weight, struct error *e, uint32_t *wait_ms)
+{
+    const char *why = NULL;
+    if (!admission_rate(core, s, e, wait_ms)) return false;
     if (weight == OP_LIGHT) return true;
     if (core->guards & GUARD_MEMORY) why = "The server is short of memory";
     else if (core->guards & GUARD_REPLIES && weight == OP_HEAVY && !answers_fit(core, s->key->tenant))

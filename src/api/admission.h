@@ -39,6 +39,8 @@ enum op_weight {
     OP_PLAIN,
     OP_HEAVY, /* its answer may be long */
 };
+/* admission_rate is false when the message is one too many of its address or tenant; *e and *wait_ms as below. */
+bool admission_rate(struct core *core, struct session *s, struct error *e, uint32_t *wait_ms);
 /* admission_message is false when the operation is to be refused by `e`; *wait_ms then says when it may be tried again, 0:
  * not known. */
 bool admission_message(struct core *core, struct session *s, enum op_weight weight, struct error *e, uint32_t *wait_ms);

@@ -49,6 +49,8 @@ void api_on_request(void *context, struct conn *c, const struct http_request *re
 /* api_on_head finds out who is calling before a body is taken: it is charged to them, and nobody's is not taken. */
 bool api_on_head(void *context, struct conn *c, const struct http_request *request);
 void api_on_message(void *context, struct conn *c, bool text, struct slice data);
+/* api_on_ping counts the client's ping frames against its rates. */
+void api_on_ping(void *context, struct conn *c);
 void api_on_closed(void *context, struct conn *c);
 void api_on_refused(void *context, struct conn *c, enum http_error error, unsigned status);
 unsigned api_num_routes(void);

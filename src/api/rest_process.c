@@ -191,20 +191,21 @@ static void write_commit(const struct writing *w)
     BUF_LIT(w->out, "}");
 }
 
-static uint64_t property(const struct writing *w, const char *name)
+/* The store is asked by the main thread, once a second (core/vitals.h): asking takes RocksDB's lock. */
+static uint64_t part(const struct writing *w, enum memory_part part)
 {
-    return w->g->store_property ? w->g->store_property(w->g->store->kv, name) : 0;
+    return atomic_load_explicit(&w->g->vitals.memory[part], memory_order_relaxed);
 }
 
 static void write_store(const struct writing *w)
 {
     BUF_LIT(w->out, ",\"store\":{");
     buf_printf(w->out, "\"writable\":%s", db_writable(w->core) ? "true" : "false");
-    buf_printf(w->out, ",\"write_stopped\":%s", property(w, "rocksdb.is-write-stopped") ? "true" : "false");
-    member(w, "delayed_write_bytes_s", property(w, "rocksdb.actual-delayed-write-rate"));
-    member(w, "table_bytes", property(w, "rocksdb.total-sst-files-size"));
-    member(w, "buffer_bytes", property(w, "rocksdb.cur-size-all-mem-tables"));
-    member(w, "pending_compaction_bytes", property(w, "rocksdb.estimate-pending-compaction-bytes"));
+    buf_printf(w->out, ",\"write_stopped\":%s", vital(w->g, METRIC_STORE_WRITE_STOPPED) ? "true" : "false");
+    member(w, "delayed_write_bytes_s", vital(w->g, METRIC_STORE_DELAYED_WRITE_RATE));
+    member(w, "table_bytes", vital(w->g, METRIC_STORE_FILES_BYTES));
+    member(w, "buffer_bytes", part(w, MEMORY_MEMTABLES));
+    member(w, "pending_compaction_bytes", vital(w->g, METRIC_STORE_COMPACTION_PENDING_BYTES));
     member(w, "free_bytes", atomic_load_explicit(&w->g->disk_free, memory_order_relaxed));
     member(w, "reserve_bytes", w->g->config->store_reserve);
     BUF_LIT(w->out, "}");
@@ -216,8 +217,8 @@ static void write_memory(const struct writing *w)
     member(w, "resident_bytes", vital(w->g, METRIC_RESIDENT_MEMORY_BYTES));
     sum_member(w, "frames_bytes", METRIC_FRAMES_BYTES);
     sum_member(w, "send_queue_bytes", METRIC_SEND_QUEUE_BYTES);
-    member(w, "store_buffer_bytes", property(w, "rocksdb.cur-size-all-mem-tables"));
-    member(w, "store_cache_bytes", property(w, "rocksdb.block-cache-usage"));
+    member(w, "store_buffer_bytes", part(w, MEMORY_MEMTABLES));
+    member(w, "store_cache_bytes", part(w, MEMORY_BLOCK_CACHE));
     BUF_LIT(w->out, "}");
 }
 
@@ -260,7 +261,7 @@ static void write_warnings(const struct writing *w)
                 "gateway; clients repeat what was not answered");
     warn_of_disk(w);
     warn_of_backups(w);
-    if (property(w, "rocksdb.is-write-stopped") || property(w, "rocksdb.actual-delayed-write-rate"))
+    if (vital(w->g, METRIC_STORE_WRITE_STOPPED) || vital(w->g, METRIC_STORE_DELAYED_WRITE_RATE))
         warn(w, "The store holds writes back until its compaction has caught up: spread the load, or give it a "
                 "faster disk");
     if (oldest_ms(w) >= OLDEST_WARN_MS)

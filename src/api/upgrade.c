@@ -5,6 +5,7 @@
 #include "../auth/ticket.h"
 #include "../base/assert.h"
 #include "../chat/session.h"
+#include "access.h"
 #include "admission.h"
 #include "api.h"
 #include "cors.h"

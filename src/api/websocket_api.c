@@ -61,6 +61,7 @@ static const struct operation operations[] = {
 static const struct operation *operation_find(struct request *r);
 static bool request_parse(struct request *r);
 static bool request_id(struct request *r);
+static void refused(struct request *r);
 static void misused(struct request *r);
 static bool admitted(struct request *r, const struct operation *operation);
 
@@ -104,8 +105,18 @@ void api_on_message(void *context, struct conn *c, bool text, struct slice data)
         misused(&r);
     } else if (LIKELY(core->guards == 0) || admitted(&r, operation)) {
         r.session->misuses = 0;
-        operation->handler(&r);
+        if (UNLIKELY(core->drain_told) && operation->handler != on_ping) fail(&r, ERR_SERVER_DRAINING, NULL, NULL);
+        else operation->handler(&r);
     }
+}
+
+void api_on_ping(void *context, struct conn *c)
+{
+    struct core *core = context;
+    struct request r = {.core = core, .conn = c, .session = conn_user(c)};
+    struct error e;
+    uint32_t wait_ms;
+    if (r.session && UNLIKELY(core->guards) && !admission_rate(core, r.session, &e, &wait_ms)) refused(&r);
 }
 
 /* operation_find reads what every request has; NULL, and answered, when it is none. */
@@ -120,7 +131,6 @@ static const struct operation *operation_find(struct request *r)
     for (unsigned i = 0; i < sizeof operations / sizeof operations[0]; i++) {
         if (!slice_is(type, operations[i].type)) continue;
         if (r->session->state == SESSION_HELLO && !operations[i].before_hello) fail(r, ERR_HELLO_REQUIRED, NULL, NULL);
-        else if (UNLIKELY(r->core->drain_told) && operations[i].handler != on_ping) fail(r, ERR_SERVER_DRAINING, NULL, NULL);
         else return &operations[i];
         return NULL;
     }
@@ -140,9 +150,20 @@ static void window_open(struct request *r)
     s->refusals = s->misuses = 0;
 }
 
-/* misused: each message that is no operation costs an answer. A client that sends nothing else is broken. */
+/* refused: beyond a rate. Who goes on all the same is closed. */
+static void refused(struct request *r)
+{
+    window_open(r);
+    if (++r->session->refusals > RATE_REFUSALS_MAX) net_ws_close(r->core->net, r->conn, 4129, "too many requests", false);
+}
+
+/* misused: each message that is no operation costs an answer, and counts against the rates like an operation. A client
+ * that sends nothing else is broken. */
 static void misused(struct request *r)
 {
+    struct error e;
+    uint32_t wait_ms;
+    if (UNLIKELY(r->core->guards) && !admission_rate(r->core, r->session, &e, &wait_ms)) refused(r);
     window_open(r);
     if (++r->session->misuses >= MISUSES_MAX) net_ws_close(r->core->net, r->conn, 4008, "no operations", false);
 }
@@ -153,11 +174,11 @@ static bool admitted(struct request *r, const struct operation *operation)
     uint32_t wait_ms;
     if (admission_message(r->core, r->session, operation->weight, &e, &wait_ms)) return true;
     fail_for_now(r, &e, wait_ms);
-    window_open(r);
-    if (e.code == ERR_RATE_LIMITED && ++r->session->refusals > RATE_REFUSALS_MAX)
-        net_ws_close(r->core->net, r->conn, 4129, "too many requests", false);
-    if (e.code == ERR_SERVER_OVERLOADED && r->session->state == SESSION_HELLO)
-        net_ws_close(r->core->net, r->conn, 4100, "overloaded", false); /* nobody is served without its hello */
+    bool rate = e.code == ERR_RATE_LIMITED;
+    if (rate) refused(r);
+    /* Nobody is served without its hello, and only who begins anew sends another one: it is told to come again later. */
+    if (r->session->state == SESSION_HELLO && operation->handler == on_hello)
+        net_ws_close(r->core->net, r->conn, rate ? 4129 : 4100, rate ? "too many requests" : "overloaded", false);
     return false;
 }
 

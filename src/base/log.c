@@ -2,6 +2,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "assert.h"
@@ -195,6 +196,17 @@ static size_t character_len(const unsigned char *c, size_t left)
     return len;
 }
 
+/* control_escaped writes what JSON lets through as it is, DEL and the C1 controls (U+0080 to U+009F), as an escape: whoever
+ * looks at the log in a terminal is not to obey it. Returns the end, `out` when the character is none of these. */
+static char *control_escaped(char out[8], struct slice character)
+{
+    const unsigned char *c = (const unsigned char *)character.data;
+    bool del = character.len == 1 && c[0] == 0x7F, c1 = character.len == 2 && c[0] == 0xC2 && c[1] < 0xA0;
+    if (!del && !c1) return out;
+    snprintf(out, 8, "\\u%04x", c[character.len - 1]);
+    return out + 6;
+}
+
 /* line_quoted writes `"text"`; a text that reaches past the line is closed early, at a whole character. */
 static void line_quoted(struct line *l, struct slice s)
 {
@@ -205,7 +217,8 @@ static void line_quoted(struct line *l, struct slice s)
         size_t len = character_len((const unsigned char *)s.data + i, s.len - i);
         struct slice character = len ? slice_of(s.data + i, len) : SLICE("\xEF\xBF\xBD");
         char escaped[8];
-        char *end = json_escape(escaped, character);
+        char *end = control_escaped(escaped, character);
+        if (end == escaped) end = json_escape(escaped, character);
         line_append(l, slice_of(escaped, (size_t)(end - escaped)));
         i += len ? len : 1;
     }

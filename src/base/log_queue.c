@@ -40,7 +40,9 @@ bool log_queue_push(struct log_queue *q, struct slice line)
         skip = need > to_end ? to_end : 0;
         /* acquire: what the reader has left there are zeros, written before it gave the bytes back */
         uint64_t released = atomic_load_explicit(&q->_released, memory_order_acquire);
-        if (at + skip + need - released > q->_size) return false;
+        /* The reader may have come past `at` since that was loaded: then the queue is not full but `at` is old, and the
+         * exchange fails. */
+        if (released <= at && at + skip + need - released > q->_size) return false;
     } while (!atomic_compare_exchange_weak_explicit(&q->_reserved, &at, at + skip + need, memory_order_relaxed,
                                                     memory_order_relaxed));
     if (skip) atomic_store_explicit(word_at(q, at), SKIP | (uint32_t)skip, memory_order_release);

@@ -37,9 +37,9 @@ static void take_line(struct slice line);
 static void discard_line(struct slice line);
 static void wait_until_written(void);
 static unsigned write_lines(void);
-static bool write_all(struct slice bytes);
+static bool write_all(struct slice all);
 static bool tell_lost(void);
-static void switch_file(void);
+static bool switch_file(void);
 static void count(_Atomic uint64_t *counter, uint64_t n);
 
 static const struct log_sink to_queue = {take_line, wait_until_written};
@@ -68,11 +68,12 @@ enum status log_writer_start(void)
 
 enum status log_writer_open(const char *path, char *why, size_t why_len)
 {
-    int fd = path[0] ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600)
+    /* Not to wait for a reader when it is a FIFO (open(2), ENXIO): whoever reloads waits for nobody. */
+    int fd = path[0] ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600)
                      : fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
     if (fd < 0) {
-        snprintf(why, why_len, "log.file: %s cannot be opened for appending (%s)", path[0] ? path : "stderr",
-                 log_errno_text(errno));
+        snprintf(why, why_len, "log.file: %s cannot be opened for appending (%s)%s", path[0] ? path : "stderr",
+                 log_errno_text(errno), errno == ENXIO ? ": it is a FIFO or a device, and nobody reads it" : "");
         return STATUS_IO;
     }
     int replaced = atomic_exchange(&writer.next_fd, fd);
@@ -162,13 +163,16 @@ static void *writer_main(void *argument)
     return NULL;
 }
 
-/* switch_file goes over to what log_writer_open has opened. What was queued before may end up in the new file. */
-static void switch_file(void)
+/* switch_file goes over to what log_writer_open has opened; false when there is nothing. What was queued before may end up
+ * in the new file. */
+static bool switch_file(void)
 {
+    if (atomic_load_explicit(&writer.next_fd, memory_order_relaxed) < 0) return false;
     int next = atomic_exchange(&writer.next_fd, -1);
-    if (next < 0) return;
+    if (next < 0) return false;
     int old = atomic_exchange(&writer.fd, next);
     if (old != STDERR_FILENO) close(old);
+    return true;
 }
 
 /* write_lines writes everything that is queued now, several lines a write(2) but never part of one, and never more than
@@ -198,11 +202,14 @@ static unsigned write_lines(void)
     return taken;
 }
 
-/* write_all waits for room before it writes: at the end somebody must be able to say that it has been long enough. */
-static bool write_all(struct slice bytes)
+/* write_all waits for room before it writes: at the end somebody must be able to say that it has been long enough. A file
+ * that is to take over is not kept waiting by one that nobody reads: all goes there, what is half written once more. */
+static bool write_all(struct slice all)
 {
-    int fd = atomic_load_explicit(&writer.fd, memory_order_relaxed);
+    struct slice bytes = all;
     while (bytes.len) {
+        if (switch_file()) bytes = all;
+        int fd = atomic_load_explicit(&writer.fd, memory_order_relaxed);
         struct pollfd ready = {.fd = fd, .events = POLLOUT};
         int polled = poll(&ready, 1, 100);
         if (polled == 0 || (polled < 0 && errno == EINTR)) {

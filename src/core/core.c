@@ -96,7 +96,7 @@ const char *const core_queue_names[CORE_QUEUES] = {"connections", "commit_entrie
 uint64_t core_queue_bound(const struct gateway *g, enum core_queue queue)
 {
     switch (queue) {
-    case QUEUE_CONNECTIONS: return (g->config->limits_connections + g->num_cores - 1) / g->num_cores;
+    case QUEUE_CONNECTIONS: return g->config->limits_connections;
     case QUEUE_COMMIT_ENTRIES: return COMMIT_PENDING_MAX;
     case QUEUE_COMMIT_BYTES: return COMMIT_PENDING_BYTES_MAX;
     case QUEUE_MAILBOX: return MAILBOX_CELLS;
@@ -138,7 +138,7 @@ static void queues_look(struct core *core)
         if (waits > most) most = waits;
     }
     queue_is(core, QUEUE_MAILBOX, most);
-    queue_is(core, QUEUE_CONNECTIONS, net_stats(core->net)->connections);
+    queue_is(core, QUEUE_CONNECTIONS, atomic_load_explicit(&core->gateway->open_connections, memory_order_relaxed));
     queue_is(core, QUEUE_ROOMS, core->rooms.len);
     queue_is(core, QUEUE_USERS, core->users_by_id.len);
 }
@@ -270,6 +270,7 @@ static const struct net_handlers *core_handlers(struct core *core, struct net_ha
                                .on_refused = api_on_refused,
                                .on_open = admission_on_open,
                                .on_head = api_on_head,
+                               .on_ping = api_on_ping,
                                .context = core};
     return h;
 }

@@ -30,7 +30,7 @@ struct access;
 
 /* Queues whose depth is watched (carillon_queue_depth), with the bound of each; docs/BACKPRESSURE.md tells of all. */
 enum core_queue {
-    QUEUE_CONNECTIONS,
+    QUEUE_CONNECTIONS,    /* of all cores, whose bound is one */
     QUEUE_COMMIT_ENTRIES, /* not durable yet */
     QUEUE_COMMIT_BYTES,
     QUEUE_MAILBOX,        /* to the core for which the most waits, parked mail included */

@@ -7,12 +7,14 @@ import pty
 import re
 import secrets
 import select
+import socket as sockets
 import subprocess
+import threading
 import time
 
 import pytest
 
-from client import Operator, call, new_tenant
+from client import Operator, call, metric, metric_reaches, new_tenant
 from gateway import BUILD
 
 CTL = BUILD / "carillonctl"
@@ -597,6 +599,84 @@ def test_text_of_others_cannot_steer_the_terminal(gateway):
     assert "\033" not in listed and "\\x1b[2Jname\\n" in listed
 
 
+# --- servers that are not what they should be ----------------------------------------------------------------------------------
+
+
+class Impostor:
+    """Answers every request on a port of its own; `answer` gives the body for a method, None closes the connection."""
+
+    def __init__(self, answer):
+        self.answer, self.listener = answer, sockets.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+    def end(self):
+        if self.listener.fileno() >= 0:
+            self.listener.shutdown(sockets.SHUT_RDWR)  # wakes who waits in accept
+            self.listener.close()
+
+    def run(self, *arguments):
+        return subprocess.run(self.command(*arguments), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=PATIENCE_S, env=environment(CARILLON_ADMIN_MASTER_KEY="k" * 20), check=False)
+
+    def command(self, *arguments):
+        return [str(CTL), "--url", self.url, *arguments]
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection:
+                body = self.answer(connection.recv(65536).split(b" ")[0])
+                if body is not None:
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" %
+                                       (len(body), body))
+
+
+@pytest.mark.parametrize("arguments", [["health"], ["--json", "health"], ["--json", "tenant", "create", "x"],
+                                       ["--json", "tenant", "list"], ["--json", "status"]])
+@pytest.mark.parametrize("body", [b"<html>\x1b[31mlog in</html>", b""])
+def test_a_page_of_something_in_between_is_no_answer(arguments, body):
+    with Impostor(lambda method: body) as impostor:
+        done = impostor.run(*arguments)
+    assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith("carillonctl: "), done
+
+
+def test_health_is_good_only_when_the_gateway_says_so():
+    with Impostor(lambda method: b'{"some":"thing"}') as impostor:
+        assert impostor.run("health").returncode == 1
+
+
+@pytest.mark.parametrize("command", ["health", "status"])
+def test_a_server_cannot_write_to_the_terminal_of_who_asks(command):
+    hostile = rb'"\u001b]0;x\u0007\u009b31m"'
+    body = b'{"status":"ok",%s:%s,"version":%s,"state":%s,"durability":%s}' % ((hostile,) * 5)
+    with Impostor(lambda method: body) as impostor:
+        done = impostor.run(command)
+    assert done.returncode == 0 and "\\x1b" in done.stdout
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.stdout), done.stdout
+
+
+def test_a_drain_is_over_only_when_nobody_takes_connections():
+    draining = b'{"draining":true,"timeout_s":1}'
+    with Impostor(lambda method: draining if method == b"POST" else None) as impostor:
+        waiting = subprocess.Popen(impostor.command("drain", "--wait", "--yes"), stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, text=True, env=environment(CARILLON_ADMIN_MASTER_KEY="k" * 20))
+        time.sleep(1.5)  # a server that takes connections and says nothing may be a gateway that is held up
+        assert waiting.poll() is None
+        impostor.end()
+        said, _ = waiting.communicate(timeout=PATIENCE_S)
+    assert waiting.returncode == 0 and "It has ended." in said
+
+
 # --- chat ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -798,6 +878,15 @@ async def test_chat_json_is_the_frames_as_they_came(gateway):
     assert any(frame["type"] == "ok" for frame in frames)
 
 
+async def test_a_kick_is_counted_as_the_servers(gateway):
+    bob = (await new_tenant(gateway)).user("bob")
+    socket = await bob.connect()
+    before = await metric(gateway, "carillon_connections_closed_total", reason="server")
+    await off_loop(Ctl(gateway).run, "kick", "--tenant", bob.tenant.tenant_id)
+    assert await socket.closed() == 4003
+    await metric_reaches(gateway, "carillon_connections_closed_total", before + 1, reason="server")
+
+
 async def test_a_kicked_chat_does_not_come_back(gateway, programs):
     tenant, room_id, alice, bob = await room_for_two(gateway)
     program = chat(programs, Pipe, Ctl(gateway).as_member(bob), room_id)
@@ -805,6 +894,17 @@ async def test_a_kicked_chat_does_not_come_back(gateway, programs):
     await off_loop(Ctl(gateway).run, "kick", "--tenant", tenant.tenant_id, "--reason", "enough")
     await off_loop(program.await_text, "4003: enough")
     assert await off_loop(program.await_end) == 1
+
+
+async def test_a_chat_that_is_too_fast_at_first_comes_again(make_gateway):
+    gateway = make_gateway(limits__tenant_rate=2)  # a look at the room, an upgrade: the hello is one too many
+    bob = (await new_tenant(gateway)).user("bob")
+    room_id = await bob.new_room("group")
+    await asyncio.sleep(1)
+    await off_loop(Ctl(gateway).as_member(bob).run, "chat", room_id, stdin="hi\n")
+    await asyncio.sleep(1)
+    page = (await bob.get(f"/rooms/{room_id}/messages")).ok()
+    assert [message["content"] for message in page["items"]] == ["hi"]
 
 
 async def test_a_chat_that_cannot_begin_says_why(gateway):

@@ -10,7 +10,7 @@ import pytest
 from client import SUBPROTOCOL, call, metric, metric_reaches, new_tenant
 from recorder import limit as bound_of
 from test_slow_reader import reader_that_takes_nothing_is_let_go
-from wire import TEXT, FrameWire, HttpWire
+from wire import CLOSE, PING, PONG, TEXT, FrameWire, HttpWire
 
 RATE = 20  # requests a second where one is set: a bucket is filled at once and empty within a test's first loop
 FIELDS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
@@ -129,6 +129,39 @@ async def test_a_socket_that_goes_on_regardless_is_closed_with_4129(make_gateway
     assert await socket.closed() == 4129
     refused = [event for event in socket.waiting if event.get("code") == "rate.limited"]
     assert len(refused) == bound_of("RATE_REFUSALS_MAX") + 1
+
+
+async def test_what_is_no_operation_counts_although_operations_come_between(make_gateway):
+    gateway = make_gateway(cores=1, limits__tenant_rate=RATE)
+    socket = await (await new_tenant(gateway)).user("alice").connect()
+    with pytest.raises(Exception):
+        for _ in range(60):
+            await socket.send("ping")  # one of these is always within the rate
+            for _ in range(60):
+                await socket.send("no.such")
+            await asyncio.sleep(0.1)
+    assert await socket.closed() == 4129
+
+
+async def test_ping_frames_count(make_gateway):
+    gateway = make_gateway(cores=1, limits__tenant_rate=RATE)
+    alice = (await new_tenant(gateway)).user("alice")
+    wire = await FrameWire.connect(gateway, alice.headers, SUBPROTOCOL)
+    for _ in range(RATE + 300):
+        await wire.send_frame(PING, b"x")
+    while (frame := await wire.frame())[0] == PONG:
+        pass
+    assert frame == (CLOSE, (4129).to_bytes(2, "big") + b"too many requests")
+
+
+async def test_a_hello_beyond_a_rate_ends_in_4129(make_gateway):
+    gateway = make_gateway(cores=1, limits__tenant_rate=1)
+    alice = (await new_tenant(gateway)).user("alice")
+    wire = await FrameWire.connect(gateway, alice.headers, SUBPROTOCOL)  # the one that it takes
+    await wire.send_frame(TEXT, '{"type":"hello","id":1}')
+    opcode, payload = await wire.frame()
+    assert opcode == TEXT and b'"code":"rate.limited"' in payload and b'"retry_after_ms":' in payload
+    assert (await wire.frame())[1][:2] == (4129).to_bytes(2, "big")
 
 
 # --- an address's rate ------------------------------------------------------------------------------------------------
@@ -343,6 +376,12 @@ async def eventually(wanted, what, seconds=20):
         await asyncio.sleep(0.1)
 
 
+def head_of_body(user, length):
+    """A request's head; a long body is taken from those only who show a key."""
+    fields = "".join(f"{name}: {value}\r\n" for name, value in user.headers.items())
+    return f"POST /v1/rooms HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {length}\r\n\r\n"
+
+
 async def test_above_the_bound_on_memory_new_work_is_refused_until_there_is_room_again(make_gateway):
     """Bodies that do not come to their end hold memory; whoever is let go gives it back."""
     bound = 120 * MEGABYTE
@@ -357,7 +396,7 @@ async def test_above_the_bound_on_memory_new_work_is_refused_until_there_is_room
     wires = []
     for _ in range(150):
         wire = await HttpWire.open(gateway)
-        await wire.send("POST /v1/rooms HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        await wire.send(head_of_body(alice, 1_000_000))
         await wire.send("x" * 999_000)
         wires.append(wire)
 
@@ -447,7 +486,7 @@ async def test_slow_and_half_open_clients_are_closed_by_an_absolute_deadline(mak
 
     async def slow_body():
         wire = await HttpWire.open(gateway)
-        await wire.send("POST /v1/rooms HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        await wire.send(head_of_body(alice, 100_000))
         return await dribble(wire, "x", 1.0)
 
     async def no_hello():

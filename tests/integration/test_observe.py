@@ -10,8 +10,9 @@ import time
 import pytest
 import yaml
 
-from client import WAIT_S, Operator, call, metric, metric_becomes, metric_samples, new_tenant
+from client import WAIT_S, Operator, call, metric, metric_becomes, metric_reaches, metric_samples, new_tenant
 from gateway import REPOSITORY
+from wire import HttpWire
 
 OBSERVE = REPOSITORY / "tools" / "observe"
 OPERATING = REPOSITORY / "docs" / "OPERATING.md"
@@ -167,3 +168,12 @@ async def test_work_shows_in_turns_queues_and_memory(make_gateway):
     assert await metric(gateway, "process_resident_memory_bytes") > 1 << 20
     assert await metric(gateway, "carillon_memory_bytes", part="write_buffers") > 0
     assert await metric(gateway, "carillon_log_lines_total", outcome="written") >= 1
+
+
+async def test_the_queue_of_connections_is_held_against_the_servers_own_limit(make_gateway):
+    gateway = make_gateway(cores=2, limits__connections=20)
+    for _ in range(17):
+        await HttpWire.open(gateway)
+    await metric_reaches(gateway, "carillon_queue_depth", 17, queue="connections")
+    assert await metric(gateway, "carillon_queue_depth", queue="connections") <= 20
+    assert await metric(gateway, "carillon_queue_bound", queue="connections") == 20

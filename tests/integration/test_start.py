@@ -503,3 +503,20 @@ def test_a_start_after_a_crash_takes_a_moment_however_much_was_written(make_gate
     assert time.monotonic() - began < 5
     ready = [json.loads(line) for line in gateway.log_text().splitlines() if '"event":"ready"' in line][-1]
     assert ready["took_ms"] < 5000
+
+
+def test_closed_standard_streams_do_not_become_files_of_the_store(tmp_path):
+    data = tmp_path / "data"
+    process = subprocess.Popen(["/bin/sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', str(BINARY), "serve", "--data", str(data),
+                                "--listen", "127.0.0.1:0", "--cores", "1", "--set", "admin.master_key=" + "k" * 16],
+                               env=Gateway._environment())
+    try:
+        deadline = time.monotonic() + 15
+        while not (data / "admin.sock").exists():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        streams = [os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in range(3)]
+        assert streams == ["/dev/null"] * 3
+    finally:
+        process.terminate()
+        assert process.wait(15) == 0

@@ -61,6 +61,16 @@ static void a_full_queue_refuses_and_takes_again(void **state)
     log_queue_free(&q);
 }
 
+/* As a writer sees it that was held up between looking at what is reserved and at what is released. */
+static void a_reader_that_has_come_further_is_no_full_queue(void **state)
+{
+    struct log_queue q;
+    assert_int_equal(log_queue_init(&q, 256), STATUS_OK);
+    atomic_store(&q._released, 64);
+    assert_true(log_queue_push(&q, SLICE("0123456789ab")));
+    log_queue_free(&q);
+}
+
 #define WRITERS 4u
 #define LINES 20000u
 
@@ -114,6 +124,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_come_out_whole_and_in_order),
         cmocka_unit_test(a_full_queue_refuses_and_takes_again),
+        cmocka_unit_test(a_reader_that_has_come_further_is_no_full_queue),
         cmocka_unit_test(lines_of_several_threads_keep_their_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

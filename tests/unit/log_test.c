@@ -326,6 +326,18 @@ static void bytes_that_are_not_utf8_are_replaced(void **state)
     }
 }
 
+static void a_terminal_that_shows_the_log_is_told_nothing(void **state)
+{
+    struct log_site site = {0};
+    const struct log_field fields[] = {LOG_STR("v", "a\x1b[31m\x7f\xc2\x80\xc2\x9b" "2J\xc2\xa0\xc3\xa9"), LOG_END};
+    capture_begin();
+    log_write(&site, LOG_INFO, "test", "controls", fields);
+    struct buf text = capture_end();
+    buf_char(&text, '\0');
+    assert_non_null(strstr(text.data, "a\\u001b[31m\\u007f\\u0080\\u009b2J\xc2\xa0\xc3\xa9\""));
+    buf_free(&text);
+}
+
 static void errno_survives_and_is_named(void **state)
 {
     capture_begin();
@@ -417,6 +429,7 @@ int main(void)
         cmocka_unit_test(a_line_too_long_is_cut_and_stays_valid),
         cmocka_unit_test(many_fields_are_cut_between_fields),
         cmocka_unit_test(bytes_that_are_not_utf8_are_replaced),
+        cmocka_unit_test(a_terminal_that_shows_the_log_is_told_nothing),
         cmocka_unit_test(errno_survives_and_is_named),
         cmocka_unit_test(lines_of_several_threads_never_mix),
         cmocka_unit_test(every_line_of_a_shared_site_is_written_or_counted),

@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../src/base/buf.h"
@@ -135,6 +137,51 @@ static void a_reader_that_stops_reading_holds_nobody_up(void **state)
     assert_in_range(all, lines + 1, lines + 4); /* and what was said of those that are lost */
 }
 
+static void a_file_takes_over_from_a_reader_that_has_stopped(void **state)
+{
+    int ends[2], stderr_was = dup(STDERR_FILENO);
+    char path[64], why[256], padding[2001];
+    snprintf(path, sizeof path, "%s/instead", directory);
+    memset(padding, 'p', sizeof padding - 1);
+    padding[sizeof padding - 1] = '\0';
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    assert_true(fcntl(ends[1], F_SETPIPE_SZ, 4096) >= 4096);
+    dup2(ends[1], STDERR_FILENO);
+    assert_int_equal(log_writer_start(), STATUS_OK);
+    for (unsigned i = 0; i < 20; i++) LOG_ALWAYS(LOG_INFO, "process", "padded", LOG_STR("padding", padding));
+    const struct timespec pause = {.tv_nsec = 50000000};
+    nanosleep(&pause, NULL); /* by now the pipe is full and the thread waits for it */
+    assert_int_equal(log_writer_open(path, why, sizeof why), STATUS_OK);
+    line(1);
+    uint64_t give_up_ns = clock_mono_ns(clock_real()) + 10000000000ull;
+    bool written = false;
+    while (!written && clock_mono_ns(clock_real()) < give_up_ns) {
+        nanosleep(&pause, NULL);
+        struct buf text = file_text(path);
+        written = strstr(text.data, "\"number\":1}\n") != NULL;
+        buf_free(&text);
+    }
+    log_writer_stop();
+    dup2(stderr_was, STDERR_FILENO);
+    close(stderr_was);
+    close(ends[0]);
+    close(ends[1]);
+    assert_true(written);
+    assert_int_equal(unlink(path), 0);
+}
+
+static void a_fifo_that_nobody_reads_is_refused_at_once(void **state)
+{
+    char path[64], why[256] = "";
+    snprintf(path, sizeof path, "%s/fifo", directory);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(log_writer_start(), STATUS_OK);
+    assert_int_equal(log_writer_open(path, why, sizeof why), STATUS_IO);
+    assert_non_null(strstr(why, "nobody reads it"));
+    log_writer_stop();
+    assert_int_equal(unlink(path), 0);
+}
+
 static void what_was_lost_is_said_when_there_is_room_again(void **state)
 {
     int ends[2], stderr_was = dup(STDERR_FILENO);
@@ -169,6 +216,8 @@ int main(void)
         cmocka_unit_test(lines_go_to_the_file_that_was_opened_last),
         cmocka_unit_test(a_file_that_cannot_be_opened_is_named_and_changes_nothing),
         cmocka_unit_test(a_reader_that_stops_reading_holds_nobody_up),
+        cmocka_unit_test(a_file_takes_over_from_a_reader_that_has_stopped),
+        cmocka_unit_test(a_fifo_that_nobody_reads_is_refused_at_once),
         cmocka_unit_test(what_was_lost_is_said_when_there_is_room_again),
     };
     return cmocka_run_group_tests(tests, suite_open, suite_close);

@@ -181,7 +181,7 @@ static void app_open(struct app *a)
 {
     char why[256], name[LISTENER_NAME_LEN];
     const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL,
-                                         a->refuse_all ? app_open_refused : NULL, app_head};
+                                         a->refuse_all ? app_open_refused : NULL, app_head, NULL};
     a->clock = (struct clock){a, app_mono_ns, app_wall_ms};
     assert_int_equal(park_init(&a->park, NULL, NULL), STATUS_OK);
     if (a->unix_path[0]) {
@@ -1651,7 +1651,7 @@ static void the_trusted_listener_comes_first(void **state)
     char why[256], path[64];
     struct net *other;
     snprintf(path, sizeof path, "/tmp/net_test.%d.sock", (int)getpid());
-    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL, NULL, NULL};
+    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL, NULL, NULL, NULL};
     struct net_listener listeners[2] = {{.fd = a->listen_fd}, {.trusted = 1}};
     struct park park;
     assert_int_equal(park_init(&park, NULL, NULL), STATUS_OK);
@@ -1696,7 +1696,7 @@ static void accepts_that_fail_back_off(void **state)
     app_open(a);
     char why[256];
     struct net *other;
-    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL, NULL, NULL};
+    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL, NULL, NULL, NULL};
     assert_int_equal(net_open(&other, &handlers, &a->limits, &a->clock, &a->park, 1, why, sizeof why), STATUS_OK);
     int not_listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* accept answers EINVAL at once */
     const struct net_listener listener = {.fd = not_listening};

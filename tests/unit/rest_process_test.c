@@ -61,6 +61,27 @@ static void a_write_that_waits_long_is_warned_of(void **state)
     assert_int_equal(number_in(c->text.data, "oldest_ms"), 0);
 }
 
+static uint64_t asked_of_the_store(struct kv *kv, const char *property)
+{
+    fail_msg("a core asked the store for %s, and may have to wait for its lock", property);
+    return 0;
+}
+
+static void the_store_is_shown_as_the_main_thread_saw_it(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    h->gateway.store_property = asked_of_the_store;
+    atomic_store(&h->gateway.vitals.memory[MEMORY_MEMTABLES], 4711);
+    atomic_store(&h->gateway.vitals.memory[MEMORY_BLOCK_CACHE], 815);
+    metric_set(&h->gateway.vitals.metrics, METRIC_STORE_DELAYED_WRITE_RATE, 1000);
+    struct client *c = client_open(h, 0);
+    status(c);
+    assert_int_equal(number_in(c->text.data, "buffer_bytes"), 4711);
+    assert_int_equal(number_in(c->text.data, "store_cache_bytes"), 815);
+    expect_text(c->text.data, "The store holds writes back");
+}
+
 static void what_is_wrong_is_warned_of_with_what_to_do(void **state)
 {
     struct harness *h = *state;
@@ -84,6 +105,7 @@ int main(void)
         TEST(a_gateway_that_is_well_warns_of_nothing),
         TEST(figures_follow_what_happens),
         TEST(a_write_that_waits_long_is_warned_of),
+        TEST(the_store_is_shown_as_the_main_thread_saw_it),
         TEST(what_is_wrong_is_warned_of_with_what_to_do),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

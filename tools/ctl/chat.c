@@ -137,7 +137,7 @@ static void chat_close(struct chat *chat)
 /* away notes that there is no connection, and when to try the next one. Codes from 4000 to 4099 mean: do not. */
 static void away(struct chat *chat, bool closed)
 {
-    bool refused = !closed && chat->ws.http_status >= 400 && chat->ws.http_status < 500;
+    bool refused = !closed && chat->ws.http_status >= 400 && chat->ws.http_status < 500 && chat->ws.http_status != 429;
     bool final = (closed && chat->ws.close_code >= 4000 && chat->ws.close_code < 4100) || refused;
     struct buf why = {0};
     text_shown(&why, slice_str(chat->ws.why));

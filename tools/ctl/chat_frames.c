@@ -160,20 +160,25 @@ static void on_event(struct chat *chat, struct json_node frame, struct slice typ
         buf_free(&who);
         if (left && me) chat_end(chat, CTL_FAILED);
     } else {
-        chat_note(chat, "#%llu %.*s", (unsigned long long)seq, SLICE_FMT(type));
+        struct buf kind = {0};
+        text_shown(&kind, type);
+        chat_note(chat, "#%llu %.*s", (unsigned long long)seq, SLICE_FMT(buf_slice(&kind)));
+        buf_free(&kind);
     }
 }
 
 /* on_passing: news that are in no log. */
 static void on_passing(struct chat *chat, struct json_node frame, struct slice type)
 {
-    struct buf who = {0};
-    struct slice action = exchange_text(frame, "action"), status = exchange_text(frame, "status");
+    struct buf who = {0}, status = {0};
+    struct slice action = exchange_text(frame, "action");
     text_shown(&who, exchange_text(frame, "user_id"));
+    text_shown(&status, exchange_text(frame, "status"));
     bool me = slice_is(exchange_text(frame, "user_id"), chat->user);
     if (slice_is(type, "typing") && !slice_is(action, "stop") && !me)
         chat_note(chat, "%.*s is typing", SLICE_FMT(buf_slice(&who)));
     else if (slice_is(type, "presence.update") && !me)
-        chat_note(chat, "%.*s is %.*s", SLICE_FMT(buf_slice(&who)), SLICE_FMT(status));
+        chat_note(chat, "%.*s is %.*s", SLICE_FMT(buf_slice(&who)), SLICE_FMT(buf_slice(&status)));
     buf_free(&who);
+    buf_free(&status);
 }

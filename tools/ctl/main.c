@@ -11,6 +11,7 @@
 #include "../../src/base/assert.h"
 #include "../../src/base/json.h"
 #include "../../src/cli/mistake.h"
+#include "../../src/base/standard_streams.h"
 #include "../../src/cli/nearest.h"
 #include "ctl.h"
 
@@ -29,6 +30,7 @@ static int help(const struct ctl *c);
 int main(int argc, char **argv)
 {
     struct ctl c = {0};
+    standard_streams_open();
     setlocale(LC_CTYPE, "C.UTF-8"); /* what the gateway speaks, whatever the terminal's language */
     c.given[CTL_OPT_MASTER_KEY] = getenv("CARILLON_ADMIN_MASTER_KEY");
     c.given[CTL_OPT_KEY] = getenv("CARILLON_API_KEY");

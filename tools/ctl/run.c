@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -118,11 +119,11 @@ static bool print_page(struct exchange *x, const struct ctl_command *command, st
 {
     struct json_node items, item;
     *more = false;
-    if (x->c->json) print_json(x);
     if (!x->parsed || !json_get(x->root, "items", &items) || json_type_of(items) != JSON_ARRAY) {
         fprintf(stderr, "carillonctl: the server's answer has no items\n");
         return false;
     }
+    if (x->c->json) print_json(x);
     const char *without = ctl_given(x->c, ALL) ? NULL : command->without_state;
     for (struct json_iter i = json_array(items); json_array_next(&i, &item);)
         if (!without || !slice_is(exchange_text(item, "state"), without)) table_add(table, item);
@@ -137,16 +138,30 @@ static bool print_page(struct exchange *x, const struct ctl_command *command, st
     return true;
 }
 
+/* answer_good: a 2xx with a body that is no object was not said by a gateway but by something in between; and a gateway
+ * that is well says so. */
+static bool answer_good(const struct exchange *x, const struct ctl_command *command)
+{
+    bool object = x->parsed && json_type_of(x->root) == JSON_OBJECT;
+    if (x->answer.body.len ? !object : command->shape == CTL_OBJECT && !command->done) {
+        fprintf(stderr, "carillonctl: the server's answer is no JSON object; is there a gateway at that address?\n");
+        return false;
+    }
+    if (command->who == CTL_ANYONE && !slice_is(object ? exchange_text(x->root, "status") : slice_str(""), "ok")) return false;
+    return x->answer.status / 100 == 2;
+}
+
 static int print_answer(struct exchange *x, const struct ctl_command *command, struct buf *target)
 {
-    bool good = x->answer.status / 100 == 2;
     if (command->shape == CTL_LIST) return print_list(x, command, target);
+    bool good = answer_good(x, command);
+    if (x->answer.body.len && (!x->parsed || json_type_of(x->root) != JSON_OBJECT)) return CTL_FAILED;
     if (command->shape == CTL_NOTHING || !x->answer.body.len) {
         struct buf done = {0};
         expand(&done, command->done ? command->done : "done", x->c, false);
-        if (!x->c->json) printf("%.*s\n", SLICE_FMT(buf_slice(&done)));
+        if (!x->c->json && good) printf("%.*s\n", SLICE_FMT(buf_slice(&done)));
         buf_free(&done);
-    } else if (x->c->json || !x->parsed || json_type_of(x->root) != JSON_OBJECT) {
+    } else if (x->c->json) {
         print_json(x);
     } else {
         object_print(x->answer.body, x->root, command->part, stdout);
@@ -184,7 +199,7 @@ int user_show_run(const struct ctl *c, const struct ctl_command *command)
     command->query(&target, c);
     buf_char(&target, '\0');
     bool good = call(&x, command, target.data);
-    if (good) print_answer(&x, command, &target);
+    if (good) good = print_answer(&x, command, &target) == CTL_DONE;
     if (good) print_part(&x, command->part, "room_id,delivered,read");
     target.len = 0;
     BUF_LIT(&target, "/v1/admin/connections?tenant_id=");
@@ -201,14 +216,21 @@ int user_show_run(const struct ctl *c, const struct ctl_command *command)
     return good ? CTL_DONE : CTL_FAILED;
 }
 
-/* drain_wait returns true when the gateway has ended: its socket takes no connection any more. */
+/* has_ended: nobody takes connections any more. A gateway that is only slow, or stopped, does. */
+static bool has_ended(const struct endpoint *e)
+{
+    const char *why;
+    int fd = endpoint_connect(e, DRAIN_LOOK_MS, &why), error = errno;
+    if (fd >= 0) close(fd);
+    return fd < 0 && (error == ECONNREFUSED || error == ENOENT);
+}
+
 static bool drain_wait(struct exchange *x, uint64_t timeout_s)
 {
     const struct timespec pause = {.tv_nsec = DRAIN_LOOK_MS * 1000000l};
+    http_client_close(&x->http); /* the gateway need not wait for it */
     for (unsigned looks = 0; looks < (timeout_s + DRAIN_SPARE_S) * 1000u / DRAIN_LOOK_MS; looks++) {
-        http_client_close(&x->http);
-        (void)exchange_call(x, "GET", "/health", (struct slice){0});
-        if (!x->answered) return true;
+        if (has_ended(&x->http.endpoint)) return true;
         nanosleep(&pause, NULL);
     }
     return false;

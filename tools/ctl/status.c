@@ -147,12 +147,19 @@ static void print_process(const struct view *v)
                         : slice_is(state, "draining") ? STYLE_WARNING
                                                       : STYLE_BAD;
     char sessions[32], rooms[32], users[32], subscriptions[32];
+    struct buf version = {0}, state_text = {0}, durability = {0};
+    text_shown(&version, exchange_text(v->now, "version"));
+    text_shown(&state_text, state);
+    text_shown(&durability, exchange_text(v->now, "durability"));
     fprintf(v->out, "%scarillon %.*s%s  %s%.*s%s  up %llud %02llu:%02llu:%02llu  epoch %llu  pid %llu  %.*s\n",
-            style(v->out, STYLE_HEAD), SLICE_FMT(exchange_text(v->now, "version")), style(v->out, STYLE_END),
-            style(v->out, colour), SLICE_FMT(state), style(v->out, STYLE_END), (unsigned long long)(up / 86400),
+            style(v->out, STYLE_HEAD), SLICE_FMT(buf_slice(&version)), style(v->out, STYLE_END),
+            style(v->out, colour), SLICE_FMT(buf_slice(&state_text)), style(v->out, STYLE_END), (unsigned long long)(up / 86400),
             (unsigned long long)(up / 3600 % 24), (unsigned long long)(up / 60 % 60), (unsigned long long)(up % 60),
             (unsigned long long)figure(v, "epoch"), (unsigned long long)figure(v, "pid"),
-            SLICE_FMT(exchange_text(v->now, "durability")));
+            SLICE_FMT(buf_slice(&durability)));
+    buf_free(&version);
+    buf_free(&state_text);
+    buf_free(&durability);
     fprintf(v->out, "  in memory    tenants %llu   rooms %s   users %s   sessions %s   subscriptions %s\n",
             (unsigned long long)figure(v, "tenants"), amount(rooms, figure(v, "rooms_loaded")),
             amount(users, figure(v, "users_loaded")), amount(sessions, figure(v, "sessions")),

@@ -106,7 +106,9 @@ static void lines_take(struct lines *l, struct slice text, struct json_node obje
         }
         struct buf *shown = &l->names[l->num];
         *shown = l->values[l->num] = (struct buf){0};
-        buf_printf(shown, "%.*s%s%.*s", SLICE_FMT(outer), outer.len ? "." : "", SLICE_FMT(name));
+        text_shown(shown, outer);
+        if (outer.len) buf_char(shown, '.');
+        text_shown(shown, name);
         value_text(&l->values[l->num++], text, name, value);
         l->figures = l->figures && (json_type_of(value) == JSON_NUMBER || json_type_of(value) == JSON_BOOL);
     }
@@ -118,12 +120,13 @@ void object_print(struct slice text, struct json_node object, const char *withou
     size_t names_width = 0, values_width = 0;
     lines_take(&l, text, object, without, (struct slice){0});
     for (unsigned i = 0; i < l.num; i++) {
-        if (l.names[i].len > names_width) names_width = l.names[i].len;
+        size_t name_width = text_columns(buf_slice(&l.names[i]));
+        if (name_width > names_width) names_width = name_width;
         if (l.values[i].len > values_width) values_width = l.values[i].len;
     }
     for (unsigned i = 0; i < l.num; i++) {
         fprintf(out, "%.*s", SLICE_FMT(buf_slice(&l.names[i])));
-        pad(out, names_width, l.names[i].len);
+        pad(out, names_width, text_columns(buf_slice(&l.names[i])));
         fprintf(out, "%*.*s\n", l.figures ? (int)values_width : 0, SLICE_FMT(buf_slice(&l.values[i])));
         buf_free(&l.names[i]);
         buf_free(&l.values[i]);

@@ -1,6 +1,7 @@
 /* carillon-load: puts a Carillon gateway under load and says what it did. One thread, one ring: see engine.h. */
 #include <stdio.h>
 
+#include "../../src/base/standard_streams.h"
 #include "connections.h"
 #include "options.h"
 #include "report.h"
@@ -12,6 +13,7 @@ int main(int argc, char **argv)
 {
     static struct options options;
     static struct report report;
+    standard_streams_open();
     switch (options_parse(&options, argc, argv)) {
     case OPTIONS_OK: break;
     case OPTIONS_HELP: return 0;
