@@ -725,16 +725,23 @@ static void http_deliver(struct net *n, struct conn *c, const struct http_reques
     n->handlers.on_request(n->handlers.context, c, request);
 }
 
-/* body_is_taken: a little is taken from anybody, so that a client that is refused keeps its connection. */
-static bool body_is_taken(struct net *n, struct conn *c, const struct http_request *request)
+/* body_is_wanted: of one that is not, a little is taken all the same, so that who is refused keeps the connection. */
+static bool body_is_wanted(struct net *n, struct conn *c, const struct http_request *request)
 {
-    bool little = !request->chunked && request->content_length <= ASSEMBLY_SMALL_BYTES;
-    return !n->handlers.on_head || n->handlers.on_head(n->handlers.context, c, request) || little;
+    return !n->handlers.on_head || n->handlers.on_head(n->handlers.context, c, request);
+}
+
+/* http_deliver_unread hands a request up without its body, which is discarded behind the answer. */
+static void http_deliver_unread(struct net *n, struct conn *c, struct http_request *request)
+{
+    c->unread = true;
+    request->body = (struct slice){0};
+    http_deliver(n, c, request);
 }
 
 /* http_begin_body lends an exchange for a body that is not here yet. The head is copied, because the receive buffer
  * goes back, and parsed again, because the request borrows the head's bytes. */
-static size_t http_begin_body(struct net *n, struct conn *c, struct slice bytes)
+static size_t http_begin_body(struct net *n, struct conn *c, struct slice bytes, bool wanted)
 {
     struct conn_exchange *exchange = exchange_lend(n);
     enum http_error error;
@@ -742,6 +749,7 @@ static size_t http_begin_body(struct net *n, struct conn *c, struct slice bytes)
     enum http_result again = http_parse_head(&exchange->request, &error, buf_slice(&exchange->head), &n->limits.http);
     ASSERT(again == HTTP_DONE);
     http_body_init(&exchange->reader, &exchange->request);
+    exchange->unwanted = !wanted;
     c->exchange = exchange;
     c->partial = true;
     conn_set_deadline(n, c, n->ticks.body);
@@ -761,7 +769,12 @@ static size_t http_take_body(struct net *n, struct conn *c, struct slice bytes)
     enum http_error error = HTTP_OK;
     size_t used = 0;
     switch (http_body_feed(&exchange->reader, &exchange->body, &used, &error, bytes, &n->limits.http)) {
-    case HTTP_NEED_MORE: return used;
+    case HTTP_NEED_MORE:
+        if (!exchange->unwanted || exchange->body.len <= ASSEMBLY_SMALL_BYTES) return used;
+        c->exchange = NULL;
+        http_deliver_unread(n, c, &exchange->request);
+        exchange_return(n, exchange);
+        return bytes.len;
     case HTTP_ERROR: conn_refuse_error(n, c, error, &exchange->request); return bytes.len;
     case HTTP_DONE: break;
     }
@@ -787,15 +800,17 @@ static size_t http_take_head(struct net *n, struct conn *c, struct slice bytes)
     case HTTP_ERROR: conn_refuse_error(n, c, error, request); return bytes.len;
     case HTTP_DONE: break;
     }
-    size_t behind = bytes.len - request->head_len;
-    bool has_more = request->chunked || request->content_length > behind;
-    c->unread = has_more && !c->refusal && !body_is_taken(n, c, request);
-    if (UNLIKELY(c->refusal || c->unread)) { /* nothing is kept for it: its body is discarded behind the answer */
-        request->body = (struct slice){0};
-        http_deliver(n, c, request);
+    if (UNLIKELY(c->refusal)) { /* nothing is kept for it */
+        http_deliver_unread(n, c, request);
         return bytes.len;
     }
-    if (has_more) return http_begin_body(n, c, bytes);
+    size_t behind = bytes.len - request->head_len;
+    if (request->chunked || request->content_length > behind) {
+        bool wanted = body_is_wanted(n, c, request), little = request->content_length <= ASSEMBLY_SMALL_BYTES;
+        if (wanted || request->chunked || little) return http_begin_body(n, c, bytes, wanted);
+        http_deliver_unread(n, c, request);
+        return bytes.len;
+    }
     size_t whole = request->head_len + (size_t)request->content_length;
     request->body = slice_of(bytes.data + request->head_len, (size_t)request->content_length);
     http_deliver(n, c, request);

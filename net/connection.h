@@ -41,6 +41,7 @@ struct conn_exchange {
     struct http_request request; /* borrows head */
     struct buf head, body;
     struct http_body reader;
+    bool unwanted; /* the head alone has it refused: only a little of the body is taken */
 };
 
 struct conn {
