@@ -92,20 +92,22 @@ static void figures_alone_are_flush_right(void **state)
     json_parser_free(p);
 }
 
-static void an_object_with_texts_is_a_plain_list(void **state)
+static void an_object_is_a_plain_list_with_the_objects_in_it_laid_out(void **state)
 {
     (void)state;
     struct json_parser *p = json_parser_new(4096);
-    struct slice object = SLICE("{\"id\":\"t_1\",\"n\":12,\"settings\":{\"a\":[1]},\"name\":null}");
+    struct slice object = SLICE("{\"id\":\"t_1\",\"n\":12,\"settings\":{\"a\":[1],\"b\":{\"c\":2}},\"none\":{},\"name\":null}");
     char *text;
     size_t len;
     FILE *out = open_memstream(&text, &len);
     object_print(object, parsed(p, object), NULL, out);
     assert_written(out, &text,
-                   "id        t_1\n"
-                   "n         12\n"
-                   "settings  {\"a\":[1]}\n"
-                   "name      -\n");
+                   "id          t_1\n"
+                   "n           12\n"
+                   "settings.a  [1]\n"
+                   "settings.b  {\"c\":2}\n"
+                   "none        {}\n"
+                   "name        -\n");
     json_parser_free(p);
 }
 
@@ -117,7 +119,7 @@ int main(void)
         cmocka_unit_test(wide_characters_take_two_columns),
         cmocka_unit_test(an_empty_table_still_has_its_head),
         cmocka_unit_test(figures_alone_are_flush_right),
-        cmocka_unit_test(an_object_with_texts_is_a_plain_list),
+        cmocka_unit_test(an_object_is_a_plain_list_with_the_objects_in_it_laid_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -101,8 +101,9 @@ static void lines_take(struct lines *l, struct slice text, struct json_node obje
         if ((without && slice_is(name, without)) || l->num == OBJECT_LINES_MAX) continue;
         snprintf(key, sizeof key, "%.*s", SLICE_FMT(name));
         if (json_type_of(value) == JSON_OBJECT && !outer.len) {
+            unsigned before = l->num;
             lines_take(l, json_raw_member(text, key), value, NULL, name);
-            continue;
+            if (l->num > before) continue; /* an empty one stands for itself */
         }
         struct buf *shown = &l->names[l->num];
         *shown = l->values[l->num] = (struct buf){0};
