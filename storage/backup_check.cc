@@ -1,5 +1,5 @@
-/* C++, because the C API of RocksDB (7.8) can neither check a table file's blocks, nor name a backup's files, nor delete
- * one backup. */
+/* C++, because the C API of RocksDB (7.8) can neither check a table file's blocks, nor name a backup's files, nor
+ * delete one backup. */
 #include <rocksdb/env.h>
 #include <rocksdb/sst_file_reader.h>
 #include <rocksdb/utilities/backup_engine.h>
@@ -99,9 +99,9 @@ enum status backup_accept(const char *dir, uint64_t bytes_per_second, char *why,
         if (!s.ok()) {
             rocksdb::Status gone = throw_away(dir, backup.backup_id);
             snprintf(why, why_len,
-                     "a table of the store is damaged (%s): the backup %s, and older ones are kept; `carillon verify-store` "
-                     "on a copy of the store says how many rows are lost",
-                     s.ToString().c_str(), gone.ok() ? "was thrown away" : "is of no use");
+                     "a table of the store, or its copy, is damaged: the backup %s, and older ones are kept; `carillon "
+                     "verify-store` on a copy of the store says whether rows are lost (%s)",
+                     gone.ok() ? "was thrown away" : "is of no use, and cannot be removed", s.ToString().c_str());
             return STATUS_CORRUPT;
         }
         accepted.insert(name);
@@ -129,7 +129,7 @@ enum status backup_check_blocks(const char *dir, uint32_t id, char *why, size_t 
             if (!s.ok()) break;
         }
     if (s.ok()) return STATUS_OK;
-    snprintf(why, why_len, "backup %u in %s is damaged, as the store was when it was made (%s); use another one", id, dir,
-             s.ToString().c_str());
+    snprintf(why, why_len, "backup %u in %s is damaged, as the store was when it was made (%s); use another one", id,
+             dir, s.ToString().c_str());
     return STATUS_CORRUPT;
 }

@@ -27,7 +27,7 @@
 #define HISTORY_EPOCHS_SPREAD (1ull << 40)
 #define HISTORY_NUMBERS_MIN (1ull << 40)
 #define HISTORY_NUMBERS_SPREAD (1ull << 52)
-#define STORE_EPOCH_MAX ((1ull << 53) - 1) /* what clients can keep: the integers of a JSON number (RFC 8259 section 6) */
+#define STORE_EPOCH_MAX ((1ull << 53) - 1) /* what clients can keep exactly in a JSON number (RFC 8259 section 6) */
 
 /* meta rows; each holds a number record */
 #define META_FORMAT "format"
@@ -101,8 +101,8 @@ enum status store_open_with(struct store *out, struct kv *kv, struct mark *mark,
     return open_parts(out, kv, mark, false, random, &refusal);
 }
 
-/* open_parts: `held_store` says that the directory held a store before it was opened. Without a mark nobody can tell how
- * much of it is missing, so it goes on as a backup does: in a history of its own, though it may look like a new store. */
+/* open_parts: `held_store` says that the directory held a store before it was opened. Without a mark nobody can tell
+ * how much of it is missing, so it goes on as a backup does, in a history of its own, though it may look like new. */
 static enum status open_parts(struct store *out, struct kv *kv, struct mark *mark, bool held_store,
                               const struct random *random, const struct refusal *refusal)
 {

@@ -152,7 +152,7 @@ int restore_command(int argc, char **argv)
     if (!choose(&r, wanted) || !read_pepper(&r) || !place_open(&r, force)) return CLI_STORE;
     bool done = copy_files(&r) && write_pepper(&r) && begin_history(&r) && place_take(&r);
     if (!restore_place_close(&r.place))
-        cli_error("%s cannot be removed: %s; remove it before it is restored there again", r.place.work, strerror(errno));
+        cli_error("%s cannot be removed: %s; remove it before you restore there again", r.place.work, strerror(errno));
     if (!done) return CLI_FAILED;
     printf("restored: `carillon serve --data %s` goes on from here\n", r.data);
     return cli_flush(CLI_DONE);

@@ -19,6 +19,7 @@
 
 /* The mark of a work directory beside DATA: without it a directory of that name is somebody's, and is left alone. */
 #define MARKER "restoring"
+#define SUFFIX_BYTES_MAX 64 /* of the names that are made beside and in DATA; ".before-restore-TIME" is the longest */
 
 struct refusal {
     char *why;
@@ -55,7 +56,8 @@ enum status restore_place_take(struct restore_place *p, uint64_t wall_ms, char *
 {
     const struct refusal refusal = {why, why_len};
     /* all of it is on disk before its name says that it is whole */
-    if (syncfs(p->_work_fd) != 0) return refuse(&refusal, STATUS_IO, "%s cannot be synced: %s", p->work, strerror(errno));
+    if (syncfs(p->_work_fd) != 0)
+        return refuse(&refusal, STATUS_IO, "%s cannot be synced: %s", p->work, strerror(errno));
     enum status s = p->inside ? move_up(p, &refusal) : swap(p, wall_ms, &refusal);
     if (s != STATUS_OK) return s;
     p->taken = true;
@@ -89,25 +91,28 @@ static enum status resolve(struct restore_place *p, const char *data, const stru
     char path[RESTORE_PATH_BYTES_MAX], parent[PATH_MAX], found[PATH_MAX];
     size_t len = strlen(data);
     while (len > 1 && data[len - 1] == '/') len--;
-    if (len + 64 >= sizeof path) return refuse(refusal, STATUS_INVALID, "the path of the data directory is too long");
+    if (len + SUFFIX_BYTES_MAX >= sizeof path)
+        return refuse(refusal, STATUS_INVALID, "the path of the data directory is too long");
     memcpy(path, data, len);
     path[len] = '\0';
     struct stat info;
     if (realpath(path, found)) {
         if (stat(found, &info) != 0 || !S_ISDIR(info.st_mode))
             return refuse(refusal, STATUS_INVALID, "%s is no directory: name another one", data);
-        if (snprintf(p->data, sizeof p->data, "%s", found) + 64 < (int)sizeof p->data) return STATUS_OK;
+        if (snprintf(p->data, sizeof p->data, "%s", found) + SUFFIX_BYTES_MAX < (int)sizeof p->data) return STATUS_OK;
         return refuse(refusal, STATUS_INVALID, "the path of the data directory is too long");
     }
     if (errno != ENOENT) return refuse(refusal, STATUS_IO, "%s cannot be looked at: %s", data, strerror(errno));
-    if (lstat(path, &info) == 0) return refuse(refusal, STATUS_INVALID, "%s is a link to nothing: name another one", data);
+    if (lstat(path, &info) == 0)
+        return refuse(refusal, STATUS_INVALID, "%s is a link to nothing: name another one", data);
     char *slash = strrchr(path, '/');
     const char *name = slash ? slash + 1 : path;
     if (slash == path) strcpy(parent, "/");
     else snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
     if (!realpath(parent, found))
         return refuse(refusal, STATUS_INVALID, "%s cannot be made: %s: %s", data, parent, strerror(errno));
-    if (snprintf(p->data, sizeof p->data, "%s/%s", strcmp(found, "/") == 0 ? "" : found, name) + 64 < (int)sizeof p->data)
+    const char *above = strcmp(found, "/") == 0 ? "" : found;
+    if (snprintf(p->data, sizeof p->data, "%s/%s", above, name) + SUFFIX_BYTES_MAX < (int)sizeof p->data)
         return STATUS_OK;
     return refuse(refusal, STATUS_INVALID, "the path of the data directory is too long");
 }
@@ -132,7 +137,8 @@ static enum status look(struct restore_place *p, const char *backups, bool force
                       "%s is not an empty directory: name a new one, or say --force to have it moved aside", p->data);
     if (is_mount(p->data))
         return refuse(refusal, STATUS_INVALID,
-                      "%s is a mount point, which cannot be moved aside: empty it, or name a directory below it", p->data);
+                      "%s is a mount point, which cannot be moved aside: empty it, or name a directory below it",
+                      p->data);
     if (realpath(backups, found) && lies_in(found, p->data))
         return refuse(refusal, STATUS_INVALID,
                       "the backups lie in %s and would be moved aside with it: name a new directory", p->data);
@@ -209,7 +215,8 @@ static enum status clear_work(struct restore_place *p, const struct refusal *ref
     if (empty) return STATUS_OK;
     if (!ours)
         return refuse(refusal, STATUS_EXISTS,
-                      "%s is in the way, and no restore is at work there: it may hold a store; move it elsewhere", p->work);
+                      "%s is in the way, and no restore is at work there: it may hold a store; move it elsewhere",
+                      p->work);
     if (nftw(p->work, remove_below, 16, FTW_DEPTH | FTW_PHYS) == 0) return STATUS_OK;
     return refuse(refusal, STATUS_IO, "%s cannot be cleared: %s; remove it", p->work, strerror(errno));
 }
@@ -236,7 +243,7 @@ static enum status swap(struct restore_place *p, uint64_t wall_ms, const struct 
     return STATUS_OK;
 }
 
-/* move_up moves the parts to where serve looks for them. As long as restore.tmp is there, serve refuses the directory. */
+/* move_up moves the parts to where serve looks for them; it refuses the directory as long as restore.tmp is there. */
 static enum status move_up(struct restore_place *p, const struct refusal *refusal)
 {
     static const char *const parts[] = {"MARK", "pepper", "db", "LOCK", "rocksdb-log"};

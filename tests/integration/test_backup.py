@@ -317,7 +317,7 @@ async def test_a_damaged_store_pushes_out_no_good_backup(backup_gateway, restore
     for _ in range(2):
         begun = (await Operator(gateway).call("POST", "/backups")).ok(202)
         item = await ended(gateway, begun["backup_id"])
-        assert item["state"] == "failed" and "a table of the store is damaged" in item["error"]
+        assert item["state"] == "failed" and "is damaged: the backup was thrown away" in item["error"]
         complete = [item["backup_id"] for item in await items_of(gateway) if item["state"] == "complete"]
         assert complete == [good["backup_id"]]
     gateway.kill()

@@ -9,9 +9,10 @@ from gateway import REPOSITORY
 
 def check(tree, tools, *arguments):
     """Runs tools/check in a tree of its own, in which every program that it finds by name says yes."""
-    done = subprocess.run([tree / "tools" / "check", *arguments], capture_output=True, text=True, timeout=120, check=False,
-                          env={**os.environ, "PATH": str(tools)})
-    rows = [line.rsplit(maxsplit=2) for line in done.stdout.splitlines() if line.endswith(("passed", "failed", "missing", "absent"))]
+    done = subprocess.run([tree / "tools" / "check", *arguments], capture_output=True, text=True, timeout=120,
+                          check=False, env={**os.environ, "PATH": str(tools)})
+    results = ("passed", "failed", "missing", "absent")
+    rows = [line.rsplit(maxsplit=2) for line in done.stdout.splitlines() if line.endswith(results)]
     return done.returncode, {row[0].strip(): row[2] for row in rows if len(row) == 3 and row[1].isdigit()}
 
 
@@ -24,7 +25,7 @@ def test_a_fault_script_that_cannot_be_run_and_a_missing_shellcheck_fail(tmp_pat
         (tree / "tests" / test).write_text("def test_nothing():\n    pass\n")
     shutil.copy(REPOSITORY / "tools" / "check", tree / "tools" / "check")
     tools.mkdir()
-    for name in ("bash", "env", "dirname", "readlink", "rm", "mkdir", "nproc", "grep", "tail", "sed", "timeout", "cat", "true"):
+    for name in "bash env dirname readlink rm mkdir nproc grep tail sed timeout cat true".split():
         (tools / name).symlink_to(shutil.which(name))
     yes = [tools / "cmake", tools / "ctest", tools / "shellcheck", tree / "tools" / "bootstrap",
            *(tree / "tests" / "fault" / name for name in ("kill", "sync-gate", "power-loss", "overload", "backup"))]

@@ -170,7 +170,8 @@ async def test_a_config_with_names_that_mean_something_here_has_no_effect(make_g
     moved = Moved(gateway, map_path)
     assert len(await moved.user("low", "ann").messages(moved.room("low", "talk"), limit=100)) == 20
     tenants = {name: moved.entries["tenant", name]["tenant_id"] for name in configs}
-    shown = {name: (await Operator(gateway).call("GET", f"/tenants/{tenants[name]}")).ok()["config"] for name in configs}
+    shown = {name: (await Operator(gateway).call("GET", f"/tenants/{tenants[name]}")).ok()["config"]
+             for name in configs}
     assert shown == {name: {"chatapi": config} for name, config in configs.items()}
 
     # A limit of the operator's stays where it was set, and a second run waits for it.
@@ -181,7 +182,8 @@ async def test_a_config_with_names_that_mean_something_here_has_no_effect(make_g
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_a_run_that_ended_before_its_map_was_written_makes_no_second_tenant(make_gateway, chatapi, tmp_path, restarted):
+async def test_a_run_that_ended_before_its_map_was_written_makes_no_second_tenant(make_gateway, chatapi, tmp_path,
+                                                                                  restarted):
     gateway = make_gateway()
     lines, map_path = tmp_path / "lines", tmp_path / "map"
     lines.write_text(run(gateway, "export", str(chatapi.path)))
