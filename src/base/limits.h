@@ -152,7 +152,15 @@
 #define CREATIONS_READ_MAX 16u       /* notifications of a core that readers work on: rows not counted elsewhere yet */
 #define PENDING_USER_MAX 1000u       /* notifications that wait for one user; beyond, a new one is a dead letter */
 #define PENDING_TENANT_MAX 100000u   /* and for all users of a tenant; beyond: 409 notification.outbox_full */
-#define PENDING_COUNT_MS 1000u       /* between two counts of a tenant whose outbox seems full */
+#define OUTBOX_USERS_MAX 1000000u    /* users for whom something waits, counted by a core: 40 bytes each */
+#define OUTBOX_COUNT_ROWS 512u       /* counted by one read, and the rest of the last user's */
+#define PAST_USERS 16384u            /* users of a core of whom it remembers where their outbox begins, 512 KiB */
+#define INBOX_AGAIN_MS 500u          /* after which an inbox that could not be loaded is tried again; doubles each time … */
+#define INBOX_AGAIN_MAX_MS 60000u    /* … up to this */
+#define CREATIONS_TENANT_MAX 256u    /* of a tenant, under way; beyond: 503 server.overloaded */
+#define CREATIONS_AT_WORK_MAX 8u     /* of those, whose rows are being made: one slice each in front of others' reads */
+#define CREATION_SLICE 256u          /* users looked at, or whose rows are made, at a time: others get their turn */
+#define CREATION_SLICE_BYTES (256u << 10) /* of rows, likewise */
 #define PUSH_BATCH 64u               /* notifications of one push to a user: a bit each */
 #define PUSH_BYTES_MAX (256u << 10)  /* of them; the one that passes it is the last */
 #define PUSH_AGAIN_MS 250u           /* after which a push is tried again that no socket had room for */

@@ -123,6 +123,7 @@ static void session_free(struct core *core, struct session *s)
 {
     while (s->subs) session_unsubscribe(core, s->subs);
     presence_session_ended(core, s);
+    if (s->pushes_wait) notify_session_drained(core, s);
     if (s->registered) {
         unsigned home = gateway_user_home(core->gateway, s->user->tenant, known_user_id(s->user));
         notice_post(core, home, notice_new(core, NOTICE_SOCKET_CLOSED, s->user->tenant, s->user->number,
@@ -394,7 +395,9 @@ static void replay_next(struct core *core, struct session *s)
 void session_on_drain(void *context, struct conn *c)
 {
     struct session *s = conn_user(c);
-    if (s) replay_next(context, s);
+    if (!s) return;
+    replay_next(context, s);
+    if (s->pushes_wait) notify_session_drained(context, s);
 }
 
 void session_catch_up(struct core *core, struct sub *sub, uint64_t from)

@@ -77,6 +77,7 @@ struct session {
     bool registered;       /* the user's home was told to count this socket (user.h), and is told of its end */
     bool replay_open;      /* one read is under way */
     bool typed;            /* has said typing.start */
+    bool pushes_wait;      /* notifications for which it had no room: their home is told when it has */
     uint8_t device_len;
     uint16_t refusals, misuses; /* since window_s: operations beyond a rate; messages in a row that are no operation */
     uint16_t window_s;     /* second, the lower bits of it */

@@ -1009,7 +1009,9 @@ void user_on_notice(struct core *core, struct notice *n)
     case NOTICE_JOINED_SOCKETS:
     case NOTICE_REMOVED:
     case NOTICE_NOTIFIED:
+    case NOTICE_OUTBOX:
     case NOTICE_SOCKET_OPENED:
+    case NOTICE_SOCKET_DRAINED:
     case NOTICE_ROOM_UNUSED:
     case NOTICE_ROOM_SIZE:
     case NOTICE_PRESENCE:

@@ -675,7 +675,9 @@ static void notice_handle(struct core *core, struct notice *n)
     case NOTICE_JOINED_SOCKETS:
     case NOTICE_REMOVED: session_on_notice(core, n); break;
     case NOTICE_NOTIFIED:
-    case NOTICE_SOCKET_OPENED: notify_on_notice(core, n); break;
+    case NOTICE_OUTBOX:
+    case NOTICE_SOCKET_OPENED:
+    case NOTICE_SOCKET_DRAINED: notify_on_notice(core, n); break;
     case NOTICE_ROOM_UNUSED: room_on_notice(core, n); break;
     case NOTICE_ROOM_SIZE: fanout_on_notice(core, n); break;
     case NOTICE_PRESENCE:

@@ -12,8 +12,11 @@ enum notice_kind {
     NOTICE_LEFT,          /* room home → user home */
     NOTICE_REMOVED,       /* room home → cores with subscribers: end this user's subscriptions */
     NOTICE_SOCKET_CLOSED, /* connection's core → user home; seq 1: the user typed on it */
-    NOTICE_NOTIFIED,      /* tenant home → user home: something new is in the user's outbox */
+    NOTICE_NOTIFIED,      /* tenant home → user home: something new is in the user's outbox: seq its number, body a
+                             struct notified */
+    NOTICE_OUTBOX,        /* user home → tenant home: `seq` notifications are back in the user's outbox, `room` have left */
     NOTICE_SOCKET_OPENED, /* connection's core → user home: what waits for the user can be pushed; room is the conn_ref */
+    NOTICE_SOCKET_DRAINED, /* connection's core → user home: it has room for what waits again, or is gone; room as above */
     NOTICE_ROOM_UNUSED,   /* connection's core → room home: its last subscriber is gone */
     NOTICE_ROOM_SIZE,     /* room home → cores with subscribers: seq 1: it is large now, 0: it no longer is */
     NOTICE_PRESENCE,      /* user home → all cores: seq 0: online, else offline since `seq` (ms); body: numbers of the

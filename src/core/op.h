@@ -190,6 +190,7 @@ struct op {
             struct conn_ref conn; /* the one socket, or generation 0: all of op->user's */
             uint64_t taken;       /* bits, by the notification's place in the push: some socket took it */
             uint32_t sockets;     /* that are open, and were tried */
+            bool crowded;         /* this core's frames are too many for another one now */
         } push;
         struct {
             struct slice reason; /* kick; NUL-terminated */

@@ -6,6 +6,7 @@
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "backoff.h"
+#include "outbox.h"
 
 #define TICK_NS 100000000ull /* of the wheel: attempts are seconds apart */
 
@@ -13,6 +14,7 @@ static void inbox_load(struct core *core, struct inbox *in);
 static void inbox_op(struct core *core, struct inbox *in, struct op *op);
 static void inbox_bury(struct core *core, struct inbox *in);
 static void inbox_arm(struct core *core, struct inbox *in);
+static uint32_t tick_of(const struct core *core, uint64_t ns);
 static void inbox_free(struct core *core, struct inbox *in);
 
 /* --- finding --------------------------------------------------------------------------------------------------------- */
@@ -52,7 +54,11 @@ static struct inbox *inbox_get(struct core *core, uint32_t tenant, uint64_t user
     in->user = user;
     in->hash = hash;
     in->id_len = (uint8_t)id.len;
-    in->stale = true;
+    list_init(&in->openings);
+    const struct past *past = past_find(&core->notify->past, tenant, user);
+    in->seen = past ? past->seen : 0;
+    in->loaded = past && past->from == PAST_NOTHING_WAITS;
+    in->stale = !in->loaded;
     memcpy(in->id, id.data, id.len);
     map_insert(&core->notify->inboxes, hash, in);
     return in;
@@ -60,11 +66,23 @@ static struct inbox *inbox_get(struct core *core, uint32_t tenant, uint64_t user
 
 static void openings_free(struct inbox *in)
 {
-    while (in->openings.len) free(CONTAINER_OF(queue_pop(&in->openings), struct opening, node));
+    for (struct list *at; (at = list_pop(&in->openings));) free(CONTAINER_OF(at, struct opening, of_inbox));
+    in->num_openings = 0;
+}
+
+/* past_note: all that waits is in the list; what is still on its way will be heard of. */
+static void past_note(struct core *core, const struct inbox *in)
+{
+    uint64_t from = PAST_NOTHING_WAITS;
+    for (uint32_t i = 0; i < in->num; i++)
+        if (in->list[i].number < from) from = in->list[i].number;
+    past_set(&core->notify->past,
+             &(struct past){.tenant = in->tenant, .user = in->user, .from = from, .seen = in->seen});
 }
 
 static void inbox_free(struct core *core, struct inbox *in)
 {
+    if (in->loaded && !in->stale) past_note(core, in);
     ASSERT(map_remove(&core->notify->inboxes, in->hash, in));
     timer_cancel(&core->notify->due, &in->timer);
     openings_free(in);
@@ -121,32 +139,85 @@ void inbox_remove(struct inbox *in, struct waiting *w)
 
 /* --- what comes in ------------------------------------------------------------------------------------------------------ */
 
-void notify_session_opened(struct core *core, struct session *s)
+static void session_tell(struct core *core, const struct session *s, enum notice_kind kind)
 {
-    if (!atomic_load_explicit(&core->gateway->notifications, memory_order_relaxed)) return;
     struct conn_ref ref = net_ref(s->conn);
     struct slice id = known_user_id(s->user);
     notice_post(core, gateway_user_home(core->gateway, s->user->tenant, id),
-                notice_new(core, NOTICE_SOCKET_OPENED, s->user->tenant, s->user->number, id,
-                           (uint64_t)ref.slot << 32 | ref.generation, 0, (struct slice){0}));
+                notice_new(core, kind, s->user->tenant, s->user->number, id, (uint64_t)ref.slot << 32 | ref.generation, 0,
+                           (struct slice){0}));
+}
+
+void notify_session_opened(struct core *core, struct session *s)
+{
+    if (atomic_load_explicit(&core->gateway->notifications, memory_order_relaxed)) session_tell(core, s, NOTICE_SOCKET_OPENED);
+}
+
+void notify_session_drained(struct core *core, struct session *s)
+{
+    s->pushes_wait = false;
+    session_tell(core, s, NOTICE_SOCKET_DRAINED);
+}
+
+static void opening_add(struct inbox *in, const struct notice *n)
+{
+    if (in->num_openings >= USER_WAITING_MAX) return; /* a socket beyond gets things as they fall due */
+    struct opening *o = calloc(1, sizeof *o);
+    ASSERT(o != NULL);
+    *o = (struct opening){.conn = {(uint32_t)(n->room >> 32), (uint32_t)n->room}, .core = n->from_core};
+    list_push(&in->openings, &o->of_inbox);
+    in->num_openings++;
+}
+
+static void opening_drained(struct inbox *in, const struct notice *n)
+{
+    for (struct list *at = in->openings.next; at != &in->openings; at = at->next) {
+        struct opening *o = CONTAINER_OF(at, struct opening, of_inbox);
+        bool same = o->core == n->from_core && o->conn.slot == n->room >> 32 && o->conn.generation == (uint32_t)n->room;
+        if (same) o->waits = false;
+    }
+}
+
+/* inbox_hears of a new notification. One that the store may have shown already may have ended since: the store knows.
+ * While it is loaded nothing ends. */
+static void inbox_hears(struct core *core, struct inbox *in, const struct notice *n)
+{
+    bool new_here = (in->loaded || in->loading) && n->seq > in->seen;
+    if (!new_here) {
+        in->stale |= !in->loaded || !inbox_find(in, n->seq);
+        return;
+    }
+    struct notified new;
+    ASSERT(n->body_len == sizeof new);
+    memcpy(&new, notice_body(n).data, sizeof new);
+    inbox_add(in, &(struct waiting){.number = n->seq,
+                                    .created_ms = new.created_ms,
+                                    .expires_ms = new.expires_ms,
+                                    .due_ns = core->now_ns,
+                                    .priority = new.priority});
 }
 
 void notify_on_notice(struct core *core, struct notice *n)
 {
-    /* Nobody there: what is on disk waits for the next socket. */
-    bool opened = n->kind == NOTICE_SOCKET_OPENED;
-    bool here = opened || inbox_lookup(core, n->tenant, notice_user_id(n)) ||
-                provider_websocket.reachable(core, n->tenant, notice_user_id(n));
-    if (!here) return;
-    struct inbox *in = inbox_get(core, n->tenant, n->user, notice_user_id(n));
-    if (opened && in->openings.len < USER_WAITING_MAX) { /* a socket beyond gets things as they fall due */
-        struct opening *o = calloc(1, sizeof *o);
-        ASSERT(o != NULL);
-        *o = (struct opening){.conn = {(uint32_t)(n->room >> 32), (uint32_t)n->room}, .core = n->from_core};
-        queue_push(&in->openings, &o->node);
-    } else if (!opened) {
-        in->stale = true;
+    if (n->kind == NOTICE_OUTBOX) {
+        outbox_on_notice(core, n);
+        return;
     }
+    struct slice id = notice_user_id(n);
+    bool opened = n->kind == NOTICE_SOCKET_OPENED;
+    if (n->kind == NOTICE_SOCKET_DRAINED) {
+        struct inbox *waits = inbox_lookup(core, n->tenant, id);
+        if (waits) opening_drained(waits, n);
+        if (waits) inbox_next(core, waits);
+        return;
+    }
+    /* Nobody there: what is on disk waits for the next socket. */
+    bool here = opened || inbox_lookup(core, n->tenant, id) || provider_websocket.reachable(core, n->tenant, id);
+    struct inbox *in = here ? inbox_get(core, n->tenant, n->user, id) : NULL; /* as things were before the notice */
+    if (!opened) past_heard(&core->notify->past, n->tenant, n->user, n->seq);
+    if (!here) return;
+    if (opened) opening_add(in, n);
+    else inbox_hears(core, in, n);
     inbox_next(core, in);
 }
 
@@ -166,7 +237,9 @@ void notify_on_op(struct core *core, struct op *op)
 static void inbox_step(struct core *core, struct inbox *in)
 {
     if (in->loading) return;
-    if (in->stale && in->ending == 0 && !in->looking) {
+    if (!in->loaded && (in->ops.len || !list_empty(&in->openings))) in->stale = true;
+    bool may_load = in->ops.len || core->now_ns >= in->again_ns;
+    if (in->stale && may_load && in->ending == 0 && !in->looking) {
         inbox_load(core, in);
         return;
     }
@@ -185,8 +258,12 @@ void inbox_next(struct core *core, struct inbox *in)
         inbox_step(core, in);
     }
     in->held = false;
-    bool busy = in->loading || in->pushing || in->ending || in->looking || in->stale || in->ops.len || in->looks.len;
+    bool busy = in->loading || in->pushing || in->ending || in->looking || in->ops.len || in->looks.len;
     if (busy) return;
+    if (in->stale) {
+        timer_arm(&core->notify->due, &in->timer, tick_of(core, in->again_ns) + 1);
+        return;
+    }
     if (in->num && provider_websocket.reachable(core, in->tenant, inbox_user_id(in))) inbox_arm(core, in);
     else inbox_free(core, in);
 }
@@ -206,6 +283,7 @@ struct inbox_load {
     struct read_job job;
     struct durable_wait wait;
     struct inbox *inbox;
+    uint64_t from, seen;
     enum status status;
     struct waiting *list;
     uint32_t num, cap;
@@ -229,16 +307,19 @@ static void load_row(struct inbox_load *l, uint64_t number, const struct outbox_
 static void load_run(struct read_job *job, struct kv *kv)
 {
     struct inbox_load *l = CONTAINER_OF(job, struct inbox_load, job);
-    struct key prefix, end;
+    struct key from, prefix, end;
     key_user(&prefix, l->inbox->tenant, l->inbox->user);
+    key_outbox(&from, l->inbox->tenant, l->inbox->user, l->from);
     key_prefix_end(&end, key_slice(&prefix));
-    struct kv_iter *i = kv_iter_open(kv, KV_OUTBOX, key_slice(&prefix), key_slice(&end));
+    struct kv_iter *i = kv_iter_open(kv, KV_OUTBOX, key_slice(&from), key_slice(&end));
     for (bool on = kv_iter_first(kv, i); on && l->status == STATUS_OK; on = kv_iter_next(kv, i)) {
         struct slice rest = slice_from(kv_iter_key(kv, i), prefix.len);
         struct outbox_record r;
         uint64_t number;
         l->status = key_parse_u64(&rest, &number) ? outbox_record_decode(&r, kv_iter_value(kv, i)) : STATUS_CORRUPT;
-        if (l->status == STATUS_OK) load_row(l, number, &r);
+        if (l->status != STATUS_OK) break;
+        load_row(l, number, &r);
+        if (number > l->seen) l->seen = number;
     }
     enum status closed = kv_iter_close(kv, i);
     if (l->status == STATUS_OK) l->status = closed;
@@ -262,19 +343,26 @@ static void load_due(struct core *core, struct waiting *w)
     if (since_ms < wait_ms) w->due_ns += (wait_ms - since_ms) * 1000000;
 }
 
+/* load_failed answers whoever waits. For a user who can be reached it is tried again, with growing waits; what waits for
+ * another, or in a store that takes no writes until a restart, is on disk. */
 static void load_failed(struct core *core, struct inbox *in, enum status s)
 {
     LOG(LOG_ERROR, "notify", "inbox_load_failed", LOG_U64("user", in->user), LOG_STR("status", status_name(s)));
-    struct queue ops = in->ops;
-    in->ops = (struct queue){0};
-    while (ops.len) {
-        struct op *op = CONTAINER_OF(queue_pop(&ops), struct op, mail.node);
+    struct queue ops = in->ops, looks = in->looks;
+    in->ops = in->looks = (struct queue){0};
+    while (ops.len || looks.len) {
+        struct op *op = CONTAINER_OF(queue_pop(ops.len ? &ops : &looks), struct op, mail.node);
         op_fail(op, s == STATUS_READ_ONLY ? ERR_STORE_READ_ONLY : ERR_STORE_READ_FAILED, NULL, NULL);
         inbox_answer(core, in, op);
     }
-    in->num = 0; /* what is on disk is tried again when the next socket opens */
+    in->num = 0;
     in->loaded = false;
-    openings_free(in);
+    in->stale = s != STATUS_READ_ONLY && provider_websocket.reachable(core, in->tenant, inbox_user_id(in));
+    if (!in->stale) openings_free(in);
+    uint64_t wait_ms = INBOX_AGAIN_MS;
+    for (uint32_t i = 0; i < in->failures && wait_ms < INBOX_AGAIN_MAX_MS; i++) wait_ms *= 2;
+    in->again_ns = core->now_ns + (wait_ms < INBOX_AGAIN_MAX_MS ? wait_ms : INBOX_AGAIN_MAX_MS) * 1000000;
+    in->failures++;
 }
 
 static void load_settled(struct core *core, struct durable_wait *w, bool durable)
@@ -289,8 +377,11 @@ static void load_settled(struct core *core, struct durable_wait *w, bool durable
             inbox_add(in, &l->list[i]); /* one that is here already knows more */
         }
         in->loaded = true;
+        in->failures = 0;
+        in->again_ns = 0;
+        in->seen = l->seen;
+        if (!in->stale) past_note(core, in);
     } else {
-        in->stale = false;
         load_failed(core, in, l->status);
     }
     free(l->list);
@@ -304,6 +395,12 @@ static void inbox_load(struct core *core, struct inbox *in)
     ASSERT(l != NULL);
     l->job = (struct read_job){.return_core = (uint16_t)core->id, .run = load_run, .done = load_done};
     l->inbox = in;
+    const struct past *past = past_find(&core->notify->past, in->tenant, in->user);
+    l->from = past ? past->from : 0;
+    /* Who is not known may have ended anything that has a number yet. */
+    l->seen = past ? in->seen : atomic_load_explicit(&core->gateway->next_number, memory_order_relaxed) - 1;
+    if (l->seen < in->seen) l->seen = in->seen;
+    in->seen = l->seen;
     in->loading = true;
     in->stale = false; /* what comes from now on makes it so again */
     read_submit(core->reader, &l->job);
@@ -317,6 +414,7 @@ struct inbox_entry {
     struct inbox *inbox;
     struct op *op;
     struct waiting returned; /* number 0: none */
+    uint32_t num_left;
 };
 
 static void entry_done(void *context, struct commit_entry *entry, enum status result)
@@ -326,6 +424,7 @@ static void entry_done(void *context, struct commit_entry *entry, enum status re
     struct inbox *in = e->inbox;
     struct op *op = e->op;
     if (result == STATUS_OK && e->returned.number) inbox_add(in, &e->returned);
+    if (result == STATUS_OK) outbox_tell(core, in->tenant, in->user, e->returned.number != 0, e->num_left);
     rows_free(&e->rows);
     free(e);
     in->ending--;
@@ -335,7 +434,7 @@ static void entry_done(void *context, struct commit_entry *entry, enum status re
 }
 
 enum status inbox_write(struct core *core, struct inbox *in, struct rows *rows, enum commit_class class, struct op *op,
-                        const struct waiting *returned)
+                        uint32_t num_left, const struct waiting *returned)
 {
     struct inbox_entry *e = calloc(1, sizeof *e);
     ASSERT(e != NULL);
@@ -344,6 +443,7 @@ enum status inbox_write(struct core *core, struct inbox *in, struct rows *rows, 
     *rows = (struct rows){0};
     e->inbox = in;
     e->op = op;
+    e->num_left = num_left;
     if (returned) e->returned = *returned;
     e->entry = (struct commit_entry){
         .class = class, .rows = e->rows.rows, .num_rows = (uint16_t)e->rows.num, .done = entry_done};
@@ -368,17 +468,18 @@ void inbox_end_rows(struct rows *rows, const struct inbox *in, uint64_t number, 
 
 /* --- acknowledgements --------------------------------------------------------------------------------------------------------- */
 
-/* inbox_ack ends a notification. Class fast: an acknowledgement that a power loss takes back is asked for again, as a
- * cursor's is; a killed process loses none. */
+/* inbox_ack ends a notification. What is acknowledged while its push is under way has been handed over: that was an
+ * attempt, though one of the cores has yet to say so. Class fast: an acknowledgement that a power loss takes back is asked
+ * for again, as a cursor's is; a killed process loses none. */
 static void inbox_ack(struct core *core, struct inbox *in, struct waiting *w, struct op *op)
 {
     struct rows rows = {0};
     struct notification_end_record end = {.state = NOTIFICATION_DELIVERED,
-                                          .attempts = w->attempts,
-                                          .last_attempt_ms = w->last_attempt_ms,
+                                          .attempts = w->attempts + w->attempt,
+                                          .last_attempt_ms = w->attempt ? op->now_ms : w->last_attempt_ms,
                                           .ended_ms = op->now_ms};
     inbox_end_rows(&rows, in, w->number, &end);
-    enum status s = inbox_write(core, in, &rows, COMMIT_FAST, op, NULL);
+    enum status s = inbox_write(core, in, &rows, COMMIT_FAST, op, 1, NULL);
     if (s != STATUS_OK) {
         op_fail(op, s == STATUS_FULL ? ERR_STORE_OVERLOADED : ERR_STORE_READ_ONLY, NULL, NULL);
         inbox_answer(core, in, op);
@@ -445,7 +546,7 @@ static void inbox_bury(struct core *core, struct inbox *in)
         num++;
     }
     if (num == 0) return;
-    if (inbox_write(core, in, &rows, COMMIT_FAST, NULL, NULL) != STATUS_OK) return; /* the timer comes again */
+    if (inbox_write(core, in, &rows, COMMIT_FAST, NULL, num, NULL) != STATUS_OK) return; /* the timer comes again */
     for (uint32_t i = 0; i < in->num;)
         if (waiting_dead(core, &in->list[i]) != DEAD_NOT) inbox_remove(in, &in->list[i]);
         else i++;
@@ -458,7 +559,7 @@ static uint32_t tick_of(const struct core *core, uint64_t ns) { return (uint32_t
 
 static void inbox_arm(struct core *core, struct inbox *in)
 {
-    uint64_t due = UINT64_MAX;
+    uint64_t due = in->crowd_ns ? in->crowd_ns : UINT64_MAX;
     for (uint32_t i = 0; i < in->num; i++) {
         const struct waiting *w = &in->list[i];
         uint64_t left_ms = w->expires_ms > core->now_ms ? w->expires_ms - core->now_ms : 0;

@@ -1,7 +1,8 @@
 /* inbox: what waits for one user, at the user's home, while that user can be reached or something is under way.
  *
- * It is loaded from the outbox when a socket opens, and again when something new is there; when the user is gone it is
- * dropped, because everything is on disk. Each waiting notification has its next attempt; the inbox's timer is the
+ * It is loaded from the outbox when a socket opens; what is made after that comes with NOTICE_NOTIFIED. When the user is
+ * gone it is dropped, because everything is on disk, and when nothing waits; past.h then knows that there is nothing to
+ * load. Each waiting notification has its next attempt; the inbox's timer is the
  * earliest of them. One push is under way at a time.
  *
  * A notification leaves the inbox when its end is pushed to the pipeline. While ends are on their way nothing is loaded
@@ -18,13 +19,17 @@ struct waiting {
     uint64_t due_ns;   /* the next attempt */
     uint32_t attempts;
     uint8_t priority;
+    bool attempt;      /* it is due, and in the push that is under way */
 };
 
-/* opening: a socket that has just opened gets everything, whether due or not. */
+/* opening: a socket that has just opened gets everything, whether due or not; what its queue has no room for follows when
+ * it has drained. */
 struct opening {
-    struct queue_node node;
+    struct list of_inbox;
     struct conn_ref conn;
     uint16_t core;
+    bool waits;       /* until the socket has drained */
+    bool crowded;     /* until struct inbox.crowd_ns */
     bool begun;       /* up to and with the two below it has had everything */
     uint8_t priority;
     uint64_t number;
@@ -36,6 +41,9 @@ struct inbox {
     bool held, again;  /* inbox_next is running; and goes round once more */
     bool loaded, loading;
     bool stale;        /* something is in the store that is not here yet */
+    uint32_t failures; /* of loading, one after the other */
+    uint64_t again_ns; /* before then it is not loaded again, unless somebody asks for something */
+    uint64_t seen;     /* the highest number that the store has shown (past.h) */
     bool pushing;
     bool looking;      /* letters.c */
     uint32_t ending;   /* ends and returns on their way to the disk */
@@ -43,7 +51,9 @@ struct inbox {
     uint32_t num, cap;
     struct queue ops;      /* until it is loaded */
     struct queue looks;    /* ops that need a look into the store, one at a time */
-    struct queue openings; /* struct opening */
+    struct list openings;  /* struct opening */
+    uint32_t num_openings;
+    uint64_t crowd_ns;     /* when openings that found too many frames are tried again; 0: there are none */
     struct timer timer;
     uint8_t id_len;
     char id[];
@@ -59,11 +69,11 @@ struct waiting *inbox_find(struct inbox *in, uint64_t number);
 void inbox_add(struct inbox *in, const struct waiting *w);
 void inbox_remove(struct inbox *in, struct waiting *w);
 
-/* inbox_write pushes rows; `op` (may be NULL) is answered when they are in the store: its class says how surely. The rows
- * are taken over in any case. STATUS_FULL, READ_ONLY: nothing was taken, and the op is still the caller's. `returned`
+/* inbox_write pushes rows by which `num_left` notifications leave the outbox; `op` (may be NULL) is answered when they are
+ * in the store: its class says how surely. The rows are taken over in any case. STATUS_FULL, READ_ONLY: nothing was taken, and the op is still the caller's. `returned`
  * comes back to the inbox then (may be NULL). */
 MUST_USE enum status inbox_write(struct core *core, struct inbox *in, struct rows *rows, enum commit_class class,
-                                 struct op *op, const struct waiting *returned);
+                                 struct op *op, uint32_t num_left, const struct waiting *returned);
 /* inbox_end_rows makes the rows by which a notification leaves the outbox. */
 void inbox_end_rows(struct rows *rows, const struct inbox *in, uint64_t number, const struct notification_end_record *end);
 

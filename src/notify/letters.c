@@ -70,7 +70,7 @@ static void answer(struct core *core, struct inbox *in, struct op *op, enum erro
 static void write_or_fail(struct core *core, struct inbox *in, struct rows *rows, enum commit_class class, struct op *op,
                           const struct waiting *returned)
 {
-    enum status s = inbox_write(core, in, rows, class, op, returned);
+    enum status s = inbox_write(core, in, rows, class, op, 0, returned);
     if (s != STATUS_OK) answer(core, in, op, s == STATUS_FULL ? ERR_STORE_OVERLOADED : ERR_STORE_READ_ONLY);
 }
 
@@ -82,6 +82,7 @@ static void late_ack(struct core *core, const struct look *l)
     op->http_status = 200;
     if (l->exists && !l->ended && !op->repeat_checked) { /* so new that the inbox has yet to hear of it */
         op->repeat_checked = true;
+        past_heard(&core->notify->past, in->tenant, in->user, op->in.notification.number);
         in->stale = true;
         queue_push(&in->ops, &op->mail.node);
         return;
@@ -139,6 +140,7 @@ static void letter_retry(struct core *core, const struct look *l)
     notification_id_text(id, number);
     buf_printf(&op->out, "{\"success\":true,\"notification_id\":\"%.*s\"}", (int)ID_TEXT_LEN, id);
     op->http_status = 200;
+    past_heard(&core->notify->past, in->tenant, in->user, number);
     write_or_fail(core, in, &rows, COMMIT_FSYNC, op, &back);
 }
 

@@ -4,6 +4,7 @@
 
 #include "../base/assert.h"
 #include "inbox.h"
+#include "outbox.h"
 #include "provider.h"
 
 struct notify *notify_new(struct core *core)
@@ -20,6 +21,8 @@ void notify_free(struct core *core)
     if (!core->notify) return;
     inboxes_free(core);
     creations_free(core);
+    outboxes_free(core);
+    past_free(&core->notify->past);
     sweep_free(core->notify->sweep);
     free(core->notify);
 }

@@ -2,7 +2,9 @@
  * with growing waits, and dead letters after the last attempt or when they expire.
  *
  *   create.c          tenant home   POST /notify: one entry with all users' rows
+ *   outbox.c          tenant home   how many wait for each user; whose turn it is to make one
  *   inbox.c           user home     what waits for a user who is there: loading, acknowledgements, ends
+ *   past.c            user home     where an outbox begins, so that nobody walks through a user's past
  *   push.c            user home     handing it over: which, to whom, and when again
  *   letters.c         user home     what needs a look into the store first: late acknowledgements, dead letters
  *   sweep.c           core 0        what has expired while nobody was there; what is old enough to go
@@ -18,6 +20,7 @@
 #include "../chat/session.h"
 #include "../core/core.h"
 #include "../core/notice.h"
+#include "past.h"
 
 enum sent_status {
     SENT_SENT,      /* handed to the provider: an attempt */
@@ -26,14 +29,10 @@ enum sent_status {
     SENT_STATUSES
 };
 
-/* outbox_tenant: how many notifications wait for a tenant's users, at most: what has ended since the last count is still
- * in it. It is counted again before anybody is refused. */
-struct outbox_tenant {
-    uint32_t tenant;
-    bool counted;
-    uint64_t waiting, on_the_way; /* the latter: made, and perhaps not to be read yet */
-    uint64_t made;                /* since the start */
-    uint64_t counted_ns;
+/* notified: what NOTICE_NOTIFIED carries beside the number: all that an inbox keeps of a new notification. */
+struct notified {
+    uint64_t created_ms, expires_ms;
+    uint8_t priority;
 };
 
 struct sweep;
@@ -42,10 +41,13 @@ struct sweep;
 struct notify {
     struct map inboxes;      /* struct inbox */
     struct timer_wheel due;  /* inboxes, by what is due next */
+    struct past_table past;  /* of users who are at home here */
     struct map creations;    /* struct creation: those with an Idempotency-Key */
-    struct queue parked;     /* ops of creations beyond the CREATIONS_READ_MAX that readers work on */
-    uint32_t creations_read; /* that readers work on */
     struct map tenants;      /* struct outbox_tenant, at the tenants' homes */
+    uint32_t creations_read; /* of all tenants, that have their turn: at most CREATIONS_READ_MAX */
+    bool turns_held;         /* some tenant's turn waits for that */
+    uint32_t turns_at;       /* place in `tenants` of the next one to be looked at then */
+    uint64_t num_outbox_users; /* users that these count */
     struct sweep *sweep;     /* core 0's */
     _Atomic uint64_t sent[SENT_STATUSES];
     _Atomic uint64_t waiting; /* core 0: in the outbox, as the last sweep counted */
@@ -74,6 +76,8 @@ void notify_on_push(struct core *core, struct op *op);   /* OP_NOTIFICATION_PUSH
 void notify_on_notice(struct core *core, struct notice *n);
 /* notify_session_opened asks the user's home for what waits, now that the socket can take pushes. */
 void notify_session_opened(struct core *core, struct session *s);
+/* notify_session_drained tells it that a socket for which something waits (session.pushes_wait) has room, or is gone. */
+void notify_session_drained(struct core *core, struct session *s);
 
 void notify_count(struct core *core, enum sent_status status, uint64_t n);
 /* notify_metrics appends notifications_sent_total and the gauges. */

@@ -31,6 +31,7 @@ struct push {
     /* the provider's answer */
     uint64_t taken;       /* bits, by place: handed over */
     uint32_t reached;     /* places where the user can be reached now; 0: nowhere, and this was no attempt */
+    bool crowded;         /* what was not taken found no memory rather than a full socket: to be tried again soon */
     uint32_t waits;       /* the provider's own count of what is still under way */
 };
 

@@ -22,19 +22,44 @@ static bool beyond(const struct opening *o, const struct waiting *w)
 }
 
 /* push_choose lists what goes next: to an opening all that it has not had, else what is due. */
-static void push_choose(const struct core *core, struct push *p, const struct inbox *in, const struct opening *o)
+static void push_choose(const struct core *core, struct push *p, struct inbox *in, const struct opening *o)
 {
     for (uint32_t i = 0; i < in->num && p->num < PUSH_BATCH; i++) {
-        const struct waiting *w = &in->list[i];
+        struct waiting *w = &in->list[i];
         if (waiting_dead(core, w) != DEAD_NOT) continue; /* it could not be buried just now */
-        if (o ? beyond(o, w) : w->due_ns <= core->now_ns)
-            p->items[p->num++] = (struct push_item){.number = w->number, .priority = w->priority};
+        if (o ? !beyond(o, w) : w->due_ns > core->now_ns) continue;
+        w->attempt = w->due_ns <= core->now_ns;
+        p->items[p->num++] = (struct push_item){.number = w->number, .priority = w->priority};
     }
 }
 
-static struct opening *opening_first(struct inbox *in)
+/* opening_next: the first one whose socket has room. */
+static struct opening *opening_next(const struct core *core, struct inbox *in)
 {
-    return in->openings.len ? CONTAINER_OF(in->openings.head, struct opening, node) : NULL;
+    bool again = core->now_ns >= in->crowd_ns;
+    if (again) in->crowd_ns = 0;
+    for (struct list *at = in->openings.next; at != &in->openings; at = at->next) {
+        struct opening *o = CONTAINER_OF(at, struct opening, of_inbox);
+        if (again) o->crowded = false;
+        if (!o->waits && !o->crowded) return o;
+    }
+    return NULL;
+}
+
+static struct opening *opening_of(struct inbox *in, const struct push *p)
+{
+    for (struct list *at = in->openings.next; p->conn.generation && at != &in->openings; at = at->next) {
+        struct opening *o = CONTAINER_OF(at, struct opening, of_inbox);
+        if (o->core == p->conn_core && o->conn.slot == p->conn.slot && o->conn.generation == p->conn.generation) return o;
+    }
+    return NULL;
+}
+
+static void opening_end(struct inbox *in, struct opening *o)
+{
+    in->num_openings--;
+    list_remove(&o->of_inbox);
+    free(o);
 }
 
 void inbox_push(struct core *core, struct inbox *in)
@@ -42,9 +67,9 @@ void inbox_push(struct core *core, struct inbox *in)
     struct push *p = calloc(1, sizeof *p);
     ASSERT(p != NULL);
     struct opening *o;
-    while ((o = opening_first(in)) && p->num == 0) {
+    while ((o = opening_next(core, in)) && p->num == 0) {
         push_choose(core, p, in, o);
-        if (p->num == 0) free(CONTAINER_OF(queue_pop(&in->openings), struct opening, node));
+        if (p->num == 0) opening_end(in, o);
     }
     if (!o && provider_websocket.reachable(core, in->tenant, inbox_user_id(in))) push_choose(core, p, in, NULL);
     if (p->num == 0) {
@@ -104,17 +129,25 @@ static void push_read(void *context, struct read_job *job)
 
 /* --- what became of it ------------------------------------------------------------------------------------------------------- */
 
-/* opening_went notes how far a socket has got; one that has gone, or has no room, gets the rest as it falls due. */
-static void opening_went(struct inbox *in, const struct push *p)
+/* opening_went notes how far a socket has got: behind what it has taken, and what could not be read. One that has gone
+ * gets nothing more; one without room goes on when it has drained, and all do a little later while frames are too many. */
+static void opening_went(const struct core *core, struct inbox *in, const struct push *p)
 {
-    struct opening *o = opening_first(in);
-    if (!o || !p->conn.generation) return;
-    const struct push_item *last = &p->items[p->num - 1];
+    struct opening *o = opening_of(in, p);
+    uint32_t num = 0;
+    if (!o) return;
+    if (p->reached == 0) {
+        opening_end(in, o);
+        return;
+    }
+    while (num < p->num && (p->items[num].len == 0 || p->taken >> num & 1)) num++;
+    o->crowded = p->crowded && num < p->num;
+    o->waits = !p->crowded && num < p->num;
+    if (o->crowded) in->crowd_ns = core->now_ns + PUSH_AGAIN_MS * 1000000ull;
+    if (num == 0) return;
     o->begun = true;
-    o->priority = last->priority;
-    o->number = last->number;
-    bool last_taken = p->taken >> (p->num - 1) & 1;
-    if (!last_taken) free(CONTAINER_OF(queue_pop(&in->openings), struct opening, node));
+    o->priority = p->items[num - 1].priority;
+    o->number = p->items[num - 1].number;
 }
 
 void push_done(struct core *core, struct push *p)
@@ -124,7 +157,8 @@ void push_done(struct core *core, struct push *p)
     uint64_t num = 0;
     bool stuck = false;
     in->pushing = false;
-    opening_went(in, p);
+    opening_went(core, in, p);
+    for (uint32_t i = 0; i < in->num; i++) in->list[i].attempt = false;
     for (uint32_t i = 0; i < p->num; i++) {
         struct waiting *w = inbox_find(in, p->items[i].number);
         bool taken = p->taken >> i & 1;
@@ -135,7 +169,7 @@ void push_done(struct core *core, struct push *p)
     }
     if (stuck) postpone(core, in);
     notify_count(core, SENT_SENT, num);
-    if (rows.num && inbox_write(core, in, &rows, COMMIT_FAST, NULL, NULL) != STATUS_OK)
+    if (rows.num && inbox_write(core, in, &rows, COMMIT_FAST, NULL, 0, NULL) != STATUS_OK)
         LOG(LOG_WARN, "notify", "attempts_not_written", LOG_U64("user", in->user));
     rows_free(&rows);
     buf_free(&p->json);

@@ -45,6 +45,7 @@ static void push_returned(struct core *core, struct op *op)
     struct push *p = op->flow;
     p->taken |= op->in.push.taken;
     p->reached += op->in.push.sockets;
+    p->crowded |= op->in.push.crowded;
     op_free(op);
     if (--p->waits == 0) push_done(core, p);
 }
@@ -69,7 +70,7 @@ static struct frame *item_frame(struct core *core, const struct push *p, const s
 }
 
 /* item_send gives one frame to every socket that may have it; true when one took it. A queue that is full gets nothing:
- * the notification is not acknowledged, so it comes again. */
+ * the notification is not acknowledged, so it comes again. Nothing overtakes what a new socket still waits for. */
 static bool item_send(struct core *core, struct known_user *u, struct conn_ref only, const struct push *p,
                       const struct push_item *item)
 {
@@ -79,7 +80,7 @@ static bool item_send(struct core *core, struct known_user *u, struct conn_ref o
     for (struct list *at = u->sessions.next; at != &u->sessions; at = at->next) {
         struct session *s = CONTAINER_OF(at, struct session, of_user);
         if (s->state != SESSION_OPEN) continue;
-        if (only.generation && s != session_on(core, only)) continue;
+        if (only.generation ? s != session_on(core, only) : s->pushes_wait) continue;
         taken |= net_send(core->net, s->conn, f, CONN_DURABLE) == STATUS_OK;
     }
     frame_unref(f, core->id);
@@ -110,7 +111,15 @@ void notify_on_push(struct core *core, struct op *op)
     if (u) op->in.push.sockets = open_sockets(core, u, op->in.push.conn);
     for (uint32_t i = 0; i < p->num && op->in.push.sockets; i++) {
         if (p->items[i].len == 0) continue;
-        if (!frames_fit(core) || !item_send(core, u, op->in.push.conn, p, &p->items[i])) break; /* nothing overtakes what found no room */
+        if (!frames_fit(core)) {
+            op->in.push.crowded = true;
+            break;
+        }
+        if (!item_send(core, u, op->in.push.conn, p, &p->items[i])) { /* nothing overtakes what found no room */
+            struct session *one = op->in.push.conn.generation ? session_on(core, op->in.push.conn) : NULL;
+            if (one) one->pushes_wait = true;
+            break;
+        }
         op->in.push.taken |= 1ull << i;
     }
     op_return(core, op);

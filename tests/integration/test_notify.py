@@ -6,9 +6,10 @@ import time
 
 import pytest
 
-from client import Operator, WAIT_S, call, metric, metric_becomes, new_tenant
+from client import SUBPROTOCOL, Operator, WAIT_S, call, metric, metric_becomes, new_tenant
 from recorder import limit
 from shapes import assert_members, assert_time
+from wire import TEXT, FrameWire
 
 TOPIC = "orders.shipped"
 
@@ -149,6 +150,22 @@ async def test_hundreds_of_waiting_notifications_all_arrive_in_order(make_gatewa
     socket = await bob.connect()
     got = [(await socket.expect("notification"))["notification_id"] for _ in made]
     assert got == made
+
+
+async def test_socket_that_reads_late_still_gets_everything_in_order(make_gateway):
+    gateway = make_gateway(limits__send_queue="64k", notify__retry_base="1h")
+    backend, bob = (await new_tenant(gateway)).users("backend", "bob")
+    first = await bob.connect()
+    made = [(await notify(backend, [bob], "x" * 16000))["notification_id"] for _ in range(300)]
+    assert [(await first.expect("notification"))["notification_id"] for _ in made] == made
+    first.drop()  # the next attempt is an hour away: what comes now is for the new socket
+    wire = await FrameWire.connect(gateway, bob.headers, SUBPROTOCOL, receive_buffer_bytes=8192)
+    await wire.send_frame(TEXT, '{"type":"hello"}')
+    await asyncio.sleep(1)  # its queue is full meanwhile
+    urgent = (await notify(backend, [bob], "late", priority="urgent"))["notification_id"]
+    got = [(await wire.text(lambda event: event["type"] == "notification"))["notification_id"] for _ in range(301)]
+    assert [number for number in got if number != urgent] == made
+    assert urgent in got
 
 
 async def test_members_of_a_room_are_notified(gateway_of_each_size):

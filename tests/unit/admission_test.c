@@ -253,6 +253,28 @@ static struct client *body_begun(struct harness *h, const char *path, const char
     return c;
 }
 
+/* small_body asks without a credential, with a body of that many bytes; true: the connection is kept for the next one. */
+static bool small_body_is_taken(struct harness *h, unsigned len)
+{
+    struct client *c = client_open(h, 0);
+    struct buf all = {0};
+    buf_printf(&all, "POST /v1/rooms HTTP/1.1\r\nHost: x\r\nContent-Length: %u\r\n\r\n", len);
+    for (unsigned i = 0; i < len; i++) buf_char(&all, ' ');
+    client_send(c, buf_slice(&all));
+    buf_free(&all);
+    assert_int_equal(client_answer(c), 401);
+    harness_settle(h);
+    return strstr(c->head.data, "Connection: close") == NULL;
+}
+
+static void a_small_body_of_a_stranger_does_not_cost_the_connection(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    assert_true(small_body_is_taken(h, ASSEMBLY_SMALL_BYTES));
+    assert_false(small_body_is_taken(h, ASSEMBLY_SMALL_BYTES + 1));
+}
+
 static void a_body_is_taken_only_from_who_may_send_it(void **state)
 {
     struct harness *h = *state;
@@ -330,6 +352,7 @@ int main(void)
         TEST(a_stranger_that_pipelines_has_one_answer_waiting),
         TEST(strangers_that_do_not_read_take_nothing_from_members),
         TEST(a_body_is_taken_only_from_who_may_send_it),
+        TEST(a_small_body_of_a_stranger_does_not_cost_the_connection),
         TEST(replays_wait_until_answers_fit_again),
         TEST(a_socket_may_close_while_its_replay_waits),
     };

@@ -6,6 +6,7 @@
 
 #include "../../src/chat/ids.h"
 #include "../../src/notify/inbox.h"
+#include "../../src/notify/outbox.h"
 
 /* Notifications over days: attempts and their waits, expiry, history, and what a crash leaves. */
 
@@ -250,23 +251,360 @@ static void a_failed_store_answers_and_loses_nothing(void **state)
     expect_text(listed(h, "bob"), "\"reason\":\"expired\"");
 }
 
+static struct outbox_tenant *tenant_of(struct harness *h)
+{
+    return outbox_tenant(harness_core(h, gateway_tenant_home(&h->gateway, h->tenant)), h->tenant);
+}
+
+static uint64_t waiting_for(struct harness *h, const char *user_id)
+{
+    struct person user = harness_person(h, user_id);
+    return outbox_waiting(tenant_of(h), user.number);
+}
+
+static unsigned notify_bob(struct client *c, const char *headers)
+{
+    static const char body[] = "{\"topic\":\"t\",\"payload\":1,\"targets\":{\"user_ids\":[\"bob\"]}}";
+    return client_call(c, "POST", "/v1/notify", "backend", headers, body);
+}
+
 static void a_tenant_has_a_bound_that_ended_ones_do_not_fill(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct made made = notified(h, "bob", "1");
+    struct outbox_tenant *t = tenant_of(h);
+    assert_int_equal(t->waiting, 1);
+    t->waiting = PENDING_TENANT_MAX; /* as if so many had been made */
+    struct client *c = client_open(h, 0);
+    assert_int_equal(notify_bob(c, ""), 409);
+    expect_text(c->text.data, "notification.outbox_full");
+    acknowledge(h, "bob", made, 200);
+    harness_settle(h);
+    assert_int_equal(notify_bob(c, ""), 202); /* one has left */
+    assert_int_equal(notify_bob(c, ""), 409);
+}
+
+/* What waits is counted once; then all that makes and ends notifications keeps the count, as another count would. */
+static void the_count_follows_whatever_happens(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct made first = notified(h, "bob", "1");
+    notified(h, "bob", "2");
+    notified(h, "ann", "3");
+    assert_int_equal(tenant_of(h)->waiting, 3);
+    assert_int_equal(waiting_for(h, "bob"), 2);
+    acknowledge(h, "bob", first, 200);
+    acknowledge(h, "bob", first, 200); /* a repeat ends nothing */
+    harness_settle(h);
+    assert_int_equal(waiting_for(h, "bob"), 1);
+    harness_restart(h, END_KILLED);
+    assert_int_equal(tenant_of(h)->state, OUTBOX_UNKNOWN);
+    notified(h, "ann", "4"); /* counts */
+    assert_int_equal(waiting_for(h, "bob"), 1);
+    assert_int_equal(waiting_for(h, "ann"), 2);
+    assert_int_equal(tenant_of(h)->waiting, 3);
+    pass(h, 4 * DAY, HOUR); /* all expire */
+    assert_int_equal(tenant_of(h)->waiting, 0);
+    assert_int_equal(tenant_of(h)->users.len, 0);
+    struct client *c = client_open(h, 0);
+    char path[128];
+    assert_int_equal(client_call(c, "GET", "/v1/admin/dead-letters", NULL, "X-Master-Key: " MASTER_KEY "\r\n", NULL), 200);
+    const char *id = strstr(c->text.data, "\"d_");
+    assert_non_null(id);
+    snprintf(path, sizeof path, "/v1/admin/dead-letters/%.*s/retry", (int)strcspn(id + 1, "\""), id + 1);
+    assert_int_equal(client_call(c, "POST", path, NULL, "X-Master-Key: " MASTER_KEY "\r\n", ""), 200);
+    harness_settle(h);
+    assert_int_equal(tenant_of(h)->waiting, 1);
+}
+
+/* counting_kv looks over the shoulder of the store: what was walked through. */
+static struct {
+    struct kv_ops ops, real;
+    unsigned walks, rows, most_rows; /* rows: of this walk */
+    struct key lower;                /* of the last walk through the outbox */
+    bool in_outbox, failing;         /* the walk under way; walks through the outbox meet an error */
+} watched;
+
+static struct kv_iter *watched_open(struct kv *kv, enum kv_cf cf, struct slice lower, struct slice upper)
+{
+    watched.walks++;
+    watched.rows = 0;
+    watched.in_outbox = cf == KV_OUTBOX;
+    if (watched.in_outbox) {
+        watched.lower.len = (uint16_t)lower.len;
+        memcpy(watched.lower.bytes, lower.data, lower.len);
+    }
+    return watched.real.iter_open(kv, cf, lower, upper);
+}
+
+static bool watched_next(struct kv_iter *i)
+{
+    if (++watched.rows > watched.most_rows) watched.most_rows = watched.rows;
+    return watched.real.iter_next(i);
+}
+
+static enum status watched_close(struct kv_iter *i)
+{
+    enum status s = watched.real.iter_close(i);
+    return watched.failing && watched.in_outbox ? STATUS_IO : s;
+}
+
+static void watch_store(struct harness *h)
+{
+    memset(&watched, 0, sizeof watched);
+    watched.real = watched.ops = *h->kv->ops;
+    watched.ops.iter_open = watched_open;
+    watched.ops.iter_next = watched_next;
+    watched.ops.iter_close = watched_close;
+    h->kv->ops = &watched.ops;
+}
+
+static void unwatch_store(struct harness *h)
+{
+    static struct kv_ops real;
+    real = watched.real;
+    h->kv->ops = &real;
+}
+
+static void who_is_refused_makes_nobody_read(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    notified(h, "bob", "1");
+    tenant_of(h)->waiting = PENDING_TENANT_MAX;
+    struct client *c = client_open(h, 0);
+    watch_store(h);
+    assert_int_equal(notify_bob(c, ""), 409);
+    assert_int_equal(watched.walks, 0);
+    tenant_of(h)->waiting = 1;
+    assert_int_equal(notify_bob(c, ""), 202);
+    assert_int_equal(watched.walks, 0); /* nor does who is not, for the count */
+    unwatch_store(h);
+}
+
+static struct op *notify_many(struct harness *h, const struct person *who, uint32_t num)
+{
+    struct op *op = harness_op(h, 0, OP_NOTIFY, who, 0, 16);
+    op->in.notify.topic = op_keep(op, SLICE("t"));
+    op->in.notify.payload = op_keep(op, SLICE("1"));
+    op->in.notify.priority = PRIORITY_NORMAL;
+    op->members = calloc(num, sizeof *op->members);
+    op->num_members = num;
+    for (uint32_t i = 0; i < num; i++)
+        op->members[i] = (struct op_member){.user = 1000000 + i, .user_id = op->user_id};
+    return op;
+}
+
+/* The walk that counts, and the making of rows, are cut into slices between which others have their turn. */
+static void a_large_one_lets_others_pass(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    expect_ok(settled(h, harness_go(h, notify_many(h, &ann, 5000))));
+    harness_restart(h, END_CLEAN);
+    watch_store(h);
+    struct answer *many = harness_go(h, notify_many(h, &ann, 5000));
+    unsigned turns = 0;
+    for (; !many->done && turns < 1000; turns++) {
+        harness_turns(h);
+        reader_step(h->gateway.readers, 0);
+        commit_writer_step(h->gateway.commit);
+        commit_syncer_step(h->gateway.commit);
+    }
+    expect_ok(many);
+    assert_in_range(watched.most_rows, 1, OUTBOX_COUNT_ROWS + 1);
+    assert_in_range(turns, 5000 / OUTBOX_COUNT_ROWS + 5000 / CREATION_SLICE, 999);
+    assert_int_equal(tenant_of(h)->waiting, 10000);
+    unwatch_store(h);
+}
+
+static void a_tenant_makes_so_many_at_a_time(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    expect_ok(settled(h, harness_go(h, notify_many(h, &ann, 1))));
+    h->hold_syncer = true;
+    struct answer *answers[CREATIONS_TENANT_MAX];
+    for (unsigned i = 0; i < CREATIONS_TENANT_MAX; i++) answers[i] = harness_go(h, notify_many(h, &ann, 2));
+    struct answer *refused = settled(h, harness_go(h, notify_many(h, &ann, 2)));
+    expect_error(refused, ERR_SERVER_OVERLOADED);
+    h->hold_syncer = false;
+    harness_settle(h);
+    for (unsigned i = 0; i < CREATIONS_TENANT_MAX; i++) expect_ok(answers[i]);
+    expect_ok(settled(h, harness_go(h, notify_many(h, &ann, 2))));
+    assert_int_equal(tenant_of(h)->waiting, 1 + 2 * (CREATIONS_TENANT_MAX + 1));
+}
+
+static void what_is_refused_late_returns_its_places(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    static char payload[PAYLOAD_BYTES_MAX];
+    memset(payload, '1', sizeof payload);
+    struct op *op = notify_many(h, &ann, 600);
+    op->in.notify.payload = slice_of(payload, sizeof payload);
+    expect_error(settled(h, harness_go(h, op)), ERR_NOTIFICATION_TOO_LARGE);
+    assert_int_equal(tenant_of(h)->waiting, 0);
+    assert_int_equal(tenant_of(h)->users.len, 0);
+}
+
+static uint64_t number_of(struct made made)
+{
+    uint64_t number;
+    assert_true(notification_id_parse(slice_of(made.id, ID_TEXT_LEN), &number));
+    return number;
+}
+
+/* A user's past is not walked through: an inbox begins with what waits, and none is loaded where nothing does. */
+static void an_inbox_begins_behind_the_past(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct made made = {0};
+    struct client *bob = socket_open(h, 1, "bob", "{\"type\":\"hello\"}");
+    for (unsigned i = 0; i < 3; i++) {
+        made = notified(h, "bob", "1");
+        if (i) assert_int_equal(watched.walks, 0); /* not even for one who is there */
+        expect_text(client_hear(bob), made.id);
+        acknowledge(h, "bob", made, 200);
+        if (i == 0) watch_store(h);
+    }
+    assert_int_equal(watched.walks, 0);
+    client_close(bob);
+    harness_settle(h);
+    made = notified(h, "bob", "2");
+    struct made later = notified(h, "bob", "3");
+    bob = socket_open(h, 1, "bob", "{\"type\":\"hello\"}");
+    expect_text(client_hear(bob), made.id);
+    expect_text(client_hear(bob), later.id);
+    assert_int_equal(watched.walks, 1); /* there is something to load, and nothing before it */
+    struct slice rest = slice_from(key_slice(&watched.lower), 12);
+    uint64_t from = 0;
+    assert_true(key_parse_u64(&rest, &from) && from == number_of(made));
+    unwatch_store(h);
+}
+
+/* The acknowledgement of what a load has shown may be there before the notice that it was made. */
+static void what_was_acknowledged_before_it_was_heard_of_stays_so(void **state)
 {
     struct harness *h = *state;
     harness_open(h, 1);
     struct made made = notified(h, "bob", "1");
-    uint32_t at = 0;
-    struct outbox_tenant *t = map_next(&harness_core(h, 0)->notify->tenants, &at);
-    assert_true(t && t->counted && t->waiting == 1);
-    t->waiting = PENDING_TENANT_MAX; /* as if so many had been made */
-    struct client *c = client_open(h, 0);
-    static const char body[] = "{\"topic\":\"t\",\"payload\":1,\"targets\":{\"user_ids\":[\"bob\"]}}";
-    assert_int_equal(client_call(c, "POST", "/v1/notify", "backend", "", body), 409);
-    expect_text(c->text.data, "notification.outbox_full");
-    harness_advance(h, 2 * PENDING_COUNT_MS);
-    assert_int_equal(client_call(c, "POST", "/v1/notify", "backend", "", body), 202); /* counted again: one waits */
-    assert_int_equal(t->waiting, 2);
+    struct person person = harness_person(h, "bob");
+    struct client *bob = socket_open(h, 0, "bob", "{\"type\":\"hello\"}");
+    expect_text(client_hear(bob), made.id);
     acknowledge(h, "bob", made, 200);
+    struct notified what = {.created_ms = h->wall_ms, .expires_ms = h->wall_ms + DAY, .priority = PRIORITY_NORMAL};
+    struct core *core = harness_core(h, 0);
+    notice_post(core, 0, notice_new(core, NOTICE_NOTIFIED, h->tenant, person.number, slice_str("bob"), 0, number_of(made),
+                                    slice_of((const char *)&what, sizeof what)));
+    harness_settle(h);
+    client_hears_nothing(bob);
+    assert_int_equal(inboxes(h), 0);
+}
+
+/* Two cores have sockets; one of them acknowledges before the other has said what it took. */
+static void an_acknowledged_push_was_an_attempt(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person person = harness_person_at(h, "bob", 0);
+    struct client *here = socket_open(h, 0, person.id, "{\"type\":\"hello\"}");
+    socket_open(h, 1, person.id, "{\"type\":\"hello\"}");
+    harness_settle(h);
+    struct op *op = notify_many(h, &person, 1);
+    op->members[0].user = person.number;
+    struct answer *made = harness_go(h, op);
+    struct notify *n = harness_core(h, 0)->notify;
+    for (unsigned i = 0; i < 1000 && client_read(here) == 0; i++) {
+        harness_turn(h, 0);
+        if (n->inboxes.len == 0) harness_turn(h, 1); /* the tenant's home, perhaps; it does not get to the push */
+        reader_step(h->gateway.readers, 0);
+        commit_writer_step(h->gateway.commit);
+        commit_syncer_step(h->gateway.commit);
+    }
+    uint32_t at = 0;
+    const struct inbox *in = map_next(&n->inboxes, &at);
+    assert_true(in && in->pushing && in->num == 1);
+    op = harness_op(h, 0, OP_NOTIFICATION_ACK, &person, 0, 0);
+    op->in.notification.number = in->list[0].number;
+    expect_ok(settled(h, harness_go(h, op)));
+    expect_ok(made);
+    expect_text(listed(h, person.id), "\"status\":\"delivered\",\"attempts\":1");
+}
+
+static struct inbox *inbox_of(struct harness *h, const struct person *who);
+
+static void an_inbox_that_cannot_be_loaded_is_tried_more_and_more_seldom(void **state)
+{
+    struct harness *h = *state;
+    h->config.net_idle_timeout = h->config.net_ping_interval = 3600u * 1000; /* the socket says nothing meanwhile */
+    harness_open(h, 1);
+    struct person bob = harness_person(h, "bob");
+    notified(h, "bob", "1");
+    watch_store(h);
+    watched.failing = true;
+    socket_open(h, 0, "bob", "{\"type\":\"hello\"}");
+    harness_settle(h);
+    const struct core *core = harness_core(h, 0);
+    uint64_t failed_ns = core->now_ns;
+    assert_int_equal(inbox_of(h, &bob)->failures, 1);
+    while (inbox_of(h, &bob)->failures == 1) pass(h, 10, 10);
+    assert_in_range((core->now_ns - failed_ns) / 1000000, INBOX_AGAIN_MS - 100, INBOX_AGAIN_MS + 300);
+    pass(h, 3 * INBOX_AGAIN_MAX_MS, 1000); /* it has grown to its longest by then */
+    unsigned before = inbox_of(h, &bob)->failures;
+    pass(h, 4 * INBOX_AGAIN_MAX_MS, 1000);
+    assert_in_range(inbox_of(h, &bob)->failures - before, 3, 5);
+    watched.failing = false;
+    unwatch_store(h);
+}
+
+static void turn_taken(struct core *core, struct turn *turn, enum status status) { assert_int_equal(status, STATUS_OK); }
+
+static void tenants_beyond_the_users_that_are_counted_are_forgotten(void **state)
+{
+    struct harness *h = *state;
+    struct turn turn = {.begin = turn_taken};
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    notified(h, "bob", "1");
+    assert_int_equal(tenant_of(h)->state, OUTBOX_COUNTED);
+    core->notify->num_outbox_users += OUTBOX_USERS_MAX; /* as if others had so many */
+    struct outbox_tenant *other = outbox_tenant(core, 4711);
+    assert_int_equal(outbox_turn(core, other, &turn), STATUS_OK);
+    harness_settle(h);
+    assert_int_equal(other->state, OUTBOX_COUNTED);
+    assert_int_equal(tenant_of(h)->state, OUTBOX_UNKNOWN);
+    core->notify->num_outbox_users -= OUTBOX_USERS_MAX;
+    outbox_worked(core, other);
+    outbox_end(other);
+    notified(h, "bob", "2"); /* counted anew */
+    assert_int_equal(tenant_of(h)->waiting, 2);
+}
+
+static void an_inbox_that_could_not_be_loaded_is_tried_again(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct made made = notified(h, "bob", "1");
+    watch_store(h);
+    watched.failing = true;
+    struct client *bob = socket_open(h, 1, "bob", "{\"type\":\"hello\"}");
+    harness_settle(h);
+    acknowledge(h, "bob", made, 503); /* is answered, and does not wait */
+    pass(h, 10000, 500);
+    assert_in_range(watched.walks, 3, 8); /* with growing waits */
+    client_hears_nothing(bob);
+    watched.failing = false;
+    pass(h, 10000, 500);
+    expect_text(client_hear(bob), made.id); /* nothing new was needed for it */
+    acknowledge(h, "bob", made, 200);
+    unwatch_store(h);
 }
 
 /* --- bounds -------------------------------------------------------------------------------------- */
@@ -288,6 +626,27 @@ static struct answer *notify_go(struct harness *h, const struct person *who, str
         op->members[i].user_id = first == who->number ? op->user_id : op_keep(op, slice_str(id));
     }
     return harness_go(h, op);
+}
+
+static void large_payloads_are_made_into_rows_a_little_at_a_time(void **state)
+{
+    struct harness *h = *state;
+    static char payload[10002];
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    memset(payload, '"', sizeof payload);
+    memset(payload + 1, 'x', sizeof payload - 2);
+    expect_ok(settled(h, notify_go(h, &ann, SLICE("1"), ann.number, 1))); /* the tenant is counted */
+    struct answer *many = notify_go(h, &ann, slice_of(payload, sizeof payload), ann.number, 200);
+    unsigned turns = 0;
+    for (; !many->done && turns < 1000; turns++) {
+        harness_turns(h);
+        reader_step(h->gateway.readers, 0);
+        commit_writer_step(h->gateway.commit);
+        commit_syncer_step(h->gateway.commit);
+    }
+    expect_ok(many);
+    assert_in_range(turns, 200 * sizeof payload / CREATION_SLICE_BYTES, 999);
 }
 
 static struct inbox *inbox_of(struct harness *h, const struct person *who)
@@ -414,23 +773,44 @@ static void a_push_without_room_is_tried_again_soon(void **state)
     assert_int_equal(atomic_load(&core->frames_bytes), 0); /* it has counted while it waited, and no longer */
 }
 
-static void notifications_that_readers_work_on_are_few_at_a_time(void **state)
+static unsigned turns_begun[3];
+
+static struct turn turns[3][CREATIONS_AT_WORK_MAX]; /* of three tenants */
+
+static void turn_begun(struct core *core, struct turn *turn, enum status status)
+{
+    assert_int_equal(status, STATUS_OK);
+    turns_begun[(turn - &turns[0][0]) / CREATIONS_AT_WORK_MAX]++;
+}
+
+static void busy_tenants_share_the_turns_of_a_core(void **state)
 {
     struct harness *h = *state;
-    struct answer *made[CREATIONS_READ_MAX + 5];
     harness_open(h, 1);
-    struct person ann = harness_person(h, "ann");
-    struct notify *n = harness_core(h, 0)->notify;
-    h->hold_readers = true;
-    for (unsigned i = 0; i < CREATIONS_READ_MAX + 5; i++) made[i] = notify_go(h, &ann, SLICE("1"), ann.number, 1);
-    harness_settle(h);
-    assert_int_equal(n->creations_read, CREATIONS_READ_MAX);
-    assert_int_equal(n->parked.len, 5);
-    h->hold_readers = false;
-    harness_settle(h);
-    for (unsigned i = 0; i < CREATIONS_READ_MAX + 5; i++) expect_ok(made[i]);
-    for (unsigned i = 1; i < CREATIONS_READ_MAX + 5; i++) assert_true(made[i]->order > made[i - 1]->order);
-    assert_int_equal(n->creations_read + n->parked.len, 0);
+    struct core *core = harness_core(h, 0);
+    struct outbox_tenant *tenants[3];
+    memset(turns_begun, 0, sizeof turns_begun);
+    for (unsigned t = 0; t < 3; t++) {
+        tenants[t] = outbox_tenant(core, 1000 + t);
+        tenants[t]->state = OUTBOX_COUNTED;
+        for (unsigned i = 0; i < CREATIONS_AT_WORK_MAX; i++) {
+            turns[t][i] = (struct turn){.begin = turn_begun};
+            assert_int_equal(outbox_turn(core, tenants[t], &turns[t][i]), STATUS_OK);
+        }
+    }
+    assert_int_equal(core->notify->creations_read, CREATIONS_READ_MAX);
+    assert_int_equal(turns_begun[2], CREATIONS_READ_MAX - 2 * CREATIONS_AT_WORK_MAX);
+    outbox_worked(core, tenants[0]); /* its place goes to who has waited */
+    assert_int_equal(turns_begun[2], 1);
+    for (unsigned i = 1; i < CREATIONS_AT_WORK_MAX; i++) outbox_worked(core, tenants[0]);
+    assert_int_equal(turns_begun[2], CREATIONS_AT_WORK_MAX);
+    for (unsigned t = 0; t < 3; t++) {
+        for (unsigned i = 0; i < CREATIONS_AT_WORK_MAX; i++) {
+            if (t) outbox_worked(core, tenants[t]);
+            outbox_end(tenants[t]);
+        }
+    }
+    assert_int_equal(core->notify->creations_read, 0);
 }
 
 static void a_pipeline_that_has_filled_meanwhile_takes_no_rows(void **state)
@@ -473,7 +853,7 @@ static void what_waits_for_one_user_s_inbox_is_bounded(void **state)
     for (unsigned i = 0; i <= USER_WAITING_MAX; i++)
         notice_post(core, 0, notice_new(core, NOTICE_SOCKET_OPENED, h->tenant, ann.number, slice_str(ann.id), 5ull << 32 | 5,
                                         0, (struct slice){0}));
-    assert_int_equal(in->openings.len, USER_WAITING_MAX);
+    assert_int_equal(in->num_openings, USER_WAITING_MAX);
     h->hold_readers = false;
     harness_settle(h);
 }
@@ -577,13 +957,25 @@ int main(void)
         TEST(a_push_has_so_many_notifications_and_no_more),
         TEST(a_push_has_so_many_bytes_and_no_more),
         TEST(a_push_without_room_is_tried_again_soon),
-        TEST(notifications_that_readers_work_on_are_few_at_a_time),
+        TEST(busy_tenants_share_the_turns_of_a_core),
         TEST(a_pipeline_that_has_filled_meanwhile_takes_no_rows),
         TEST(what_waits_for_one_user_s_inbox_is_bounded),
         TEST(a_sweep_comes_each_minute),
         TEST(the_history_is_swept_seldom),
         TEST(dead_letters_are_kept_for_their_time),
         TEST(a_sweep_looks_at_so_many_rows_at_a_time),
+        TEST(the_count_follows_whatever_happens),
+        TEST(who_is_refused_makes_nobody_read),
+        TEST(a_large_one_lets_others_pass),
+        TEST(a_tenant_makes_so_many_at_a_time),
+        TEST(what_is_refused_late_returns_its_places),
+        TEST(an_inbox_begins_behind_the_past),
+        TEST(what_was_acknowledged_before_it_was_heard_of_stays_so),
+        TEST(an_acknowledged_push_was_an_attempt),
+        TEST(an_inbox_that_could_not_be_loaded_is_tried_again),
+        TEST(an_inbox_that_cannot_be_loaded_is_tried_more_and_more_seldom),
+        TEST(large_payloads_are_made_into_rows_a_little_at_a_time),
+        TEST(tenants_beyond_the_users_that_are_counted_are_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
