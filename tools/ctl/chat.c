@@ -46,7 +46,7 @@ uint64_t chat_now_ms(void)
     return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
 }
 
-static void note(FILE *out, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static void note(FILE *out, const char *format, va_list args)
 {
     fprintf(out, "%s%s-- ", isatty(fileno(out)) ? "\r\033[K" : "", style(out, STYLE_FAINT));
     vfprintf(out, format, args);
