@@ -17,7 +17,6 @@
 #define GREETINGS_MAX 256u         /* connections being made at once: less than the listener's backlog */
 #define TICK_NS 10000000ull        /* refused publishers try again, records are flushed */
 #define SPIN_NS 60000ull           /* before an open loop's due time: a sleep ends tens of microseconds late */
-#define DRAIN_NS 10000000000ull    /* for what is under way at the end, at most */
 #define LEAVE_NS 2000000000ull     /* for the goodbyes */
 
 struct measurement {
@@ -227,7 +226,7 @@ static bool complete(const struct crowd *c)
 
 static void drain(struct crowd *c)
 {
-    uint64_t until_ns = engine_now_ns() + DRAIN_NS, now_ns;
+    uint64_t until_ns = engine_now_ns() + (uint64_t)(c->options->timeout * 1e9), now_ns;
     while (!complete(c) && c->num_lost == 0 && (now_ns = engine_now_ns()) < until_ns) {
         engine_turn(c->hub.engine, now_ns + TICK_NS);
         record_flush(&c->record, now_ns);
