@@ -10,6 +10,7 @@
 #include "../src/base/assert.h"
 #include "../src/base/limits.h"
 #include "../src/base/log.h"
+#include "../src/base/planted.h"
 #include "../src/base/spsc.h"
 
 #define MARK_SYNC_INTERVAL_NS (MARK_SYNC_INTERVAL_MS * 1000000ull)
@@ -435,10 +436,7 @@ static void publish_written(struct commit *c)
         struct lane *lane = &c->lanes[core];
         atomic_store_explicit(&lane->written_fsync, lane->taken_fsync, memory_order_relaxed);
         atomic_store_explicit(&lane->written, lane->taken, memory_order_release);
-#ifdef CARILLON_PLANT_ACK_BEFORE_SYNC
-        /* A planted bug, never in a product build: tests of durability must catch an ok that precedes its sync. */
-        publish_durable(lane, lane->taken, true);
-#endif
+        if (PLANTED(ack_before_sync)) publish_durable(lane, lane->taken, true);
     }
     atomic_fetch_add_explicit(&c->writes, 1, memory_order_release);
     park_wake(&c->syncer_park);
@@ -489,15 +487,13 @@ static bool sync_store(struct commit *c, uint64_t writes)
     add(&c->stats.sync_ns_bucket[bucket_of(took_ns / 1000)], 1);
     c->synced_writes = writes;
     atomic_store_explicit(&c->synced, writes, memory_order_release);
-#ifndef CARILLON_PLANT_ACK_BEFORE_SYNC
-    for (unsigned core = 0; core < c->num_cores; core++) {
+    for (unsigned core = 0; core < c->num_cores && !PLANTED(ack_before_sync); core++) {
         struct lane *lane = &c->lanes[core];
         uint64_t before = atomic_load_explicit(&lane->durable, memory_order_relaxed);
         /* A core whose new tickets are all of class fast was woken by the writer and waits for nothing here. */
         bool awaited = atomic_load_explicit(&lane->written_fsync, memory_order_relaxed) > before;
         if (lane->covered != before) publish_durable(lane, lane->covered, awaited);
     }
-#endif
     raise_mark(c, sequence);
     return true;
 }

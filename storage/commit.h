@@ -20,8 +20,7 @@
  * the entry's own node); commit_push answers STATUS_FULL at the bound.
  *
  * Threads: everything that takes a commit_core belongs to that core; the steps to writer and syncer, one thread each;
- * commit_poisoned and commit_stats to anyone; the rest to whoever opened the pipeline. Built with
- * CARILLON_PLANT_ACK_BEFORE_SYNC it acknowledges before the sync: a planted bug that the fault tests must catch. */
+ * commit_poisoned and commit_stats to anyone; the rest to whoever opened the pipeline. */
 #ifndef CARILLON_STORAGE_COMMIT_H
 #define CARILLON_STORAGE_COMMIT_H
 

@@ -5,6 +5,7 @@
 
 #include "../base/assert.h"
 #include "../base/log.h"
+#include "../base/planted.h"
 #include "../core/notice.h"
 #include "fanout.h"
 #include "history.h"
@@ -572,7 +573,7 @@ static enum status load_take(struct core *core, struct room *r, struct room_load
     if (s != STATUS_OK) return s;
     if (r->record.tenant != r->tenant || r->record.room != r->number) return STATUS_CORRUPT;
     if (r->record.flags & ROOM_DELETED) return STATUS_NOT_FOUND;
-    r->head = r->durable_head = load->head;
+    r->head = r->durable_head = load->head - (PLANTED(seq_reused) && load->head);
     if (r->record.retained_from > r->head + 1) return STATUS_CORRUPT;
     r->last_ms = load->last_ms;
     r->keys = load->keys;

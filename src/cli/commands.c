@@ -6,6 +6,7 @@
 #include "../base/assert.h"
 #include "../base/buf.h"
 #include "../base/log.h"
+#include "../base/planted.h"
 #include "cli.h"
 #include "nearest.h"
 
@@ -134,6 +135,7 @@ int commands_run(int argc, char **argv)
         return help(argc - 1, argv + 1);
     if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) {
         printf("carillon %s (store format %u)\n", CARILLON_VERSION, STORE_FORMAT);
+        if (PLANTED_BUILD) printf("NOT FOR USE: built with planted bugs; on: %s\n", planted_name());
         return cli_flush(CLI_DONE);
     }
     const struct command *command = command_find(name);

@@ -15,6 +15,7 @@
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "../base/log_writer.h"
+#include "../base/planted.h"
 #include "../core/op.h"
 #include "cli.h"
 #include "cores.h"
@@ -145,6 +146,9 @@ static int configure(struct server *s)
         return CLI_CONFIGURATION;
     }
     log_set_levels((enum log_level)s->loaded.log_level, slice_str(s->loaded.log_scopes));
+    if (PLANTED_BUILD)
+        LOG(LOG_ERROR, "process", "planted_bugs", LOG_STR("on", planted_name()),
+            LOG_STR("hint", "this gateway is built to be broken, for tests (CARILLON_PLANTED); never serve anybody with it"));
     warn_of_secrets(s);
     s->running = s->loaded;
     s->running.process_cores = cores_wanted(&s->loaded);

@@ -1,7 +1,9 @@
 /* simulator: the production gateway - cores, net, commit pipeline, readers - in one thread from one seed.
  *
  *   simulator --seed N [--trace]     one run, in this process
- *   simulator --seeds A..B [--jobs J] [--hashes]    one process a run; the first failure's seed and why it failed
+ *   simulator --seeds A..B [--jobs J] [--hashes] [--until-failure]    one process a run; each failed seed, and why
+ *   simulator … --planted NAME       the same with a planted bug on (src/base/planted.h)
+ *   simulator --planted list         which bugs there are: name, what it breaks, what it does
  *
  * A run: a store, a gateway with one to three cores over it, clients that do what clients do; the scheduler lets one
  * actor, one client or one link take one step at a time; now and then the process dies and another one, with another
@@ -20,6 +22,7 @@
 
 #include "../../src/base/assert.h"
 #include "../../src/base/log.h"
+#include "../../src/base/planted.h"
 #include "../../src/core/core.h"
 #include "client.h"
 #include "fake_ring.h"
@@ -434,13 +437,39 @@ struct options {
     uint64_t first, last;
     unsigned jobs;
     bool trace, hashes, single;
+    bool until_failure; /* no more seeds are begun behind the first that fails */
+    const char *planted; /* NULL: none */
 };
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: simulator --seed N [--trace] | --seeds A..B [--jobs J] [--hashes]\n");
+    fprintf(stderr, "usage: simulator --seed N [--trace] | --seeds A..B [--jobs J] [--hashes] [--until-failure] |\n"
+                    "       simulator --planted list; with --planted NAME: one planted bug is on\n");
     return 2;
 }
+
+#if PLANTED_BUILD
+static void planted_list(void)
+{
+    for (unsigned bug = PLANTED_NONE + 1; bug < PLANTED_BUGS; bug++) {
+        const struct planted_row *row = planted_row((enum planted)bug);
+        printf("%s\t%s\t%s\n", row->name, row->breaks, row->sentence);
+    }
+}
+
+static bool plant(const char *name)
+{
+    return planted_choose(name) || (fprintf(stderr, "simulator: no planted bug has the name %s\n", name), false);
+}
+#else
+static void planted_list(void) {}
+
+static bool plant(const char *name)
+{
+    fprintf(stderr, "simulator: no bugs are planted in this build; the preset \"planted\" has them\n");
+    return false;
+}
+#endif
 
 static bool options_parse(struct options *o, int argc, char **argv)
 {
@@ -450,6 +479,8 @@ static bool options_parse(struct options *o, int argc, char **argv)
         int used = 0;
         if (strcmp(argv[i], "--trace") == 0) o->trace = true;
         else if (strcmp(argv[i], "--hashes") == 0) o->hashes = true;
+        else if (strcmp(argv[i], "--until-failure") == 0) o->until_failure = true;
+        else if (strcmp(argv[i], "--planted") == 0 && *value) o->planted = argv[++i];
         else if (strcmp(argv[i], "--seed") == 0 && sscanf(value, "%" SCNu64 "%n", &o->first, &used) == 1 &&
                  !value[used]) {
             o->last = o->first;
@@ -523,7 +554,8 @@ static int run_many(const struct options *o)
     struct timespec begin, end;
     clock_gettime(CLOCK_MONOTONIC, &begin);
     for (size_t started = 0; t.seeds < num;) {
-        if (started < num && started - t.seeds < o->jobs) {
+        if (o->until_failure && t.failed && t.seeds == started) break;
+        if (started < num && started - t.seeds < o->jobs && !(o->until_failure && t.failed)) {
             children[started] = child_start(o->first + started, &results[started]);
             started++;
             continue;
@@ -551,6 +583,11 @@ int main(int argc, char **argv)
     static const struct log_sink nowhere = {.line = line_dropped};
     struct options o;
     if (!options_parse(&o, argc, argv)) return usage();
+    if (o.planted && strcmp(o.planted, "list") == 0) {
+        planted_list();
+        return 0;
+    }
+    if (o.planted && !plant(o.planted)) return 2;
     if (!o.trace) log_set_sink(&nowhere); /* what the operator does has its line whatever the level */
     mallopt(M_MMAP_THRESHOLD, 64 << 20); /* big blocks come and go with every gateway */
     log_set_level(LOG_ERROR);
