@@ -1,6 +1,7 @@
 #include "timer.h"
 
 #include "../src/base/assert.h"
+#include "../src/base/planted.h"
 
 _Static_assert((TIMER_SLOTS & (TIMER_SLOTS - 1)) == 0 && TIMER_SLOTS % 64 == 0, "slots are found by masking");
 
@@ -76,8 +77,9 @@ static void expire_slot(struct timer_wheel *wheel, unsigned slot, uint32_t now_t
     struct list *head = &wheel->_slots[slot], *next;
     for (struct list *at = head->next; at != head; at = next) {
         next = at->next;
-        if (CONTAINER_OF(at, struct timer, _link)->_due > now_tick) continue;
+        if (CONTAINER_OF(at, struct timer, _link)->_due > now_tick && !PLANTED(timer_never_fires)) continue;
         list_remove(at);
+        if (PLANTED(timer_never_fires) && CONTAINER_OF(at, struct timer, _link)->_due > now_tick) continue;
         list_push(&wheel->_expired, at);
     }
     clear_if_empty(wheel, slot);

@@ -204,11 +204,11 @@ void commit_publish(struct commit_core *cc)
         struct spsc_cell cell = {0};
         memcpy(cell.word, &e, sizeof(void *));
         /* A full ring needs no wake-up of its own: what fills it completes later, and that wakes this core. */
-        if (spsc_push(&cc->lane->ring, &cell) == STATUS_FULL) break;
+        if (spsc_push(&cc->lane->ring, &cell) == STATUS_FULL && !PLANTED(entry_lost_at_full_ring)) break;
         e->_handed = true;
         cc->parked[e->class] = entry_of(e->_node.next);
     }
-    if (spsc_publish(&cc->lane->ring)) park_wake(&cc->commit->writer_park);
+    if (spsc_publish(&cc->lane->ring) && !PLANTED(writer_not_woken)) park_wake(&cc->commit->writer_park);
 }
 
 unsigned commit_poll(struct commit_core *cc)
@@ -337,10 +337,11 @@ bool commit_writer_step(struct commit *c)
     }
     if (!gather_batch(c)) return false;
     note_handed(c);
+    if (PLANTED(fast_before_write)) publish_written(c);
     atomic_fetch_add_explicit(&c->begun, 1, memory_order_seq_cst); /* before any row of it can be read */
     enum status s = c->batch_rows ? kv_write(c->kv, c->batch) : STATUS_OK;
-    c->kv->ops->batch_clear(c->batch);
-    if (s != STATUS_OK) {
+    if (!PLANTED(batch_written_again)) c->kv->ops->batch_clear(c->batch);
+    if (s != STATUS_OK && !PLANTED(failed_write_is_good)) {
         add(&c->stats.write_errors, 1);
         poison(c, "write", s);
     }
@@ -390,6 +391,7 @@ static void take_entry(struct commit *c, struct lane *lane, const struct commit_
 {
     ASSERT(e->ticket == lane->taken + 1); /* no entry is lost or overtaken between core and writer */
     for (const struct commit_row *row = e->rows; row < e->rows + e->num_rows; row++) {
+        if (PLANTED(entry_split) && row == e->rows && e->num_rows > 2) continue;
         ASSERT(row->cf < KV_CFS);
         switch ((enum commit_row_op)row->op) {
         case COMMIT_PUT: c->kv->ops->batch_put(c->batch, row->cf, row->key, row->value); continue;
@@ -472,10 +474,11 @@ static bool sync_store(struct commit *c, uint64_t writes)
         c->lanes[core].covered = atomic_load_explicit(&c->lanes[core].written, memory_order_acquire);
     uint64_t sequence = atomic_load_explicit(&c->sequence, memory_order_acquire);
 
+    if (PLANTED(mark_before_sync)) raise_mark(c, sequence);
     uint64_t begin_ns = clock_mono_ns(c->clock);
     enum status s = kv_sync(c->kv);
     uint64_t took_ns = clock_mono_ns(c->clock) - begin_ns;
-    if (s != STATUS_OK) {
+    if (s != STATUS_OK && !PLANTED(failed_sync_is_good)) {
         /* Never tried again: after a failed fsync the kernel may have dropped the pages, and a second one succeeds. */
         add(&c->stats.sync_errors, 1);
         poison(c, "sync", s);
@@ -492,7 +495,8 @@ static bool sync_store(struct commit *c, uint64_t writes)
         uint64_t before = atomic_load_explicit(&lane->durable, memory_order_relaxed);
         /* A core whose new tickets are all of class fast was woken by the writer and waits for nothing here. */
         bool awaited = atomic_load_explicit(&lane->written_fsync, memory_order_relaxed) > before;
-        if (lane->covered != before) publish_durable(lane, lane->covered, awaited);
+        if (PLANTED(sync_covers_later)) lane->covered = atomic_load_explicit(&lane->written, memory_order_acquire);
+        if (lane->covered != before) publish_durable(lane, lane->covered, awaited && !PLANTED(committed_not_told));
     }
     raise_mark(c, sequence);
     return true;
@@ -506,7 +510,7 @@ static bool sync_store(struct commit *c, uint64_t writes)
  * each sync, and its own fsync comes at most every MARK_SYNC_INTERVAL_MS. */
 static void raise_mark(struct commit *c, uint64_t sequence)
 {
-    enum status s = mark_write(c->mark, sequence);
+    enum status s = PLANTED(mark_not_written) ? STATUS_OK : mark_write(c->mark, sequence);
     if (s != STATUS_OK) {
         add(&c->stats.write_errors, 1);
         poison(c, "mark_write", s);

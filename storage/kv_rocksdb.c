@@ -9,6 +9,7 @@
 #include "../src/base/assert.h"
 #include "../src/base/limits.h"
 #include "../src/base/log.h"
+#include "../src/base/planted.h"
 #include "store.h"
 
 /* RocksDB insists on a family called "default"; it stays empty, so that every row is in a family with a name. */
@@ -246,7 +247,8 @@ static rocksdb_options_t *database_options(const struct rocks *r, const struct s
     rocksdb_options_set_manual_wal_flush(o, 0);
     rocksdb_options_set_recycle_log_file_num(o, 0);
     rocksdb_options_set_atomic_flush(o, 0);
-    rocksdb_options_set_wal_recovery_mode(o, rocksdb_point_in_time_recovery);
+    rocksdb_options_set_wal_recovery_mode(o, PLANTED(torn_tail_replayed) ? rocksdb_skip_any_corrupted_records_recovery
+                                                                         : rocksdb_point_in_time_recovery);
     rocksdb_options_set_paranoid_checks(o, 1);
     rocksdb_options_set_max_total_wal_size(o, WAL_WRITE_BUFFERS * options->write_buffer_bytes);
 

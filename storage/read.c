@@ -8,6 +8,7 @@
 
 #include "../src/base/assert.h"
 #include "../src/base/limits.h"
+#include "../src/base/planted.h"
 #include "../src/base/spsc.h"
 
 /* channel: one direction between one core and one reader. What does not fit the ring waits in front of it, in order,
@@ -205,7 +206,8 @@ static void count_more(_Atomic uint64_t *counter, uint64_t n)
 static void submit_to(struct reader_core *rc)
 {
     struct readers *r = rc->readers;
-    if (channel_flush(&rc->requests)) park_wake(&r->readers[rc->index % r->num_readers].park);
+    if (channel_flush(&rc->requests) && !PLANTED(reader_not_woken))
+        park_wake(&r->readers[rc->index % r->num_readers].park);
 }
 
 /* take_results runs `done` of what one reader returned to this core: at most a ring full, so that a fast reader cannot

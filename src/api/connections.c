@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "../base/assert.h"
+#include "../base/planted.h"
 #include "../chat/ids.h"
 #include "../chat/session.h"
 #include "api.h"
@@ -219,7 +220,8 @@ static void list_look(struct core *core, struct op *op)
 
 static void dismiss(struct core *core, struct op *op, struct conn *c)
 {
-    if (conn_is_websocket(c)) net_ws_dismiss(core->net, c, CLOSE_NOT_ALLOWED, op->in.connections.reason.data);
+    if (PLANTED(kicked_socket_stays)) (void)c;
+    else if (conn_is_websocket(c)) net_ws_dismiss(core->net, c, CLOSE_NOT_ALLOWED, op->in.connections.reason.data);
     else net_abort(core->net, c);
     op->in.connections.closed++;
 }

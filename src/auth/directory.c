@@ -7,6 +7,7 @@
 
 #include "../../storage/keys.h"
 #include "../base/assert.h"
+#include "../base/planted.h"
 #include "../chat/ids.h"
 #include "../chat/room.h"
 #include "../chat/session.h"
@@ -57,12 +58,13 @@ struct api_key *directory_authenticate(struct core *core, struct slice presented
     uint8_t hmac[32];
     key_hmac(core, hmac, presented);
     if (CRYPTO_memcmp(hmac, k->hmac, sizeof hmac) != 0) return NULL;
-    return k->state == KEY_ACTIVE && k->tenant->state != TENANT_DELETED ? k : NULL;
+    return (k->state == KEY_ACTIVE || PLANTED(removed_key_serves)) && k->tenant->state != TENANT_DELETED ? k : NULL;
 }
 
 enum error_code directory_key_refused(const struct api_key *k)
 {
-    if (k->state != KEY_ACTIVE || k->tenant->state == TENANT_DELETED) return ERR_AUTH_INVALID_KEY;
+    bool active = k->state == KEY_ACTIVE || PLANTED(removed_key_serves);
+    if (!active || k->tenant->state == TENANT_DELETED) return ERR_AUTH_INVALID_KEY;
     return k->tenant->state == TENANT_ACTIVE ? ERR_NONE : ERR_TENANT_DISABLED;
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "../base/assert.h"
+#include "../base/planted.h"
 #include "../core/core.h"
 
 _Static_assert(sizeof(((struct op *)0)->in.ticket.nonce) == TICKET_NONCE_BYTES, "an op carries a nonce");
@@ -58,7 +59,8 @@ enum status used_tickets_add(struct used_tickets *u, uint64_t now_ns, uint64_t e
 {
     forget_ended(u, now_ns);
     if (expires_ns <= now_ns) return STATUS_INVALID;
-    if (map_find(&u->_by_nonce, nonce_hash(nonce), nonce_eq, nonce)) return STATUS_EXISTS;
+    bool used_before = map_find(&u->_by_nonce, nonce_hash(nonce), nonce_eq, nonce) && !PLANTED(ticket_used_twice);
+    if (used_before) return STATUS_EXISTS;
     if (u->_by_nonce.len >= TICKETS_USED_MAX) return STATUS_FULL;
     struct used_ticket *used = malloc(sizeof *used);
     ASSERT(used != NULL);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "../base/assert.h"
+#include "../base/planted.h"
 #include "../core/notice.h"
 #include "event.h"
 #include "room.h"
@@ -62,7 +63,7 @@ static struct frame *run_encode_frame(struct core *core, struct room *r, struct 
 static void run_send(struct core *core, struct room *r, struct frame *f)
 {
     uint64_t mask = r->core_mask;
-    frame_hold(f, (uint32_t)__builtin_popcountll(mask));
+    frame_hold(f, (uint32_t)__builtin_popcountll(mask) - (PLANTED(frame_freed_early) && mask & (mask - 1)));
     for (uint64_t others = mask & ~(1ull << core->id); others; others &= others - 1)
         core_post_run(core, (unsigned)__builtin_ctzll(others), f);
     if (mask >> core->id & 1) fanout_local(core, f);
@@ -136,7 +137,7 @@ void local_room_remove(struct core *core, struct local_room *l, struct sub *sub)
     ASSERT(sub->index < l->num_subs && l->subs[sub->index].sub == sub);
     struct local_sub *last = &l->subs[--l->num_subs];
     l->subs[sub->index] = *last;
-    l->subs[sub->index].sub->index = sub->index;
+    if (!PLANTED(moved_subscriber_lost)) l->subs[sub->index].sub->index = sub->index;
     local_room_release(core, l);
 }
 
@@ -160,15 +161,16 @@ void fanout_on_notice(struct core *core, struct notice *n)
 void fanout_local(struct core *core, struct frame *f)
 {
     struct local_room *l = local_room_find(core, f->tenant, f->room);
+    if (l && PLANTED(run_to_another_room)) l = map_next(&core->local_rooms, &(uint32_t){0});
     if (!l) { /* its last subscriber left while the run was on its way */
-        frame_let_go(f);
+        if (!PLANTED(frame_kept)) frame_let_go(f);
         return;
     }
     ASSERT(l->seen_head < f->first_seq || l->seen_head == 0);
     l->seen_head = f->last_seq;
     frame_ref(f, core->id); /* so that the walk's own drops cannot free it */
     uint64_t delivered = 0;
-    for (uint32_t i = 0; i < l->num_subs; i++) {
+    for (uint32_t i = 0; i < l->num_subs && !(PLANTED(tail_dropped) && i >= 4); i++) {
         struct local_sub *s = &l->subs[i];
         if (s->next_seq != f->first_seq) {
             ASSERT(s->next_seq == SUB_HELD); /* a live subscription stands exactly at the next run */
@@ -181,7 +183,8 @@ void fanout_local(struct core *core, struct frame *f)
             continue;
         }
         s->next_seq = SUB_HELD;
-        if (sent == STATUS_FULL) session_catch_up(core, s->sub, f->first_seq); /* else it is closing */
+        if (sent == STATUS_FULL && !PLANTED(catch_up_forgotten)) /* else it is closing */
+            session_catch_up(core, s->sub, f->first_seq);
     }
     core_count(core, METRIC_DELIVERIES, delivered * f->events);
     if (gateway_room_home(core->gateway, f->tenant, f->room) != core->id)

@@ -2,6 +2,7 @@
 
 #include "../../storage/keys.h"
 #include "../base/assert.h"
+#include "../base/planted.h"
 
 static void page_run(struct read_job *job, struct kv *kv);
 static void page_done(void *context, struct read_job *job);
@@ -175,7 +176,7 @@ static void page_run(struct read_job *job, struct kv *kv)
     op->job_status = STATUS_OK;
     if (op->in.history.has_after) {
         if (op->in.history.after_seq >= to) from = to + 1;
-        else if (op->in.history.after_seq + 1 > from) from = op->in.history.after_seq + 1;
+        else if (op->in.history.after_seq + 1 > from) from = op->in.history.after_seq + 1 + PLANTED(page_skips_one);
     }
     if (op->in.history.has_before) {
         uint64_t before = op->in.history.before_seq <= to ? op->in.history.before_seq : to + 1;

@@ -26,7 +26,7 @@ static bool room_eq(const void *value, const void *key)
 {
     const struct room *r = value;
     const struct room_key *k = key;
-    return r->number == k->number && r->tenant == k->tenant;
+    return r->number == k->number && (r->tenant == k->tenant || PLANTED(tenant_not_compared));
 }
 
 struct room *room_find(const struct core *core, uint32_t tenant, uint64_t number)
@@ -95,7 +95,7 @@ static bool keeps_answer(const struct op *op)
 
 bool room_settled(struct core *core, struct room *r, struct op *op)
 {
-    if (LIKELY(r->changes_pending == 0)) return true;
+    if (LIKELY(r->changes_pending == 0) || PLANTED(undurable_membership)) return true;
     if (commit_poisoned(core->gateway->commit)) { /* the change will never be known to be durable */
         op_fail(op, ERR_STORE_READ_ONLY, NULL, NULL);
         op_return(core, op);
@@ -137,6 +137,7 @@ void room_apply(struct core *core, struct room *r, struct op *op)
 static struct member *room_check_member(struct room *r, struct op *op)
 {
     struct member *m = room_member(r, op->user);
+    if (!m && PLANTED(stranger_served)) m = map_next(&r->members, &(uint32_t){0});
     if (m) return m;
     bool hidden = r->record.type == ROOM_DM || (r->record.flags & ROOM_PRIVATE);
     op_fail(op, hidden ? ERR_ROOM_NOT_FOUND : ERR_ROOM_NOT_MEMBER, NULL, NULL);
@@ -287,7 +288,7 @@ static bool epoch_known(const struct core *core, const struct room *r, uint64_t 
 static bool position_good(const struct core *core, const struct room *r, uint64_t epoch, uint64_t seq)
 {
     if (!epoch_known(core, r, epoch) || seq > r->durable_head) return false;
-    for (unsigned i = 0; i < r->record.num_epochs; i++)
+    for (unsigned i = 0; i < r->record.num_epochs && !PLANTED(stale_epoch_accepted); i++)
         if (r->record.epochs[i].epoch > epoch) return seq < r->record.epochs[i].first_seq;
     return true;
 }
@@ -300,7 +301,7 @@ static void resume_position(const struct core *core, const struct room *r, struc
 {
     p->recovered = position_good(core, r, epoch, seq) && seq + 1 >= first;
     if (p->recovered) {
-        p->from = seq + 1;
+        p->from = seq + 1 + PLANTED(resume_off_by_one);
         return;
     }
     if (!epoch_known(core, r, epoch)) {
@@ -328,7 +329,7 @@ static void room_position_of(struct core *core, struct room *r, struct op *op)
     p->room = r->number;
     p->member = true;
     p->epoch = room_epoch_of(core, r);
-    p->head = r->durable_head;
+    p->head = PLANTED(undurable_position) ? r->head : r->durable_head;
     p->joined_seq = m->joined_seq;
     p->large = r->large;
     p->recovered = true;
@@ -392,7 +393,7 @@ static void room_history(struct core *core, struct room *r, struct op *op)
     uint64_t first = r->record.retained_from;
     if (r->record.flags & ROOM_HISTORY_SINCE_JOIN && m->joined_seq > first) first = m->joined_seq;
     op->head = r->durable_head;
-    history_page(core, op, first, r->durable_head);
+    history_page(core, op, first, PLANTED(undurable_history) ? r->head : r->durable_head);
 }
 
 static void room_ack(struct core *core, struct room *r, struct op *op)
@@ -404,6 +405,7 @@ static void room_ack(struct core *core, struct room *r, struct op *op)
         op_return(core, op);
     } else {
         op->kind = OP_USER_CURSOR;
+        if (PLANTED(cursor_moved_by_write)) op->in.cursor.seq = r->durable_head;
         op_dispatch(core, op);
     }
 }
@@ -573,7 +575,7 @@ static enum status load_take(struct core *core, struct room *r, struct room_load
     if (s != STATUS_OK) return s;
     if (r->record.tenant != r->tenant || r->record.room != r->number) return STATUS_CORRUPT;
     if (r->record.flags & ROOM_DELETED) return STATUS_NOT_FOUND;
-    r->head = r->durable_head = load->head - (PLANTED(seq_reused) && load->head);
+    r->head = r->durable_head = load->head - (PLANTED(seq_reused) && load->head) + (PLANTED(seq_skipped) && load->head);
     if (r->record.retained_from > r->head + 1) return STATUS_CORRUPT;
     r->last_ms = load->last_ms;
     r->keys = load->keys;

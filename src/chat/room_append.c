@@ -7,6 +7,7 @@
 
 #include "../base/assert.h"
 #include "../base/log.h"
+#include "../base/planted.h"
 #include "../core/notice.h"
 #include "event.h"
 #include "fanout.h"
@@ -86,7 +87,7 @@ static void answer_repeat(struct core *core, const struct room *r, struct op *op
 {
     if (first->payload_hash != op->payload_hash) {
         op_fail(op, ERR_IDEMPOTENCY_MISMATCH, NULL, "client_id");
-    } else if (first->seq > r->durable_head) {
+    } else if (first->seq > r->durable_head && !PLANTED(undurable_repeat)) {
         op_fail(op, ERR_STORE_READ_ONLY, NULL, NULL);
     } else {
         op->seq = first->seq;
@@ -118,7 +119,7 @@ void room_send(struct core *core, struct room *r, struct op *op)
     struct seq_range where;
     struct idempotency_entry *known =
         idempotency_find(&core->idempotency, r->tenant, r->number, op->user, op->client_id);
-    if (known && known->event && known->payload_hash == op->payload_hash) {
+    if (known && known->event && known->payload_hash == op->payload_hash && !PLANTED(undurable_repeat)) {
         queue_push(&known->event->repeats, &op->mail.node); /* both get their answer once it is durable */
     } else if (known) {
         const struct first_send first = {known->seq, known->payload_hash, known->created_ms, known->fast};
@@ -155,7 +156,7 @@ static struct event *event_new(struct core *core, struct room *r, struct log_rec
     record->tenant = r->tenant;
     record->room = r->number;
     record->seq = r->head + 1;
-    record->created_ms = op->now_ms > r->last_ms ? op->now_ms : r->last_ms;
+    record->created_ms = op->now_ms > r->last_ms || PLANTED(time_goes_back) ? op->now_ms : r->last_ms;
     enum commit_class class = room_class(core, r);
     if (class == COMMIT_FAST) record->flags |= LOG_FAST;
     size_t len = log_record_len(record);
@@ -226,7 +227,8 @@ static void append_message(struct core *core, struct room *r, struct op *op)
                                     op->payload_hash, record.created_ms);
         e->window->event = e;
         e->window->fast = e->entry.class == COMMIT_FAST;
-        room_keys_add(&r->keys, fingerprint_of(&core->gateway->fingerprint_key, op->user, op->client_id), e->seq,
+        if (!PLANTED(window_lost_at_eviction))
+            room_keys_add(&r->keys, fingerprint_of(&core->gateway->fingerprint_key, op->user, op->client_id), e->seq,
                       record.created_ms);
     }
     event_push(core, r, e, e->rows, event_epoch(core, r, e));
@@ -262,7 +264,7 @@ static void event_failed(struct core *core, struct event *e, enum status result)
         op_fail(e->op, code, NULL, NULL);
         op_return(core, e->op);
     }
-    while (e->repeats.len) {
+    while (e->repeats.len && !PLANTED(failed_not_answered)) {
         struct op *op = CONTAINER_OF(queue_pop(&e->repeats), struct op, mail.node);
         op_fail(op, code, NULL, NULL);
         op_return(core, op);
@@ -411,6 +413,7 @@ static void run_push(struct core *core, struct room *r, uint64_t newest_ms)
     struct key_run *run = calloc(1, sizeof *run);
     ASSERT(run != NULL);
     key_idempotency_run(&run->key, r->tenant, r->number, k->run_from);
+    k->num_open -= PLANTED(run_loses_last) && k->num_open;
     room_keys_encode(&run->value, k, r->head, newest_ms);
     run->row = (struct commit_row){COMMIT_PUT, KV_IDEMPOTENCY, key_slice(&run->key), buf_slice(&run->value)};
     run->entry = (struct commit_entry){.class = COMMIT_FSYNC, .rows = &run->row, .num_rows = 1, .done = run_done};
@@ -477,7 +480,7 @@ static void change_member_delete(struct change *c, const struct room *r, uint64_
 /* change_push turns the collected rows, with the event's own, into one entry: all or nothing. */
 static void change_push(struct core *core, struct room *r, struct event *e, struct change *c)
 {
-    if (e->op->client_id.len) { /* the answer goes to the disk with the change */
+    if (e->op->client_id.len && !PLANTED(kept_answer_not_written)) { /* the answer goes to the disk with the change */
         struct key key;
         struct buf value = {0};
         room_repeat_row(e->op, &key, &value);
@@ -767,7 +770,7 @@ static void membership_done(struct core *core, struct room *r, uint64_t seq, str
     free(t->joined);
     free(t->left);
     r->changes_pending--;
-    while (r->changes_pending == 0 && r->readers.len) {
+    while (r->changes_pending == 0 && r->readers.len && !PLANTED(waiting_forgotten)) {
         struct op *op = CONTAINER_OF(queue_pop(&r->readers), struct op, mail.node);
         room_on_op(core, op);
     }

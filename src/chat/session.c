@@ -6,6 +6,7 @@
 #include "../api/admission.h"
 #include "../base/assert.h"
 #include "../base/log.h"
+#include "../base/planted.h"
 #include "../notify/notify.h"
 #include "history.h"
 #include "ids.h"
@@ -124,7 +125,7 @@ static void session_free(struct core *core, struct session *s)
     while (s->subs) session_unsubscribe(core, s->subs);
     presence_session_ended(core, s);
     if (s->pushes_wait) notify_session_drained(core, s);
-    if (s->registered) {
+    if (s->registered && !(PLANTED(socket_end_forgotten) && s->state == SESSION_OPENING)) {
         unsigned home = gateway_user_home(core->gateway, s->user->tenant, known_user_id(s->user));
         notice_post(core, home, notice_new(core, NOTICE_SOCKET_CLOSED, s->user->tenant, s->user->number,
                                            known_user_id(s->user), 0, s->typed, (struct slice){0}));
@@ -287,7 +288,7 @@ void session_start(struct core *core, struct sub *sub)
         session_unsubscribe(core, sub);
         return;
     }
-    if (sub->replay_next > sub->room->seen_head) {
+    if (sub->replay_next + PLANTED(seam_event_lost) > sub->room->seen_head) {
         sub->replay_next = sub->room->seen_head + 1;
         sub_go_live(sub);
         return;
@@ -396,7 +397,7 @@ void session_on_drain(void *context, struct conn *c)
 {
     struct session *s = conn_user(c);
     if (!s) return;
-    replay_next(context, s);
+    if (!PLANTED(replay_not_resumed)) replay_next(context, s);
     if (s->pushes_wait) notify_session_drained(context, s);
 }
 
@@ -771,7 +772,7 @@ static void removed_sockets(struct core *core, struct known_user *u, const struc
         struct session *s = CONTAINER_OF(at, struct session, of_user);
         presence_ended(core, s, n->room);
         struct sub *sub = session_sub(s, n->room);
-        if (!sub || n->seq < sub->joined_seq) continue;
+        if (!sub || n->seq < sub->joined_seq || PLANTED(removed_still_served)) continue;
         if (sub->state == SUB_LIVE || sub->replay_next > n->seq) session_unsubscribe(core, sub);
         else sub->last_seq = n->seq;
     }
@@ -816,7 +817,7 @@ void session_revoke(struct core *core, const struct api_key *key, const struct t
     uint32_t at = 0;
     for (struct conn *c; (c = net_each(core->net, &at));) {
         struct session *s = conn_user(c);
-        if (s && (s->key == key || s->key->tenant == tenant))
+        if (s && !PLANTED(revoked_socket_stays) && (s->key == key || s->key->tenant == tenant))
             net_ws_close(core->net, c, 4004, key ? "the key was revoked" : "the tenant is switched off", true);
     }
 }

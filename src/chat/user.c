@@ -5,6 +5,7 @@
 #include "../../storage/keys.h"
 #include "../base/assert.h"
 #include "../base/log.h"
+#include "../base/planted.h"
 #include "../core/notice.h"
 #include "presence.h"
 #include "room.h"
@@ -221,7 +222,7 @@ static void user_goes(struct core *core, struct user *u, uint64_t number);
 /* user_count_socket counts a socket when its request comes, whatever becomes of the request (user.h). */
 static void user_count_socket(struct core *core, struct user *u, const struct op *op)
 {
-    u->sockets[op->origin]++;
+    u->sockets[op->origin] += 1 + (PLANTED(socket_counted_twice) && has_socket(u));
     core->num_user_sockets++;
     if (u->presence == PRESENCE_OFFLINE) u->presence = PRESENCE_COMING;
     else if (u->presence == PRESENCE_LEAVING) user_stays(core, u);
@@ -723,7 +724,7 @@ static void user_rooms_answer(struct core *core, struct user *u, struct op *op)
 /* raise moves a mark upwards only. */
 static bool raise(uint64_t *mark, uint64_t seq)
 {
-    if (seq <= *mark) return false;
+    if (seq <= *mark && !PLANTED(cursor_moved_back)) return false;
     *mark = seq;
     return true;
 }
@@ -802,7 +803,7 @@ static bool flush_user(struct cursor_flush *f, struct user *u)
         struct user_room *r = &u->rooms[i];
         if (!r->dirty) continue;
         if (f->num == CURSOR_ROWS_MAX) return false;
-        flush_row(f, u, (struct slice){0}, r->room, r->delivered, r->read);
+        if (!PLANTED(cursor_not_written)) flush_row(f, u, (struct slice){0}, r->room, r->delivered, r->read);
         r->dirty = false;
     }
     for (uint32_t i = 0; i < u->num_devices; i++) {
@@ -922,8 +923,9 @@ void user_presence_timers(struct core *core)
         list_remove(&u->idle);
         list_push(&core->users_idle, &u->idle);
         u->presence = PRESENCE_OFFLINE;
-        core->num_online--;
-        presence_tell(core, u, core->now_ms - PRESENCE_GRACE_MS - (core->now_ns - u->leave_ns) / 1000000);
+        core->num_online -= !PLANTED(presence_count_leaks);
+        if (!PLANTED(offline_not_told))
+            presence_tell(core, u, core->now_ms - PRESENCE_GRACE_MS - (core->now_ns - u->leave_ns) / 1000000);
     }
 }
 
@@ -967,7 +969,7 @@ static void user_joined(struct core *core, struct user *u, const struct notice *
         else if (n->seq > r->joined_seq) *r = (struct user_room){.room = n->room, .joined_seq = n->seq, .delivered = n->seq, .read = n->seq};
     }
     for (unsigned target = 0; target < core->num_cores; target++)
-        if (u->sockets[target])
+        if (u->sockets[target] && !PLANTED(join_not_told))
             notice_post(core, target, notice_new(core, NOTICE_JOINED_SOCKETS, n->tenant, n->user, notice_user_id(n), n->room,
                                                  n->seq, (struct slice){0}));
     /* nobody has asked about a room that is new (seq 0); in another one those who did learn who came with whom */

@@ -5,6 +5,7 @@
 #include "../../storage/keys.h"
 #include "../base/assert.h"
 #include "../base/log.h"
+#include "../base/planted.h"
 #include "backoff.h"
 #include "outbox.h"
 
@@ -530,7 +531,7 @@ static void bury_rows(const struct core *core, struct rows *rows, const struct i
     struct key key;
     inbox_end_rows(rows, in, w->number, &end);
     key_dead_letter(&key, in->tenant, w->number, in->user);
-    dead_letter_record_encode(rows_put(rows, KV_DEAD_LETTERS, &key), &letter);
+    if (!PLANTED(expired_to_nothing)) dead_letter_record_encode(rows_put(rows, KV_DEAD_LETTERS, &key), &letter);
 }
 
 /* inbox_bury takes out what has expired, and what was not acknowledged after the last attempt. Class fast: what a power

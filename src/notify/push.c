@@ -5,6 +5,7 @@
 #include "../../storage/keys.h"
 #include "../base/assert.h"
 #include "../base/log.h"
+#include "../base/planted.h"
 #include "../chat/ids.h"
 #include "backoff.h"
 #include "inbox.h"
@@ -164,7 +165,8 @@ void push_done(struct core *core, struct push *p)
         bool taken = p->taken >> i & 1;
         num += taken;
         if (!w || w->due_ns > core->now_ns) continue; /* acknowledged meanwhile, or a copy for another socket */
-        if (taken) attempted(core, &rows, in, w);
+        if (taken && PLANTED(write_counts_as_ack)) inbox_remove(in, w);
+        else if (taken) attempted(core, &rows, in, w);
         else stuck = true;
     }
     if (stuck) postpone(core, in);

@@ -7,7 +7,7 @@ import pytest
 
 from gateway import BINARY, BUILD, REPOSITORY
 
-ROWS = re.findall(r"^PLANT\((\w+), \"\w+\", \"(.+)\"\)$", (REPOSITORY / "src/base/planted.def").read_text(), re.M)
+ROWS = re.findall(r"^PLANT\((\w+), \"\w+\",\s+\"(.+)\"\)$", (REPOSITORY / "src/base/planted.def").read_text(), re.M)
 BUILT_IN = re.search(r"CARILLON_PLANTED:BOOL=ON|CARILLON_PLANT_ACK", (BUILD / "CMakeCache.txt").read_text())
 
 
