@@ -10,6 +10,7 @@
 #include "../../src/base/buf.h"
 #include "../../src/base/limits.h"
 #include "../../src/base/park.h"
+#include "counts.h"
 #include "store_watch.h"
 #include "world.h"
 
@@ -342,6 +343,7 @@ static void submit_send(struct ring *ring, const struct operation *op)
     CHECK(send_hash(op) == op->bytes_hash, "bytes of a silent send were changed before it was taken");
     CHECK(!l->shutting, "send behind a shutdown");
     if (l->client_reset || (l->client_gone && world_chance(2))) {
+        count_happened(COUNT_SEND_RESET);
         complete(ring, op->fd, op->tag, l->client_reset ? -ECONNRESET : -EPIPE);
         return;
     }
@@ -358,7 +360,9 @@ static void submit_send(struct ring *ring, const struct operation *op)
     }
     if (sent) note_version(l);
     world_note(l->number, sent);
-    if (sent < wanted) complete(ring, op->fd, op->tag, sent ? (int32_t)sent : -EAGAIN);
+    if (sent == wanted) return;
+    count_happened(COUNT_SEND_SHORT);
+    complete(ring, op->fd, op->tag, sent ? (int32_t)sent : -EAGAIN);
 }
 
 static void cancel_recv(struct ring *ring, struct link *l)
@@ -376,7 +380,10 @@ static void cancel_poll(struct ring *ring, struct link *l)
 /* submit_cancel: a cancellation may come while the operation is between two of its turns, and then misses it. */
 static int32_t cancel_tag(struct ring *ring, uint64_t target)
 {
-    if (fault()) return -EALREADY;
+    if (fault()) {
+        count_happened(COUNT_CANCEL_MISSES);
+        return -EALREADY;
+    }
     for (size_t i = 0; i < ring->num_accepts; i++) {
         if (ring->accepts[i].tag != target) continue;
         ring->accepts[i] = ring->accepts[--ring->num_accepts];
@@ -608,6 +615,7 @@ static void step_accept(struct link *l)
 static void step_end(struct link *l)
 {
     l->receiving = false;
+    if (l->client_reset) count_happened(COUNT_RECV_RESET);
     complete(l->ring, l->fd, l->receive_tag, l->client_reset ? -ECONNRESET : 0);
 }
 
@@ -619,6 +627,7 @@ static void step_receive(struct link *l)
         return;
     }
     if (ring->num_free == 0) {
+        count_happened(COUNT_RECV_NO_BUFFERS);
         l->receiving = false;
         complete(ring, l->fd, l->receive_tag, -ENOBUFS);
         return;
@@ -633,6 +642,7 @@ static void step_receive(struct link *l)
         .tag = l->receive_tag, .result = (int32_t)len, .flags = RING_BUFFER | RING_MORE, .buffer = buffer};
     if (l->up.len) done.flags |= RING_NONEMPTY;
     if (fault()) { /* a multishot may end with any of its completions */
+        count_happened(COUNT_RECV_ENDS);
         done.flags &= ~RING_MORE;
         l->receiving = false;
     }

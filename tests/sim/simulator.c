@@ -25,6 +25,7 @@
 #include "../../src/base/planted.h"
 #include "../../src/core/core.h"
 #include "client.h"
+#include "counts.h"
 #include "fake_ring.h"
 #include "homes.h"
 #include "passer.h"
@@ -413,6 +414,7 @@ struct result {
     bool done;
     uint64_t hash, steps;
     unsigned messages, crashes;
+    struct counts counts;
     char why[512];
 };
 
@@ -431,6 +433,7 @@ static void result_take(struct result *r)
     r->steps = run.steps;
     r->messages = clients_messages();
     r->crashes = run.crashes;
+    r->counts = *counts_taken();
 }
 
 struct options {
@@ -526,6 +529,7 @@ static pid_t child_start(uint64_t seed, struct result *r)
 
 struct totals {
     uint64_t seeds, failed, steps, messages, crashes;
+    struct counts counts;
 };
 
 static void result_count(struct totals *t, const struct options *o, uint64_t seed, const struct result *r, int status)
@@ -534,6 +538,7 @@ static void result_count(struct totals *t, const struct options *o, uint64_t see
     t->steps += r->steps;
     t->messages += r->messages;
     t->crashes += r->crashes;
+    counts_add(&t->counts, &r->counts);
     if (r->done && status == 0) {
         if (o->hashes) printf("seed %" PRIu64 " hash %016" PRIx64 "\n", seed, r->hash);
         return;
@@ -563,8 +568,11 @@ static int run_many(const struct options *o)
         int status;
         pid_t pid = wait(&status);
         ASSERT(pid > 0);
-        for (size_t i = 0; i < started; i++)
-            if (children[i] == pid) result_count(&t, o, o->first + i, &results[i], status);
+        for (size_t i = 0; i < started; i++) {
+            if (children[i] != pid) continue;
+            children[i] = 0; /* the number may be given to another child */
+            result_count(&t, o, o->first + i, &results[i], status);
+        }
     }
     clock_gettime(CLOCK_MONOTONIC, &end);
     double seconds = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9;
@@ -573,7 +581,8 @@ static int run_many(const struct options *o)
            t.seeds, t.failed, t.steps, t.crashes, t.messages, seconds, (double)t.seeds / seconds);
     munmap(results, num * sizeof *results);
     free(children);
-    return t.failed ? 1 : 0;
+    unsigned missing = t.seeds >= COUNTED_SEEDS_MIN ? counts_missing(&t.counts) : 0;
+    return t.failed || missing ? 1 : 0;
 }
 
 static void line_dropped(struct slice line) {}

@@ -10,6 +10,7 @@
 #include "../../storage/keys.h"
 #include "../../storage/records.h"
 #include "../../storage/store.h"
+#include "counts.h"
 #include "world.h"
 
 /* event: one row of a log. */
@@ -161,6 +162,7 @@ static enum status watch_write(struct kv *kv, struct kv_batch *b)
     struct written_batch before;
     heads_into(&before);
     enum status s = kv_write(watch.fake, b);
+    if (s != STATUS_OK) count_happened(COUNT_WRITE_FAILS);
     if (s == STATUS_OK) {
         if (watch.num_written == watch.cap_written) {
             watch.cap_written = watch.cap_written ? watch.cap_written * 2 : 16;
@@ -193,6 +195,7 @@ static enum status watch_sync(struct kv *kv)
     actor_preempt();
     enum status s = kv_sync(watch.fake);
     if (s == STATUS_OK) all_durable();
+    else count_happened(COUNT_SYNC_FAILS);
     world_note(watch.version, (uint64_t)s);
     actor_preempt();
     return s;
@@ -213,6 +216,8 @@ void watched_store_crash(void)
     CHECK(unsynced == watch.num_written, "the watch lost count of the batches");
     size_t keep = world_below(unsynced + 1);
     bool tear = keep > 0 && world_chance(4);
+    count_happened(COUNT_CRASH);
+    if (tear) count_happened(COUNT_CRASH_TORN);
     world_trace("crash: %zu of %zu unsynced batches stay%s", keep, unsynced, tear ? ", the last one torn" : "");
     kv_fake_crash(watch.fake, keep, tear);
     if (tear) keep--;
