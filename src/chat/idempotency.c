@@ -17,7 +17,8 @@ struct window_key {
 
 void idempotency_init(struct idempotency *i, const struct hash_key *hash_key)
 {
-    *i = (struct idempotency){._hash_key = hash_key};
+    *i = (struct idempotency){
+        ._hash_key = hash_key, .window_max = IDEMPOTENCY_WINDOW, .run_events = IDEMPOTENCY_RUN};
     list_init(&i->_by_age);
 }
 
@@ -73,7 +74,7 @@ struct idempotency_entry *idempotency_add(struct idempotency *i, uint32_t tenant
 
 void idempotency_evict(struct idempotency *i)
 {
-    while (i->_window.len > IDEMPOTENCY_WINDOW) {
+    while (i->_window.len > i->window_max) {
         struct idempotency_entry *oldest = CONTAINER_OF(i->_by_age.next, struct idempotency_entry, _age);
         if (oldest->event) return; /* not durable yet: duplicates may still come to wait on it */
         list_remove(&oldest->_age);

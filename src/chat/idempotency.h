@@ -42,6 +42,8 @@ struct idempotency {
     struct map _window;
     struct list _by_age;
     const struct hash_key *_hash_key;
+    uint32_t window_max; /* IDEMPOTENCY_WINDOW; less where a test wants keys to be looked up on disk */
+    uint32_t run_events; /* IDEMPOTENCY_RUN, likewise */
     uint64_t hits, lookups;
 };
 
@@ -52,7 +54,7 @@ struct idempotency_entry *idempotency_find(const struct idempotency *i, uint32_t
 struct idempotency_entry *idempotency_add(struct idempotency *i, uint32_t tenant, uint64_t room, uint64_t sender,
                                           struct slice client_id, uint64_t seq, uint64_t payload_hash,
                                           uint64_t created_ms);
-/* idempotency_evict drops the oldest durable keys above IDEMPOTENCY_WINDOW. */
+/* idempotency_evict drops the oldest durable keys above window_max. */
 void idempotency_evict(struct idempotency *i);
 
 /* --- a room's keys: filter and runs ----------------------------------------------------------------------------- */

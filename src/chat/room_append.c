@@ -233,7 +233,7 @@ static void append_message(struct core *core, struct room *r, struct op *op)
     }
     event_push(core, r, e, e->rows, event_epoch(core, r, e));
     if (UNLIKELY(r->num_typing)) typing_stop(core, r, record.sender);
-    if (r->head - r->keys.run_from + 1 >= IDEMPOTENCY_RUN) run_push(core, r, record.created_ms);
+    if (r->head - r->keys.run_from + 1 >= core->idempotency.run_events) run_push(core, r, record.created_ms);
 }
 
 /* --- done: durable, or failed ------------------------------------------------------------------------------------------ */

@@ -792,7 +792,7 @@ static void flush_row(struct cursor_flush *f, const struct user *u, struct slice
     key_cursor(&f->keys[f->num], u->tenant, u->number, device, room);
     f->rows[f->num] = (struct commit_row){COMMIT_PUT, KV_CURSORS, key_slice(&f->keys[f->num]),
                                           slice_of(f->values[f->num], value.len)};
-    f->num++;
+    f->num += !PLANTED(cursor_not_written);
     buf_free(&value);
 }
 
@@ -803,7 +803,7 @@ static bool flush_user(struct cursor_flush *f, struct user *u)
         struct user_room *r = &u->rooms[i];
         if (!r->dirty) continue;
         if (f->num == CURSOR_ROWS_MAX) return false;
-        if (!PLANTED(cursor_not_written)) flush_row(f, u, (struct slice){0}, r->room, r->delivered, r->read);
+        flush_row(f, u, (struct slice){0}, r->room, r->delivered, r->read);
         r->dirty = false;
     }
     for (uint32_t i = 0; i < u->num_devices; i++) {

@@ -106,7 +106,8 @@ unsigned client_message_new(struct client *c)
     struct message *m = &c->messages[number];
     size_t padding = world_chance(8) ? world_below(6000) : world_below(40);
     *m = (struct message){.room = (unsigned)world_below(SCENARIO_ROOMS)};
-    snprintf(m->client_id, sizeof m->client_id, "%s-%u", c->device, number);
+    /* of one user each is used once; two users may well have the same */
+    snprintf(m->client_id, sizeof m->client_id, "%s-%u", c->shares_user ? c->device : "message", number);
     m->content = malloc(64 + padding);
     ASSERT(m->content);
     int len = snprintf(m->content, 64, "no. %u of %s ", number, c->name);
@@ -167,6 +168,14 @@ void client_check_end(unsigned client)
             store_find(slice_str(scenario.room_ids[m->room]), slice_str(c->user_id), slice_str(m->client_id));
         CHECK(seq == m->seq, "%s was told seq %" PRIu64 " for %s, and the store has it under %" PRIu64, c->name, m->seq,
               m->client_id, seq);
+    }
+    for (unsigned r = 0; r < SCENARIO_ROOMS; r++) {
+        const struct view *v = &c->views[r];
+        if (v->acked_gateway != scenario.gateway || oracle_may_be_out(c, r)) continue;
+        uint64_t cursor =
+            store_cursor(slice_str(scenario.room_ids[r]), slice_str(c->user_id), slice_str(c->device));
+        CHECK(cursor >= v->acked, "%s has acknowledged room %u up to %" PRIu64 ", and its cursor was written at %" PRIu64,
+              c->name, r, v->acked, cursor);
     }
 }
 

@@ -19,6 +19,8 @@ struct scenario {
     unsigned num_cores;              /* of the gateway that runs now; 0: none does */
     bool restless;                   /* they leave and come back all the time */
     bool crowded;                    /* passers come and go, and homes keep few users and let few requests wait */
+    bool forgetful;                  /* few client ids are kept in memory: repeats are looked up on disk */
+    bool narrow;                     /* a reader's queue is short: who reads slowly is caught up from the log */
     bool healing;                    /* nobody starts anything new */
     unsigned gateway;                /* counts them */
     uint32_t failed_gateways;        /* bit g: the disk of gateway g has failed */

@@ -92,9 +92,9 @@ void oracle_resumed(struct client *c, struct slice text, uint64_t version)
     v->replay_head = json_number(text, "head");
 }
 
-/* may_be_out: answers overtake each other between a client's two connections, so whoever may leave a room at all may be
+/* Answers overtake each other between a client's two connections, so whoever may leave a room at all may be
  * told at any time that it is not in it. */
-static bool may_be_out(const struct client *c, unsigned room) { return room == SCENARIO_ROOMS - 1 && !c->shares_user; }
+bool oracle_may_be_out(const struct client *c, unsigned room) { return room == SCENARIO_ROOMS - 1 && !c->shares_user; }
 
 void oracle_welcome(struct client *c, struct slice text)
 {
@@ -111,7 +111,8 @@ void oracle_welcome(struct client *c, struct slice text)
         v->live_epoch = json_number(room, "epoch");
         /* who comes back to a room may be let in before its home as a user has heard of it, and is then shown no cursor
          */
-        CHECK(v->acked_gateway != c->socket.gateway || json_number(room, "delivered") >= v->acked || may_be_out(c, r),
+        CHECK(v->acked_gateway != c->socket.gateway || json_number(room, "delivered") >= v->acked ||
+                  oracle_may_be_out(c, r),
               "%s has acknowledged room %u up to %" PRIu64 " and its cursor is at %" PRIu64, c->name, r, v->acked,
               json_number(room, "delivered"));
         if (v->resume_asked) continue;
@@ -122,7 +123,7 @@ void oracle_welcome(struct client *c, struct slice text)
     }
     for (unsigned r = 0; r < SCENARIO_ROOMS; r++) {
         if (!c->views[r].resume_asked || listed[r]) continue;
-        CHECK(may_be_out(c, r), "%s is a member of room %u and was not let in", c->name, r);
+        CHECK(oracle_may_be_out(c, r), "%s is a member of room %u and was not let in", c->name, r);
         c->views[r].resume_asked = false;
     }
 }
@@ -185,7 +186,7 @@ bool oracle_refused(struct client *c, const struct line *l, unsigned room, struc
     }
     if (scenario.crowded && slice_is(code, "server.overloaded")) return false;
     bool room_code = slice_is(code, "room.not_member") || slice_is(code, "room.not_found");
-    CHECK(room_code && may_be_out(c, room), "%s is refused without a reason: %.*s", c->name, SLICE_FMT(code));
+    CHECK(room_code && oracle_may_be_out(c, room), "%s is refused without a reason: %.*s", c->name, SLICE_FMT(code));
     return true;
 }
 

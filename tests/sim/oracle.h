@@ -28,6 +28,8 @@ bool oracle_refused(struct client *c, const struct line *l, unsigned room, struc
 void oracle_online(const struct client *c, struct slice text);
 /* oracle_ephemeral: nobody is told of what they do themselves. */
 void oracle_ephemeral(const struct client *c, struct slice text);
+/* oracle_may_be_out: the client's user may leave the room, or come back to it, at any time. */
+bool oracle_may_be_out(const struct client *c, unsigned room);
 /* oracle_is_member: the client's user is a member by what is durable now. */
 bool oracle_is_member(const struct client *c, unsigned room);
 

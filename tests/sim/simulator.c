@@ -77,6 +77,7 @@ static void run_seed(uint64_t seed, bool trace)
     config_defaults(&run.config);
     run.config.process_readers = 1 + world_below(2);
     run.config.limits_connections = 48;
+    if (scenario.narrow) run.config.limits_send_queue = 512 + world_below(8192);
     struct config_error error;
     ASSERT(config_set(&run.config, "admin.master_key=" SCENARIO_MASTER_KEY, &error) == STATUS_OK);
     clients_open();
@@ -130,6 +131,8 @@ static void plan_make(struct plan *plan)
     scenario = (struct scenario){.num_clients = 2 + (unsigned)world_below(CLIENTS_MAX - 1)};
     scenario.restless = world_chance(4);
     scenario.crowded = world_chance(2);
+    scenario.forgetful = world_chance(2);
+    scenario.narrow = world_chance(2);
     scenario.num_users = scenario.num_clients > 2 && world_chance(3) ? scenario.num_clients - 1 : scenario.num_clients;
 }
 
@@ -186,6 +189,10 @@ static void gateway_start(void)
     for (unsigned i = 0; scenario.crowded && i < run.gateway.num_cores; i++) {
         run.gateway.cores[i]->users_loaded_max = 1 + (unsigned)world_below(3);
         run.gateway.cores[i]->user_waiting_max = 1 + (unsigned)world_below(4);
+    }
+    for (unsigned i = 0; scenario.forgetful && i < run.gateway.num_cores; i++) {
+        run.gateway.cores[i]->idempotency.window_max = (uint32_t)world_below(8);
+        run.gateway.cores[i]->idempotency.run_events = 4 + (uint32_t)world_below(16);
     }
     scenario.num_cores = run.gateway.num_cores;
     scenario.disk_failed = false;
@@ -245,6 +252,10 @@ static void gateway_stop(void)
     cores_settle();
     cores_settle(); /* who is offline was told in the turns before */
     homes_check_empty(&run.gateway);
+    for (unsigned i = 0; i < run.gateway.num_cores; i++) {
+        int64_t bytes = atomic_load(&run.gateway.cores[i]->frames_bytes);
+        CHECK(bytes == 0, "core %u counts %" PRId64 " bytes of frames, and nobody is there", i, bytes);
+    }
     commit_stop_threads(run.gateway.commit);
     readers_stop_threads(run.gateway.readers);
     gateway_close(&run.gateway);
@@ -274,7 +285,11 @@ static void check_wakes(void)
         CHECK(!settled || scenario.disk_failed || commit_pending(core->commit) == 0,
               "core %u has entries that nobody moves on", i);
     }
-    CHECK(!settled || scenario.disk_failed || store_unsynced() == 0, "what is written is not synced");
+    if (!settled || scenario.disk_failed) return;
+    CHECK(store_unsynced() == 0, "what is written is not synced");
+    uint64_t marked = 0, sequence = kv_sequence(run.kv);
+    CHECK(mark_read(run.mark, &marked) == STATUS_OK && marked == sequence,
+          "the store is durable up to %" PRIu64 ", and its mark says %" PRIu64, sequence, marked);
 }
 
 /* check_homes: when every core sleeps and no mail is under way, the homes know what there is. */

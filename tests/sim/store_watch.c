@@ -372,6 +372,27 @@ uint64_t store_find(struct slice room_id, struct slice sender_id, struct slice c
     return 0;
 }
 
+uint64_t store_cursor(struct slice room_id, struct slice user_id, struct slice device)
+{
+    struct key key;
+    struct buf value = {0};
+    struct cursor_record cursor = {0};
+    uint64_t user = 0;
+    const struct room *r = room_of_id(room_id);
+    CHECK(r && r->head, "room %.*s has no events", SLICE_FMT(room_id));
+    uint32_t tenant = r->events[0].record.tenant;
+    key_name(&key, tenant, NAME_USER, user_id);
+    enum status s = kv_get(watch.fake, KV_NAMES, key_slice(&key), &value);
+    if (s == STATUS_OK) s = number_record_decode(&user, buf_slice(&value));
+    CHECK(s == STATUS_OK, "user %.*s cannot be read", SLICE_FMT(user_id));
+    key_cursor(&key, tenant, user, device, r->number);
+    s = kv_get(watch.fake, KV_CURSORS, key_slice(&key), &value);
+    if (s == STATUS_OK) s = cursor_record_decode(&cursor, buf_slice(&value));
+    CHECK(s == STATUS_OK || s == STATUS_NOT_FOUND, "a cursor cannot be read");
+    buf_free(&value);
+    return cursor.delivered;
+}
+
 unsigned store_rooms(void)
 {
     unsigned num = 0;

@@ -47,6 +47,8 @@ uint64_t store_head(struct slice room_id);
 bool store_member(struct slice room_id, struct slice user_id, uint64_t version, uint64_t *changed_seq);
 /* store_find returns the seq of the durable message with this sender and client id, 0 when there is none. */
 uint64_t store_find(struct slice room_id, struct slice sender_id, struct slice client_id);
+/* store_cursor returns how far the cursor of a user's device in a room that has events has got on the store; 0: none. */
+uint64_t store_cursor(struct slice room_id, struct slice user_id, struct slice device);
 /* store_rooms counts the rows of `rooms`. */
 unsigned store_rooms(void);
 /* store_check_end walks every row with the production's own verifier. */
