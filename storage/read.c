@@ -39,6 +39,7 @@ struct reader {
 struct readers {
     struct kv *kv;
     unsigned num_cores, num_readers;
+    uint32_t ring_cells;
     struct reader_core *cores;
     struct reader *readers;
     bool running;          /* private to who starts and stops the threads */
@@ -74,6 +75,7 @@ enum status readers_open(struct readers **out, const struct readers_config *conf
     r->kv = config->kv;
     r->num_cores = config->num_cores;
     r->num_readers = config->num_readers;
+    r->ring_cells = config->ring_cells ? config->ring_cells : READ_RING_CELLS;
     if (!rings_open(r)) {
         readers_close(r);
         return STATUS_NO_MEMORY;
@@ -125,7 +127,7 @@ static bool rings_open(struct readers *r)
     for (unsigned core = 0; core < r->num_cores; core++) {
         r->cores[core].readers = r;
         r->cores[core].index = core;
-        if (spsc_init(&r->cores[core].requests.ring, READ_RING_CELLS) != STATUS_OK) return false;
+        if (spsc_init(&r->cores[core].requests.ring, r->ring_cells) != STATUS_OK) return false;
     }
     for (unsigned i = 0; i < r->num_readers; i++) {
         struct reader *reader = &r->readers[i];
@@ -134,7 +136,7 @@ static bool rings_open(struct readers *r)
         reader->results = zeroed_lines(r->num_cores, sizeof *reader->results);
         if (!reader->results) return false;
         for (unsigned core = 0; core < r->num_cores; core++)
-            if (spsc_init(&reader->results[core].ring, READ_RING_CELLS) != STATUS_OK) return false;
+            if (spsc_init(&reader->results[core].ring, r->ring_cells) != STATUS_OK) return false;
     }
     return true;
 }
@@ -219,7 +221,7 @@ static unsigned take_results(struct reader_core *rc, struct reader *reader)
     do {
         struct read_job *job;
         unsigned num_taken = 0;
-        while (num_taken < READ_RING_CELLS && (job = channel_take(results)) != NULL) {
+        while (num_taken < rc->readers->ring_cells && (job = channel_take(results)) != NULL) {
             ASSERT(job->return_core == rc->index);
             num_taken++;
             job->done(rc->context, job);
@@ -386,7 +388,7 @@ static bool channel_flush(struct channel *ch)
  * the ring's depth is exact but for what the consumer gives back meanwhile. */
 static bool channel_flushable(struct channel *ch)
 {
-    return ch->waiting.head && spsc_depth(&ch->ring) < READ_RING_CELLS;
+    return ch->waiting.head && spsc_depth(&ch->ring) <= ch->ring.mask;
 }
 
 /* channel_take (consumer) takes the next job's ownership, or returns NULL. */

@@ -27,6 +27,12 @@ enum disk_state { DISK_OK, DISK_RESERVE /* sends answer 507, reads go on */ };
 /* memory_state: what the watcher saw of the process' memory. */
 enum memory_state { MEMORY_OK, MEMORY_FULL /* new work is refused */ };
 
+/* gateway_cells: how long the queues between threads are; 0: as limits.h says. Tests have less, powers of two where the
+ * queue is a ring, so that they meet full ones. */
+struct gateway_cells {
+    uint32_t mailbox, commit, commit_pending, read;
+};
+
 struct gateway {
     const struct config *config;
     const struct clock *clock;
@@ -36,6 +42,7 @@ struct gateway {
     struct store *store;
     struct commit *commit;
     struct readers *readers;
+    struct gateway_cells cells;
     unsigned num_cores;
     struct core *cores[CORES_MAX];
     struct spsc *mailboxes; /* [from * num_cores + to] */
