@@ -364,31 +364,33 @@ static bool reader_has_work(struct reader *self)
 
 /* --- channels --------------------------------------------------------------------------------------------------- */
 
-/* channel_flush (producer) moves waiting jobs into the ring and shows them; returns whether the consumer got any.
- *
- * When some stay behind, `blocked` asks for a wake-up. No wake-up is lost: the producer looks at channel_flushable
- * behind park_prepare's full fence before it sleeps, the consumer at `blocked` behind the one in channel_release; so
- * either the producer sees the room, or the consumer sees the flag and then, through park_wake, the sleeper. */
+/* channel_flush (producer) moves waiting jobs into the ring and shows them; returns whether the consumer got any. */
 static bool channel_flush(struct channel *ch)
 {
     while (ch->waiting.head) {
         struct read_job *job = CONTAINER_OF(ch->waiting.head, struct read_job, _node);
         struct spsc_cell cell = {0};
         memcpy(cell.word, &job, sizeof(void *));
-        if (spsc_push(&ch->ring, &cell) == STATUS_FULL) {
-            atomic_store_explicit(&ch->blocked, 1, memory_order_relaxed);
-            break;
-        }
+        if (spsc_push(&ch->ring, &cell) == STATUS_FULL) break;
         queue_pop(&ch->waiting); /* before spsc_publish: then the node is the consumer's */
     }
     return spsc_publish(&ch->ring);
 }
 
-/* channel_flushable (producer) tells whether channel_flush would move anything. All that was pushed is published, so
- * the ring's depth is exact but for what the consumer gives back meanwhile. */
+/* channel_flushable (producer) tells whether channel_flush would move anything; when it would not, `blocked` asks for a
+ * wake-up. All that was pushed is published, so the ring's depth is exact but for what the consumer gives back meanwhile.
+ *
+ * No wake-up is lost: the producer asks behind park_prepare, each time before it sleeps, and looks once more behind a full
+ * fence; the consumer looks at `blocked` behind the one in channel_release. So either the producer sees the room, or the
+ * consumer sees the flag and then, through park_wake, the sleeper. Asking where the ring was found full would not do: the
+ * consumer may take that flag back late, when the ring is full once more. */
 static bool channel_flushable(struct channel *ch)
 {
-    return ch->waiting.head && spsc_depth(&ch->ring) <= ch->ring.mask;
+    if (!ch->waiting.head) return false;
+    if (spsc_depth(&ch->ring) <= ch->ring.mask) return true;
+    atomic_store_explicit(&ch->blocked, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst);
+    return spsc_depth(&ch->ring) <= ch->ring.mask;
 }
 
 /* channel_take (consumer) takes the next job's ownership, or returns NULL. */
