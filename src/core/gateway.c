@@ -30,6 +30,9 @@ static enum status open_mailboxes(struct gateway *g)
     g->mailboxes = aligned_alloc(CACHE_LINE, pairs * sizeof *g->mailboxes);
     if (!g->mailboxes) return STATUS_NO_MEMORY;
     memset(g->mailboxes, 0, pairs * sizeof *g->mailboxes);
+    g->mailbox_waits = aligned_alloc(CACHE_LINE, pairs * sizeof *g->mailbox_waits);
+    if (!g->mailbox_waits) return STATUS_NO_MEMORY;
+    memset(g->mailbox_waits, 0, pairs * sizeof *g->mailbox_waits);
     for (unsigned from = 0; from < g->num_cores; from++)
         for (unsigned to = 0; to < g->num_cores; to++)
             if (from != to && spsc_init(&g->mailboxes[from * g->num_cores + to], cells) != STATUS_OK)
@@ -105,6 +108,7 @@ void gateway_close(struct gateway *g)
     control_close(g);
     for (size_t i = 0; g->mailboxes && i < (size_t)g->num_cores * g->num_cores; i++) spsc_free(&g->mailboxes[i]);
     free(g->mailboxes);
+    free(g->mailbox_waits);
     rate_table_free(g->ip_requests);
     rate_table_free(g->ip_handshakes);
     free(g->trusted);

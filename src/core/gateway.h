@@ -33,6 +33,12 @@ struct gateway_cells {
     uint32_t mailbox, commit, commit_pending, read;
 };
 
+/* mailbox_wait: the sender has mail parked in front of a full mailbox, and asks to be woken when there is room. On a line
+ * of its own, because both sides write it. */
+struct mailbox_wait {
+    _Alignas(CACHE_LINE) _Atomic bool blocked;
+};
+
 struct gateway {
     const struct config *config;
     const struct clock *clock;
@@ -46,6 +52,7 @@ struct gateway {
     unsigned num_cores;
     struct core *cores[CORES_MAX];
     struct spsc *mailboxes; /* [from * num_cores + to] */
+    struct mailbox_wait *mailbox_waits; /* likewise */
     struct hash_key hash_key;        /* random every start: hash tables */
     struct hash_key fingerprint_key; /* kept in the store's pepper: idempotency runs outlive the process */
     uint8_t pepper[32];
