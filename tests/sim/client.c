@@ -9,6 +9,7 @@
 #include "../../src/base/assert.h"
 #include "../../src/base/buf.h"
 #include "fake_ring.h"
+#include "faults.h"
 #include "store_watch.h"
 #include "wire.h"
 #include "world.h"
@@ -467,6 +468,7 @@ static void message_answered(struct client *c, unsigned number, struct slice tex
 static bool refused(struct client *c, const struct line *l, unsigned room, struct slice code)
 {
     world_trace("%s: refused: %.*s", c->name, SLICE_FMT(code));
+    if (faults_excuse(l->gateway, code)) return false;
     if (slice_starts(code, SLICE("store."))) {
         bool late = slice_is(code, "store.overloaded") && scenario.late_gateways >> l->gateway & 1;
         CHECK(disk_failed(l) || late, "%s is told %.*s, but the disk is well", c->name, SLICE_FMT(code));
@@ -624,8 +626,10 @@ static void upgrade_read(struct client *c)
         else c->state = SOCKET_OPEN;
         return;
     }
-    CHECK(answer.status == 503 && (disk_failed(&c->socket) || scenario.crowded), "%s: its upgrade is answered %u: %.*s", c->name,
-          answer.status, SLICE_FMT(answer.body));
+    struct slice code;
+    bool excused = json_member(answer.body, "code", &code) && faults_excuse(c->socket.gateway, code);
+    CHECK(excused || (answer.status == 503 && (disk_failed(&c->socket) || scenario.crowded)),
+          "%s: its upgrade is answered %u: %.*s", c->name, answer.status, SLICE_FMT(answer.body));
     socket_drop(c, false, "the upgrade was refused");
 }
 
