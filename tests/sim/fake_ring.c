@@ -247,9 +247,16 @@ static struct link *open_link(const struct ring *ring, uint32_t fd, const char *
     return ring->descriptors[fd];
 }
 
+/* hash_of takes eight bytes at a time: every byte of every send is hashed twice. */
 static uint64_t hash_of(uint64_t h, const void *data, size_t len)
 {
     const unsigned char *at = data;
+    for (; len >= 8; at += 8, len -= 8) {
+        uint64_t word;
+        memcpy(&word, at, 8);
+        h = (h ^ word) * 0x9fb21c651e98df25u;
+        h ^= h >> 32;
+    }
     for (size_t i = 0; i < len; i++) h = (h ^ at[i]) * 0x100000001b3u;
     return h;
 }
