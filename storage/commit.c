@@ -59,6 +59,7 @@ struct commit {
     struct mark *mark;
     const struct clock *clock;
     unsigned num_cores;
+    uint32_t pending_max;
 
     /* `poisoned` stops writer and syncer. `settled` follows from the writer: it will never again touch an entry or
      * the store, so the cores may call back what is open. */
@@ -144,12 +145,13 @@ enum status commit_open(struct commit **out, const struct commit_config *config)
     c->mark = config->mark;
     c->clock = config->clock;
     c->num_cores = config->num_cores;
+    c->pending_max = config->pending_max ? config->pending_max : COMMIT_PENDING_MAX;
     c->mark_synced_ns = clock_mono_ns(c->clock);
     c->writer_park.fd = c->syncer_park.fd = -1;
     enum status s = park_init(&c->writer_park, config->park_ops, config->park_context);
     if (s == STATUS_OK) s = park_init(&c->syncer_park, config->park_ops, config->park_context);
     for (unsigned core = 0; s == STATUS_OK && core < c->num_cores; core++)
-        s = spsc_init(&c->lanes[core].ring, COMMIT_RING_CELLS);
+        s = spsc_init(&c->lanes[core].ring, config->ring_cells ? config->ring_cells : COMMIT_RING_CELLS);
     if (s == STATUS_OK && !(c->batch = kv_batch_new(c->kv))) s = STATUS_NO_MEMORY;
     if (s != STATUS_OK) {
         commit_close(c);
@@ -187,7 +189,7 @@ enum status commit_push(struct commit_core *cc, struct commit_entry *e)
     ASSERT(e->class == COMMIT_FSYNC || e->class == COMMIT_FAST);
     ASSERT((e->num_rows == 0 || e->rows) && e->done);
     if (commit_poisoned(cc->commit)) return STATUS_READ_ONLY;
-    if (commit_pending(cc) >= COMMIT_PENDING_MAX) return STATUS_FULL;
+    if (commit_full(cc)) return STATUS_FULL;
     e->ticket = ++cc->last_ticket;
     e->pushed_ns = clock_mono_ns(cc->commit->clock);
     e->_handed = false;
@@ -235,6 +237,11 @@ bool commit_pollable(struct commit_core *cc)
 size_t commit_pending(const struct commit_core *cc)
 {
     return cc->pending[COMMIT_FSYNC].len + cc->pending[COMMIT_FAST].len;
+}
+
+bool commit_full(const struct commit_core *cc)
+{
+    return commit_pending(cc) >= cc->commit->pending_max;
 }
 
 uint64_t commit_oldest_ns(const struct commit_core *cc)

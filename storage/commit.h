@@ -70,6 +70,8 @@ struct commit_config {
     const struct park_ops *park_ops; /* NULL: real */
     void *park_context;
     unsigned num_cores;
+    uint32_t ring_cells;  /* a power of two; 0: COMMIT_RING_CELLS; tests have less */
+    uint32_t pending_max; /* 0: COMMIT_PENDING_MAX; likewise */
 };
 
 MUST_USE enum status commit_open(struct commit **out, const struct commit_config *config);
@@ -90,6 +92,8 @@ bool commit_pollable(struct commit_core *cc);
 /* commit_pending counts entries not done; commit_oldest_ns is the push time of the oldest, 0 when there is none. */
 size_t commit_pending(const struct commit_core *cc);
 uint64_t commit_oldest_ns(const struct commit_core *cc);
+/* commit_full tells whether the bound is reached, so that commit_push would answer STATUS_FULL. */
+bool commit_full(const struct commit_core *cc);
 bool commit_poisoned(const struct commit *c);
 /* commit_all_durable tells whether everything that a read could have seen before this call is on disk. When it is not,
  * an entry of class fsync that is pushed now (it may have no rows) completes when it is. */

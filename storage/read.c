@@ -40,6 +40,7 @@ struct reader {
 struct readers {
     struct kv *kv;
     unsigned num_cores, num_readers;
+    uint32_t ring_cells;
     struct reader_core *cores;
     struct reader *readers;
     bool running;          /* private to who starts and stops the threads */
@@ -75,6 +76,7 @@ enum status readers_open(struct readers **out, const struct readers_config *conf
     r->kv = config->kv;
     r->num_cores = config->num_cores;
     r->num_readers = config->num_readers;
+    r->ring_cells = config->ring_cells ? config->ring_cells : READ_RING_CELLS;
     if (!rings_open(r)) {
         readers_close(r);
         return STATUS_NO_MEMORY;
@@ -126,7 +128,7 @@ static bool rings_open(struct readers *r)
     for (unsigned core = 0; core < r->num_cores; core++) {
         r->cores[core].readers = r;
         r->cores[core].index = core;
-        if (spsc_init(&r->cores[core].requests.ring, READ_RING_CELLS) != STATUS_OK) return false;
+        if (spsc_init(&r->cores[core].requests.ring, r->ring_cells) != STATUS_OK) return false;
     }
     for (unsigned i = 0; i < r->num_readers; i++) {
         struct reader *reader = &r->readers[i];
@@ -135,7 +137,7 @@ static bool rings_open(struct readers *r)
         reader->results = zeroed_lines(r->num_cores, sizeof *reader->results);
         if (!reader->results) return false;
         for (unsigned core = 0; core < r->num_cores; core++)
-            if (spsc_init(&reader->results[core].ring, READ_RING_CELLS) != STATUS_OK) return false;
+            if (spsc_init(&reader->results[core].ring, r->ring_cells) != STATUS_OK) return false;
     }
     return true;
 }
@@ -221,7 +223,7 @@ static unsigned take_results(struct reader_core *rc, struct reader *reader)
     do {
         struct read_job *job;
         unsigned num_taken = 0;
-        while (num_taken < READ_RING_CELLS && (job = channel_take(results)) != NULL) {
+        while (num_taken < rc->readers->ring_cells && (job = channel_take(results)) != NULL) {
             ASSERT(job->return_core == rc->index);
             num_taken++;
             job->done(rc->context, job);
@@ -364,31 +366,33 @@ static bool reader_has_work(struct reader *self)
 
 /* --- channels --------------------------------------------------------------------------------------------------- */
 
-/* channel_flush (producer) moves waiting jobs into the ring and shows them; returns whether the consumer got any.
- *
- * When some stay behind, `blocked` asks for a wake-up. No wake-up is lost: the producer looks at channel_flushable
- * behind park_prepare's full fence before it sleeps, the consumer at `blocked` behind the one in channel_release; so
- * either the producer sees the room, or the consumer sees the flag and then, through park_wake, the sleeper. */
+/* channel_flush (producer) moves waiting jobs into the ring and shows them; returns whether the consumer got any. */
 static bool channel_flush(struct channel *ch)
 {
     while (ch->waiting.head) {
         struct read_job *job = CONTAINER_OF(ch->waiting.head, struct read_job, _node);
         struct spsc_cell cell = {0};
         memcpy(cell.word, &job, sizeof(void *));
-        if (spsc_push(&ch->ring, &cell) == STATUS_FULL) {
-            atomic_store_explicit(&ch->blocked, 1, memory_order_relaxed);
-            break;
-        }
+        if (spsc_push(&ch->ring, &cell) == STATUS_FULL) break;
         queue_pop(&ch->waiting); /* before spsc_publish: then the node is the consumer's */
     }
     return spsc_publish(&ch->ring);
 }
 
-/* channel_flushable (producer) tells whether channel_flush would move anything. All that was pushed is published, so
- * the ring's depth is exact but for what the consumer gives back meanwhile. */
+/* channel_flushable (producer) tells whether channel_flush would move anything; when it would not, `blocked` asks for a
+ * wake-up. All that was pushed is published, so the ring's depth is exact but for what the consumer gives back meanwhile.
+ *
+ * No wake-up is lost: the producer asks behind park_prepare, each time before it sleeps, and looks once more behind a full
+ * fence; the consumer looks at `blocked` behind the one in channel_release. So either the producer sees the room, or the
+ * consumer sees the flag and then, through park_wake, the sleeper. Asking where the ring was found full would not do: the
+ * consumer may take that flag back late, when the ring is full once more. */
 static bool channel_flushable(struct channel *ch)
 {
-    return ch->waiting.head && spsc_depth(&ch->ring) < READ_RING_CELLS;
+    if (!ch->waiting.head) return false;
+    if (spsc_depth(&ch->ring) <= ch->ring.mask) return true;
+    atomic_store_explicit(&ch->blocked, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst);
+    return spsc_depth(&ch->ring) <= ch->ring.mask;
 }
 
 /* channel_take (consumer) takes the next job's ownership, or returns NULL. */

@@ -33,6 +33,7 @@ struct readers_config {
     const struct park_ops *park_ops; /* NULL: real */
     void *park_context;
     unsigned num_cores, num_readers;
+    uint32_t ring_cells; /* a power of two; 0: READ_RING_CELLS; tests have less */
 };
 
 MUST_USE enum status readers_open(struct readers **out, const struct readers_config *config);

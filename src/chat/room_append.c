@@ -25,7 +25,7 @@ static void repeat_lookup(struct core *core, struct room *r, struct op *op, stru
 bool room_may_shrink(struct core *core, struct op *op)
 {
     if (commit_poisoned(core->gateway->commit)) return op_fail(op, ERR_STORE_READ_ONLY, NULL, NULL);
-    if (commit_pending(core->commit) >= COMMIT_PENDING_MAX) return op_fail(op, ERR_STORE_OVERLOADED, NULL, NULL);
+    if (commit_full(core->commit)) return op_fail(op, ERR_STORE_OVERLOADED, NULL, NULL);
     return true;
 }
 
@@ -409,7 +409,7 @@ static void run_push(struct core *core, struct room *r, uint64_t newest_ms)
 {
     struct room_keys *k = &r->keys;
     room_keys_drop_old(k, newest_ms);
-    if (commit_pending(core->commit) >= COMMIT_PENDING_MAX) return; /* the next message tries again */
+    if (commit_full(core->commit)) return; /* the next message tries again */
     struct key_run *run = calloc(1, sizeof *run);
     ASSERT(run != NULL);
     key_idempotency_run(&run->key, r->tenant, r->number, k->run_from);

@@ -839,7 +839,7 @@ void user_cursors_flush(struct core *core)
 {
     if (core->cursor_flush_open || core->now_ns < core->cursor_flush_due_ns) return;
     if (list_empty(&core->users_dirty) && core->cursor_ops.len == 0) return;
-    if (commit_pending(core->commit) >= COMMIT_PENDING_MAX) return; /* the next turn tries again */
+    if (commit_full(core->commit)) return; /* the next turn tries again */
     struct cursor_flush *f = malloc(sizeof *f);
     ASSERT(f != NULL);
     f->num = 0;

@@ -25,6 +25,7 @@
 
 static bool mailboxes_drain(struct core *core);
 static bool mailboxes_pending(struct core *core);
+static bool outboxes_movable(struct core *core);
 static void outboxes_publish(struct core *core);
 static void timers_run(struct core *core);
 static uint64_t wake_at(const struct core *core);
@@ -61,7 +62,7 @@ bool core_turn(struct core *core, bool may_wait)
         return busy;
     }
     park_prepare(&core->park);
-    bool work = mailboxes_pending(core) || commit_pollable(core->commit) || read_pollable(core->reader) || control_pollable(core);
+    bool work = mailboxes_pending(core) || outboxes_movable(core) || commit_pollable(core->commit) || read_pollable(core->reader) || control_pollable(core);
     net_wait(core->net, work ? 0 : wake_at(core));
     park_done(&core->park);
     return work;
@@ -364,7 +365,9 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     list_init(&core->replays_waiting);
     for (unsigned other = 0; other < g->num_cores; other++) {
         core->out[other].ring = &g->mailboxes[id * g->num_cores + other];
+        core->out[other].wait = &g->mailbox_waits[id * g->num_cores + other];
         core->in[other] = &g->mailboxes[other * g->num_cores + id];
+        core->in_wait[other] = &g->mailbox_waits[other * g->num_cores + id];
     }
 }
 
@@ -502,6 +505,35 @@ static void outboxes_publish(struct core *core)
     }
 }
 
+static bool outbox_movable(const struct outbox *o) { return o->parked.len && spsc_depth(o->ring) <= o->ring->mask; }
+
+/* outboxes_movable: there is room again for what is parked; if there is not, the receiver is asked for a wake-up. None is
+ * lost: the sender asks behind park_prepare and looks once more behind a full fence, the receiver looks at `blocked` behind
+ * the one in mailbox_release. So either the sender sees the room, or the receiver the flag, and then the sleeper. */
+static bool outboxes_movable(struct core *core)
+{
+    bool movable = false;
+    for (unsigned target = 0; target < core->num_cores; target++) {
+        struct outbox *o = &core->out[target];
+        if (LIKELY(o->parked.len == 0)) continue;
+        atomic_store_explicit(&o->wait->blocked, true, memory_order_relaxed);
+        atomic_thread_fence(memory_order_seq_cst);
+        movable |= outbox_movable(o);
+    }
+    return movable;
+}
+
+/* mailbox_release gives the taken cells back, and wakes a sender that waits for them. */
+static void mailbox_release(struct core *core, unsigned from)
+{
+    struct mailbox_wait *wait = core->in_wait[from];
+    spsc_release(core->in[from]);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (LIKELY(!atomic_load_explicit(&wait->blocked, memory_order_relaxed))) return;
+    if (atomic_exchange_explicit(&wait->blocked, false, memory_order_relaxed))
+        park_wake(&core->gateway->cores[from]->park);
+}
+
 static void notice_handle(struct core *core, struct notice *n);
 static void op_execute(struct core *core, struct op *op);
 
@@ -526,17 +558,19 @@ static bool mailboxes_drain(struct core *core)
     for (unsigned from = 0; from < core->num_cores; from++) {
         if (from == core->id) continue;
         struct spsc *ring = core->in[from];
+        unsigned num = 0;
         /* at most one ring's worth a turn, so that a talkative core cannot keep this one from its sockets */
-        for (unsigned n = 0; n < MAILBOX_CELLS; n++) {
+        for (; num < MAILBOX_CELLS; num++) {
             struct spsc_cell *cell = spsc_peek(ring);
             if (!cell) break;
             uint32_t kind = (uint32_t)cell->word[0];
             void *pointer = (void *)(uintptr_t)cell->word[1];
             spsc_pop(ring);
             mail_handle(core, kind, pointer);
-            any = true;
         }
-        spsc_release(ring);
+        if (num == 0) continue;
+        mailbox_release(core, from);
+        any = true;
     }
     return any;
 }

@@ -23,6 +23,7 @@
  * admitted: ops by request credits, frames by FRAMES_BYTES_MAX, notices by the events that cause them. */
 struct outbox {
     struct spsc *ring;
+    struct mailbox_wait *wait;
     struct queue parked; /* struct mail, or struct frame_core */
 };
 
@@ -62,6 +63,7 @@ struct core {
     struct park park;
     struct outbox out[CORES_MAX];
     struct spsc *in[CORES_MAX];
+    struct mailbox_wait *in_wait[CORES_MAX];
     struct json_parser *json;
     uint64_t now_ns, now_ms; /* of this turn */
     uint64_t next_request_id;

@@ -25,13 +25,17 @@ static enum status open_cores(struct gateway *g, char *why, size_t why_len)
 
 static enum status open_mailboxes(struct gateway *g)
 {
+    uint32_t cells = g->cells.mailbox ? g->cells.mailbox : MAILBOX_CELLS;
     size_t pairs = (size_t)g->num_cores * g->num_cores;
     g->mailboxes = aligned_alloc(CACHE_LINE, pairs * sizeof *g->mailboxes);
     if (!g->mailboxes) return STATUS_NO_MEMORY;
     memset(g->mailboxes, 0, pairs * sizeof *g->mailboxes);
+    g->mailbox_waits = aligned_alloc(CACHE_LINE, pairs * sizeof *g->mailbox_waits);
+    if (!g->mailbox_waits) return STATUS_NO_MEMORY;
+    memset(g->mailbox_waits, 0, pairs * sizeof *g->mailbox_waits);
     for (unsigned from = 0; from < g->num_cores; from++)
         for (unsigned to = 0; to < g->num_cores; to++)
-            if (from != to && spsc_init(&g->mailboxes[from * g->num_cores + to], MAILBOX_CELLS) != STATUS_OK)
+            if (from != to && spsc_init(&g->mailboxes[from * g->num_cores + to], cells) != STATUS_OK)
                 return STATUS_NO_MEMORY;
     return STATUS_OK;
 }
@@ -79,14 +83,17 @@ enum status gateway_open(struct gateway *g, char *why, size_t why_len)
                                    .clock = g->clock,
                                    .park_ops = g->park_ops,
                                    .park_context = g->park_context,
-                                   .num_cores = g->num_cores};
+                                   .num_cores = g->num_cores,
+                                   .ring_cells = g->cells.commit,
+                                   .pending_max = g->cells.commit_pending};
     enum status s = commit_open(&g->commit, &commit);
     if (s != STATUS_OK) return s;
     struct readers_config readers = {.kv = g->store->kv,
                                      .park_ops = g->park_ops,
                                      .park_context = g->park_context,
                                      .num_cores = g->num_cores,
-                                     .num_readers = (unsigned)g->config->process_readers};
+                                     .num_readers = (unsigned)g->config->process_readers,
+                                     .ring_cells = g->cells.read};
     s = readers_open(&g->readers, &readers);
     if (s == STATUS_OK) s = notify_opened(g);
     return s == STATUS_OK ? open_cores(g, why, why_len) : s;
@@ -101,6 +108,7 @@ void gateway_close(struct gateway *g)
     control_close(g);
     for (size_t i = 0; g->mailboxes && i < (size_t)g->num_cores * g->num_cores; i++) spsc_free(&g->mailboxes[i]);
     free(g->mailboxes);
+    free(g->mailbox_waits);
     rate_table_free(g->ip_requests);
     rate_table_free(g->ip_handshakes);
     free(g->trusted);

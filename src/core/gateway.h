@@ -27,6 +27,18 @@ enum disk_state { DISK_OK, DISK_RESERVE /* sends answer 507, reads go on */ };
 /* memory_state: what the watcher saw of the process' memory. */
 enum memory_state { MEMORY_OK, MEMORY_FULL /* new work is refused */ };
 
+/* gateway_cells: how long the queues between threads are; 0: as limits.h says. Tests have less, powers of two where the
+ * queue is a ring, so that they meet full ones. */
+struct gateway_cells {
+    uint32_t mailbox, commit, commit_pending, read;
+};
+
+/* mailbox_wait: the sender has mail parked in front of a full mailbox, and asks to be woken when there is room. On a line
+ * of its own, because both sides write it. */
+struct mailbox_wait {
+    _Alignas(CACHE_LINE) _Atomic bool blocked;
+};
+
 struct gateway {
     const struct config *config;
     const struct clock *clock;
@@ -36,9 +48,11 @@ struct gateway {
     struct store *store;
     struct commit *commit;
     struct readers *readers;
+    struct gateway_cells cells;
     unsigned num_cores;
     struct core *cores[CORES_MAX];
     struct spsc *mailboxes; /* [from * num_cores + to] */
+    struct mailbox_wait *mailbox_waits; /* likewise */
     struct hash_key hash_key;        /* random every start: hash tables */
     struct hash_key fingerprint_key; /* kept in the store's pepper: idempotency runs outlive the process */
     uint8_t pepper[32];

@@ -6,6 +6,7 @@
 
 #include "../../src/base/assert.h"
 #include "client_state.h"
+#include "faults.h"
 #include "oracle.h"
 #include "wire.h"
 #include "world.h"
@@ -69,8 +70,10 @@ static void upgrade_read(struct client *c)
         else c->state = SOCKET_OPEN;
         return;
     }
-    CHECK(answer.status == 503 && (line_disk_failed(&c->socket) || scenario.crowded), "%s: its upgrade is answered %u: %.*s", c->name,
-          answer.status, SLICE_FMT(answer.body));
+    struct slice code;
+    bool excused = json_member(answer.body, "code", &code) && faults_excuse(c->socket.gateway, code);
+    CHECK(excused || (answer.status == 503 && (line_disk_failed(&c->socket) || scenario.crowded)),
+          "%s: its upgrade is answered %u: %.*s", c->name, answer.status, SLICE_FMT(answer.body));
     socket_drop(c, false, "the upgrade was refused");
 }
 

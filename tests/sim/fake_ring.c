@@ -2,6 +2,8 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +16,6 @@
 #include "store_watch.h"
 #include "world.h"
 
-#define LINKS_MAX 64u
 #define RINGS_MAX 8u
 #define NO_FD UINT32_MAX
 
@@ -69,7 +70,8 @@ struct operation {
 /* arrival: a completion that the kernel has, and that the ring shows with the next enter. */
 struct arrival {
     struct ring_completion completion;
-    uint32_t fd; /* arrivals of one descriptor keep their order */
+    uint32_t fd;     /* NO_FD: of none */
+    uint64_t due_ns; /* not shown before; arrivals of one operation keep their order */
 };
 
 struct accept_armed {
@@ -95,6 +97,9 @@ struct ring {
     unsigned num_buffers, num_free;
     struct park *watched;
     uint64_t watch_tag;
+    bool watching;   /* the poll on `watched` is armed */
+    bool signalled;  /* and this came while it was not: an eventfd stays readable */
+    bool overflowed; /* completions that were to be shown did not fit */
     bool enabled;
 };
 
@@ -103,8 +108,10 @@ static struct network {
     unsigned num_links, next_number;
     struct ring *rings[RINGS_MAX];
     unsigned num_rings;
-    unsigned buffers, fault_of;
-} network = {.buffers = 8};
+    struct ring_faults faults;
+    unsigned starved; /* receives to come that find no buffer */
+    bool open_fails;
+} network;
 
 static void *grown(void *array, size_t len, size_t *cap, size_t item_bytes)
 {
@@ -115,16 +122,28 @@ static void *grown(void *array, size_t len, size_t *cap, size_t item_bytes)
     return larger;
 }
 
-static bool fault(void) { return network.fault_of && world_chance(network.fault_of); }
+static bool fault(unsigned of) { return of && world_chance(of); }
+
+static int32_t one_of(const int32_t *errors, size_t num) { return errors[world_below(num)]; }
+
+#define ONE_OF(...) one_of((const int32_t[]){__VA_ARGS__}, sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
 
 /* --- opening and closing ------------------------------------------------------------------------------------- */
 
 enum status ring_open(struct ring **out, const struct ring_config *config, char *why, size_t why_len)
 {
+    if (network.open_fails) {
+        network.open_fails = false;
+        count_happened(COUNT_RING_OPEN_FAILS);
+        snprintf(why, why_len, "the ring does not open");
+        *out = NULL;
+        return STATUS_NO_MEMORY;
+    }
     struct ring *r = calloc(1, sizeof *r);
     CHECK(r && network.num_rings < RINGS_MAX, "too many rings");
     r->config = *config;
-    r->num_buffers = network.buffers < config->buffers ? network.buffers : config->buffers;
+    unsigned buffers = network.faults.buffers;
+    r->num_buffers = buffers && buffers < config->buffers ? buffers : config->buffers;
     r->descriptors = calloc(config->descriptors, sizeof *r->descriptors);
     r->buffers = calloc(r->num_buffers, sizeof *r->buffers);
     r->free_buffers = calloc(r->num_buffers, sizeof *r->free_buffers);
@@ -191,17 +210,30 @@ void rings_crash(void)
     while (network.num_rings) ring_free(network.rings[--network.num_rings]);
 }
 
-void rings_set_faults(unsigned buffers, unsigned of)
+void rings_set_faults(const struct ring_faults *faults)
 {
-    network.buffers = buffers;
-    network.fault_of = of;
+    network.faults = *faults;
+    network.starved = 0;
+    for (unsigned i = 0; i < network.num_rings && !faults->delay_of; i++) /* what was held back comes */
+        for (size_t n = 0; n < network.rings[i]->num_arrivals; n++) network.rings[i]->arrivals[n].due_ns = 0;
 }
+
+void rings_fail_open(void) { network.open_fails = true; }
 
 /* --- preparing ----------------------------------------------------------------------------------------------- */
 
+static void submit_prepared(struct ring *ring);
+static void show_arrivals(struct ring *ring);
+
+/* prepare flushes a full queue into the kernel first, and that also brings what has completed meanwhile. */
 static struct operation *prepare(struct ring *ring, enum operation_kind kind, uint32_t fd, uint64_t tag)
 {
     CHECK(ring->enabled, "an operation on a ring that is not enabled");
+    if (network.faults.sq_entries && ring->num_prepared >= network.faults.sq_entries) {
+        count_happened(COUNT_SUBMISSIONS_FULL);
+        submit_prepared(ring);
+        show_arrivals(ring);
+    }
     ring->prepared = grown(ring->prepared, ring->num_prepared, &ring->cap_prepared, sizeof *ring->prepared);
     struct operation *op = &ring->prepared[ring->num_prepared++];
     *op = (struct operation){.kind = kind, .fd = fd, .tag = tag};
@@ -215,9 +247,16 @@ static struct link *open_link(const struct ring *ring, uint32_t fd, const char *
     return ring->descriptors[fd];
 }
 
+/* hash_of takes eight bytes at a time: every byte of every send is hashed twice. */
 static uint64_t hash_of(uint64_t h, const void *data, size_t len)
 {
     const unsigned char *at = data;
+    for (; len >= 8; at += 8, len -= 8) {
+        uint64_t word;
+        memcpy(&word, at, 8);
+        h = (h ^ word) * 0x9fb21c651e98df25u;
+        h ^= h >> 32;
+    }
     for (size_t i = 0; i < len; i++) h = (h ^ at[i]) * 0x100000001b3u;
     return h;
 }
@@ -278,22 +317,40 @@ void ring_watch(struct ring *ring, struct park *park, uint64_t tag)
 /* --- submitting ---------------------------------------------------------------------------------------------- */
 
 static void submit(struct ring *ring, const struct operation *op);
-static void show_arrivals(struct ring *ring);
 
-void ring_enter(struct ring *ring, bool wait, uint64_t timeout_ns)
+static void submit_prepared(struct ring *ring)
 {
     ring->stats.enters++;
     for (size_t i = 0; i < ring->num_prepared; i++) submit(ring, &ring->prepared[i]);
     ring->stats.submitted += ring->num_prepared;
     ring->num_prepared = 0;
-    if (wait && !ring_ready(ring) && ring->num_arrivals == 0) actor_sleep_on_ring(ring, timeout_ns);
+}
+
+void ring_enter(struct ring *ring, bool wait, uint64_t timeout_ns)
+{
+    submit_prepared(ring);
+    if (wait && !ring_has_arrivals(ring)) actor_sleep_on_ring(ring, timeout_ns);
     show_arrivals(ring);
 }
 
-static void arrive(struct ring *ring, uint32_t fd, struct ring_completion completion)
+#define DELAY_NS_MAX 50000000u
+
+/* due_ns_of: what a send has to say is known when it was submitted, and no later (ring.h); anything else may take its
+ * time. How long a wake-up takes, its sender says. */
+static uint64_t due_ns_of(uint64_t tag)
+{
+    bool at_once = tag_op(tag) == RING_OP_SEND || tag_op(tag) == RING_OP_WAKE;
+    if (at_once || !fault(network.faults.delay_of)) return 0;
+    count_happened(COUNT_COMPLETION_LATE);
+    return world_now_ns() + world_below(DELAY_NS_MAX);
+}
+
+static struct arrival *arrive(struct ring *ring, uint32_t fd, struct ring_completion completion)
 {
     ring->arrivals = grown(ring->arrivals, ring->num_arrivals, &ring->cap_arrivals, sizeof *ring->arrivals);
-    ring->arrivals[ring->num_arrivals++] = (struct arrival){completion, fd};
+    struct arrival *a = &ring->arrivals[ring->num_arrivals++];
+    *a = (struct arrival){completion, fd, due_ns_of(completion.tag)};
+    return a;
 }
 
 static void complete(struct ring *ring, uint32_t fd, uint64_t tag, int32_t result)
@@ -301,14 +358,34 @@ static void complete(struct ring *ring, uint32_t fd, uint64_t tag, int32_t resul
     arrive(ring, fd, (struct ring_completion){.tag = tag, .result = result});
 }
 
-/* show_arrivals: descriptors overtake each other; one descriptor's completions do not. */
+static bool is_first(const struct ring *ring, size_t at)
+{
+    for (size_t i = 0; i < at; i++)
+        if (ring->arrivals[i].completion.tag == ring->arrivals[at].completion.tag) return false;
+    return true;
+}
+
+/* next_arrival: operations overtake each other; the completions of one do not. False: nothing is due. */
+static bool next_arrival(const struct ring *ring, size_t *out)
+{
+    size_t num = ring->num_arrivals, from = num ? world_below(num) : 0;
+    for (size_t n = 0; n < num; n++) {
+        *out = (from + n) % num;
+        if (ring->arrivals[*out].due_ns <= world_now_ns() && is_first(ring, *out)) return true;
+    }
+    return false;
+}
+
+/* show_arrivals fills the completion queue. What does not fit stays in the kernel's backlog, from which the next enter
+ * takes it, as with IORING_FEAT_NODROP. */
 static void show_arrivals(struct ring *ring)
 {
+    size_t at;
     if (ring->next_visible == ring->num_visible) ring->next_visible = ring->num_visible = 0;
-    while (ring->num_arrivals) {
-        size_t at = world_below(ring->num_arrivals);
-        for (size_t i = 0; i < at; i++)
-            if (ring->arrivals[i].fd == ring->arrivals[at].fd) at = i;
+    ring->overflowed = false;
+    while (next_arrival(ring, &at)) {
+        ring->overflowed = network.faults.cq_entries && ring->num_visible - ring->next_visible >= network.faults.cq_entries;
+        if (ring->overflowed) return;
         ring->visible = grown(ring->visible, ring->num_visible, &ring->cap_visible, sizeof *ring->visible);
         ring->visible[ring->num_visible++] = ring->arrivals[at];
         ring->num_arrivals--;
@@ -328,9 +405,12 @@ static void note_version(struct link *l)
     l->marks[l->num_marks++] = (struct mark_of_bytes){l->down_sent, version};
 }
 
-static size_t take_bytes(struct link *l, const void *data, size_t len)
+/* take_bytes takes what fits, and no more than `*most` of it, which it counts down. */
+static size_t take_bytes(struct link *l, const void *data, size_t len, size_t *most)
 {
     size_t room = l->down_max - l->down.len, taken = len < room ? len : room;
+    if (taken > *most) taken = *most;
+    *most -= taken;
     buf_append(&l->down, data, taken);
     l->down_sent += taken;
     return taken;
@@ -342,21 +422,30 @@ static void submit_send(struct ring *ring, const struct operation *op)
     struct link *l = open_link(ring, op->fd, "send");
     CHECK(send_hash(op) == op->bytes_hash, "bytes of a silent send were changed before it was taken");
     CHECK(!l->shutting, "send behind a shutdown");
+    if (fault(network.faults.error_of)) {
+        count_happened(COUNT_SEND_FAILS);
+        complete(ring, op->fd, op->tag, ONE_OF(-ENOMEM, -ENOBUFS, -EPIPE, -ECONNRESET, -ETIMEDOUT));
+        return;
+    }
     if (l->client_reset || (l->client_gone && world_chance(2))) {
         count_happened(COUNT_SEND_RESET);
         complete(ring, op->fd, op->tag, l->client_reset ? -ECONNRESET : -EPIPE);
         return;
     }
     if (l->client_gone) return; /* nobody reads it: the kernel does not know yet */
-    size_t sent = 0, wanted = op->message ? 0 : op->len;
+    size_t sent = 0, wanted = op->message ? 0 : op->len, most = SIZE_MAX;
+    if (fault(network.faults.tiny_of)) { /* the kernel had no memory for more */
+        count_happened(COUNT_SEND_TINY);
+        most = 1;
+    }
     if (op->message) {
         for (size_t i = 0; i < op->message->msg_iovlen; i++) {
             const struct iovec *part = &op->message->msg_iov[i];
             wanted += part->iov_len;
-            if (sent + part->iov_len == wanted) sent += take_bytes(l, part->iov_base, part->iov_len);
+            if (sent + part->iov_len == wanted) sent += take_bytes(l, part->iov_base, part->iov_len, &most);
         }
     } else {
-        sent = take_bytes(l, op->data, op->len);
+        sent = take_bytes(l, op->data, op->len, &most);
     }
     if (sent) note_version(l);
     world_note(l->number, sent);
@@ -380,7 +469,7 @@ static void cancel_poll(struct ring *ring, struct link *l)
 /* submit_cancel: a cancellation may come while the operation is between two of its turns, and then misses it. */
 static int32_t cancel_tag(struct ring *ring, uint64_t target)
 {
-    if (fault()) {
+    if (fault(network.faults.odd_of)) {
         count_happened(COUNT_CANCEL_MISSES);
         return -EALREADY;
     }
@@ -405,10 +494,10 @@ static void submit_close(struct ring *ring, const struct operation *op)
 {
     struct link *l = open_link(ring, op->fd, "close");
     CHECK(!l->receiving && !l->polling && !l->shutting, "descriptor %u is closed with operations in flight", op->fd);
-    for (size_t i = ring->next_visible; i < ring->num_visible; i++)
-        CHECK(ring->visible[i].fd != op->fd, "descriptor %u is closed with a completion that was not taken", op->fd);
-    for (size_t i = 0; i < ring->num_arrivals; i++)
-        CHECK(ring->arrivals[i].fd != op->fd, "descriptor %u is closed with a completion on its way", op->fd);
+    bool told;
+    unsigned outstanding = ring_outstanding(ring, tag_slot(op->tag), tag_generation(op->tag), &told);
+    CHECK(outstanding == 1 && !told, "descriptor %u is closed with %u completions that were not taken", op->fd,
+          outstanding - 1 + told);
     /* closing with unread bytes resets the connection: what was sent last may be lost (RFC 1122 section 4.2.2.13) */
     if (l->up.len && !l->client_gone && !l->gateway_ended && world_chance(2))
         l->down.len = world_below(l->down.len + 1);
@@ -454,8 +543,12 @@ static void submit(struct ring *ring, const struct operation *op)
         return;
     case OP_CLOSE: submit_close(ring, op); return;
     case OP_WATCH:
+        CHECK(!ring->watching, "a watch is armed twice");
         ring->watched = op->park;
         ring->watch_tag = op->tag;
+        ring->watching = true;
+        if (ring->signalled) ring_signal_watch(op->park, 0);
+        ring->signalled = false;
         return;
     }
 }
@@ -464,6 +557,11 @@ static void submit(struct ring *ring, const struct operation *op)
 
 bool ring_next(struct ring *ring, struct ring_completion *out)
 {
+    if (ring->next_visible == ring->num_visible && ring->overflowed) {
+        count_happened(COUNT_COMPLETIONS_OVERFLOW);
+        ring->stats.cq_overflows++;
+        show_arrivals(ring);
+    }
     if (ring->next_visible == ring->num_visible) return false;
     *out = ring->visible[ring->next_visible++].completion;
     ring->stats.completed++;
@@ -473,19 +571,52 @@ bool ring_next(struct ring *ring, struct ring_completion *out)
 
 bool ring_pending(const struct ring *ring) { return ring->num_prepared > 0; }
 
-bool ring_ready(const struct ring *ring) { return ring->next_visible < ring->num_visible; }
+bool ring_ready(const struct ring *ring) { return ring->next_visible < ring->num_visible || ring->overflowed; }
 
-bool ring_has_arrivals(const struct ring *ring) { return ring->num_arrivals > 0 || ring_ready(ring); }
+bool ring_has_arrivals(const struct ring *ring) { return ring_ready(ring) || ring_due_ns(ring) <= world_now_ns(); }
 
-bool ring_signal_watch(const struct park *park)
+uint64_t ring_due_ns(const struct ring *ring)
+{
+    uint64_t due_ns = WORLD_NEVER;
+    for (size_t i = 0; i < ring->num_arrivals; i++)
+        if (ring->arrivals[i].due_ns < due_ns && is_first(ring, i)) due_ns = ring->arrivals[i].due_ns;
+    return due_ns;
+}
+
+static struct arrival *wake_arrival(const struct ring *ring)
+{
+    for (size_t i = 0; i < ring->num_arrivals; i++)
+        if (tag_op(ring->arrivals[i].completion.tag) == RING_OP_WAKE) return &ring->arrivals[i];
+    return NULL;
+}
+
+bool ring_wake_coming(const struct ring *ring) { return ring_ready(ring) || wake_arrival(ring); }
+
+static void watch_fires(struct ring *ring, uint64_t due_ns)
+{
+    struct arrival *there = wake_arrival(ring); /* an eventfd that is readable already says nothing new */
+    if (there) {
+        if (due_ns < there->due_ns) there->due_ns = due_ns;
+        return;
+    }
+    if (!ring->watching) {
+        ring->signalled = true;
+        return;
+    }
+    struct ring_completion fired = {.tag = ring->watch_tag, .result = 1, .flags = RING_MORE};
+    if (fault(network.faults.odd_of)) {
+        count_happened(COUNT_WATCH_ENDS);
+        fired.flags = 0;
+        ring->watching = false;
+    }
+    arrive(ring, NO_FD, fired)->due_ns = due_ns;
+}
+
+bool ring_signal_watch(const struct park *park, uint64_t due_ns)
 {
     for (unsigned i = 0; i < network.num_rings; i++) {
-        struct ring *ring = network.rings[i];
-        if (ring->watched != park) continue;
-        bool there = false; /* an eventfd that is readable already says nothing new */
-        for (size_t n = 0; n < ring->num_arrivals; n++) there |= ring->arrivals[n].completion.tag == ring->watch_tag;
-        if (!there)
-            arrive(ring, NO_FD, (struct ring_completion){.tag = ring->watch_tag, .result = 1, .flags = RING_MORE});
+        if (network.rings[i]->watched != park) continue;
+        watch_fires(network.rings[i], due_ns);
         return true;
     }
     return false;
@@ -507,6 +638,46 @@ void ring_buffer_return(struct ring *ring, uint16_t buffer)
 
 const struct ring_stats *ring_stats(const struct ring *ring) { return &ring->stats; }
 
+static bool is_of(uint64_t tag, uint32_t slot, uint32_t generation)
+{
+    return tag_slot(tag) == slot && tag_generation(tag) == generation && tag_op(tag) != RING_OP_ACCEPT &&
+           tag_op(tag) != RING_OP_WAKE;
+}
+
+/* completions_of counts those that are the last of their operation, sends apart. */
+static unsigned completions_of(const struct arrival *arrivals, size_t len, uint32_t slot, uint32_t generation,
+                               bool *send_told)
+{
+    unsigned num = 0;
+    for (size_t i = 0; i < len; i++) {
+        const struct ring_completion *c = &arrivals[i].completion;
+        if (!is_of(c->tag, slot, generation)) continue;
+        bool send = tag_op(c->tag) == RING_OP_SEND;
+        *send_told |= send;
+        num += !send && !(c->flags & RING_MORE);
+    }
+    return num;
+}
+
+unsigned ring_outstanding(const struct ring *ring, uint32_t slot, uint32_t generation, bool *send_told)
+{
+    unsigned num = 0;
+    *send_told = false;
+    for (size_t i = 0; i < ring->num_prepared; i++)
+        num += is_of(ring->prepared[i].tag, slot, generation) && ring->prepared[i].kind != OP_SEND;
+    num += completions_of(ring->arrivals, ring->num_arrivals, slot, generation, send_told);
+    num += completions_of(ring->visible + ring->next_visible, ring->num_visible - ring->next_visible, slot, generation,
+                          send_told);
+    for (unsigned i = 0; i < network.num_links; i++) {
+        const struct link *l = network.links[i];
+        if (l->ring != ring) continue;
+        num += l->receiving && is_of(l->receive_tag, slot, generation);
+        num += l->polling && is_of(l->poll_tag, slot, generation);
+        num += l->shutting && is_of(l->shutdown_tag, slot, generation);
+    }
+    return num;
+}
+
 /* --- the clients' side --------------------------------------------------------------------------------------- */
 
 struct link *link_open(unsigned core, bool admin, size_t up_bytes, size_t down_bytes)
@@ -525,7 +696,7 @@ struct link *link_open(unsigned core, bool admin, size_t up_bytes, size_t down_b
 
 size_t link_writable(const struct link *l)
 {
-    return l->gateway_closed || l->up.len >= l->up_max ? 0 : l->up_max - l->up.len;
+    return l->gateway_closed || l->client_ended || l->up.len >= l->up_max ? 0 : l->up_max - l->up.len;
 }
 
 size_t link_write(struct link *l, struct slice bytes)
@@ -540,7 +711,7 @@ size_t link_readable(const struct link *l) { return l->down.len; }
 size_t link_read(struct link *l, void *out, size_t len)
 {
     size_t n = len < l->down.len ? len : l->down.len;
-    memcpy(out, l->down.data, n);
+    if (n) memcpy(out, l->down.data, n);
     buf_consume(&l->down, n);
     return n;
 }
@@ -552,6 +723,12 @@ uint64_t link_version(struct link *l, uint64_t offset)
     while (l->first_mark + 1 < l->num_marks && l->marks[l->first_mark].end <= offset) l->first_mark++;
     CHECK(l->first_mark < l->num_marks && offset < l->marks[l->first_mark].end, "a byte that never left the gateway");
     return l->marks[l->first_mark].version;
+}
+
+void link_finish(struct link *l)
+{
+    if (!l->client_ended) count_happened(COUNT_HALF_CLOSED);
+    l->client_ended = true;
 }
 
 void link_drop(struct link *l, bool reset)
@@ -593,11 +770,25 @@ bool link_can_step(unsigned index)
     return can_accept(l) || can_receive(l) || can_poll(l) || l->shutting;
 }
 
+/* accept_fails: who gave up while it waited is gone; for want of anything else it stays in the backlog. */
+static void accept_fails(struct link *l, struct ring *ring, const struct accept_armed *accept)
+{
+    int32_t error = ONE_OF(-EMFILE, -ENFILE, -ENOMEM, -ENOBUFS, -EINTR, -ECONNABORTED, -EPROTO);
+    count_happened(COUNT_ACCEPT_FAILS);
+    world_trace("link %u is not accepted: error %d", l->number, -error);
+    complete(ring, NO_FD, accept->tag, error);
+    if (error == -ECONNABORTED || error == -EPROTO) link_lose(l);
+}
+
 static void step_accept(struct link *l)
 {
     struct ring *ring;
     struct accept_armed accept = *armed_accept(l, &ring), *at = armed_accept(l, &ring);
     *at = ring->accepts[--ring->num_accepts];
+    if (fault(network.faults.error_of)) {
+        accept_fails(l, ring, &accept);
+        return;
+    }
     uint32_t fd = 0;
     while (fd < ring->config.descriptors && ring->descriptors[fd]) fd++;
     CHECK(fd < ring->config.descriptors, "more accepts are armed than there are free descriptors");
@@ -626,7 +817,18 @@ static void step_receive(struct link *l)
         step_end(l);
         return;
     }
-    if (ring->num_free == 0) {
+    if (fault(network.faults.error_of)) {
+        count_happened(COUNT_RECV_FAILS);
+        l->receiving = false;
+        complete(ring, l->fd, l->receive_tag, ONE_OF(-EINTR, -ENOMEM, -ECONNRESET, -ETIMEDOUT, -EHOSTUNREACH));
+        return;
+    }
+    if (!network.starved && fault(network.faults.starved_of)) network.starved = 1 + (unsigned)world_below(200);
+    if (network.starved) {
+        network.starved--;
+        count_happened(COUNT_RECV_STARVED);
+    }
+    if (ring->num_free == 0 || network.starved) {
         count_happened(COUNT_RECV_NO_BUFFERS);
         l->receiving = false;
         complete(ring, l->fd, l->receive_tag, -ENOBUFS);
@@ -634,6 +836,10 @@ static void step_receive(struct link *l)
     }
     size_t len_max = l->up.len < ring->config.buffer_bytes ? l->up.len : ring->config.buffer_bytes;
     size_t len = world_chance(3) ? 1 + world_below(len_max) : len_max;
+    if (fault(network.faults.tiny_of)) {
+        count_happened(COUNT_RECV_TINY);
+        len = 1;
+    }
     uint16_t buffer = ring->free_buffers[--ring->num_free];
     ring->buffer_lent[buffer] = true;
     memcpy(ring->buffers[buffer], l->up.data, len);
@@ -641,7 +847,7 @@ static void step_receive(struct link *l)
     struct ring_completion done = {
         .tag = l->receive_tag, .result = (int32_t)len, .flags = RING_BUFFER | RING_MORE, .buffer = buffer};
     if (l->up.len) done.flags |= RING_NONEMPTY;
-    if (fault()) { /* a multishot may end with any of its completions */
+    if (fault(network.faults.odd_of)) { /* a multishot may end with any of its completions */
         count_happened(COUNT_RECV_ENDS);
         done.flags &= ~RING_MORE;
         l->receiving = false;
@@ -653,7 +859,9 @@ static void step_receive(struct link *l)
 static void step_poll(struct link *l)
 {
     l->polling = false;
-    complete(l->ring, l->fd, l->poll_tag, 4 /* POLLOUT */);
+    bool fails = fault(network.faults.error_of);
+    if (fails) count_happened(COUNT_POLL_FAILS);
+    complete(l->ring, l->fd, l->poll_tag, fails ? -ENOMEM : l->client_gone ? POLLOUT | POLLERR | POLLHUP : POLLOUT);
 }
 
 static void step_shutdown(struct link *l)

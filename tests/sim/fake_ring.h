@@ -20,19 +20,40 @@ struct ring;
 struct park;
 struct link;
 
+#define LINKS_MAX 160u
 #define LISTENER_FD_BASE 1000 /* + core: its TCP listener; + ADMIN_FD: its admin socket */
 #define ADMIN_FD 100
 
 /* --- the world's side ---------------------------------------------------------------------------------------- */
 
 bool ring_has_arrivals(const struct ring *ring);
-/* ring_signal_watch makes the watch of this park complete; false when no ring watches it. */
-bool ring_signal_watch(const struct park *park);
+/* ring_signal_watch makes the watch of this park complete, at `due_ns`; false when no ring watches it. */
+bool ring_signal_watch(const struct park *park, uint64_t due_ns);
 /* rings_crash resets every connection and forgets the rings. */
 void rings_crash(void);
-/* rings_set_faults: how many receive buffers there seem to be (1 to the configured number), how often operations fail
- * or end in unusual but legal ways (once in `of`; 0: never). */
-void rings_set_faults(unsigned buffers, unsigned of);
+/* ring_wake_coming: a wake-up of the ring's park was sent, and the ring has not shown it yet. ring_due_ns: when the next
+ * completion that is held back comes; WORLD_NEVER when none is. */
+bool ring_wake_coming(const struct ring *ring);
+uint64_t ring_due_ns(const struct ring *ring);
+/* ring_outstanding counts the operations of one connection (of tag.h's slot and generation) that have not had their
+ * last completion taken. Of a silent send nothing is known but that it fell short: *send_told. */
+unsigned ring_outstanding(const struct ring *ring, uint32_t slot, uint32_t generation, bool *send_told);
+
+/* ring_faults: what happens to operations beside what they are for; all of it is legal. `_of`: once in so many times on
+ * average, 0: never. */
+struct ring_faults {
+    unsigned buffers;    /* receive buffers there seem to be; 0: as many as configured */
+    unsigned odd_of;     /* multishots end with any completion, cancellations come too late */
+    unsigned error_of;   /* accepts, receives, sends and polls fail */
+    unsigned tiny_of;    /* one byte is sent or received */
+    unsigned starved_of; /* no receive finds a buffer, for long */
+    unsigned delay_of;   /* a completion comes later than all others */
+    unsigned sq_entries; /* prepared operations that make the queue full; 0: it never is */
+    unsigned cq_entries; /* completions that fit, the others wait in the kernel's backlog; 0: all do */
+};
+void rings_set_faults(const struct ring_faults *faults);
+/* rings_fail_open lets the next ring_open fail, as on a kernel that is short of memory or descriptors. */
+void rings_fail_open(void);
 
 /* --- the clients' side --------------------------------------------------------------------------------------- */
 
@@ -49,6 +70,8 @@ bool link_ended(const struct link *l);
 /* link_version: what store_version was when the byte at this offset of the stream left the gateway. Offsets only grow
  * from call to call. */
 uint64_t link_version(struct link *l, uint64_t offset);
+/* link_finish ends the client's direction, as shutdown(2) does: it still reads. */
+void link_finish(struct link *l);
 /* link_drop ends the client's end: with a reset, or as close(2) does after everything was read. */
 void link_drop(struct link *l, bool reset);
 

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "faults.h"
 #include "store_watch.h"
 #include "wire.h"
 #include "world.h"
@@ -179,6 +180,7 @@ void oracle_answered(struct client *c, unsigned number, struct slice text, uint6
 bool oracle_refused(struct client *c, const struct line *l, unsigned room, struct slice code)
 {
     world_trace("%s: refused: %.*s", c->name, SLICE_FMT(code));
+    if (faults_excuse(l->gateway, code)) return false;
     if (slice_starts(code, SLICE("store."))) {
         bool late = slice_is(code, "store.overloaded") && scenario.late_gateways >> l->gateway & 1;
         CHECK(line_disk_failed(l) || late, "%s is told %.*s, but the disk is well", c->name, SLICE_FMT(code));

@@ -7,6 +7,7 @@
 #include "../../src/base/buf.h"
 #include "client.h"
 #include "fake_ring.h"
+#include "faults.h"
 #include "wire.h"
 #include "world.h"
 
@@ -133,6 +134,10 @@ static void come(struct passer *p)
 static void ticket_taken(struct passer *p, const struct http_answer *answer)
 {
     struct slice text;
+    if (json_member(answer->body, "code", &text) && faults_excuse(p->gateway, text)) {
+        leave(p, false);
+        return;
+    }
     CHECK(answer->status == 201 && json_member(answer->body, "ticket", &text), "a ticket is refused with %u: %.*s",
           answer->status, SLICE_FMT(answer->body));
     CHECK(text.len < sizeof tickets[0].text, "a ticket of %zu bytes", text.len);
@@ -157,10 +162,11 @@ static void upgraded(struct passer *p, const struct http_answer *answer)
     bool spent = t && answer->status == 401 &&
                  (t->num_tried > 1 || t->gateway != p->gateway || world_now_ns() >= t->asked_ns + TICKET_LIFE_NS);
     struct slice code = {0};
-    bool overloaded = answer->status == 503 && json_member(answer->body, "code", &code) &&
-                      (disk_failed || slice_is(code, "server.overloaded") ||
+    if (!json_member(answer->body, "code", &code)) code = (struct slice){0};
+    bool overloaded = answer->status == 503 && (disk_failed || slice_is(code, "server.overloaded") ||
                        (scenario.late_gateways >> p->gateway & 1 && slice_is(code, "store.overloaded")));
-    CHECK(overloaded || spent || (p->ticket && !t), "a passer's upgrade is answered %u: %.*s", answer->status,
+    CHECK(overloaded || spent || faults_excuse(p->gateway, code) || (p->ticket && !t),
+          "a passer's upgrade is answered %u: %.*s", answer->status,
           SLICE_FMT(answer->body));
     leave(p, false);
 }
@@ -178,7 +184,7 @@ static void hear(struct passer *p)
         upgraded(p, &answer);
     } else {
         ticket_taken(p, &answer);
-        upgrade(p);
+        if (p->link) upgrade(p);
     }
     if (p->link) buf_consume(&p->in, len);
 }
@@ -194,6 +200,7 @@ void passer_step(unsigned passer)
         size_t len = world_chance(3) ? 1 + world_below(p->out.len) : p->out.len;
         buf_consume(&p->out, link_write(p->link, slice_of(p->out.data, len)));
     }
+    if (!p->out.len && p->state != PASSER_OPEN && world_chance(12)) link_finish(p->link); /* it is answered all the same */
     size_t ready = link_readable(p->link);
     buf_reserve(&p->in, ready);
     if (ready) p->in.len += link_read(p->link, p->in.data + p->in.len, ready);

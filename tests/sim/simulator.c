@@ -24,9 +24,11 @@
 #include "../../src/base/log.h"
 #include "../../src/base/planted.h"
 #include "../../src/core/core.h"
+#include "bounds.h"
 #include "client.h"
 #include "counts.h"
 #include "fake_ring.h"
+#include "faults.h"
 #include "homes.h"
 #include "passer.h"
 #include "store_watch.h"
@@ -56,6 +58,7 @@ static struct run {
     struct store store;
     struct gateway gateway;
     unsigned first_core_actor;
+    uint64_t epoch, starts; /* of the last gateway that ran; starts since, failed ones included */
     uint64_t steps, readers_stand; /* until that step the disk reads nothing */
     unsigned crashes;
 } run;
@@ -76,7 +79,7 @@ static void run_seed(uint64_t seed, bool trace)
     random_fill(world_gateway_random(), run.pepper, sizeof run.pepper);
     config_defaults(&run.config);
     run.config.process_readers = 1 + world_below(2);
-    run.config.limits_connections = 48;
+    run.config.limits_connections = 512; /* more than there are links, of which some wait to be closed */
     if (scenario.narrow) run.config.limits_send_queue = 512 + world_below(8192);
     struct config_error error;
     ASSERT(config_set(&run.config, "admin.master_key=" SCENARIO_MASTER_KEY, &error) == STATUS_OK);
@@ -127,7 +130,7 @@ static void plan_make(struct plan *plan)
     }
     static const unsigned rates[] = {0, 4, 16, 64};
     world_set_preemption(rates[world_below(4)]);
-    rings_set_faults(world_chance(3) ? 1 + (unsigned)world_below(3) : 64, world_chance(2) ? 40 : 0);
+    faults_plan();
     scenario = (struct scenario){.num_clients = 2 + (unsigned)world_below(CLIENTS_MAX - 1)};
     scenario.restless = world_chance(4);
     scenario.crowded = world_chance(2);
@@ -141,14 +144,17 @@ static void plan_make(struct plan *plan)
 /* idling: how a core's turns have gone since it last worked or slept. */
 struct idling {
     unsigned turns;
-    uint64_t sleeps, at_ns;
+    uint64_t sleeps, at_ns, sends;
 };
 
 /* check_spin: a core that finds nothing to do goes to sleep, if not at once then soon. When time has passed during the
- * turn, what it meant to wait for may have come. */
+ * turn, what it meant to wait for may have come. A send is work, too: what is behind it waits for no completion. */
 static void check_spin(const struct core *core, bool busy, struct idling *idle)
 {
-    if (busy || actor_sleeps() != idle->sleeps || world_now_ns() != idle->at_ns) idle->turns = 0;
+    uint64_t sends = net_stats(core->net)->sends;
+    bool worked = busy || sends != idle->sends;
+    if (worked || actor_sleeps() != idle->sleeps || world_now_ns() != idle->at_ns) idle->turns = 0;
+    idle->sends = sends;
     idle->sleeps = actor_sleeps();
     idle->at_ns = world_now_ns();
     CHECK(++idle->turns < IDLE_TURNS_MAX, "core %u turns without work and does not sleep", core->id);
@@ -164,19 +170,24 @@ static void *core_body(void *argument)
     struct idling idle = {0};
     while (!atomic_load(&core->gateway->stop)) {
         check_spin(core, core_turn(core, true), &idle);
+        bounds_check(core);
         actor_yield();
     }
     return NULL;
 }
 
-static void gateway_start(void)
+static enum status gateway_open_all(char *why, size_t why_len)
 {
-    char why[512] = "";
-    watched_store_fail(false, false);
+    run.starts++;
     mark_fake_hold(run.mark);
-    enum status s = store_open_with(&run.store, run.kv, run.mark, world_gateway_random(), why, sizeof why);
-    CHECK(s == STATUS_OK, "the store does not open again: %s", why);
-    CHECK(run.store.epoch == run.crashes + 1, "epoch %" PRIu64 " after %u crashes", run.store.epoch, run.crashes);
+    enum status s = store_open_with(&run.store, run.kv, run.mark, world_gateway_random(), why, why_len);
+    if (s != STATUS_OK) {
+        mark_close(run.mark);
+        return s;
+    }
+    /* what nobody was served from may begin anew: a first start that failed left no mark */
+    CHECK(run.store.epoch > run.epoch && (run.epoch == 0 || run.store.epoch <= run.epoch + run.starts),
+          "epoch %" PRIu64 " after %" PRIu64 " and %" PRIu64 " starts", run.store.epoch, run.epoch, run.starts);
     memcpy(run.store.pepper, run.pepper, sizeof run.pepper); /* a file of its own in production, which stays */
     run.gateway = (struct gateway){.config = &run.config,
                                    .clock = world_clock(),
@@ -184,8 +195,85 @@ static void gateway_start(void)
                                    .park_ops = &world_park_ops,
                                    .store = &run.store,
                                    .num_cores = 1 + (unsigned)world_below(CORES_OF_A_RUN)};
-    s = gateway_open(&run.gateway, why, sizeof why);
-    CHECK(s == STATUS_OK, "the gateway does not open: %s", why);
+    faults_start(&run.gateway);
+    s = gateway_open(&run.gateway, why, why_len);
+    if (s == STATUS_OK) return s;
+    gateway_close(&run.gateway);
+    store_close(&run.store, true);
+    return s;
+}
+
+/* bad_mark: a mark file that says that the store was once durable up to `sequence`, or that cannot be read. */
+struct bad_mark {
+    struct mark mark;
+    enum status status;
+    uint64_t sequence;
+};
+
+static enum status bad_mark_read(struct mark *m, uint64_t *sequence)
+{
+    const struct bad_mark *bad = (const struct bad_mark *)m;
+    *sequence = bad->sequence;
+    return bad->status;
+}
+
+/* check_bad_mark: a store that has lost something acknowledged, or of which nobody can tell, is not opened, and nothing of
+ * it is touched. */
+static void check_bad_mark(void)
+{
+    static const struct mark_ops ops = {.read = bad_mark_read}; /* any other call ends the run */
+    char why[512] = "";
+    struct store store;
+    struct bad_mark bad = {{&ops}, STATUS_OK, kv_sequence(run.kv) + 1 + world_below(9)};
+    uint64_t marked;
+    if (mark_read(run.mark, &marked) != STATUS_OK) return; /* a first start made none */
+    if (world_chance(2)) bad.status = world_chance(2) ? STATUS_CORRUPT : STATUS_INVALID;
+    count_happened(bad.status == STATUS_OK ? COUNT_START_MARK_AHEAD : COUNT_START_MARK_DAMAGED);
+    size_t unsynced = store_unsynced();
+    enum status s = store_open_with(&store, run.kv, &bad.mark, world_gateway_random(), why, sizeof why);
+    CHECK(s == STATUS_CORRUPT || s == STATUS_INVALID, "a store that may have lost something opens: %s", status_name(s));
+    CHECK(why[0] && store_unsynced() == unsynced, "a store that is not opened is written to");
+}
+
+/* start_badly: a start that meets an error says what it was, and leaves nothing behind that a later one minds. True: the
+ * error did not come to pass, and the gateway is open. */
+static bool start_badly(void)
+{
+    char why[512] = "";
+    unsigned others = (unsigned)world_below(3);
+    switch (world_below(4)) {
+    case 0: watched_store_fail_at(true, false, others); break;
+    case 1: watched_store_fail_at(false, true, others); break;
+    case 2: watched_store_fail_reads(1 + (unsigned)world_below(8)); break;
+    case 3: rings_fail_open(); break;
+    }
+    bool opened = gateway_open_all(why, sizeof why) == STATUS_OK;
+    watched_store_fail(false, false);
+    watched_store_fail_reads(0);
+    if (opened) return true;
+    count_happened(COUNT_START_FAILS);
+    world_trace("a start fails: %s", why);
+    CHECK(why[0], "a start fails and does not say why");
+    if (world_chance(2)) {
+        watched_store_crash();
+        mark_fake_crash(run.mark, world_chance(2));
+    }
+    return false;
+}
+
+static void gateway_start(void)
+{
+    char why[512] = "";
+    watched_store_fail(false, false);
+    watched_store_fail_reads(0);
+    bool opened = false;
+    if (faults_bad_start()) {
+        check_bad_mark();
+        opened = start_badly();
+    }
+    CHECK(opened || gateway_open_all(why, sizeof why) == STATUS_OK, "the gateway does not start again: %s", why);
+    run.epoch = run.store.epoch;
+    run.starts = 0;
     for (unsigned i = 0; scenario.crowded && i < run.gateway.num_cores; i++) {
         run.gateway.cores[i]->users_loaded_max = 1 + (unsigned)world_below(3);
         run.gateway.cores[i]->user_waiting_max = 1 + (unsigned)world_below(4);
@@ -265,23 +353,28 @@ static void gateway_stop(void)
 
 /* --- the scheduler --------------------------------------------------------------------------------------------- */
 
-/* check_wakes: who sleeps has nothing to do. The work is published before the wake-up is sent, with no seam between the
- * two, so whenever the scheduler runs a sleeper with work is one that nobody will wake. */
+/* check_wakes: who sleeps has nothing to do. The work is published before the wake-up is sent, and the only seam between
+ * the two is in the sending, so at any other time a sleeper with work is one that nobody will wake. */
 static void check_wakes(void)
 {
+    if (actors_signalling()) return;
     bool settled = true; /* nobody who moves entries along is awake */
     for (unsigned actor = 0; actor < actors_len(); actor++)
-        if (actor < PIPELINE_ACTORS || actor >= run.first_core_actor) settled &= actor_sleeping(actor);
+        if (actor < PIPELINE_ACTORS || actor >= run.first_core_actor)
+            settled &= actor_sleeping(actor) && !actor_wake_coming(actor);
     for (unsigned i = 0; i < run.gateway.num_cores; i++) {
         struct core *core = run.gateway.cores[i];
         if (!actor_sleeping(run.first_core_actor + i)) continue;
-        CHECK(!commit_pollable(core->commit) || actor_runnable(run.first_core_actor + i),
-              "core %u sleeps over a completed commit", i);
-        CHECK(!read_pollable(core->reader) || actor_runnable(run.first_core_actor + i),
-              "core %u sleeps over a finished read", i);
+        bool woken = actor_runnable(run.first_core_actor + i) || actor_wake_coming(run.first_core_actor + i);
+        CHECK(!commit_pollable(core->commit) || woken, "core %u sleeps over a completed commit", i);
+        CHECK(!read_pollable(core->reader) || woken, "core %u sleeps over a finished read", i);
         for (unsigned from = 0; from < run.gateway.num_cores; from++)
-            CHECK(from == i || spsc_empty(core->in[from]) || actor_runnable(run.first_core_actor + i),
-                  "core %u sleeps over mail of core %u", i, from);
+            CHECK(from == i || spsc_empty(core->in[from]) || woken, "core %u sleeps over mail of core %u", i, from);
+        for (unsigned to = 0; to < run.gateway.num_cores; to++) {
+            const struct outbox *o = &core->out[to];
+            CHECK(to == i || !o->parked.len || spsc_depth(o->ring) > o->ring->mask || woken,
+                  "core %u sleeps over mail that core %u has room for", i, to);
+        }
         CHECK(!settled || scenario.disk_failed || commit_pending(core->commit) == 0,
               "core %u has entries that nobody moves on", i);
     }
@@ -298,7 +391,8 @@ static void check_homes(void)
     for (unsigned i = 0; i < run.gateway.num_cores; i++) {
         if (!actor_sleeping(run.first_core_actor + i)) return;
         for (unsigned other = 0; other < run.gateway.num_cores; other++)
-            if (other != i && !spsc_empty(run.gateway.cores[i]->in[other])) return;
+            if (other != i && (!spsc_empty(run.gateway.cores[i]->in[other]) || run.gateway.cores[i]->out[other].parked.len))
+                return;
     }
     homes_check(&run.gateway);
 }
@@ -318,7 +412,7 @@ static unsigned choices_make(struct choice *choices)
 {
     unsigned num = 0;
     for (unsigned i = 0; i < actors_len(); i++)
-        if (actor_runnable(i) && !reader_stands(i)) choices[num++] = (struct choice){CHOICE_ACTOR, i, 6};
+        if (actor_runnable(i) && !reader_stands(i) && !faults_paused(i)) choices[num++] = (struct choice){CHOICE_ACTOR, i, 6};
     for (unsigned i = 0; i < scenario.num_clients; i++)
         if (client_can_step(i)) choices[num++] = (struct choice){CHOICE_CLIENT, i, 3};
     for (unsigned i = 0; i < PASSERS_MAX; i++)
@@ -382,8 +476,9 @@ static void choose(const struct choice *choices, unsigned num)
 /* step: false when nothing could run and only time passed. */
 static bool step(void)
 {
-    struct choice choices[ACTORS_MAX + CLIENTS_MAX + PASSERS_MAX + 128];
+    struct choice choices[ACTORS_MAX + CLIENTS_MAX + PASSERS_MAX + LINKS_MAX + 1];
     links_sweep();
+    faults_step(&run.gateway);
     check_wakes();
     check_homes();
     unsigned num = choices_make(choices);
@@ -400,6 +495,7 @@ static bool step(void)
 
 static void heal(void)
 {
+    faults_end(&run.gateway);
     if (scenario.disk_failed) {
         gateway_crash();
         gateway_start();
@@ -407,7 +503,6 @@ static void heal(void)
     world_trace("healing");
     scenario.healing = true;
     passers_leave();
-    rings_set_faults(64, 0);
     for (unsigned i = 0; i < scenario.num_clients; i++) client_heal(i);
     uint64_t since_ns = world_now_ns();
     for (unsigned n = 0;; n++) {

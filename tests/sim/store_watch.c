@@ -11,6 +11,7 @@
 #include "../../storage/records.h"
 #include "../../storage/store.h"
 #include "counts.h"
+#include "faults.h"
 #include "world.h"
 
 /* event: one row of a log. */
@@ -47,6 +48,9 @@ static struct watch {
     size_t num_pending, cap_pending;
     struct written_batch *written; /* not synced; [0] is the oldest */
     size_t num_written, cap_written;
+    bool fail_writes, fail_syncs;
+    unsigned fail_behind; /* operations of that kind that still succeed */
+    unsigned fail_reads_of;
 } watch;
 
 static const struct kv_ops watch_ops;
@@ -72,7 +76,25 @@ uint64_t store_version(void) { return watch.version; }
 
 size_t store_unsynced(void) { return kv_fake_unsynced(watch.fake); }
 
-void watched_store_fail(bool writes, bool syncs) { kv_fake_fail(watch.fake, writes, syncs); }
+void watched_store_fail(bool writes, bool syncs) { watched_store_fail_at(writes, syncs, 0); }
+
+void watched_store_fail_at(bool writes, bool syncs, unsigned others)
+{
+    watch.fail_writes = writes;
+    watch.fail_syncs = syncs;
+    watch.fail_behind = others;
+}
+
+void watched_store_fail_reads(unsigned of) { watch.fail_reads_of = of; }
+
+/* fails: the time has come for an operation of a kind that is to fail. */
+static bool fails(bool kind)
+{
+    if (!kind) return false;
+    if (watch.fail_behind == 0) return true;
+    watch.fail_behind--;
+    return false;
+}
 
 /* --- rooms --------------------------------------------------------------------------------------------------- */
 
@@ -156,14 +178,17 @@ static void heads_into(struct written_batch *batch)
     for (unsigned i = 0; i < WATCHED_ROOMS_MAX; i++) batch->head[i] = i < watch.num_rooms ? watch.rooms[i].head : 0;
 }
 
+/* A write that fails may have reached the log all the same, and come back with the next start. */
 static enum status watch_write(struct kv *kv, struct kv_batch *b)
 {
     actor_preempt();
     struct written_batch before;
     heads_into(&before);
-    enum status s = kv_write(watch.fake, b);
-    if (s != STATUS_OK) count_happened(COUNT_WRITE_FAILS);
-    if (s == STATUS_OK) {
+    bool failed = fails(watch.fail_writes), kept = failed && world_chance(2);
+    if (failed) count_happened(COUNT_WRITE_FAILS);
+    if (kept) count_happened(COUNT_WRITE_FAILS_KEPT);
+    if (!failed || kept) {
+        CHECK(kv_write(watch.fake, b) == STATUS_OK, "the fake's own write fails");
         if (watch.num_written == watch.cap_written) {
             watch.cap_written = watch.cap_written ? watch.cap_written * 2 : 16;
             watch.written = realloc(watch.written, watch.cap_written * sizeof *watch.written);
@@ -174,7 +199,7 @@ static enum status watch_write(struct kv *kv, struct kv_batch *b)
         world_note(watch.num_written, watch.num_pending);
     }
     actor_preempt();
-    return s;
+    return failed ? STATUS_IO : STATUS_OK;
 }
 
 /* all_durable: everything that is written is on disk from now on. */
@@ -193,7 +218,7 @@ static void all_durable(void)
 static enum status watch_sync(struct kv *kv)
 {
     actor_preempt();
-    enum status s = kv_sync(watch.fake);
+    enum status s = fails(watch.fail_syncs) ? STATUS_IO : kv_sync(watch.fake);
     if (s == STATUS_OK) all_durable();
     else count_happened(COUNT_SYNC_FAILS);
     world_note(watch.version, (uint64_t)s);
@@ -230,9 +255,23 @@ void watched_store_crash(void)
 
 static uint64_t watch_sequence(struct kv *kv) { return kv_sequence(watch.fake); }
 
+/* kv_iter: the fake's own, and whether a read of it has failed: then it stands nowhere, and closing says so. */
+struct kv_iter {
+    void *fake;
+    bool failed;
+};
+
+static bool read_fails(void)
+{
+    if (!watch.fail_reads_of || !world_chance(watch.fail_reads_of)) return false;
+    faults_read_failed();
+    return true;
+}
+
 static enum status watch_get(struct kv *kv, enum kv_cf cf, struct slice key, struct buf *out)
 {
     actor_preempt();
+    if (read_fails()) return STATUS_IO;
     enum status s = kv_get(watch.fake, cf, key, out);
     actor_preempt();
     return s;
@@ -241,13 +280,25 @@ static enum status watch_get(struct kv *kv, enum kv_cf cf, struct slice key, str
 static struct kv_iter *watch_iter_open(struct kv *kv, enum kv_cf cf, struct slice lower, struct slice upper)
 {
     actor_preempt();
-    return kv_iter_open(watch.fake, cf, lower, upper);
+    struct kv_iter *i = malloc(sizeof *i);
+    ASSERT(i);
+    *i = (struct kv_iter){.fake = kv_iter_open(watch.fake, cf, lower, upper)};
+    return i;
 }
 
 static enum status watch_iter_close(struct kv_iter *i)
 {
     actor_preempt();
-    return watch.fake->ops->iter_close(i);
+    enum status s = watch.fake->ops->iter_close(i->fake);
+    if (i->failed) s = STATUS_IO;
+    free(i);
+    return s;
+}
+
+static bool moved(struct kv_iter *i, bool (*move)(struct kv_iter *fake))
+{
+    i->failed |= read_fails();
+    return !i->failed && move(i->fake);
 }
 
 static struct kv_batch *watch_batch_new(struct kv *kv) { return kv_batch_new(watch.fake); }
@@ -262,12 +313,12 @@ static void watch_delete_range(struct kv_batch *b, enum kv_cf cf, struct slice f
     CHECK(cf != KV_LOG, "rows of a log are deleted");
     watch.fake->ops->batch_delete_range(b, cf, from, to);
 }
-static bool watch_first(struct kv_iter *i) { return watch.fake->ops->iter_first(i); }
-static bool watch_last(struct kv_iter *i) { return watch.fake->ops->iter_last(i); }
-static bool watch_next(struct kv_iter *i) { return watch.fake->ops->iter_next(i); }
-static bool watch_prev(struct kv_iter *i) { return watch.fake->ops->iter_prev(i); }
-static struct slice watch_key(struct kv_iter *i) { return watch.fake->ops->iter_key(i); }
-static struct slice watch_value(struct kv_iter *i) { return watch.fake->ops->iter_value(i); }
+static bool watch_first(struct kv_iter *i) { return moved(i, watch.fake->ops->iter_first); }
+static bool watch_last(struct kv_iter *i) { return moved(i, watch.fake->ops->iter_last); }
+static bool watch_next(struct kv_iter *i) { return moved(i, watch.fake->ops->iter_next); }
+static bool watch_prev(struct kv_iter *i) { return moved(i, watch.fake->ops->iter_prev); }
+static struct slice watch_key(struct kv_iter *i) { return watch.fake->ops->iter_key(i->fake); }
+static struct slice watch_value(struct kv_iter *i) { return watch.fake->ops->iter_value(i->fake); }
 static void watch_close(struct kv *kv) {} /* the disk outlives the process */
 
 static const struct kv_ops watch_ops = {

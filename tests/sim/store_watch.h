@@ -33,6 +33,10 @@ void watched_store_end(void);
 void watched_store_crash(void);
 /* watched_store_fail makes the disk fail: writes, syncs, or neither. */
 void watched_store_fail(bool writes, bool syncs);
+/* watched_store_fail_at lets the write, or the sync, fail that comes behind `others` of its kind; then all of them. */
+void watched_store_fail_at(bool writes, bool syncs, unsigned others);
+/* watched_store_fail_reads: one in `of` reads fails, 1: every one, 0: none. */
+void watched_store_fail_reads(unsigned of);
 /* store_version counts the moments at which something became durable. */
 uint64_t store_version(void);
 /* store_unsynced: batches that are written and not durable. */

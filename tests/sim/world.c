@@ -8,6 +8,7 @@
 #include <ucontext.h>
 
 #include "../../src/base/assert.h"
+#include "counts.h"
 #include "fake_ring.h"
 
 #define STACK_BYTES (256u << 10)
@@ -31,13 +32,15 @@ struct actor {
 struct signalled {
     struct park *park;
     bool set;
+    uint64_t late_ns; /* set by then; 0: nothing is under way */
 };
 
 static struct world {
     uint64_t seed, hash;
     uint64_t random[4], gateway_random[4];
     uint64_t now_ns;
-    unsigned preempt_of;
+    unsigned preempt_of, late_of;
+    int64_t wall_drift_ms;
     bool trace;
     void (*report)(const char *text);
     struct actor actors[ACTORS_MAX];
@@ -46,6 +49,7 @@ static struct world {
     ucontext_t scheduler;
     struct signalled parks[PARKS_MAX];
     unsigned num_parks;
+    unsigned signalling; /* actors in the middle of a wake-up */
 } world;
 
 static void random_seed(uint64_t state[4], uint64_t seed);
@@ -167,7 +171,12 @@ static uint64_t clock_mono(void *context)
     return world.now_ns;
 }
 
-static uint64_t clock_wall(void *context) { return EPOCH_START_MS + world.now_ns / 1000000; }
+static uint64_t clock_wall(void *context)
+{
+    return EPOCH_START_MS + world.now_ns / 1000000 + (uint64_t)world.wall_drift_ms;
+}
+
+void world_set_wall_drift(int64_t ms) { world.wall_drift_ms = ms; }
 
 const struct clock *world_clock(void)
 {
@@ -220,7 +229,10 @@ static struct signalled *signalled_of(struct park *park)
 /* came: what a waiting actor waits for, other than time. */
 static bool came(const struct actor *a)
 {
-    if (a->state == ACTOR_PARKED) return signalled_of(a->park)->set;
+    if (a->state == ACTOR_PARKED) {
+        const struct signalled *s = signalled_of(a->park);
+        return s->set || (s->late_ns && s->late_ns <= world.now_ns);
+    }
     return a->state == ACTOR_IN_RING && ring_has_arrivals(a->ring);
 }
 
@@ -240,7 +252,22 @@ bool actor_sleeping(unsigned actor)
 uint64_t actor_wake_ns(unsigned actor)
 {
     const struct actor *a = &world.actors[actor];
-    return a->state == ACTOR_PARKED || a->state == ACTOR_IN_RING ? a->wake_ns : WORLD_NEVER;
+    uint64_t at_ns = WORLD_NEVER;
+    if (a->state == ACTOR_PARKED && signalled_of(a->park)->late_ns) at_ns = signalled_of(a->park)->late_ns;
+    if (a->state == ACTOR_IN_RING) at_ns = ring_due_ns(a->ring);
+    if (a->state != ACTOR_PARKED && a->state != ACTOR_IN_RING) return at_ns;
+    return at_ns < a->wake_ns ? at_ns : a->wake_ns;
+}
+
+bool actors_signalling(void) { return world.signalling > 0; }
+
+bool actor_wake_coming(unsigned actor)
+{
+    const struct actor *a = &world.actors[actor];
+    if (a->state == ACTOR_IN_RING) return ring_wake_coming(a->ring);
+    if (a->state != ACTOR_PARKED) return false;
+    const struct signalled *s = signalled_of(a->park);
+    return s->set || s->late_ns;
 }
 
 void actor_resume(unsigned actor)
@@ -291,21 +318,45 @@ void actors_drop(void)
     ASSERT(!world.running);
     world.num_actors = 0;
     world.num_parks = 0;
+    world.signalling = 0;
 }
 
 /* --- parks and threads --------------------------------------------------------------------------------------- */
 
 /* A park watched by a ring is an eventfd that the ring polls; any other is waited on by park_block. */
+#define LATE_NS_MAX 5000000u
+
+void world_set_late_wakes(unsigned of)
+{
+    world.late_of = of;
+    for (unsigned i = 0; i < world.num_parks && !of; i++) { /* what is under way arrives */
+        world.parks[i].set |= world.parks[i].late_ns != 0;
+        world.parks[i].late_ns = 0;
+    }
+}
+
+/* The waker may be interrupted before its signal; and the sleeper may get it late, and have woken for another reason. */
 static void park_signalled(struct park *park)
 {
-    if (ring_signal_watch(park)) return;
-    signalled_of(park)->set = true;
+    struct signalled *signal = signalled_of(park);
+    uint64_t due_ns = 0;
+    world.signalling++;
+    actor_preempt();
+    world.signalling--;
+    if (world.late_of && world_chance(world.late_of)) {
+        count_happened(COUNT_LATE_WAKE);
+        due_ns = world.now_ns + 1 + world_below(LATE_NS_MAX);
+    }
+    if (ring_signal_watch(park, due_ns)) return;
+    if (!due_ns) signal->set = true;
+    else if (!signal->late_ns || due_ns < signal->late_ns) signal->late_ns = due_ns;
 }
 
 static void park_sleep(struct park *park, uint64_t timeout_ns)
 {
     ASSERT(world.running);
     struct signalled *signal = signalled_of(park);
+    if (signal->late_ns && signal->late_ns <= world.now_ns) signal->set = true;
     if (!signal->set) {
         world.running->state = ACTOR_PARKED;
         world.running->park = park;
@@ -313,6 +364,7 @@ static void park_sleep(struct park *park, uint64_t timeout_ns)
         leave();
     }
     signal->set = false;
+    if (signal->late_ns <= world.now_ns) signal->late_ns = 0;
 }
 
 const struct park_ops world_park_ops = {.signal = park_signalled, .block = park_sleep};

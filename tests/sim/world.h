@@ -63,6 +63,8 @@ uint64_t world_now_ns(void);
 void world_advance(uint64_t ns);
 const struct clock *world_clock(void);
 const struct random *world_gateway_random(void);
+/* world_set_wall_drift: how far the wall clock is ahead of (or behind) what passed since the run began. */
+void world_set_wall_drift(int64_t ms);
 /* world_set_preemption: an actor loses the processor once in `of` visits to a seam; 0: never. */
 void world_set_preemption(unsigned of);
 
@@ -81,6 +83,12 @@ bool actor_sleeping(unsigned actor);
 uint64_t actor_wake_ns(unsigned actor);
 /* actor_resume lets it run until it blocks, is preempted or ends. From the scheduler only. */
 void actor_resume(unsigned actor);
+/* actor_wake_coming: a wake-up for it was sent, though it may take its time. */
+bool actor_wake_coming(unsigned actor);
+/* actors_signalling: an actor was interrupted in the middle of a wake-up, and may have others to wake behind it. */
+bool actors_signalling(void);
+/* world_set_late_wakes: a wake-up takes its time once in `of` times; 0: never. */
+void world_set_late_wakes(unsigned of);
 /* actor_preempt: called at a seam; goes on at once outside of actors. */
 void actor_preempt(void);
 /* actor_yield lets others run; the calling actor stays runnable. */

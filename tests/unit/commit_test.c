@@ -283,7 +283,7 @@ static int set_up_with(void **state, const struct park_ops *park_ops)
     p->done = calloc(COMMIT_PENDING_MAX + 4096, sizeof *p->done);
     pthread_mutex_init(&p->gate.lock, NULL);
     pthread_cond_init(&p->gate.changed, NULL);
-    struct commit_config config = {&p->store.kv, &p->mark.mark, &p->clock, park_ops, &p->woken[0], CORES};
+    struct commit_config config = {&p->store.kv, &p->mark.mark, &p->clock, park_ops, &p->woken[0], CORES, 0, 0};
     if (commit_open(&p->commit, &config) != STATUS_OK) return -1;
     for (unsigned core = 0; core < CORES; core++) {
         p->end[core] = (struct end){p, core};
@@ -981,7 +981,7 @@ static void cores_under_load_see_every_entry_once_in_order_and_durable(void **st
 {
     struct pipeline *p = *state;
     struct commit *commit;
-    struct commit_config config = {&p->store.kv, &p->mark.mark, clock_real(), NULL, NULL, CORES};
+    struct commit_config config = {&p->store.kv, &p->mark.mark, clock_real(), NULL, NULL, CORES, 0, 0};
     struct load_core load[CORES];
     pthread_t threads[CORES];
     assert_int_equal(commit_open(&commit, &config), STATUS_OK);

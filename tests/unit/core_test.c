@@ -6,6 +6,7 @@
 
 #include "../../net/ring.h"
 #include "../../src/chat/fanout.h"
+#include "../../src/core/notice.h"
 
 /* Between cores: everything arrives once and in the order in which it was posted, also when the ring is full. */
 
@@ -61,6 +62,31 @@ static void a_full_mailbox_parks_runs_ops_and_notices_in_order(void **state)
     assert_int_equal(home->out[1].parked.len, 0);
     for (unsigned seq = 1; seq <= ROUNDS; seq++) assert_int_equal(number_in(client_hear(c), "seq"), seq);
     client_hears_nothing(c);
+}
+
+static void who_sleeps_in_front_of_a_full_mailbox_is_woken_when_there_is_room(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct core *sender = harness_core(h, 0);
+    harness_settle(h);
+    for (unsigned i = 0; i < MAILBOX_CELLS + 3; i++)
+        notice_post(sender, 1,
+                    notice_new(sender, NOTICE_TYPING_GONE, h->tenant, 1, (struct slice){0}, 0, 0, (struct slice){0}));
+    harness_turn(h, 0);
+    assert_int_equal(sender->out[1].parked.len, 3);
+    core_turn(sender, true); /* finds nothing to do, and sleeps until its next look at the gauges */
+    park_prepare(&sender->park);
+    uint64_t wakes = atomic_load(&sender->park.wakes);
+    harness_turn(h, 1);
+    assert_int_equal(atomic_load(&sender->park.wakes), wakes + 1);
+    core_turn(sender, true);
+    assert_int_equal(sender->out[1].parked.len, 0);
+    wakes = atomic_load(&sender->park.wakes);
+    park_prepare(&sender->park);
+    harness_turn(h, 1); /* nothing is parked: there is nothing to wake it for */
+    assert_int_equal(atomic_load(&sender->park.wakes), wakes);
+    park_done(&sender->park);
 }
 
 static void one_turn_takes_no_more_than_a_ring_from_another_core(void **state)
@@ -252,6 +278,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_full_mailbox_parks_runs_ops_and_notices_in_order),
+        TEST(who_sleeps_in_front_of_a_full_mailbox_is_woken_when_there_is_room),
         TEST(one_turn_takes_no_more_than_a_ring_from_another_core),
         TEST(ops_come_back_to_where_they_were_made),
         TEST(every_op_has_one_home_whoever_asks),

@@ -81,7 +81,7 @@ static int set_up_with(void **state, const struct park_ops *park_ops)
     struct bench *b = aligned_alloc(CACHE_LINE, sizeof *b);
     memset(b, 0, sizeof *b);
     b->done = calloc((size_t)16 * READ_RING_CELLS, sizeof *b->done);
-    struct readers_config config = {&empty_store, park_ops, &b->readers_woken, CORES, READERS};
+    struct readers_config config = {&empty_store, park_ops, &b->readers_woken, CORES, READERS, 0};
     if (readers_open(&b->readers, &config) != STATUS_OK) return -1;
     for (unsigned core = 0; core < CORES; core++) {
         b->end[core] = (struct end){b, core};
@@ -258,7 +258,7 @@ static void results_wake_the_core_they_return_to(void **state)
 static void more_readers_than_cores_leave_the_rest_idle(void **state)
 {
     struct readers *readers;
-    struct readers_config config = {&empty_store, NULL, NULL, 1, READERS_MAX};
+    struct readers_config config = {&empty_store, NULL, NULL, 1, READERS_MAX, 0};
     assert_int_equal(readers_open(&readers, &config), STATUS_OK);
     for (unsigned i = 0; i < READERS_MAX; i++) assert_false(reader_step(readers, i));
     assert_int_equal(readers_start_threads(readers), STATUS_OK);
@@ -369,7 +369,7 @@ static void *load_main(void *argument)
 static void cores_under_load_get_every_job_back_once_and_in_order(void **state)
 {
     struct readers *readers;
-    struct readers_config config = {&empty_store, NULL, NULL, CORES, READERS};
+    struct readers_config config = {&empty_store, NULL, NULL, CORES, READERS, 0};
     struct load_core load[CORES];
     pthread_t threads[CORES];
     atomic_store(&num_returned, 0);

@@ -1,0 +1,68 @@
+#include "bounds.h"
+
+#include <inttypes.h>
+
+#include "../../net/connection.h"
+#include "fake_ring.h"
+#include "world.h"
+
+/* sums: what the connections hold, to be compared with what net believes. */
+struct sums {
+    uint64_t open, websockets, queued, replies, assembly, refusing;
+};
+
+/* check_operations: what a connection counts as in flight is what the ring knows of it; a silent send that the ring has
+ * nothing to say of counts until the next turn. */
+static void check_operations(const struct net *n, const struct conn *c)
+{
+    bool send_told;
+    unsigned known = ring_outstanding(n->ring, c->slot, c->generation, &send_told);
+    CHECK(!send_told || c->sending, "connection %u: a send completes that it does not wait for", c->slot);
+    CHECK(c->ops == known + c->sending, "connection %u counts %u operations in flight, and the ring has %u", c->slot,
+          c->ops, known + c->sending);
+}
+
+static void check_queue(const struct net *n, const struct conn *c)
+{
+    const struct send_queue *q = &c->queue;
+    size_t ephemeral = send_queue_class_bytes(q, CONN_EPHEMERAL), replies = send_queue_class_bytes(q, CONN_REPLY);
+    CHECK(ephemeral <= EPHEMERAL_QUEUE_BYTES_MAX, "connection %u: %zu bytes of ephemerals wait", c->slot, ephemeral);
+    CHECK(replies <= REPLY_QUEUE_BYTES_MAX || send_queue_len(q) == 1, "connection %u: %zu bytes of answers wait", c->slot,
+          replies);
+    CHECK(c->requests <= n->limits.requests_in_flight_max, "connection %u: %u requests in flight", c->slot, c->requests);
+    CHECK((send_queue_len(q) == 0) == (send_queue_bytes(q) == 0), "connection %u: entries without bytes", c->slot);
+    bool waits = c->state < CONN_CLOSING && !send_queue_empty(q);
+    CHECK(!waits || c->dirty || c->sending || c->blocked, "connection %u: what is queued is sent by nobody", c->slot);
+}
+
+static void add(struct sums *s, const struct conn *c)
+{
+    s->open++;
+    s->websockets += c->websocket;
+    s->queued += send_queue_bytes(&c->queue);
+    s->replies += send_queue_class_bytes(&c->queue, CONN_REPLY);
+    s->assembly += c->assembly_bytes;
+    s->refusing += c->refusal != 0;
+}
+
+void bounds_check_net(const struct net *n)
+{
+    struct sums s = {0};
+    for (uint32_t slot = 0; slot < n->num_slots; slot++) {
+        const struct conn *c = net_slot(n, slot);
+        if (c->state == CONN_FREE) continue;
+        add(&s, c);
+        check_operations(n, c);
+        check_queue(n, c);
+    }
+    CHECK(s.open == n->open && s.open + n->accepts_armed <= n->limits.connections_max,
+          "%" PRIu64 " connections are open and %u counted, with %u accepts armed", s.open, n->open, n->accepts_armed);
+    CHECK(s.websockets == n->stats.websockets, "%" PRIu64 " WebSockets are open and %" PRIu64 " counted", s.websockets,
+          n->stats.websockets);
+    CHECK(s.queued == n->stats.queued_bytes, "%" PRIu64 " bytes are queued and %" PRIu64 " counted", s.queued,
+          n->stats.queued_bytes);
+    CHECK(s.replies == n->reply_bytes, "%" PRIu64 " bytes of answers are queued and %zu counted", s.replies,
+          n->reply_bytes);
+    CHECK(s.assembly == n->assembly_bytes, "%" PRIu64 " bytes are lent and %zu counted", s.assembly, n->assembly_bytes);
+    CHECK(s.refusing == n->refusing, "%" PRIu64 " connections are refused and %u counted", s.refusing, n->refusing);
+}
