@@ -1,0 +1,25 @@
+/* client_socket: a client's WebSocket: opening it with the positions that are held, what is asked on it, and the frames
+ * that come. */
+#ifndef CARILLON_TESTS_SIM_CLIENT_SOCKET_H
+#define CARILLON_TESTS_SIM_CLIENT_SOCKET_H
+
+#include <stdbool.h>
+
+struct client;
+
+void socket_connect(struct client *c);
+/* socket_drop ends it: what was asked and not answered is unknown from now on. */
+void socket_drop(struct client *c, bool reset, const char *why);
+/* socket_paused: the client does not read now. */
+bool socket_paused(const struct client *c);
+/* socket_read takes the frames that have come. */
+void socket_read(struct client *c);
+
+void socket_ask_send(struct client *c, unsigned message);
+void socket_ask_ack(struct client *c, unsigned room);
+void socket_ask_history(struct client *c, unsigned room);
+void socket_ask_sync(struct client *c);
+void socket_ask_ephemeral(struct client *c, unsigned room);
+void socket_ask_ping(struct client *c);
+
+#endif

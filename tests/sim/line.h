@@ -1,0 +1,32 @@
+/* line: one connection as a client sees it: a link of fake_ring with what is to be sent and what has come. Bytes go and
+ * come in pieces of any size. */
+#ifndef CARILLON_TESTS_SIM_LINE_H
+#define CARILLON_TESTS_SIM_LINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../../src/base/buf.h"
+#include "fake_ring.h"
+
+struct line {
+    struct link *link; /* NULL: none */
+    struct buf out, in;
+    uint64_t offset; /* of in's first byte in the stream */
+    unsigned gateway; /* the one it was opened to: its last words may come after its end */
+};
+
+/* line_open connects to any core of the gateway that runs, through small buffers now and then. */
+void line_open(struct line *l, bool admin);
+/* line_close drops the connection, if there is one, and what was on its way. */
+void line_close(struct line *l, bool reset);
+/* line_can_pump: bytes or the end have come, or some can go. */
+bool line_can_pump(const struct line *l);
+/* line_pump moves some bytes each way; false when the gateway has ended the connection. */
+bool line_pump(struct line *l, bool reads);
+/* line_take forgets the first `len` bytes that came. */
+void line_take(struct line *l, size_t len);
+/* line_disk_failed: the disk of the gateway that it was opened to has failed. */
+bool line_disk_failed(const struct line *l);
+
+#endif
