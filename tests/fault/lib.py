@@ -548,8 +548,8 @@ class Crashes:
             tool(self.options, "export-history", self.data, "--room", room, into=export)
         records = [os.path.join(self.directory, name) for name in sorted(os.listdir(self.directory))
                    if name.startswith("record-")]
-        checked = subprocess.run([os.path.join(HERE, "check-history"), *records, export], stdout=subprocess.PIPE,
-                                 stderr=subprocess.STDOUT, text=True, check=False)
+        checked = subprocess.run([os.path.join(HERE, "check-history"), "--build", self.options.build, *records, export],
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         say(checked.stdout.rstrip())
         if checked.returncode != 0:
             raise Failure("the history checker found violations")
