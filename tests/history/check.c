@@ -74,7 +74,7 @@ static void rooms_make(struct checker *c)
     list_free(&ids);
 }
 
-struct room *room_find(const struct checker *c, uint32_t id)
+struct room *room_with_id(const struct checker *c, uint32_t id)
 {
     size_t low = 0, high = c->num_rooms;
     while (low < high) {
@@ -93,7 +93,7 @@ static void rows_make(struct checker *c)
     list_sort(&rows);
     for (size_t i = 0, end; i < rows.len; i = end) {
         end = list_group(&rows, i, 1);
-        struct room *r = room_find(c, rows.items[i].entry->room);
+        struct room *r = room_with_id(c, rows.items[i].entry->room);
         if (!r) continue; /* a row without a room */
         r->rows = must(calloc(end - i, sizeof *r->rows));
         uint32_t messages = 0;
@@ -168,7 +168,7 @@ static void messages_make(struct checker *c)
     struct message *m = c->messages;
     for (size_t i = 0, end; i < c->named.len; i = end, m++) {
         end = list_group(&c->named, i, 3);
-        m->room = room_find(c, c->named.items[i].entry->room);
+        m->room = room_with_id(c, c->named.items[i].entry->room);
         m->entries = &c->named.items[i];
         m->num_entries = end - i;
         for (size_t n = i; n < end; n++) message_count(m, c->named.items[n].entry);
@@ -177,7 +177,8 @@ static void messages_make(struct checker *c)
 
 /* --- what was known when ----------------------------------------------------------------------------------------- */
 
-static bool texts_differ(uint32_t shown, uint32_t kept) { return shown && shown != kept; }
+/* Of events that are no messages, records and logs do not hold all of the same members. */
+static bool texts_differ(uint32_t shown, uint32_t kept) { return shown && kept && shown != kept; }
 
 bool event_differs(const struct checker *c, const struct entry *receipt, const struct entry *row)
 {
@@ -192,7 +193,7 @@ bool event_differs(const struct checker *c, const struct entry *receipt, const s
 
 bool is_kept(const struct checker *c, const struct entry *e)
 {
-    const struct row *row = row_find(room_find(c, e->room), e->seq);
+    const struct row *row = row_find(room_with_id(c, e->room), e->seq);
     if (!row) return false;
     return e->kind == ENTRY_OK ? e->message_id == row->entry->message_id : !event_differs(c, e, row->entry);
 }
@@ -205,7 +206,7 @@ static void row_known(struct row *row, const struct entry *e)
 static void rows_known(struct checker *c)
 {
     for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++) {
-        struct room *r = e->kind == ENTRY_RECEIVE || e->kind == ENTRY_OK ? room_find(c, e->room) : NULL;
+        struct room *r = e->kind == ENTRY_RECEIVE || e->kind == ENTRY_OK ? room_with_id(c, e->room) : NULL;
         struct row *row = r ? row_find(r, e->seq) : NULL;
         if (e->kind == ENTRY_RECEIVE) list_add(&c->receipts, e, r, 0, 0, 0, 0);
         if (row && is_kept(c, e)) row_known(row, e);
@@ -324,7 +325,7 @@ const struct stay *stays_of(const struct checker *c, size_t *num, uint32_t room,
  * away when they were removed. */
 bool owed_range(const struct checker *c, uint64_t *from, uint64_t *to, uint32_t room, uint32_t user, uint64_t first)
 {
-    const struct room *r = room_find(c, room);
+    const struct room *r = room_with_id(c, room);
     size_t num, passage = list_lower(&c->passages, (uint64_t[]){room, user, HISTORY_NEVER}, 3);
     const struct stay *stays = stays_of(c, &num, room, user);
     *from = first;

@@ -79,7 +79,7 @@ struct checker {
     const struct entry *healed; /* the last one; NULL: none */
 };
 
-struct room *room_find(const struct checker *c, uint32_t id);
+struct room *room_with_id(const struct checker *c, uint32_t id);
 /* row_find returns NULL for a seq that the log does not have. */
 struct row *row_find(const struct room *r, uint64_t seq);
 /* row_from returns the place of the first row with this seq or a later one. */

@@ -5,12 +5,12 @@
 
 #include "check.h"
 
-/* ages_of returns how many moments that take cursors back had passed at `t`. */
-static size_t ages_of(const struct list *breaks, uint32_t room, uint32_t user, uint64_t t)
+/* ages_of returns how many moments that take cursors back had passed before `t`. */
+static size_t ages_of(const struct list *breaks, const struct entry *e, uint64_t t)
 {
     size_t crashes = list_lower(breaks, (uint64_t[]){0, 0, t}, 3);
-    size_t moves = list_lower(breaks, (uint64_t[]){room, user, t}, 3);
-    size_t first = list_lower(breaks, (uint64_t[]){room, user, 0}, 3);
+    size_t moves = list_lower(breaks, (uint64_t[]){e->room, e->user, t}, 3);
+    size_t first = list_lower(breaks, (uint64_t[]){e->room, e->user, 0}, 3);
     return crashes + (moves - first);
 }
 
@@ -27,24 +27,35 @@ static uint64_t asked_at(const struct entry *e) { return e->asked ? e->asked : e
 
 /* --- back -------------------------------------------------------------------------------------------------------- */
 
+/* known: the highest that a cursor surely stood at, and in which age. */
+struct known {
+    const struct entry *floor;
+    size_t age;
+    bool acked; /* in this age the device has a cursor of its own, since an ack of its was answered */
+};
+
+/* A device without an ack is shown the user's own cursor, and its first ack may be behind that: it says what the device
+ * has. So what is shown before is nothing that its own cursor could move back from. */
+static void known_rise(struct known *k, const struct entry *e, size_t age)
+{
+    if (!k->floor || k->age != age) *k = (struct known){.age = age};
+    k->acked |= e->kind == ENTRY_ACKED || !e->device;
+    if (k->acked && (!k->floor || e->seq > k->floor->seq)) k->floor = e;
+}
+
 /* check_back goes over one cursor of a device in time: floors by the time at which they were known, shown cursors by the
  * time at which they were asked for. */
 static void check_back(struct checker *c, const struct list *breaks, const struct keyed *items, size_t num)
 {
-    const struct entry *floor = NULL;
-    size_t floor_age = 0;
+    struct known known = {0};
     for (size_t i = 0; i < num; i++) {
         const struct entry *e = items[i].entry;
-        bool judged = items[i].of != NULL;
-        size_t age = ages_of(breaks, e->room, e->user, e->t);
-        bool within_one_age = ages_of(breaks, e->room, e->user, asked_at(e)) == age;
-        if (judged && floor && floor_age == age && e->seq < floor->seq)
-            violation(c, HISTORY_CURSOR_BACK, PLACES(floor, e), "room %s: the cursor of %s is at %" PRIu64 " and was at %" PRIu64,
-                      TEXT(c, e->room), TEXT(c, e->user), e->seq, floor->seq);
-        if (!judged && within_one_age && (!floor || floor_age < age || (floor_age == age && e->seq > floor->seq))) {
-            floor = e;
-            floor_age = age;
-        }
+        size_t age = ages_of(breaks, e, e->t + 1); /* what happened at the same moment may have come first */
+        if (items[i].of == NULL && ages_of(breaks, e, asked_at(e)) == age) known_rise(&known, e, age);
+        if (items[i].of && known.floor && known.age == age && e->seq < known.floor->seq)
+            violation(c, HISTORY_CURSOR_BACK, PLACES(known.floor, e),
+                      "room %s: the cursor of %s is at %" PRIu64 " and was at %" PRIu64, TEXT(c, e->room),
+                      TEXT(c, e->user), e->seq, known.floor->seq);
     }
 }
 

@@ -55,7 +55,7 @@ static const struct entry *held(const struct list *shown, const struct entry *re
 
 static void check_resumed(struct checker *c, const struct list *shown, const struct entry *e)
 {
-    const struct room *r = room_find(c, e->room);
+    const struct room *r = room_with_id(c, e->room);
     const char *wrong = NULL;
     if (e->head + 1 < e->from) wrong = "begins behind its head";
     else if (e->recovered && e->asked_epoch && e->from != e->asked_seq + 1) wrong = "does not go on where it was asked to";
@@ -84,7 +84,7 @@ void check_epochs(struct checker *c)
     }
     for (size_t i = 0, end; i < shown.len; i = end) {
         end = list_group(&shown, i, 2);
-        if (room_find(c, shown.items[i].entry->room)->fast) check_tail(c, &shown.items[i], end - i);
+        if (room_with_id(c, shown.items[i].entry->room)->fast) check_tail(c, &shown.items[i], end - i);
     }
     for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++)
         if (e->kind == ENTRY_RESUMED) check_resumed(c, &shown, e);

@@ -49,7 +49,7 @@ void check_receipts(struct checker *c)
     struct list arrivals = {0};
     for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++) {
         if (e->kind != ENTRY_RECEIVE && e->kind != ENTRY_RESUMED) continue;
-        struct room *r = room_find(c, e->room);
+        struct room *r = room_with_id(c, e->room);
         if (e->kind == ENTRY_RECEIVE) check_shown(c, r, e);
         list_add(&arrivals, e, r, e->room, e->connection, 0, 0);
     }
@@ -163,7 +163,7 @@ static uint64_t follower_first(const struct follower *f)
 static void check_follower(struct checker *c, const struct keyed *items, size_t num)
 {
     struct follower f = {.any = items[0].entry, .items = items, .num = num};
-    const struct room *r = room_find(c, f.any->room);
+    const struct room *r = room_with_id(c, f.any->room);
     uint64_t from, to;
     f.first = follower_first(&f);
     if (f.first == HISTORY_NEVER || !owed_range(c, &from, &to, f.any->room, f.any->user, f.first)) return;
@@ -178,7 +178,7 @@ void check_devices(struct checker *c)
     struct list items = {0};
     for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++) {
         bool follows = e->kind == ENTRY_RECEIVE || e->kind == ENTRY_DEVICE || (e->kind == ENTRY_DEAD_LETTER && e->seq);
-        if (!follows || !e->device || (e->kind == ENTRY_RECEIVE && lost_with_power(c, room_find(c, e->room), e) &&
+        if (!follows || !e->device || (e->kind == ENTRY_RECEIVE && lost_with_power(c, room_with_id(c, e->room), e) &&
                                        !is_kept(c, e)))
             continue;
         list_add(&items, e, NULL, e->room, e->user, e->device, e->kind == ENTRY_DEVICE ? 0 : e->seq);
