@@ -5,6 +5,8 @@
 
 #include "entry.h"
 
+#define ENTRIES_AT_FIRST 256u
+
 static uint32_t number(struct history *h, struct history_text text);
 static void add(struct history *h, struct entry e);
 static struct entry of_name(struct history *h, enum entry_kind kind, uint64_t t, const struct history_name *name);
@@ -15,6 +17,8 @@ struct history *history_new(void)
 {
     struct history *h = must(calloc(1, sizeof *h));
     texts_init(&h->texts);
+    h->cap = ENTRIES_AT_FIRST;
+    h->entries = must(malloc(h->cap * sizeof *h->entries));
     return h;
 }
 
@@ -230,10 +234,7 @@ static void add(struct history *h, struct entry e)
         fprintf(stderr, "history: more than %u operations\n", HISTORY_ENTRIES_MAX);
         abort();
     }
-    if (h->len == h->cap) {
-        h->cap = h->cap ? h->cap * 2 : 256;
-        h->entries = must(realloc(h->entries, h->cap * sizeof *h->entries));
-    }
+    if (h->len == h->cap) h->entries = must(realloc(h->entries, (h->cap *= 2) * sizeof *h->entries));
     e.file = h->file;
     e.line = h->line;
     h->entries[h->len++] = e;
