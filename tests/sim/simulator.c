@@ -539,8 +539,11 @@ static int run_many(const struct options *o)
         int status;
         pid_t pid = wait(&status);
         ASSERT(pid > 0);
-        for (size_t i = 0; i < started; i++)
-            if (children[i] == pid) result_count(&t, o, o->first + i, &results[i], status);
+        for (size_t i = 0; i < started; i++) {
+            if (children[i] != pid) continue;
+            result_count(&t, o, o->first + i, &results[i], status);
+            children[i] = 0; /* the kernel gives its number to another child */
+        }
     }
     clock_gettime(CLOCK_MONOTONIC, &end);
     double seconds = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9;
