@@ -20,6 +20,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 MASTER_KEY = "fault-tests-master-key"
+HEALED_SECONDS = 15  # after the last crash, until each follower has everything
 READY_SECONDS = 5  # reliability.md: serving again after a crash within 5 s
 
 
@@ -336,6 +337,7 @@ class Follower(threading.Thread):
         super().__init__(daemon=True)
         self.crashes, self.room, self.user = crashes, room, user
         self.epoch, self.seq, self.connections, self.problem = None, 0, 0, None
+        self.asked = None  # the position that the last hello named
 
     def run(self):
         while not self.crashes.over:
@@ -357,8 +359,9 @@ class Follower(threading.Thread):
         ws = WebSocket(port, acting(self.crashes.key, self.user))
         try:
             hello = {"type": "hello", "id": 1, "rooms": [self.room], "device": DEVICE}
-            if self.epoch is not None:
-                hello["resume"] = {self.room: [self.epoch, self.seq]}
+            self.asked = None if self.epoch is None else [self.epoch, self.seq]
+            if self.asked:
+                hello["resume"] = {self.room: self.asked}
             ws.send(hello)
             while not self.crashes.over:
                 try:
@@ -375,6 +378,9 @@ class Follower(threading.Thread):
         if push["type"] == "welcome" and self.epoch is None:
             self.epoch = next(room["epoch"] for room in push["rooms"] if room["room_id"] == self.room)
         if push["type"] == "resumed" and push["room_id"] == self.room:
+            self.crashes.record.write("resumed", room=self.room, user=self.user, device=DEVICE, connection=name,
+                                      asked=self.asked, **{member: push[member] for member in
+                                                           ("epoch", "recovered", "from", "head")})
             if not push["recovered"]:
                 raise Failure(f"the follower of room {self.room} had durable seq {self.seq} of epoch {self.epoch}, and "
                               f"the gateway no longer knows it: {push}")
@@ -410,6 +416,7 @@ class Crashes:
     def crash(self):
         self.port = None
         self.gateway.kill()
+        self.record.write("crash", power=self.after_crash is not None)
         if self.after_crash:
             return self.after_crash()
         return ""
@@ -526,11 +533,11 @@ class Crashes:
 
     def finish(self):
         """Lets the followers reach the heads, stops the gateway, and lets checker and verifier judge."""
-        heads = {}
+        heads, healed = {}, time.monotonic_ns()
         for number, room in enumerate(self.rooms):
             answer = must(self.port, "GET", f"/v1/rooms/{room}", None, acting(self.key, f"load-{number}-0"))
             heads[room] = answer["last_seq"]
-        until = time.monotonic() + 15
+        until = time.monotonic() + HEALED_SECONDS
         while time.monotonic() < until and any(f.seq < heads[f.room] and not f.problem for f in self.followers):
             time.sleep(0.05)
         self.over = True
@@ -541,6 +548,7 @@ class Crashes:
             if follower.seq < heads[follower.room]:
                 raise Failure(f"the follower of room {follower.room} got to seq {follower.seq} of "
                               f"{heads[follower.room]}")
+        self.record.write("healed", t=healed, within_ns=HEALED_SECONDS * 10**9)
         self.port = None
         self.gateway.stop()
         export = os.path.join(self.directory, "export.jsonl")
@@ -548,8 +556,8 @@ class Crashes:
             tool(self.options, "export-history", self.data, "--room", room, into=export)
         records = [os.path.join(self.directory, name) for name in sorted(os.listdir(self.directory))
                    if name.startswith("record-")]
-        checked = subprocess.run([os.path.join(HERE, "check-history"), *records, export], stdout=subprocess.PIPE,
-                                 stderr=subprocess.STDOUT, text=True, check=False)
+        checked = subprocess.run([os.path.join(HERE, "check-history"), "--build", self.options.build, *records, export],
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         say(checked.stdout.rstrip())
         if checked.returncode != 0:
             raise Failure("the history checker found violations")

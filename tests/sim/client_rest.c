@@ -6,6 +6,7 @@
 
 #include "client_state.h"
 #include "oracle.h"
+#include "recorder.h"
 #include "wire.h"
 #include "world.h"
 
@@ -89,6 +90,7 @@ void client_rest_send(struct client *c, unsigned number)
 {
     struct buf body = {0};
     struct message *m = &c->messages[number];
+    recorder_invoke(c, m);
     buf_printf(&body, "{\"client_id\":\"%s\",\"content\":\"%s\"}", m->client_id, m->content);
     if (m->state != MESSAGE_ANSWERED) m->state = MESSAGE_OPEN;
     c->call_message = number;
@@ -119,6 +121,7 @@ void client_rest_membership(struct client *c, bool join)
 {
     struct buf body = {0};
     unsigned room = SCENARIO_ROOMS - 1;
+    if (join) recorder_member(world_now_ns(), slice_str(scenario.room_ids[room]), slice_str(c->user_id));
     call_room(c, join ? CALL_JOIN : CALL_LEAVE, room, "POST", join ? "/join" : "/leave", &body);
     c->views[room].standing = MEMBER_MAYBE;
 }
@@ -167,7 +170,10 @@ static void call_succeeded(struct client *c, struct slice body, uint64_t version
         return;
     case CALL_SYNC: oracle_sync(c, body, version); return;
     case CALL_JOIN: v->standing = MEMBER_SURELY; return;
-    case CALL_LEAVE: v->standing = MEMBER_NOT; return;
+    case CALL_LEAVE:
+        recorder_left(slice_str(scenario.room_ids[c->call_room]), slice_str(c->user_id));
+        v->standing = MEMBER_NOT;
+        return;
     case CALL_LIST:
         CHECK(json_member(body, "items", &value), "%s: a list without items", c->name);
         return;
@@ -189,6 +195,7 @@ static void room_made(struct client *c, struct slice body)
     char *known = scenario.room_ids[c->call_room];
     CHECK(json_member(body, "room_id", &id), "%s: a room without id", c->name);
     copy_text(known, sizeof scenario.room_ids[0], id);
+    for (unsigned i = 0; i < scenario.num_clients; i++) recorder_member(0, id, slice_str(clients[i].user_id));
     scenario.room_epochs[c->call_room] = json_number(body, "epoch");
     CHECK(json_number(body, "last_seq") == 0, "%s: a new room with events", c->name);
 }
@@ -200,6 +207,7 @@ static void call_failed(struct client *c, const struct http_answer *answer)
     CHECK(json_member(answer->body, "code", &code), "%s: a problem without code: %.*s", c->name,
           SLICE_FMT(answer->body));
     bool final = oracle_refused(c, &c->rest, c->call_room, code);
+    if (final && c->call == CALL_SEND) recorder_fail(c, &c->messages[c->call_message], code);
     if (final && c->call == CALL_LEAVE) v->standing = MEMBER_NOT;
     if (final && c->call == CALL_SEND && c->messages[c->call_message].state == MESSAGE_OPEN)
         c->messages[c->call_message].state = MESSAGE_REFUSED;

@@ -8,6 +8,7 @@
 #include "client_state.h"
 #include "faults.h"
 #include "oracle.h"
+#include "recorder.h"
 #include "wire.h"
 #include "world.h"
 
@@ -141,6 +142,7 @@ static void on_error(struct client *c, struct slice text)
         }
     CHECK(take_ask(c, text, &a), "%s: an error that answers nothing: %.*s", c->name, SLICE_FMT(text));
     bool final = oracle_refused(c, &c->socket, a.room, code);
+    if (a.kind == ASK_SEND && final) recorder_fail(c, &c->messages[a.message], code);
     if (a.kind == ASK_SEND && final && c->messages[a.message].state == MESSAGE_OPEN)
         c->messages[a.message].state = MESSAGE_REFUSED;
 }
@@ -157,7 +159,10 @@ static void on_ok(struct client *c, struct slice text, uint64_t version)
         oracle_page(c, a.room, items, 0, version, 0);
         return;
     case ASK_SYNC: oracle_sync(c, text, version); return;
-    case ASK_ACK: oracle_acked(c, &c->views[a.room], a.seq); return;
+    case ASK_ACK:
+        recorder_acked(c, slice_str(scenario.room_ids[a.room]), a.seq);
+        oracle_acked(c, &c->views[a.room], a.seq);
+        return;
     case ASK_PRESENCE: oracle_online(c, text); return;
     case ASK_TYPING: return;
     case ASK_HELLO:
@@ -224,6 +229,7 @@ void socket_connect(struct client *c)
                scenario.api_key, c->user_id, c->device,
                c->greeted_by_hello ? "Sec-WebSocket-Protocol: carillon.v1.json\r\n" : "");
     c->state = SOCKET_UPGRADING;
+    recorder_connect(c);
     world_trace("%s: connects", c->name);
 }
 
@@ -231,6 +237,7 @@ void socket_ask_send(struct client *c, unsigned number)
 {
     struct message *m = &c->messages[number];
     struct buf text = {0};
+    recorder_invoke(c, m);
     ask(c, &text, "send_message", (struct ask){.kind = ASK_SEND, .message = number, .room = m->room});
     buf_printf(&text, ",\"room_id\":\"%s\",\"client_id\":\"%s\",\"content\":\"%s\"}", scenario.room_ids[m->room],
                m->client_id, m->content);
@@ -244,6 +251,7 @@ void socket_ask_ack(struct client *c, unsigned room)
     uint64_t seq = c->views[room].held;
     if (seq == 0) return;
     if (world_chance(4)) seq = 1 + world_below(seq); /* an older one moves nothing back */
+    recorder_ack(c, slice_str(scenario.room_ids[room]), seq);
     ask(c, &text, world_chance(4) ? "read" : "ack", (struct ask){.kind = ASK_ACK, .room = room, .seq = seq});
     buf_printf(&text, ",\"room_id\":\"%s\",\"seq\":%" PRIu64 "}", scenario.room_ids[room], seq);
     say(c, &text);

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "faults.h"
+#include "recorder.h"
 #include "store_watch.h"
 #include "wire.h"
 #include "world.h"
@@ -62,6 +63,7 @@ void oracle_push(struct client *c, struct slice event, uint64_t version)
     bool member = store_member(room_id, slice_str(c->user_id), version, &changed);
     CHECK(member || seq <= changed, "%s is pushed seq %" PRIu64 " of room %u, which it left with %" PRIu64, c->name,
           seq, r, changed);
+    recorder_push(c, event, v->live_epoch);
     v->next++;
     hold(c, r, seq, v->live_epoch);
     v->left = seq > v->replay_head && is_own_leave(c, event);
@@ -75,6 +77,7 @@ void oracle_resumed(struct client *c, struct slice text, uint64_t version)
     unsigned r = room_index(c, room_id);
     struct view *v = &c->views[r];
     uint64_t from = json_number(text, "from"), joined = 0;
+    recorder_resumed(c, text, v->resume_asked ? v->epoch : 0, v->asked_seq);
     CHECK(slice_is(recovered, "true"), "%s is not recovered in room %u at [%" PRIu64 ", %" PRIu64 "]: %.*s", c->name, r,
           v->epoch, v->held, SLICE_FMT(text));
     if (v->resume_asked) {
@@ -116,6 +119,7 @@ void oracle_welcome(struct client *c, struct slice text)
                   oracle_may_be_out(c, r),
               "%s has acknowledged room %u up to %" PRIu64 " and its cursor is at %" PRIu64, c->name, r, v->acked,
               json_number(room, "delivered"));
+        if (!oracle_may_be_out(c, r)) recorder_cursor(c, room_id, json_number(room, "delivered"));
         if (v->resume_asked) continue;
         v->on = true;
         v->left = false;
@@ -134,6 +138,7 @@ void oracle_page(struct client *c, unsigned room, struct slice items, uint64_t f
 {
     struct slice item;
     uint64_t last = 0;
+    recorder_page(c, items, from != 0, epoch);
     while (json_element(&items, &item)) {
         uint64_t seq = event_seen(c, room, item, version);
         CHECK(seq > last, "%s gets a page of room %u out of order", c->name, room);
@@ -173,6 +178,7 @@ void oracle_answered(struct client *c, unsigned number, struct slice text, uint6
     store_check_seen(c->name, room_id, version, &seen);
     CHECK(m->state != MESSAGE_ANSWERED || m->seq == seen.seq, "%s is told seq %" PRIu64 " and %" PRIu64 " for %s",
           c->name, m->seq, seen.seq, m->client_id);
+    recorder_ok(c, m, text);
     m->state = MESSAGE_ANSWERED;
     m->seq = seen.seq;
 }

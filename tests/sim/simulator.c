@@ -31,6 +31,7 @@
 #include "faults.h"
 #include "homes.h"
 #include "passer.h"
+#include "recorder.h"
 #include "store_watch.h"
 #include "world.h"
 
@@ -83,6 +84,7 @@ static void run_seed(uint64_t seed, bool trace)
     if (scenario.narrow) run.config.limits_send_queue = 512 + world_below(8192);
     struct config_error error;
     ASSERT(config_set(&run.config, "admin.master_key=" SCENARIO_MASTER_KEY, &error) == STATUS_OK);
+    recorder_open();
     clients_open();
     gateway_start();
     for (; run.steps < run.plan.chaos_steps; run.steps++) {
@@ -105,6 +107,8 @@ static void run_seed(uint64_t seed, bool trace)
     for (unsigned i = 0; i < scenario.num_clients; i++) client_check_end(i);
     CHECK(store_rooms() == SCENARIO_ROOMS, "%u rooms were made instead of %u", store_rooms(), SCENARIO_ROOMS);
     store_check_end();
+    recorder_judge(run.kv);
+    recorder_close();
     clients_close();
     passers_close();
     watched_store_end();
@@ -299,6 +303,7 @@ static void gateway_start(void)
 /* gateway_crash: the process is gone between two instructions; its memory is left to the end of the run. */
 static void gateway_crash(void)
 {
+    recorder_crash();
     rings_crash();
     actors_drop();
     watched_store_crash();
@@ -509,7 +514,10 @@ static void heal(void)
         const char *missing = NULL;
         unsigned who = 0;
         for (unsigned i = 0; i < scenario.num_clients && !missing; i++) missing = client_unsettled(who = i);
-        if (!missing) return;
+        if (!missing) {
+            recorder_healed(since_ns, scenario.num_clients);
+            return;
+        }
         CHECK(n < HEALING_STEPS_MAX && world_now_ns() - since_ns < HEALING_NS_MAX,
               "the run does not come to rest: client %u: %s", who, missing);
         step();

@@ -1,0 +1,105 @@
+/* Notifications: what was acknowledged is delivered at least once to each whom it is for, or is a dead letter; and
+ * nothing is delivered that nobody asked for. */
+#include "check.h"
+
+/* notice: a notification for one user, as it was asked for. */
+struct notice {
+    struct list asked;     /* NOTIFY by key, user */
+    struct list ids;       /* NOTIFY_OK by id */
+    struct list answered;  /* NOTIFY_OK by key */
+    struct list open;      /* NOTIFY without an ok, by user, content */
+    struct list delivered; /* NOTIFIED and DEAD_LETTER by id, user, time */
+};
+
+static bool starts_with(const struct list *l, size_t at, uint64_t a, uint64_t b, unsigned num)
+{
+    return at < l->len && l->items[at].key[0] == a && (num < 2 || l->items[at].key[1] == b);
+}
+
+static const struct entry *find(const struct list *l, uint64_t a, uint64_t b, unsigned num)
+{
+    size_t at = list_lower(l, (uint64_t[]){a, b}, num);
+    return starts_with(l, at, a, b, num) ? l->items[at].entry : NULL;
+}
+
+static void notices_make(const struct checker *c, struct notice *n)
+{
+    for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++) {
+        if (e->kind == ENTRY_NOTIFY) list_add(&n->asked, e, NULL, e->key, e->user, 0, 0);
+        if (e->kind == ENTRY_NOTIFY_OK) {
+            list_add(&n->ids, e, NULL, e->notification_id, 0, 0, 0);
+            list_add(&n->answered, e, NULL, e->key, e->t, 0, 0);
+        }
+        if (e->kind == ENTRY_NOTIFIED || (e->kind == ENTRY_DEAD_LETTER && e->notification_id))
+            list_add(&n->delivered, e, NULL, e->notification_id, e->user, e->t, 0);
+    }
+    list_sort(&n->asked);
+    list_sort(&n->ids);
+    list_sort(&n->answered);
+    list_sort(&n->delivered);
+    for (size_t i = 0; i < n->asked.len; i++) {
+        const struct entry *e = n->asked.items[i].entry;
+        if (!find(&n->answered, e->key, 0, 1)) list_add(&n->open, e, NULL, e->user, e->content, 0, 0);
+    }
+    list_sort(&n->open);
+}
+
+/* --- lost -------------------------------------------------------------------------------------------------------- */
+
+/* arrived: delivered to the user by `until`, or a dead letter, of theirs or of all. */
+static bool arrived(const struct notice *n, uint32_t id, uint32_t user, uint64_t until)
+{
+    uint32_t of[] = {user, 0};
+    for (unsigned u = 0; u < 2; u++)
+        for (size_t i = list_lower(&n->delivered, (uint64_t[]){id, of[u]}, 2); starts_with(&n->delivered, i, id, of[u], 2);
+             i++) {
+            const struct entry *e = n->delivered.items[i].entry;
+            if (e->kind == ENTRY_DEAD_LETTER || e->t <= until) return true;
+            /* sorted by time: what follows can only be a dead letter, which the list has once */
+        }
+    return false;
+}
+
+static void check_lost(struct checker *c, const struct notice *n, const struct entry *asked)
+{
+    const struct entry *answer = find(&n->answered, asked->key, 0, 1);
+    if (!answer || !c->healed || answer->t >= c->healed->t) return;
+    if (!arrived(n, answer->notification_id, asked->user, c->healed->t + c->healed->within_ns))
+        violation(c, HISTORY_NOTIFY_LOST, PLACES(asked, answer, c->healed),
+                  "notification %s was acknowledged and never reached %s", TEXT(c, answer->notification_id),
+                  TEXT(c, asked->user));
+}
+
+/* --- delivered --------------------------------------------------------------------------------------------------- */
+
+static void check_delivered(struct checker *c, const struct notice *n, const struct entry *e)
+{
+    const struct entry *answer = find(&n->ids, e->notification_id, 0, 1);
+    if (!answer) { /* its creation may have been applied without an answer */
+        if (!find(&n->open, e->user, e->content, 2))
+            violation(c, HISTORY_NOTIFY_DIFFERS, PLACES(e), "%s was given notification %s, which nobody asked for",
+                      TEXT(c, e->user), TEXT(c, e->notification_id));
+        return;
+    }
+    const struct entry *asked = find(&n->asked, answer->key, e->user, 2);
+    if (!asked)
+        violation(c, HISTORY_NOTIFY_STRANGER, PLACES(e, answer), "%s was given notification %s, which is not for them",
+                  TEXT(c, e->user), TEXT(c, e->notification_id));
+    else if (asked->content != e->content)
+        violation(c, HISTORY_NOTIFY_DIFFERS, PLACES(asked, e), "notification %s reached %s with another content",
+                  TEXT(c, e->notification_id), TEXT(c, e->user));
+}
+
+void check_notifications(struct checker *c)
+{
+    struct notice n = {0};
+    notices_make(c, &n);
+    for (size_t i = 0; i < n.asked.len; i++) check_lost(c, &n, n.asked.items[i].entry);
+    for (size_t i = 0; i < n.delivered.len && n.asked.len; i++)
+        if (n.delivered.items[i].entry->kind == ENTRY_NOTIFIED) check_delivered(c, &n, n.delivered.items[i].entry);
+    list_free(&n.asked);
+    list_free(&n.ids);
+    list_free(&n.answered);
+    list_free(&n.open);
+    list_free(&n.delivered);
+}

@@ -1,0 +1,49 @@
+/* recorder: what the clients of a run did, were told and saw, as a history (tests/history): at the end it is held, with
+ * the log that the store then has, against the very rules that fault tests are judged by. The oracle judges each answer
+ * as it comes, by what it knows; this judges all of them together, and knows nothing of the run but what was recorded.
+ *
+ * Nothing here takes part in the run: neither its chance nor its clock is touched. One world a process. */
+#ifndef CARILLON_TESTS_SIM_RECORDER_H
+#define CARILLON_TESTS_SIM_RECORDER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../../src/base/slice.h"
+
+struct client;
+struct message;
+struct kv;
+
+void recorder_open(void);
+/* recorder_member: the user may see the room: before anybody asks for it, or with t 0 from its making on. */
+void recorder_member(uint64_t t, struct slice room_id, struct slice user_id);
+/* recorder_left: the removal was acknowledged, and no join of the user is under way. */
+void recorder_left(struct slice room_id, struct slice user_id);
+
+/* recorder_connect: the client opens another socket; what it is told on it is a connection of its own. */
+void recorder_connect(const struct client *c);
+/* recorder_invoke is called before the request can leave the client. */
+void recorder_invoke(const struct client *c, const struct message *m);
+void recorder_ok(const struct client *c, const struct message *m, struct slice answer);
+/* recorder_fail: refused for good. A refusal that may pass is as good as no answer. */
+void recorder_fail(const struct client *c, const struct message *m, struct slice code);
+/* recorder_push takes a durable push, recorder_page the items of a page: `whole` when it leaves out no event. */
+void recorder_push(const struct client *c, struct slice event, uint64_t epoch);
+void recorder_page(const struct client *c, struct slice items, bool whole, uint64_t epoch);
+/* recorder_resumed takes `resumed`; the epoch asked for is 0 when the client named no position. */
+void recorder_resumed(const struct client *c, struct slice resumed, uint64_t asked_epoch, uint64_t asked_seq);
+
+void recorder_ack(const struct client *c, struct slice room_id, uint64_t seq);
+void recorder_acked(const struct client *c, struct slice room_id, uint64_t seq);
+/* recorder_cursor: the welcome showed where the device stands. */
+void recorder_cursor(const struct client *c, struct slice room_id, uint64_t seq);
+
+void recorder_crash(void);
+/* recorder_healed: there were no faults since, and the run has come to rest: each client's device has what it is owed. */
+void recorder_healed(uint64_t since_ns, unsigned num_clients);
+/* recorder_judge reads the log that the store has, and fails the run when a rule does not hold. */
+void recorder_judge(struct kv *kv);
+void recorder_close(void);
+
+#endif
