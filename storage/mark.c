@@ -27,7 +27,7 @@
 
 #define SLOT_LEN 64u
 #define BLOCK_LEN 4096u
-#define FILE_LEN (2 * BLOCK_LEN)
+#define FILE_LEN (2ul * BLOCK_LEN)
 #define MARK_VERSION 1u
 
 struct slot {
@@ -109,7 +109,7 @@ static enum status mark_file_write(struct mark *m, uint64_t sequence)
     struct slot slot = {.version = MARK_VERSION, .sequence = sequence, .counter = f->counter + 1};
     memcpy(slot.magic, slot_magic, sizeof slot_magic);
     slot_checksum(slot.checksum, &slot);
-    off_t at = (off_t)(f->target * BLOCK_LEN);
+    off_t at = (off_t)f->target * BLOCK_LEN;
     ssize_t n = pwrite(f->fd, &slot, sizeof slot, at);
     if (n != (ssize_t)sizeof slot) return io_error("write", n < 0 ? errno : EIO);
     f->counter = slot.counter;
@@ -159,7 +159,7 @@ static enum status load(struct mark_file *f, bool *cut_short)
     *cut_short = st.st_size < (off_t)FILE_LEN;
     for (unsigned i = 0; i < 2; i++) {
         struct slot slot = {0};
-        ssize_t n = pread(f->fd, &slot, sizeof slot, (off_t)(i * BLOCK_LEN));
+        ssize_t n = pread(f->fd, &slot, sizeof slot, (off_t)i * BLOCK_LEN);
         if (n < 0 || (n < (ssize_t)sizeof slot && !*cut_short)) return io_error("read", n < 0 ? errno : EIO);
         enum slot_state state = slot_check(&slot);
         empty += state == SLOT_EMPTY;

@@ -405,7 +405,7 @@ static bool event_is_old(struct verify *v, const struct room_record *r, uint64_t
 {
     struct log_record event;
     return find_event(v, r->tenant, r->room, seq, &event) &&
-           event.created_ms + IDEMPOTENCY_KEEP_MS < clock_wall_ms(clock_real()) + 24u * 3600 * 1000;
+           event.created_ms + IDEMPOTENCY_KEEP_MS < clock_wall_ms(clock_real()) + 24ull * 3600 * 1000;
 }
 
 /* Runs lie one behind the other without a gap, so that every event up to the last run's end is in one of them. Those

@@ -132,7 +132,7 @@ void access_end(struct core *core, struct conn_ref conn, uint16_t route, unsigne
         LOG_ALWAYS(status >= 500 && status != 507 ? LOG_WARN : LOG_INFO, "access", status == 101 ? "websocket_open" : "request",
                    LOG_STR("method", http_method_name((enum http_method)r->method)),
                    LOG_STR("route", access_route(route, pattern)), LOG_SLICE("path", slice_of(r->path, r->path_len)),
-                   LOG_U64("status", status), LOG_SLICE("code", code == ERR_NONE ? (struct slice){0} : slice_str(error_rows[code].code)),
+                   LOG_U64("status", status), LOG_SLICE("code", code == ERR_NONE ? SLICE_NONE : slice_str(error_rows[code].code)),
                    LOG_U64("bytes", bytes), LOG_U64("duration_us", took_us),
                    LOG_SLICE("tenant", tenant_shown(tenant, r->tenant)), LOG_SLICE("user", shown(r->user, r->user_len)),
                    LOG_STR("request_id", request_id), LOG_STR("peer", r->peer));

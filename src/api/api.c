@@ -362,12 +362,11 @@ void call_reply(struct call *call, unsigned status, struct slice json)
     action_answered(call->core, call->conn, call->route, call->request_id, status, ERR_NONE, NULL);
 }
 
-bool call_fail(struct call *call, enum error_code code, const char *detail, const char *field)
+void call_refuse(struct call *call, enum error_code code, const char *detail, const char *field)
 {
     struct error e = {code, detail, field};
     rest_problem(call->core, call->conn, call->route, call->core->now_ns, call->request_id, &e, (struct slice){0});
     action_answered(call->core, call->conn, call->route, call->request_id, error_rows[code].http_status, code, NULL);
-    return false;
 }
 
 void rest_answer(struct core *core, struct op *op)

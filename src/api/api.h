@@ -63,8 +63,14 @@ bool call_admitted(struct call *call);
 /* --- answering ------------------------------------------------------------------------------------------------- */
 
 void call_reply(struct call *call, unsigned status, struct slice json);
-/* call_fail answers with a problem; false, so that checks read as `return call_fail(…)`. */
-bool call_fail(struct call *call, enum error_code code, const char *detail, const char *field);
+void call_refuse(struct call *call, enum error_code code, const char *detail, const char *field);
+/* call_fail answers with a problem; false, so that checks read as `return call_fail(…)`. Here, so that whoever reads
+ * a check, a compiler too, sees that nothing goes on behind it. */
+static inline bool call_fail(struct call *call, enum error_code code, const char *detail, const char *field)
+{
+    call_refuse(call, code, detail, field);
+    return false;
+}
 
 /* rest_answer answers the connection of a REST op and frees the op: the problem if it failed, else `out`. */
 void rest_answer(struct core *core, struct op *op);

@@ -23,7 +23,7 @@ uint64_t uptime_s(const struct core *core) { return (core->now_ns - core->gatewa
 static void state_reply(struct call *call, bool good, struct slice json)
 {
     rest_reply(call->core, call->conn, call->route, call->core->now_ns, good ? 200 : 503, "application/json",
-               good ? (struct slice){0} : SLICE("Retry-After: 1\r\n"), json);
+               good ? SLICE_NONE : SLICE("Retry-After: 1\r\n"), json);
 }
 
 /* backup_health does not make the gateway unhealthy: it serves. Whoever watches backups looks here or at metrics. */

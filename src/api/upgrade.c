@@ -108,7 +108,7 @@ static void upgrade_ticket(struct core *core, struct op *op)
 /* device_read takes X-Device-Id, or ?device= for clients that cannot set headers: with a ticket that alone. */
 static bool device_read(struct call *call, bool has_ticket, char *bytes, struct slice *device)
 {
-    *device = has_ticket ? (struct slice){0} : http_header_find(call->request, "X-Device-Id");
+    *device = has_ticket ? SLICE_NONE : http_header_find(call->request, "X-Device-Id");
     if (!device->data) {
         size_t len = 0;
         int found = http_query_find(call->request->query, "device", bytes, DEVICE_BYTES_MAX, &len);

@@ -35,7 +35,9 @@ void used_tickets_init(struct used_tickets *u)
 
 static void forget_oldest(struct used_tickets *u)
 {
-    struct used_ticket *oldest = CONTAINER_OF(list_pop(&u->_by_age), struct used_ticket, age);
+    struct list *first = list_pop(&u->_by_age);
+    ASSERT(first != NULL);
+    struct used_ticket *oldest = CONTAINER_OF(first, struct used_ticket, age);
     ASSERT(map_remove(&u->_by_nonce, nonce_hash(oldest->nonce), oldest));
     free(oldest);
 }

@@ -197,6 +197,7 @@ _Static_assert((COMMIT_RING_CELLS & (COMMIT_RING_CELLS - 1)) == 0, "rings are po
 _Static_assert((MAILBOX_CELLS & (MAILBOX_CELLS - 1)) == 0, "rings are powers of two");
 _Static_assert(COMMIT_PENDING_MAX >= COMMIT_RING_CELLS, "what is parked comes on top of the ring");
 _Static_assert(3 * NOTIFY_TARGETS_MAX + 3 <= 65535, "a notification's rows are one commit entry");
+/* NOLINTNEXTLINE(misc-redundant-expression): equal today, and either may change */
 _Static_assert(NOTIFY_BYTES_MAX <= COMMIT_BATCH_BYTES_MAX, "and one batch");
 _Static_assert(NOTIFY_USERS_MAX <= NOTIFY_TARGETS_MAX && PENDING_USER_MAX <= PENDING_TENANT_MAX, "a part of the whole");
 _Static_assert(PAYLOAD_BYTES_MAX < PUSH_BYTES_MAX && PUSH_BATCH <= 64, "a push has a bit for each notification");

@@ -13,6 +13,7 @@ struct slice {
 };
 
 #define SLICE(literal) ((struct slice){(literal), sizeof(literal) - 1})
+#define SLICE_NONE ((struct slice){0})
 #define SLICE_FMT(s) (int)(s).len, (s).data /* for "%.*s" */
 
 static inline struct slice slice_of(const void *data, size_t len) { return (struct slice){data, len}; }
@@ -20,6 +21,7 @@ static inline struct slice slice_str(const char *text) { return (struct slice){t
 
 static inline bool slice_eq(struct slice a, struct slice b)
 {
+    /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): a slice without bytes has no length */
     return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
 

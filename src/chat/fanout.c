@@ -45,6 +45,7 @@ static uint32_t run_measure(struct event *first, struct run_event *events, uint3
 
 static struct frame *run_encode_frame(struct core *core, struct room *r, struct run_event *events, uint32_t num, size_t bytes)
 {
+    ASSERT(num > 0);
     struct frame *f = frame_new(core->num_cores, (uint32_t)bytes);
     char *at = frame_data(f);
     for (uint32_t i = 0; i < num; i++) at = event_frame(at, &events[i].record);

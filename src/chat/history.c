@@ -154,7 +154,7 @@ static enum status page_single(struct op *op, struct kv *kv, uint64_t seq)
     if (seq < op->job_from || seq > op->job_to) return STATUS_NOT_FOUND;
     struct key key;
     struct buf value = {0};
-    struct log_record r;
+    struct log_record r = {0};
     key_log(&key, op->tenant, op->room, seq);
     enum status s = kv_get(kv, KV_LOG, key_slice(&key), &value);
     if (s == STATUS_OK) s = log_record_decode(&r, buf_slice(&value));

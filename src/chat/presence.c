@@ -127,6 +127,7 @@ static uint64_t *rooms_heard(const struct core *core, const struct notice *n, ui
         if (!has_listeners(local_room_find(core, n->tenant, room))) continue;
         if (*num == cap) {
             cap = cap ? cap * 2 : 4;
+            /* cppcheck-suppress memleakOnRealloc ; without memory the process ends */
             rooms = realloc(rooms, cap * sizeof *rooms);
             ASSERT(rooms != NULL);
         }

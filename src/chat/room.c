@@ -237,10 +237,11 @@ static uint32_t members_page(const struct room *r, uint64_t after, uint32_t limi
             continue;
         }
         *more = true;
-        if (m->user > page[0]->user) continue;
+        if (!num || m->user > page[0]->user) continue;
         page[0] = m;
         page_sink(page, 0, num);
     }
+    /* cppcheck-suppress uninitvar ; num says how many there are */
     qsort(page, num, sizeof *page, member_order);
     return num;
 }

@@ -739,7 +739,7 @@ static void joined_subscribed(struct core *core, struct op *op)
     struct sub *sub = session_subscribed(core, op);
     struct session *s = session_on(core, op->conn);
     if (s && op_failed(op)) joined_refused(core, s, op);
-    if (sub && sub->state == SUB_NEW && s->state == SESSION_OPEN) {
+    if (sub && sub->state == SUB_NEW && s && s->state == SESSION_OPEN) {
         session_resumed(core, s, &op->position);
         session_start(core, sub);
     }

@@ -532,8 +532,8 @@ static struct device_room *device_room_add(struct user *u, struct slice device, 
     if (u->num_devices == u->cap_devices) {
         u->cap_devices = u->cap_devices ? u->cap_devices * 2 : 2;
         u->devices = realloc(u->devices, u->cap_devices * sizeof *u->devices);
-        ASSERT(u->devices != NULL);
     }
+    ASSERT(u->devices != NULL);
     uint32_t at = device_room_at(u, device, room);
     struct device_room *d = &u->devices[at];
     memmove(d + 1, d, (u->num_devices - at) * sizeof *d);

@@ -20,6 +20,7 @@ unsigned nearest_distance(const char *a, const char *b)
         for (unsigned j = 1; j <= b_len; j++) {
             unsigned replaced = above[j - 1] + (a[i - 1] != b[j - 1]);
             row[j] = least(replaced, 1 + least(above[j], row[j - 1]));
+            /* cppcheck-suppress arrayIndexOutOfBoundsCond ; it takes a constant argument for the longest one */
             if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
                 row[j] = least(row[j], 1 + above_that[j - 2]);
         }

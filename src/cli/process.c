@@ -31,9 +31,9 @@ uint64_t process_descriptors(void)
 
 uint64_t process_connections(uint64_t descriptors, unsigned cores)
 {
-    uint64_t a_core = descriptors > 2 * DESCRIPTORS_KEPT ? descriptors - DESCRIPTORS_KEPT : descriptors / 2;
+    uint64_t a_core = descriptors > 2ull * DESCRIPTORS_KEPT ? descriptors - DESCRIPTORS_KEPT : descriptors / 2;
     if (a_core > CONNECTIONS_DERIVED_MAX) a_core = CONNECTIONS_DERIVED_MAX;
-    return cores * (a_core ? a_core : 1);
+    return (uint64_t)cores * (a_core ? a_core : 1);
 }
 
 unsigned process_cpus(int *cpus, unsigned max)

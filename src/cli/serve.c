@@ -355,7 +355,7 @@ static void on_signal(struct server *s, int signal_number)
         process_notify("READY=1");
         reload_report_free(&report);
     } else if (s->num_stop_signals++) {
-        LOG(LOG_INFO, "process", "stopping_at_once");
+        LOG(LOG_INFO, "process", "stopping_at_once", LOG_U64("stop_signals", s->num_stop_signals));
         stop(s);
     } else {
         drain(s, signal_number == SIGINT ? "SIGINT" : "SIGTERM");
@@ -417,7 +417,7 @@ static void cores_look(struct server *s)
     if (!alive && !s->core_stuck)
         LOG(LOG_ERROR, "process", "core_stuck", LOG_U64("core", stuck),
             LOG_STR("hint", "it has not turned for seconds, and /health says so; `top -H` shows whether it runs or waits"));
-    if (alive && s->core_stuck) LOG(LOG_WARN, "process", "cores_turn_again");
+    if (alive && s->core_stuck) LOG(LOG_WARN, "process", "cores_turn_again", LOG_U64("cores", g->num_cores));
     s->core_stuck = !alive;
 }
 

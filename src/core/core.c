@@ -298,7 +298,7 @@ static uint64_t core_places(const struct core *core)
 {
     uint64_t all = core->gateway->config->limits_connections, descriptors = core->gateway->descriptors;
     uint64_t share = (all + core->num_cores - 1) / core->num_cores;
-    if (descriptors <= 2 * DESCRIPTORS_KEPT || all <= share) return share;
+    if (descriptors <= 2ull * DESCRIPTORS_KEPT || all <= share) return share;
     uint64_t most = descriptors - DESCRIPTORS_KEPT;
     if (most > CONNECTIONS_DERIVED_MAX) most = CONNECTIONS_DERIVED_MAX;
     if (most < share) most = share;
@@ -380,7 +380,7 @@ enum status core_open(struct core **out, struct gateway *g, unsigned id, char *w
     core_init(core, g, id);
     core->json = json_parser_new(body_bytes_max(g->config));
     core->route_seconds = calloc(api_num_routes(), sizeof *core->route_seconds);
-    core->route_status = calloc(api_num_routes() * 6, sizeof *core->route_status);
+    core->route_status = calloc((size_t)api_num_routes() * 6, sizeof *core->route_status);
     if (!core->json || !core->route_seconds || !core->route_status) return STATUS_NO_MEMORY;
     idempotency_init(&core->idempotency, &g->hash_key);
     if (park_init(&core->park, g->park_ops, g->park_context) != STATUS_OK) {

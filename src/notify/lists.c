@@ -272,7 +272,7 @@ static void find_run(struct read_job *job, struct kv *kv)
 {
     struct list_job *l = CONTAINER_OF(job, struct list_job, job);
     struct op *op = l->op;
-    struct dead_letter_record r;
+    struct dead_letter_record r = {0};
     struct key key;
     key_dead_letter(&key, op->tenant, op->in.notification.number, op->user);
     l->status = kv_get(kv, KV_DEAD_LETTERS, key_slice(&key), &l->value);
@@ -302,7 +302,7 @@ static void topic_run(struct read_job *job, struct kv *kv)
 {
     struct list_job *l = CONTAINER_OF(job, struct list_job, job);
     struct op *op = l->op;
-    struct subscription_record r;
+    struct subscription_record r = {0};
     struct key key, end;
     key_subscription(&key, op->tenant, op->user, op->in.notify.topic);
     l->status = kv_get(kv, KV_SUBSCRIPTIONS, key_slice(&key), &l->value);

@@ -91,9 +91,9 @@ const char *priority_name(uint8_t priority)
 
 bool priority_parse(struct slice name, uint8_t *priority)
 {
-    for (uint8_t p = PRIORITY_LOW; p <= PRIORITY_URGENT; p++)
+    for (int p = PRIORITY_LOW; p <= PRIORITY_URGENT; p++)
         if (slice_is(name, priorities[p])) {
-            *priority = p;
+            *priority = (uint8_t)p;
             return true;
         }
     return false;

@@ -109,7 +109,7 @@ void notify_on_push(struct core *core, struct op *op)
     const struct push *p = op->flow; /* constant while the op is under way */
     struct known_user *u = known_user_find(core, op->tenant, op->user_id);
     if (u) op->in.push.sockets = open_sockets(core, u, op->in.push.conn);
-    for (uint32_t i = 0; i < p->num && op->in.push.sockets; i++) {
+    for (uint32_t i = 0; u && i < p->num && op->in.push.sockets; i++) {
         if (p->items[i].len == 0) continue;
         if (!frames_fit(core)) {
             op->in.push.crowded = true;

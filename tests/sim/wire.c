@@ -24,7 +24,7 @@ static bool header(struct slice head, const char *name, struct slice *value)
             *value = slice_from(line, colon + 2);
             return true;
         }
-        head = end == SIZE_MAX ? (struct slice){0} : slice_from(head, end + 2);
+        head = end == SIZE_MAX ? SLICE_NONE : slice_from(head, end + 2);
     }
     return false;
 }

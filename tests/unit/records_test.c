@@ -120,7 +120,7 @@ static void make_answer(struct buf *out)
 /* A third of the prints are met more than once, under another seq. */
 static void make_idempotency_run(struct buf *out)
 {
-    struct fingerprint prints[40];
+    struct fingerprint prints[40] = {0};
     uint32_t num = (uint32_t)(next_random() % 41);
     for (uint32_t i = 0; i < num; i++)
         prints[i] = (struct fingerprint){i && i % 3 == 0 ? prints[i - 1].print : next_random(), 5000 - i};

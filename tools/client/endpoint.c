@@ -87,7 +87,7 @@ const char *endpoint_resolve(const struct endpoint *e, struct sockaddr_storage *
 int endpoint_connect(const struct endpoint *e, unsigned timeout_ms, const char **why)
 {
     struct sockaddr_storage address;
-    socklen_t len;
+    socklen_t len = 0;
     *why = endpoint_resolve(e, &address, &len);
     if (*why) return -1;
     int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -96,7 +96,7 @@ int endpoint_connect(const struct endpoint *e, unsigned timeout_ms, const char *
         return -1;
     }
     /* SO_SNDTIMEO bounds connect(2) as well (socket(7)) */
-    struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = (timeout_ms % 1000) * 1000};
+    struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = (suseconds_t)(timeout_ms % 1000) * 1000};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
     int on = 1;

@@ -184,7 +184,7 @@ static enum status read_body(struct http_client *c, struct http_answer *answer, 
         if (!done && until_end) done = ended;
         if (done) break;
         if (ended) return fail(c, STATUS_IO, "the server closed the connection in the middle of its answer");
-        if (c->_in.len > 2 * HTTP_CLIENT_BODY_BYTES_MAX) return fail(c, STATUS_INVALID, "the answer is too long");
+        if (c->_in.len > 2ull * HTTP_CLIENT_BODY_BYTES_MAX) return fail(c, STATUS_INVALID, "the answer is too long");
         enum status status = receive_more(c, &c->_in, &ended);
         if (status != STATUS_OK) return status;
     }

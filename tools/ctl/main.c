@@ -106,6 +106,7 @@ static int parse(struct ctl *c, int argc, char **argv)
 /* secret_take copies a secret and overwrites it in the argument vector, which other users can read (proc(5)). */
 static const char *secret_take(char **copy, char *argument)
 {
+    ASSERT(argument);
     free(*copy); /* the option was given twice: the last one counts */
     *copy = strdup(argument);
     ASSERT(*copy);

@@ -181,7 +181,7 @@ static bool buffers_open(struct engine *e)
     size_t ring_bytes = ENGINE_BUFFERS * sizeof(struct io_uring_buf);
     void *ring_memory = NULL, *memory = NULL;
     if (posix_memalign(&ring_memory, 4096, ring_bytes) ||
-        posix_memalign(&memory, 4096, ENGINE_BUFFERS * ENGINE_BUFFER_BYTES))
+        posix_memalign(&memory, 4096, (size_t)ENGINE_BUFFERS * ENGINE_BUFFER_BYTES))
         return false;
     memset(ring_memory, 0, ring_bytes);
     e->buffer_ring = ring_memory;

@@ -197,7 +197,7 @@ static bool apply(struct options *o, const struct option_row *row, const char *t
     if (row->kind == OPTION_COUNT)
         *(uint64_t *)field = (uint64_t)number;
     else
-        *(double *)field = number;
+        *(double *)field = number; /* cppcheck-suppress invalidPointerCast ; the row says what the field is */
     return true;
 }
 
