@@ -99,7 +99,7 @@ struct client {
     struct line rest;
     enum call_kind call;
     unsigned call_room, call_message;
-    uint64_t call_after;
+    uint64_t call_after, call_head; /* of the page that is asked for: what it begins behind, what had been shown by then */
     bool call_when_out; /* it knew that it is no member when it asked */
     uint64_t call_since_ns, rest_retry_ns;
 };
@@ -415,8 +415,8 @@ static void on_welcome(struct client *c, struct slice text)
     }
 }
 
-/* check_items checks a page; `from` is the seq that must come first, 0 when events are left out of it. */
-static void check_items(struct client *c, unsigned room, struct slice items, uint64_t from, uint64_t version,
+/* check_items checks a page; `from` is the seq that must come first, 0 when events are left out of it. Returns the last. */
+static uint64_t check_items(struct client *c, unsigned room, struct slice items, uint64_t from, uint64_t version,
                         uint64_t epoch)
 {
     struct slice item;
@@ -431,6 +431,17 @@ static void check_items(struct client *c, unsigned room, struct slice items, uin
         if (epoch) hold(c, room, seq, epoch);
         last = seq;
     }
+    return last;
+}
+
+/* check_last_page: a page that nothing follows ends with what anybody had been shown when it was asked for, or behind it. */
+static void check_last_page(const struct client *c, struct slice text, uint64_t last)
+{
+    struct slice next;
+    if (json_member(text, "next", &next)) return;
+    if (last < c->call_after) last = c->call_after;
+    CHECK(last >= c->call_head, "%s: the last page of room %u ends with %" PRIu64 ", and %" PRIu64 " had been shown", c->name,
+          c->call_room, last, c->call_head);
 }
 
 static void check_sync(struct client *c, struct slice text, uint64_t version)
@@ -872,6 +883,7 @@ static void call_events(struct client *c, unsigned room)
     struct buf body = {0};
     char tail[64];
     c->call_after = world_below(c->views[room].held + 2);
+    c->call_head = store_shown(slice_str(scenario.room_ids[room]));
     snprintf(tail, sizeof tail, "/events?after_seq=%" PRIu64 "&limit=%" PRIu64, c->call_after, 1 + world_below(30));
     call_room(c, CALL_EVENTS, room, "GET", tail, &body);
 }
@@ -934,7 +946,7 @@ static void call_succeeded(struct client *c, struct slice body, uint64_t version
     case CALL_EVENTS:
         CHECK(!c->call_when_out || v->standing != MEMBER_NOT, "%s reads a room that it has left", c->name);
         CHECK(json_member(body, "items", &value), "%s: a page without items", c->name);
-        check_items(c, c->call_room, value, c->call_after + 1, version, 0);
+        check_last_page(c, body, check_items(c, c->call_room, value, c->call_after + 1, version, 0));
         return;
     case CALL_SYNC: check_sync(c, body, version); return;
     case CALL_JOIN: v->standing = MEMBER_SURELY; return;
