@@ -102,6 +102,7 @@ void client_rest_events(struct client *c, unsigned room)
     struct buf body = {0};
     char tail[64];
     c->call_after = world_below(c->views[room].held + 2);
+    c->call_head = store_shown(slice_str(scenario.room_ids[room]));
     snprintf(tail, sizeof tail, "/events?after_seq=%" PRIu64 "&limit=%" PRIu64, c->call_after, 1 + world_below(30));
     call_room(c, CALL_EVENTS, room, "GET", tail, &body);
 }
@@ -167,6 +168,7 @@ static void call_succeeded(struct client *c, struct slice body, uint64_t version
         CHECK(!c->call_when_out || v->standing != MEMBER_NOT, "%s reads a room that it has left", c->name);
         CHECK(json_member(body, "items", &value), "%s: a page without items", c->name);
         oracle_page(c, c->call_room, value, c->call_after + 1, version, 0);
+        oracle_page_end(c, body, value);
         return;
     case CALL_SYNC: oracle_sync(c, body, version); return;
     case CALL_JOIN: v->standing = MEMBER_SURELY; return;

@@ -86,7 +86,7 @@ struct client {
     struct line rest;
     enum call_kind call;
     unsigned call_room, call_message;
-    uint64_t call_after;
+    uint64_t call_after, call_head; /* of the page that is asked for: what it begins behind, what had been shown by then */
     bool call_when_out; /* it knew that it is no member when it asked */
     uint64_t call_since_ns, rest_retry_ns;
 };

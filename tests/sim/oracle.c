@@ -151,6 +151,16 @@ void oracle_page(struct client *c, unsigned room, struct slice items, uint64_t f
     }
 }
 
+void oracle_page_end(const struct client *c, struct slice answer, struct slice items)
+{
+    struct slice next, item;
+    uint64_t last = c->call_after;
+    if (json_member(answer, "next", &next)) return;
+    while (json_element(&items, &item)) last = json_number(item, "seq");
+    CHECK(last >= c->call_head, "%s: the last page of room %u ends with %" PRIu64 ", and %" PRIu64 " had been shown", c->name,
+          c->call_room, last, c->call_head);
+}
+
 void oracle_sync(struct client *c, struct slice text, uint64_t version)
 {
     struct slice rooms, room, room_id, recovered, events;

@@ -17,6 +17,9 @@ void oracle_welcome(struct client *c, struct slice text);
 /* oracle_page checks a page; `from` is the seq that must come first, 0 when events are left out of it. With an epoch the
  * client holds what is in it. */
 void oracle_page(struct client *c, unsigned room, struct slice items, uint64_t from, uint64_t version, uint64_t epoch);
+/* oracle_page_end: a page of events that nothing follows ends with what anybody had been shown when it was asked for, or
+ * behind it. `answer` is the whole answer, `items` its events. */
+void oracle_page_end(const struct client *c, struct slice answer, struct slice items);
 void oracle_sync(struct client *c, struct slice text, uint64_t version);
 /* oracle_answered: a message of the client has its seq. */
 void oracle_answered(struct client *c, unsigned message, struct slice text, uint64_t version);

@@ -59,11 +59,17 @@ static struct run {
     struct store store;
     struct gateway gateway;
     unsigned first_core_actor;
+    bool mark_fails;
     uint64_t epoch, starts; /* of the last gateway that ran; starts since, failed ones included */
     uint64_t steps, readers_stand; /* until that step the disk reads nothing */
     unsigned crashes;
 } run;
 
+/* disk_failure: what the disk refuses from some moment on. */
+enum disk_failure { FAIL_WRITES, FAIL_SYNCS, FAIL_MARK_WRITES, FAIL_MARK_SYNCS, DISK_FAILURES };
+
+static void disk_fail(enum disk_failure what, unsigned others);
+static void disk_mend(void);
 static void plan_make(struct plan *plan);
 static void gateway_start(void);
 static void gateway_crash(void);
@@ -92,9 +98,7 @@ static void run_seed(uint64_t seed, bool trace)
         if (next < run.plan.num_crashes && run.steps == run.plan.disk_fails_at[next] && run.steps) {
             scenario.disk_failed = true;
             scenario.failed_gateways |= 1u << scenario.gateway;
-            bool writes = world_chance(2);
-            world_trace("the disk fails: %s", writes ? "writes" : "syncs");
-            watched_store_fail(writes, !writes);
+            disk_fail((enum disk_failure)world_below(DISK_FAILURES), 0);
         }
         if (next < run.plan.num_crashes && run.steps == run.plan.crash_at[next]) {
             gateway_crash();
@@ -141,6 +145,25 @@ static void plan_make(struct plan *plan)
     scenario.forgetful = world_chance(2);
     scenario.narrow = world_chance(2);
     scenario.num_users = scenario.num_clients > 2 && world_chance(3) ? scenario.num_clients - 1 : scenario.num_clients;
+}
+
+/* --- the disk -------------------------------------------------------------------------------------------------- */
+
+/* disk_fail: of the store, `others` of those operations still succeed. */
+static void disk_fail(enum disk_failure what, unsigned others)
+{
+    static const char *const names[DISK_FAILURES] = {"writes", "syncs", "the mark's writes", "the mark's syncs"};
+    world_trace("the disk fails: %s", names[what]);
+    watched_store_fail_at(what == FAIL_WRITES, what == FAIL_SYNCS, others);
+    mark_fake_fail(run.mark, what == FAIL_MARK_WRITES, what == FAIL_MARK_SYNCS);
+    run.mark_fails = what >= FAIL_MARK_WRITES;
+}
+
+static void disk_mend(void)
+{
+    watched_store_fail(false, false);
+    mark_fake_fail(run.mark, false, false);
+    run.mark_fails = false;
 }
 
 /* --- the gateway ----------------------------------------------------------------------------------------------- */
@@ -245,14 +268,12 @@ static bool start_badly(void)
 {
     char why[512] = "";
     unsigned others = (unsigned)world_below(3);
-    switch (world_below(4)) {
-    case 0: watched_store_fail_at(true, false, others); break;
-    case 1: watched_store_fail_at(false, true, others); break;
-    case 2: watched_store_fail_reads(1 + (unsigned)world_below(8)); break;
-    case 3: rings_fail_open(); break;
-    }
+    unsigned what = (unsigned)world_below(DISK_FAILURES + 2u);
+    if (what < DISK_FAILURES) disk_fail((enum disk_failure)what, others);
+    else if (what == DISK_FAILURES) watched_store_fail_reads(1 + (unsigned)world_below(8));
+    else rings_fail_open();
     bool opened = gateway_open_all(why, sizeof why) == STATUS_OK;
-    watched_store_fail(false, false);
+    disk_mend();
     watched_store_fail_reads(0);
     if (opened) return true;
     count_happened(COUNT_START_FAILS);
@@ -268,7 +289,7 @@ static bool start_badly(void)
 static void gateway_start(void)
 {
     char why[512] = "";
-    watched_store_fail(false, false);
+    disk_mend();
     watched_store_fail_reads(0);
     bool opened = false;
     if (faults_bad_start()) {
@@ -304,6 +325,7 @@ static void gateway_start(void)
 static void gateway_crash(void)
 {
     recorder_crash();
+    if (run.mark_fails && commit_poisoned(run.gateway.commit)) count_happened(COUNT_MARK_FAILS);
     rings_crash();
     actors_drop();
     watched_store_crash();

@@ -23,7 +23,7 @@ struct event {
 
 struct room {
     uint64_t number;
-    uint64_t head, durable_head;
+    uint64_t head, durable_head, shown;
     struct event *events; /* [seq - 1] */
     size_t cap;
 };
@@ -361,13 +361,14 @@ static const char *type_of(const struct log_record *record)
 
 void store_check_seen(const char *who, struct slice room_id, uint64_t version, const struct seen_event *seen)
 {
-    const struct room *r = room_of_id(room_id);
+    struct room *r = room_of_id(room_id);
     CHECK(r && seen->seq >= 1 && seen->seq <= r->head, "%s sees seq %" PRIu64 " of room %.*s, which does not exist",
           who, seen->seq, SLICE_FMT(room_id));
     const struct event *e = &r->events[seen->seq - 1];
     CHECK(e->durable_version && e->durable_version <= version,
           "%s sees seq %" PRIu64 " of room %.*s, which left the gateway before it was durable", who, seen->seq,
           SLICE_FMT(room_id));
+    if (seen->seq > r->shown) r->shown = seen->seq;
     const struct log_record *record = &e->record;
     char created_at[TIME_TEXT_LEN];
     time_text(created_at, record->created_ms);
@@ -379,6 +380,12 @@ void store_check_seen(const char *who, struct slice room_id, uint64_t version, c
               slice_eq(seen->content, record->content),
           "%s sees another message under seq %" PRIu64 " than was written: %.*s of %.*s", who, seen->seq,
           SLICE_FMT(seen->client_id), SLICE_FMT(seen->sender_id));
+}
+
+uint64_t store_shown(struct slice room_id)
+{
+    const struct room *r = room_of_id(room_id);
+    return r ? r->shown : 0;
 }
 
 uint64_t store_head(struct slice room_id)

@@ -44,6 +44,8 @@ size_t store_unsynced(void);
 
 /* store_check_seen fails the run unless exactly this event was durable at `version`. `who` names the client. */
 void store_check_seen(const char *who, struct slice room_id, uint64_t version, const struct seen_event *seen);
+/* store_shown is the highest seq of the room that anybody has been shown, 0 when none was. */
+uint64_t store_shown(struct slice room_id);
 /* store_head returns the room's last durable seq now; 0 when there is none. */
 uint64_t store_head(struct slice room_id);
 /* store_member: whether a user who was a member from the start is one at `version`, and the seq of the last join or
