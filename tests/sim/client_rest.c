@@ -7,6 +7,7 @@
 #include "client_state.h"
 #include "oracle.h"
 #include "recorder.h"
+#include "store_watch.h"
 #include "wire.h"
 #include "world.h"
 
