@@ -1,5 +1,5 @@
-"""The history checker is itself proved: correct histories pass, each planted violation is caught by its rule and no other
-one hides it, and what only looks wrong passes."""
+"""The history checker is itself proved: correct histories pass, each planted violation is caught by its rule and no
+other one hides it, and what only looks wrong passes."""
 import copy
 import json
 import os

@@ -23,7 +23,10 @@ static void breaks_make(const struct checker *c, struct list *breaks)
     list_sort(breaks);
 }
 
-static uint64_t asked_at(const struct entry *e) { return e->asked ? e->asked : e->t; }
+static uint64_t asked_at(const struct entry *e)
+{
+    return e->asked ? e->asked : e->t;
+}
 
 /* --- back -------------------------------------------------------------------------------------------------------- */
 
@@ -43,8 +46,8 @@ static void known_rise(struct known *k, const struct entry *e, size_t age)
     if (k->acked && (!k->floor || e->seq > k->floor->seq)) k->floor = e;
 }
 
-/* check_back goes over one cursor of a device in time: floors by the time at which they were known, shown cursors by the
- * time at which they were asked for. */
+/* check_back goes over one cursor of a device in time: floors by the time at which they were known, shown cursors by
+ * the time at which they were asked for. */
 static void check_back(struct checker *c, const struct list *breaks, const struct keyed *items, size_t num)
 {
     struct known known = {0};
