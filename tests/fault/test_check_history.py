@@ -120,7 +120,7 @@ class Room:
     def send(self, client_id, sender, epoch=1):
         name = {"room": self.room, "client_id": client_id, "sender": sender}
         self.record("invoke", **name, content=f"text of {client_id}")
-        event = self.event("message", message_id=f"{self.room}-{len(self.log) + 1}-{epoch}", sender_id=sender,
+        event = self.event("message", message_id=f"{self.room}-{len(self.log) + 1}", sender_id=sender,
                            client_id=client_id, content=f"text of {client_id}", meta=None)
         self.record("ok", **name, seq=event["seq"], message_id=event["message_id"], epoch=epoch)
 
