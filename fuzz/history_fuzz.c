@@ -42,7 +42,7 @@ struct model {
     struct line *lines;
     unsigned num_lines;
     unsigned heads[ROOMS], names, groups;
-    unsigned rows[ROOMS][EVENTS_MAX]; /* the lines of the log */
+    unsigned rows[ROOMS][EVENTS_MAX];        /* the lines of the log */
     char shown[ROOMS][EVENTS_MAX][LINE_MAX]; /* members of each event, as a receipt has them */
     struct place places[ROOMS][USERS];
 };
@@ -144,12 +144,13 @@ static void send_message(struct model *m, unsigned room, unsigned user)
     unsigned number = ++m->names, outcome = next(m, 8), again = outcome == 4;
     bool kept = m->places[room][user].member && outcome != 6 && outcome != 7;
     snprintf(name, sizeof name, "\"room\":\"r%u\",\"sender\":\"u%u\",\"client_id\":\"c%u\"", room, user, number);
-    snprintf(members, sizeof members, ",\"client_id\":\"c%u\",\"content\":\"text %u\",\"message_id\":\"m%u-%u\"", number,
-             number, room, m->heads[room] + 1);
+    snprintf(members, sizeof members, ",\"client_id\":\"c%u\",\"content\":\"text %u\",\"message_id\":\"m%u-%u\"",
+             number, number, room, m->heads[room] + 1);
     snprintf(sender, sizeof sender, ",\"sender_id\":\"u%u\"", user);
     add(m, GROUP_OWN, "{\"op\":\"invoke\",\"t\":%" PRIu64 ",%s,\"content\":\"text %u\"}", m->t, name, number);
     if (again) add(m, GROUP_OWN, "{\"op\":\"unknown\",\"t\":%" PRIu64 ",%s}", m->t, name);
-    if (again) add(m, GROUP_OWN, "{\"op\":\"invoke\",\"t\":%" PRIu64 ",%s,\"content\":\"text %u\"}", m->t, name, number);
+    if (again)
+        add(m, GROUP_OWN, "{\"op\":\"invoke\",\"t\":%" PRIu64 ",%s,\"content\":\"text %u\"}", m->t, name, number);
     unsigned seq = kept ? append(m, room, "message", members, sender) : 0;
     if (kept) snprintf(m->shown[room][seq - 1] + strlen(m->shown[room][seq - 1]), 32, ",\"sender\":\"u%u\"", user);
     if (kept && outcome < 5) {
@@ -222,21 +223,21 @@ static void ack(struct model *m, unsigned room, unsigned user)
     add(m, GROUP_OWN, "{\"op\":\"ack\",\"t\":%" PRIu64 "," WHO ",\"seq\":%u}", asked, room, user, user, p->held);
     add(m, GROUP_OWN, "{\"op\":\"acked\",\"t\":%" PRIu64 "," WHO ",\"seq\":%u,\"asked\":%" PRIu64 "}", m->t, room, user,
         user, p->held, asked);
-    add(m, GROUP_OWN, "{\"op\":\"cursor\",\"t\":%" PRIu64 "," WHO ",\"seq\":%u,\"asked\":%" PRIu64 "}", m->t, room, user,
-        user, p->held, m->t - 1);
+    add(m, GROUP_OWN, "{\"op\":\"cursor\",\"t\":%" PRIu64 "," WHO ",\"seq\":%u,\"asked\":%" PRIu64 "}", m->t, room,
+        user, user, p->held, m->t - 1);
 }
 
 static void notify(struct model *m, unsigned user)
 {
     unsigned number = ++m->names, outcome = next(m, 4);
-    add(m, GROUP_OWN, "{\"op\":\"notify\",\"t\":%" PRIu64 ",\"key\":\"n%u\",\"user\":\"u%u\",\"content\":\"p%u\"}", m->t,
-        number, user, number);
+    add(m, GROUP_OWN, "{\"op\":\"notify\",\"t\":%" PRIu64 ",\"key\":\"n%u\",\"user\":\"u%u\",\"content\":\"p%u\"}",
+        m->t, number, user, number);
     if (outcome < 3)
         add(m, GROUP_OWN, "{\"op\":\"notify_ok\",\"t\":%" PRIu64 ",\"key\":\"n%u\",\"notification_id\":\"i%u\"}", m->t,
             number, number);
     if (outcome == 0)
-        add(m, GROUP_OWN, "{\"op\":\"dead_letter\",\"t\":%" PRIu64 ",\"user\":\"u%u\",\"notification_id\":\"i%u\"}", m->t,
-            user, number);
+        add(m, GROUP_OWN, "{\"op\":\"dead_letter\",\"t\":%" PRIu64 ",\"user\":\"u%u\",\"notification_id\":\"i%u\"}",
+            m->t, user, number);
     else
         add(m, GROUP_OWN,
             "{\"op\":\"notified\",\"t\":%" PRIu64 ",\"user\":\"u%u\",\"notification_id\":\"i%u\",\"content\":\"p%u\"}",
@@ -258,8 +259,10 @@ static void act(struct model *m)
     case 6: page(m, room, user); return;
     case 7: ack(m, room, user); return;
     case 8:
-        if (next(m, 3)) notify(m, user);
-        else move(m, room, user);
+        if (next(m, 3))
+            notify(m, user);
+        else
+            move(m, room, user);
         return;
     }
 }
@@ -273,7 +276,8 @@ static void run_model(struct model *m)
             m->places[room][user].member = true;
             add(m, GROUP_OWN, "{\"op\":\"member\",\"t\":1,\"room\":\"r%u\",\"user\":\"u%u\"}", room, user);
         }
-    for (unsigned step = 0; m->len > 1 && step < 120 && m->heads[0] < EVENTS_MAX / 2 && m->heads[1] < EVENTS_MAX / 2; step++)
+    for (unsigned step = 0; m->len > 1 && step < 120 && m->heads[0] < EVENTS_MAX / 2 && m->heads[1] < EVENTS_MAX / 2;
+         step++)
         act(m);
     uint64_t healed = m->t;
     add(m, GROUP_OWN, "{\"op\":\"healed\",\"t\":%" PRIu64 ",\"within_ns\":1000000}", healed);

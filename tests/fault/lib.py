@@ -327,6 +327,7 @@ DURABLE = ("message", "message.edited", "message.deleted", "reaction", "user_joi
 
 ROOMS, PUBLISHERS = 4, 8
 DEVICE = "follower"
+ACK_EVERY = 20  # events: many acks are under way when the gateway is killed
 
 
 class Follower(threading.Thread):
@@ -338,6 +339,7 @@ class Follower(threading.Thread):
         self.crashes, self.room, self.user = crashes, room, user
         self.epoch, self.seq, self.connections, self.problem = None, 0, 0, None
         self.asked = None  # the position that the last hello named
+        self.said_hello, self.acks = 0, {}  # when; acks on this connection: id -> (seq, when)
 
     def run(self):
         while not self.crashes.over:
@@ -362,23 +364,46 @@ class Follower(threading.Thread):
             self.asked = None if self.epoch is None else [self.epoch, self.seq]
             if self.asked:
                 hello["resume"] = {self.room: self.asked}
+            self.said_hello, self.acks = time.monotonic_ns(), {}
             ws.send(hello)
             while not self.crashes.over:
                 try:
-                    self.take(ws.receive(0.2), name)
+                    push = ws.receive(0.2)
+                    self.take(push, name)
+                    if push["type"] in DURABLE and push["seq"] % ACK_EVERY == 0:
+                        self.ack(ws, push["seq"])
                 except socket.timeout:
                     if self.crashes.port != port:
                         return
         finally:
             ws.close()
 
+    def by(self):
+        return {"room": self.room, "user": self.user, "device": DEVICE}
+
+    def ack(self, ws, seq):
+        number = 2 + len(self.acks)
+        self.acks[number] = (seq, time.monotonic_ns())
+        self.crashes.record.write("ack", **self.by(), seq=seq)
+        ws.send({"type": "ack", "id": number, "room_id": self.room, "seq": seq})
+
+    def cursor(self, push):
+        """An answer to an ack says that no killed process takes it back; a welcome shows where the cursor is."""
+        if push["type"] == "ok" and push.get("re") in self.acks:
+            seq, asked = self.acks[push["re"]]
+            self.crashes.record.write("acked", **self.by(), seq=seq, asked=asked)
+        if push["type"] == "welcome":
+            delivered = next(room["delivered"] for room in push["rooms"] if room["room_id"] == self.room)
+            self.crashes.record.write("cursor", **self.by(), seq=delivered, asked=self.said_hello)
+
     def take(self, push, name):
+        self.cursor(push)
         if push["type"] == "error":
             raise Failure(f"the follower of room {self.room} was refused: {push}")
         if push["type"] == "welcome" and self.epoch is None:
             self.epoch = next(room["epoch"] for room in push["rooms"] if room["room_id"] == self.room)
         if push["type"] == "resumed" and push["room_id"] == self.room:
-            self.crashes.record.write("resumed", room=self.room, user=self.user, device=DEVICE, connection=name,
+            self.crashes.record.write("resumed", **self.by(), connection=name,
                                       asked=self.asked, **{member: push[member] for member in
                                                            ("epoch", "recovered", "from", "head")})
             if not push["recovered"]:

@@ -1,5 +1,5 @@
-"""The history checker is itself proved: correct histories pass, each planted violation is caught by its rule and no other
-one hides it, and what only looks wrong passes."""
+"""The history checker is itself proved: correct histories pass, each planted violation is caught by its rule and no
+other one hides it, and what only looks wrong passes."""
 import copy
 import json
 import os
@@ -120,7 +120,7 @@ class Room:
     def send(self, client_id, sender, epoch=1):
         name = {"room": self.room, "client_id": client_id, "sender": sender}
         self.record("invoke", **name, content=f"text of {client_id}")
-        event = self.event("message", message_id=f"{self.room}-{len(self.log) + 1}-{epoch}", sender_id=sender,
+        event = self.event("message", message_id=f"{self.room}-{len(self.log) + 1}", sender_id=sender,
                            client_id=client_id, content=f"text of {client_id}", meta=None)
         self.record("ok", **name, seq=event["seq"], message_id=event["message_id"], epoch=epoch)
 
@@ -537,6 +537,14 @@ def plant_cursor_that_moves_back(records, export):
 
 
 @on_full_history
+def plant_acknowledged_cursor_that_a_killed_process_takes_back(records, export):
+    cursor = [line for line in records if line["op"] == "cursor" and line["user"] == "ann"][1]
+    cursor["seq"] = 4
+    records.append({"t": cursor["t"] - 1, "op": "crash", "power": False})
+    return {"cursor.back"}
+
+
+@on_full_history
 def plant_cursor_that_moves_by_itself(records, export):
     find(records, op="cursor", user="bob")["seq"] = 8
     return {"cursor.unasked"}
@@ -644,10 +652,19 @@ def near_miss_acknowledged_at_the_moment_at_which_a_later_one_was_sent(records, 
 
 
 @on_full_history
-def near_miss_cursor_that_a_crash_takes_back(records, export):
+def near_miss_cursor_that_a_power_loss_takes_back(records, export):
     cursor = [line for line in records if line["op"] == "cursor" and line["user"] == "ann"][1]
-    cursor["seq"] = 4
-    records.append({"t": cursor["t"] - 1, "op": "crash", "power": False})
+    cursor["seq"] = 3
+    records.append({"t": cursor["t"] - 1, "op": "crash", "power": True})
+
+
+@on_full_history
+def near_miss_cursor_that_was_only_shown_and_a_killed_process_takes_back(records, export):
+    """Ann's second ack moved the cursor and was never answered."""
+    records.remove([line for line in records if line["op"] == "acked" and line["user"] == "ann"][1])
+    cursor = [line for line in records if line["op"] == "cursor" and line["user"] == "ann"][1]
+    records.append({"t": cursor["t"] + 1, "op": "crash", "power": False})
+    records.append(dict(cursor, t=cursor["t"] + 3, asked=cursor["t"] + 2, seq=4))
 
 
 @on_full_history

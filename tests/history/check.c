@@ -79,8 +79,10 @@ struct room *room_with_id(const struct checker *c, uint32_t id)
     size_t low = 0, high = c->num_rooms;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (c->rooms[middle].id < id) low = middle + 1;
-        else high = middle;
+        if (c->rooms[middle].id < id)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low < c->num_rooms && c->rooms[low].id == id ? &c->rooms[low] : NULL;
 }
@@ -120,8 +122,10 @@ size_t row_from(const struct room *r, uint64_t seq)
     if (guess < high && r->rows[guess].entry->seq == seq) return guess;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (r->rows[middle].entry->seq < seq) low = middle + 1;
-        else high = middle;
+        if (r->rows[middle].entry->seq < seq)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low;
 }
@@ -178,7 +182,10 @@ static void messages_make(struct checker *c)
 /* --- what was known when ----------------------------------------------------------------------------------------- */
 
 /* Of events that are no messages, records and logs do not hold all of the same members. */
-static bool texts_differ(uint32_t shown, uint32_t kept) { return shown && kept && shown != kept; }
+static bool texts_differ(uint32_t shown, uint32_t kept)
+{
+    return shown && kept && shown != kept;
+}
 
 bool event_differs(const struct checker *c, const struct entry *receipt, const struct entry *row)
 {
@@ -195,7 +202,10 @@ bool is_kept(const struct checker *c, const struct entry *e)
 {
     const struct row *row = row_find(room_with_id(c, e->room), e->seq);
     if (!row) return false;
-    return e->kind == ENTRY_OK ? e->message_id == row->entry->message_id : !event_differs(c, e, row->entry);
+    if (e->kind != ENTRY_OK) return !event_differs(c, e, row->entry);
+    /* the id is made of room and seq: after a power loss, another message may have it */
+    return e->message_id == row->entry->message_id && e->user == row->entry->user &&
+           e->client_id == row->entry->client_id;
 }
 
 static void row_known(struct row *row, const struct entry *e)
@@ -313,8 +323,10 @@ const struct stay *stays_of(const struct checker *c, size_t *num, uint32_t room,
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         const struct stay *s = &c->stays[middle];
-        if (s->room < room || (s->room == room && s->user < user)) low = middle + 1;
-        else high = middle;
+        if (s->room < room || (s->room == room && s->user < user))
+            low = middle + 1;
+        else
+            high = middle;
     }
     for (*num = 0; low + *num < c->num_stays; (*num)++)
         if (c->stays[low + *num].room != room || c->stays[low + *num].user != user) break;
@@ -350,14 +362,18 @@ static void report_count(struct checker *c)
 {
     struct history_report *r = c->report;
     for (size_t i = 0; i < c->num_rooms; i++) r->rooms += c->rooms[i].num_rows > 0;
-    for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++) r->events += e->kind == ENTRY_EXPORT;
+    for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++)
+        r->events += e->kind == ENTRY_EXPORT;
     for (size_t i = 0; i < c->num_messages; i++) {
         const struct message *m = &c->messages[i];
         if (!m->num_invoked && !m->num_ok && !m->num_failed) continue;
         r->messages++;
-        if (m->num_ok) r->acknowledged++;
-        else if (m->num_failed && m->num_failed >= m->num_invoked) r->refused++;
-        else r->open++;
+        if (m->num_ok)
+            r->acknowledged++;
+        else if (m->num_failed && m->num_failed >= m->num_invoked)
+            r->refused++;
+        else
+            r->open++;
     }
     r->receipts = c->receipts.len;
 }
@@ -423,8 +439,10 @@ size_t list_lower(const struct list *l, const uint64_t *key, unsigned num_keys)
     size_t low = 0, high = l->len;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (by_keys(l->items[middle].key, key, num_keys) < 0) low = middle + 1;
-        else high = middle;
+        if (by_keys(l->items[middle].key, key, num_keys) < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low;
 }

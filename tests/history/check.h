@@ -1,5 +1,6 @@
-/* check: the rules, and what they share: the entries of a history by room, by message, by member. Each check_* goes over
- * sorted lists once, so that a history of any size is judged in O(n log n). Only the files of this folder see it. */
+/* check: the rules, and what they share: the entries of a history by room, by message, by member. Each check_* goes
+ * over sorted lists once, so that a history of any size is judged in O(n log n). Only the files of this folder see it.
+ */
 #ifndef CARILLON_TESTS_HISTORY_CHECK_H
 #define CARILLON_TESTS_HISTORY_CHECK_H
 
@@ -28,7 +29,7 @@ size_t list_lower(const struct list *l, const uint64_t *key, unsigned num_keys);
 /* row: an event of the log, and when it was first known to be there: acknowledged or shown to anybody. */
 struct row {
     const struct entry *entry;
-    struct message *message; /* NULL: none, or without a client id */
+    struct message *message;   /* NULL: none, or without a client id */
     const struct entry *known; /* NULL: never */
     uint32_t messages_before;  /* rows of messages with a smaller seq */
 };
@@ -48,7 +49,7 @@ struct message {
     struct room *room;
     const struct keyed *entries; /* invokes, oks, fails, unknowns, rows: sorted by kind, then as they were added */
     size_t num_entries;
-    const struct entry *invoked; /* the earliest; NULL: by nobody */
+    const struct entry *invoked;  /* the earliest; NULL: by nobody */
     const struct entry *answered; /* the earliest ok */
     const struct entry *kept;     /* the first row */
     unsigned num_invoked, num_ok, num_failed, num_kept;
@@ -74,8 +75,8 @@ struct checker {
     struct list receipts; /* in the order of arrival */
     struct stay *stays;   /* by room, user, time */
     size_t num_stays;
-    struct list passages;   /* rows of joins and leaves: room, user, seq */
-    uint64_t last_power;    /* time of the last power loss; 0: none */
+    struct list passages;       /* rows of joins and leaves: room, user, seq */
+    uint64_t last_power;        /* time of the last power loss; 0: none */
     const struct entry *healed; /* the last one; NULL: none */
 };
 

@@ -1,5 +1,6 @@
-/* Cursors: only acks move them, and only forwards. A crash may take an ack back, since acks are not waited for; joining
- * again begins a cursor anew. Between two such moments, an age, cursors only rise. */
+/* Cursors: only acks move them, and only forwards. What takes them back all the same: a power loss; joining again, which
+ * begins a cursor anew; and a killed process, but not what it had acknowledged. Between two such moments, an age, a cursor
+ * only rises. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -14,16 +15,28 @@ static size_t ages_of(const struct list *breaks, const struct entry *e, uint64_t
     return crashes + (moves - first);
 }
 
-static void breaks_make(const struct checker *c, struct list *breaks)
+/* breaks: the moments that take back what was acknowledged, and those that take back what was shown, in the end of an
+ * age. */
+struct breaks {
+    struct list acked, shown;
+};
+
+static void breaks_make(const struct checker *c, struct breaks *b)
 {
     for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++) {
-        if (e->kind == ENTRY_CRASH) list_add(breaks, e, NULL, 0, 0, e->t, 0);
-        if (e->kind == ENTRY_MEMBER || e->kind == ENTRY_LEFT) list_add(breaks, e, NULL, e->room, e->user, e->t, 0);
+        bool moves = e->kind == ENTRY_MEMBER || e->kind == ENTRY_LEFT;
+        if (!moves && e->kind != ENTRY_CRASH) continue;
+        if (moves || e->power) list_add(&b->acked, e, NULL, e->room, e->user, e->t, 0);
+        list_add(&b->shown, e, NULL, e->room, e->user, e->t, 0);
     }
-    list_sort(breaks);
+    list_sort(&b->acked);
+    list_sort(&b->shown);
 }
 
-static uint64_t asked_at(const struct entry *e) { return e->asked ? e->asked : e->t; }
+static uint64_t asked_at(const struct entry *e)
+{
+    return e->asked ? e->asked : e->t;
+}
 
 /* --- back -------------------------------------------------------------------------------------------------------- */
 
@@ -36,26 +49,36 @@ struct known {
 
 /* A device without an ack is shown the user's own cursor, and its first ack may be behind that: it says what the device
  * has. So what is shown before is nothing that its own cursor could move back from. */
-static void known_rise(struct known *k, const struct entry *e, size_t age)
+static void known_rise(struct known *k, const struct list *breaks, const struct entry *e)
 {
+    size_t age = ages_of(breaks, e, e->t + 1); /* what happened at the same moment may have come first */
+    if (ages_of(breaks, e, asked_at(e)) != age) return;
     if (!k->floor || k->age != age) *k = (struct known){.age = age};
     k->acked |= e->kind == ENTRY_ACKED || !e->device;
     if (k->acked && (!k->floor || e->seq > k->floor->seq)) k->floor = e;
 }
 
-/* check_back goes over one cursor of a device in time: floors by the time at which they were known, shown cursors by the
- * time at which they were asked for. */
-static void check_back(struct checker *c, const struct list *breaks, const struct keyed *items, size_t num)
+static bool is_back(const struct known *k, const struct list *breaks, const struct entry *shown)
 {
-    struct known known = {0};
+    return k->floor && k->age == ages_of(breaks, shown, shown->t + 1) && shown->seq < k->floor->seq;
+}
+
+/* check_back goes over one cursor of a device in time: floors by the time at which they were known, shown cursors by
+ * the time at which they were asked for. */
+static void check_back(struct checker *c, const struct breaks *b, const struct keyed *items, size_t num)
+{
+    struct known acked = {0}, shown = {0};
     for (size_t i = 0; i < num; i++) {
         const struct entry *e = items[i].entry;
-        size_t age = ages_of(breaks, e, e->t + 1); /* what happened at the same moment may have come first */
-        if (items[i].of == NULL && ages_of(breaks, e, asked_at(e)) == age) known_rise(&known, e, age);
-        if (items[i].of && known.floor && known.age == age && e->seq < known.floor->seq)
-            violation(c, HISTORY_CURSOR_BACK, PLACES(known.floor, e),
+        if (items[i].of == NULL) {
+            if (e->kind == ENTRY_ACKED) known_rise(&acked, &b->acked, e);
+            known_rise(&shown, &b->shown, e);
+        } else if (is_back(&acked, &b->acked, e) || is_back(&shown, &b->shown, e)) {
+            const struct entry *floor = is_back(&acked, &b->acked, e) ? acked.floor : shown.floor;
+            violation(c, HISTORY_CURSOR_BACK, PLACES(floor, e),
                       "room %s: the cursor of %s is at %" PRIu64 " and was at %" PRIu64, TEXT(c, e->room),
-                      TEXT(c, e->user), e->seq, known.floor->seq);
+                      TEXT(c, e->user), e->seq, floor->seq);
+        }
     }
 }
 
@@ -105,7 +128,8 @@ static void check_unasked(struct checker *c, const struct keyed *items, size_t n
 
 void check_cursors(struct checker *c)
 {
-    struct list breaks = {0}, cursors = {0}, asked = {0};
+    struct list cursors = {0}, asked = {0};
+    struct breaks breaks = {0};
     breaks_make(c, &breaks);
     cursors_list(c, &cursors);
     for (size_t i = 0, end; i < cursors.len; i = end) {
@@ -120,7 +144,8 @@ void check_cursors(struct checker *c)
         end = list_group(&asked, i, 2);
         check_unasked(c, &asked.items[i], end - i);
     }
-    list_free(&breaks);
+    list_free(&breaks.acked);
+    list_free(&breaks.shown);
     list_free(&cursors);
     list_free(&asked);
 }

@@ -1,5 +1,6 @@
 /* Positions and epochs: what a `resumed` answers, and what a room may lose, and say so, when the power fails. */
 #include <inttypes.h>
+#include <string.h>
 
 #include "check.h"
 
@@ -30,8 +31,10 @@ static void check_tail(struct checker *c, const struct keyed *items, size_t num)
     const struct entry *lost = NULL, *kept = NULL;
     for (size_t i = 0; i < num; i++) {
         const struct entry *e = items[i].entry;
-        if (is_kept(c, e)) kept = e;
-        else if (!lost) lost = e;
+        if (is_kept(c, e))
+            kept = e;
+        else if (!lost)
+            lost = e;
     }
     if (lost && kept && lost->seq < kept->seq)
         violation(c, HISTORY_FAST_TAIL, PLACES(lost, kept),
@@ -44,23 +47,24 @@ static void check_tail(struct checker *c, const struct keyed *items, size_t num)
 /* held: what this user was shown at the position that they named; NULL: nothing that is recorded. */
 static const struct entry *held(const struct list *shown, const struct entry *resumed)
 {
-    uint64_t key[] = {resumed->room, resumed->asked_epoch, resumed->asked_seq};
-    for (size_t i = list_lower(shown, key, 3); i < shown->len; i++) {
-        const struct keyed *k = &shown->items[i];
-        if (k->key[0] != key[0] || k->key[1] != key[1] || k->key[2] != key[2]) break;
-        if (k->entry->user == resumed->user && k->entry->kind == ENTRY_RECEIVE) return k->entry;
-    }
-    return NULL;
+    uint64_t key[] = {resumed->room, resumed->asked_epoch, resumed->asked_seq, resumed->user};
+    size_t at = list_lower(shown, key, 4);
+    bool there = at < shown->len && memcmp(shown->items[at].key, key, sizeof key) == 0;
+    return there ? shown->items[at].entry : NULL;
 }
 
 static void check_resumed(struct checker *c, const struct list *shown, const struct entry *e)
 {
     const struct room *r = room_with_id(c, e->room);
     const char *wrong = NULL;
-    if (e->head + 1 < e->from) wrong = "begins behind its head";
-    else if (e->recovered && e->asked_epoch && e->from != e->asked_seq + 1) wrong = "does not go on where it was asked to";
-    else if (!e->recovered && e->asked_epoch && !(r->fast && c->last_power)) wrong = "is not recovered, and nothing was lost";
-    else if (!e->recovered && e->asked_epoch && e->from > e->asked_seq + 1) wrong = "leaves out what nobody has lost";
+    if (e->head + 1 < e->from)
+        wrong = "begins behind its head";
+    else if (e->recovered && e->asked_epoch && e->from != e->asked_seq + 1)
+        wrong = "does not go on where it was asked to";
+    else if (!e->recovered && e->asked_epoch && !(r->fast && c->last_power))
+        wrong = "is not recovered, and nothing was lost";
+    else if (!e->recovered && e->asked_epoch && e->from > e->asked_seq + 1)
+        wrong = "leaves out what nobody has lost";
     const struct entry *before = r->fast && e->recovered && e->t > c->last_power ? held(shown, e) : NULL;
     if (!wrong && before && !is_kept(c, before)) wrong = "is recovered, and what it stands on is lost";
     if (wrong)
@@ -71,10 +75,10 @@ static void check_resumed(struct checker *c, const struct list *shown, const str
 
 void check_epochs(struct checker *c)
 {
-    struct list shown = {0}; /* by room, epoch, seq */
+    struct list shown = {0}; /* by room, epoch, seq; receipts by user, then oks */
     for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++)
         if ((e->kind == ENTRY_RECEIVE || e->kind == ENTRY_OK) && e->epoch)
-            list_add(&shown, e, NULL, e->room, e->epoch, e->seq, e->kind == ENTRY_OK);
+            list_add(&shown, e, NULL, e->room, e->epoch, e->seq, e->kind == ENTRY_OK ? UINT64_MAX : e->user);
     list_sort(&shown);
     for (size_t i = 0, end; i < shown.len; i = end) {
         end = list_group(&shown, i, 3);

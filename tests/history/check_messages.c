@@ -94,10 +94,11 @@ static void check_message(struct checker *c, const struct message *m)
     if (m->num_ok)
         check_acknowledged(c, m);
     else if (m->num_failed && m->num_failed >= m->num_invoked && m->num_kept)
-        violation(c, HISTORY_FAIL_PRESENT, PLACES(entry_of(m, ENTRY_FAIL, 0), m->kept), ABOUT ": refused, and in the log",
-                  NAME(c, m));
+        violation(c, HISTORY_FAIL_PRESENT, PLACES(entry_of(m, ENTRY_FAIL, 0), m->kept),
+                  ABOUT ": refused, and in the log", NAME(c, m));
     else if (m->num_kept > 1)
-        violation(c, HISTORY_UNKNOWN_TWICE, PLACES(m->invoked ? m->invoked : m->kept, m->kept, entry_of(m, ENTRY_EXPORT, 1)),
+        violation(c, HISTORY_UNKNOWN_TWICE,
+                  PLACES(m->invoked ? m->invoked : m->kept, m->kept, entry_of(m, ENTRY_EXPORT, 1)),
                   ABOUT ": %u times in the log", NAME(c, m), m->num_kept);
     if (m->num_kept && !m->invoked && m->room->recorded)
         violation(c, HISTORY_EXPORT_INVENTED, PLACES(m->kept), ABOUT " was sent by nobody", NAME(c, m));

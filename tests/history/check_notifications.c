@@ -8,7 +8,7 @@ struct notice {
     struct list ids;       /* NOTIFY_OK by id */
     struct list answered;  /* NOTIFY_OK by key */
     struct list open;      /* NOTIFY without an ok, by user, content */
-    struct list delivered; /* NOTIFIED and DEAD_LETTER by id, user, time */
+    struct list delivered; /* DEAD_LETTER, then NOTIFIED by time: by id, user */
 };
 
 static bool starts_with(const struct list *l, size_t at, uint64_t a, uint64_t b, unsigned num)
@@ -31,7 +31,7 @@ static void notices_make(const struct checker *c, struct notice *n)
             list_add(&n->answered, e, NULL, e->key, e->t, 0, 0);
         }
         if (e->kind == ENTRY_NOTIFIED || (e->kind == ENTRY_DEAD_LETTER && e->notification_id))
-            list_add(&n->delivered, e, NULL, e->notification_id, e->user, e->t, 0);
+            list_add(&n->delivered, e, NULL, e->notification_id, e->user, e->kind == ENTRY_NOTIFIED, e->t);
     }
     list_sort(&n->asked);
     list_sort(&n->ids);
@@ -49,15 +49,9 @@ static void notices_make(const struct checker *c, struct notice *n)
 /* arrived: delivered to the user by `until`, or a dead letter, of theirs or of all. */
 static bool arrived(const struct notice *n, uint32_t id, uint32_t user, uint64_t until)
 {
-    uint32_t of[] = {user, 0};
-    for (unsigned u = 0; u < 2; u++)
-        for (size_t i = list_lower(&n->delivered, (uint64_t[]){id, of[u]}, 2); starts_with(&n->delivered, i, id, of[u], 2);
-             i++) {
-            const struct entry *e = n->delivered.items[i].entry;
-            if (e->kind == ENTRY_DEAD_LETTER || e->t <= until) return true;
-            /* sorted by time: what follows can only be a dead letter, which the list has once */
-        }
-    return false;
+    const struct entry *theirs = find(&n->delivered, id, user, 2), *of_all = find(&n->delivered, id, 0, 2);
+    if (theirs && (theirs->kind == ENTRY_DEAD_LETTER || theirs->t <= until)) return true;
+    return of_all && of_all->kind == ENTRY_DEAD_LETTER;
 }
 
 static void check_lost(struct checker *c, const struct notice *n, const struct entry *asked)

@@ -36,7 +36,8 @@ static void check_connection(struct checker *c, const struct keyed *items, size_
         const struct entry *e = items[i].entry;
         uint64_t seq_before = !before ? 0 : before->kind == ENTRY_RESUMED ? before->from - 1 : before->seq;
         if (e->kind == ENTRY_RECEIVE && before && e->seq <= seq_before)
-            violation(c, HISTORY_RECEIVE_ORDER, PLACES(before, e), ABOUT " came after seq %" PRIu64, NAME(c, e), seq_before);
+            violation(c, HISTORY_RECEIVE_ORDER, PLACES(before, e), ABOUT " came after seq %" PRIu64, NAME(c, e),
+                      seq_before);
         else if (e->kind == ENTRY_RECEIVE && before && leaves_out(r, e->path, seq_before, e->seq))
             violation(c, HISTORY_RECEIVE_HOLE, PLACES(before, e), ABOUT " came right after seq %" PRIu64, NAME(c, e),
                       seq_before);
@@ -69,8 +70,10 @@ static const struct stay *stay_at(const struct stay *stays, size_t num, uint64_t
     size_t low = 0, high = num;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (stays[middle].since->t <= t) low = middle + 1;
-        else high = middle;
+        if (stays[middle].since->t <= t)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low ? &stays[low - 1] : NULL;
 }
@@ -145,10 +148,12 @@ static void check_healed(struct checker *c, const struct follower *f, const stru
     if (missing)
         violation(c, HISTORY_HEALED_MISSING, PLACES(c->healed, first->message->answered, first->entry),
                   "room %s: device %s of %s did not have seq %" PRIu64 " and %zu more in time after healing",
-                  TEXT(c, f->any->room), TEXT(c, f->any->device), TEXT(c, f->any->user), first->entry->seq, missing - 1);
+                  TEXT(c, f->any->room), TEXT(c, f->any->device), TEXT(c, f->any->user), first->entry->seq,
+                  missing - 1);
 }
 
-/* follower_first: what a device follows it says, or it shows by its first push; a page tells of no wish for the rest. */
+/* follower_first: what a device follows it says, or it shows by its first push; a page tells of no wish for the rest.
+ */
 static uint64_t follower_first(const struct follower *f)
 {
     uint64_t first = HISTORY_NEVER;
@@ -178,8 +183,8 @@ void check_devices(struct checker *c)
     struct list items = {0};
     for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++) {
         bool follows = e->kind == ENTRY_RECEIVE || e->kind == ENTRY_DEVICE || (e->kind == ENTRY_DEAD_LETTER && e->seq);
-        if (!follows || !e->device || (e->kind == ENTRY_RECEIVE && lost_with_power(c, room_with_id(c, e->room), e) &&
-                                       !is_kept(c, e)))
+        if (!follows || !e->device ||
+            (e->kind == ENTRY_RECEIVE && lost_with_power(c, room_with_id(c, e->room), e) && !is_kept(c, e)))
             continue;
         list_add(&items, e, NULL, e->room, e->user, e->device, e->kind == ENTRY_DEVICE ? 0 : e->seq);
     }

@@ -7,12 +7,15 @@
 #define TEXT_SHOWN_MAX 80u /* bytes of a text, so that a violation fits on a screen */
 
 static const char *const ops[] = {
-#define OP(id, name) [ENTRY_##id] = name,
+#define OP(id, name, members, text) [ENTRY_##id] = name,
 #include "ops.def"
 #undef OP
 };
 
-const char *entry_op(enum entry_kind kind) { return ops[kind]; }
+const char *entry_op(enum entry_kind kind)
+{
+    return ops[kind];
+}
 
 enum entry_kind entry_kind_of(struct history_text op)
 {
@@ -32,9 +35,12 @@ static void put_text(FILE *out, const struct history *h, const char *name, uint3
     for (size_t i = 0; i < text.len; i++) {
         unsigned char byte = (unsigned char)text.data[i];
         if (i >= TEXT_SHOWN_MAX && (byte & 0xc0) != 0x80) break; /* between two characters */
-        if (byte == '"' || byte == '\\') fprintf(out, "\\%c", byte);
-        else if (byte < 0x20) fprintf(out, "\\u%04x", byte);
-        else fputc(byte, out);
+        if (byte == '"' || byte == '\\')
+            fprintf(out, "\\%c", byte);
+        else if (byte < 0x20)
+            fprintf(out, "\\u%04x", byte);
+        else
+            fputc(byte, out);
     }
     fputs(text.len > TEXT_SHOWN_MAX ? "…\"" : "\"", out);
 }

@@ -7,7 +7,7 @@
 #include "texts.h"
 
 enum entry_kind {
-#define OP(id, name) ENTRY_##id,
+#define OP(id, name, members, text) ENTRY_##id,
 #include "ops.def"
 #undef OP
     ENTRY_KINDS
@@ -19,15 +19,15 @@ struct entry {
     uint32_t file, line;
     uint64_t t;
     uint64_t seq;
-    uint64_t until_seq;           /* of a member */
-    uint64_t asked;               /* of a page or cursor: time */
-    uint64_t within_ns;           /* of healed */
+    uint64_t until_seq; /* of a member */
+    uint64_t asked;     /* of a page or cursor: time */
+    uint64_t within_ns; /* of healed */
     uint64_t epoch;
     uint64_t asked_epoch, asked_seq, from, head; /* of resumed */
-    uint32_t room, user;          /* user: also the sender of a message */
+    uint32_t room, user;                         /* user: also the sender of a message */
     uint32_t device, connection;
     uint32_t type, message_id, client_id, content, created_at;
-    uint32_t sender;              /* of a receipt */
+    uint32_t sender; /* of a receipt */
     uint32_t key, notification_id, code;
     uint32_t users_at, num_users; /* in history.users */
     enum history_path path;
@@ -50,7 +50,8 @@ static inline struct history_text entry_text(const struct history *h, uint32_t n
     return h->texts.items[number];
 }
 
-/* entry_op returns the op's name in records; "" for a row of the export. entry_kind_of finds a name, ENTRY_KINDS: none. */
+/* entry_op returns the op's name in records; "" for a row of the export. entry_kind_of finds a name, ENTRY_KINDS: none.
+ */
 const char *entry_op(enum entry_kind kind);
 enum entry_kind entry_kind_of(struct history_text op);
 /* entry_describe returns "file:line: " where there is one, and the entry as the line of a record; free it. */

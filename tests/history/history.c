@@ -44,7 +44,10 @@ void history_at(struct history *h, uint32_t file, uint32_t line)
     h->line = line;
 }
 
-size_t history_len(const struct history *h) { return h->len; }
+size_t history_len(const struct history *h)
+{
+    return h->len;
+}
 
 /* --- operations -------------------------------------------------------------------------------------------------- */
 
@@ -56,11 +59,8 @@ void history_room_fast(struct history *h, uint64_t t, struct history_text room)
 void history_member(struct history *h, uint64_t t, struct history_text room, struct history_text user,
                     uint64_t until_seq)
 {
-    add(h, (struct entry){.kind = ENTRY_MEMBER,
-                          .t = t,
-                          .room = number(h, room),
-                          .user = number(h, user),
-                          .until_seq = until_seq});
+    add(h, (struct entry){
+               .kind = ENTRY_MEMBER, .t = t, .room = number(h, room), .user = number(h, user), .until_seq = until_seq});
 }
 
 void history_left(struct history *h, uint64_t t, struct history_text room, struct history_text user, uint64_t seq)
@@ -188,10 +188,8 @@ void history_notify(struct history *h, uint64_t t, struct history_text key, stru
 
 void history_notify_ok(struct history *h, uint64_t t, struct history_text key, struct history_text notification_id)
 {
-    add(h, (struct entry){.kind = ENTRY_NOTIFY_OK,
-                          .t = t,
-                          .key = number(h, key),
-                          .notification_id = number(h, notification_id)});
+    add(h, (struct entry){
+               .kind = ENTRY_NOTIFY_OK, .t = t, .key = number(h, key), .notification_id = number(h, notification_id)});
 }
 
 void history_notified(struct history *h, uint64_t t, struct history_text user, struct history_text connection,
@@ -226,7 +224,10 @@ void history_healed(struct history *h, uint64_t t, uint64_t within_ns)
 
 /* --- how it is kept ---------------------------------------------------------------------------------------------- */
 
-static uint32_t number(struct history *h, struct history_text text) { return texts_number(&h->texts, text); }
+static uint32_t number(struct history *h, struct history_text text)
+{
+    return texts_number(&h->texts, text);
+}
 
 static void add(struct history *h, struct entry e)
 {

@@ -1,5 +1,6 @@
 /* history: what the clients of a run did, were told and saw, and what the gateway kept; and the rules that both have to
- * satisfy together. It is a library of its own and links nothing of the product, so that it shares none of its mistakes.
+ * satisfy together. It is a library of its own and links nothing of the product, so that it shares none of its
+ * mistakes.
  *
  *   struct history *h = history_new();
  *   history_member(h, t, room, user, 0); history_invoke(h, t, &name, content); … in the order of arrival
@@ -8,9 +9,9 @@
  *   if (history_check(h, NULL, &report)) history_report_print(&report, stdout);
  *   history_report_free(&report); history_free(h);
  *
- * Times `t` are nanoseconds of one clock that never goes back. The order of calls matters only among the receipts of one
- * connection (their order of arrival) and among the rows of one room's log. Texts are copied; an empty text means that
- * there is none. Checking takes O(n log n) time and memory in proportion to what was added. Out of memory ends the
+ * Times `t` are nanoseconds of one clock that never goes back. The order of calls matters only among the receipts of
+ * one connection (their order of arrival) and among the rows of one room's log. Texts are copied; an empty text means
+ * that there is none. Checking takes O(n log n) time and memory in proportion to what was added. Out of memory ends the
  * process. One thread. */
 #ifndef CARILLON_TESTS_HISTORY_H
 #define CARILLON_TESTS_HISTORY_H

@@ -69,11 +69,13 @@ bool record_line(struct history *h, char error[RECORD_ERROR_MAX], struct history
     }
     json_t *op = json_object_get(l.object, "op");
     enum entry_kind kind = ENTRY_KINDS;
-    if (json_is_string(op))
-        kind = entry_kind_of((struct history_text){json_string_value(op), json_string_length(op)});
-    if (!op) read_row(&l);
-    else if (kind == ENTRY_KINDS) snprintf(error, RECORD_ERROR_MAX, "no such op");
-    else read_operation(&l, kind);
+    if (json_is_string(op)) kind = entry_kind_of((struct history_text){json_string_value(op), json_string_length(op)});
+    if (!op)
+        read_row(&l);
+    else if (kind == ENTRY_KINDS)
+        snprintf(error, RECORD_ERROR_MAX, "no such op");
+    else
+        read_operation(&l, kind);
     json_decref(l.object);
     return !error[0];
 }
@@ -139,7 +141,10 @@ static bool flag_needed(struct line *l, const char *name)
     return json_is_true(value);
 }
 
-static bool fine(const struct line *l) { return !l->error[0]; }
+static bool fine(const struct line *l)
+{
+    return !l->error[0];
+}
 
 /* --- rows and receipts ------------------------------------------------------------------------------------------- */
 
@@ -151,8 +156,10 @@ static void read_users(struct line *l, struct history_event *event, struct histo
     *users = must(calloc(json_array_size(list), sizeof **users));
     for (size_t i = 0; i < json_array_size(list); i++) {
         json_t *user = json_array_get(list, i);
-        if (json_is_string(user)) (*users)[i] = (struct history_text){json_string_value(user), json_string_length(user)};
-        else wrong(l, "user_ids", "has something else than texts");
+        if (json_is_string(user))
+            (*users)[i] = (struct history_text){json_string_value(user), json_string_length(user)};
+        else
+            wrong(l, "user_ids", "has something else than texts");
     }
     event->users = *users;
     event->num_users = json_array_size(list);
@@ -236,10 +243,14 @@ static void read_send(struct line *l, enum entry_kind kind, uint64_t t)
     struct history_text message_id = kind == ENTRY_OK ? text_needed(l, "message_id") : (struct history_text){0};
     struct history_text content = text(l, "content"), code = text(l, "code");
     if (!fine(l)) return;
-    if (kind == ENTRY_INVOKE) history_invoke(l->h, t, &name, content);
-    else if (kind == ENTRY_OK) history_ok(l->h, t, &name, seq, message_id, epoch);
-    else if (kind == ENTRY_FAIL) history_fail(l->h, t, &name, code);
-    else history_unknown(l->h, t, &name);
+    if (kind == ENTRY_INVOKE)
+        history_invoke(l->h, t, &name, content);
+    else if (kind == ENTRY_OK)
+        history_ok(l->h, t, &name, seq, message_id, epoch);
+    else if (kind == ENTRY_FAIL)
+        history_fail(l->h, t, &name, code);
+    else
+        history_unknown(l->h, t, &name);
 }
 
 static void read_membership(struct line *l, enum entry_kind kind, uint64_t t)
@@ -247,8 +258,10 @@ static void read_membership(struct line *l, enum entry_kind kind, uint64_t t)
     struct history_text room = text_needed(l, "room"), user = text_needed(l, "user");
     uint64_t until_seq = number(l, "until_seq"), seq = number(l, "seq");
     if (!fine(l)) return;
-    if (kind == ENTRY_MEMBER) history_member(l->h, t, room, user, until_seq);
-    else history_left(l->h, t, room, user, seq);
+    if (kind == ENTRY_MEMBER)
+        history_member(l->h, t, room, user, until_seq);
+    else
+        history_left(l->h, t, room, user, seq);
 }
 
 static void read_cursor(struct line *l, enum entry_kind kind, uint64_t t)
@@ -257,10 +270,14 @@ static void read_cursor(struct line *l, enum entry_kind kind, uint64_t t)
     uint64_t seq = number_needed(l, kind == ENTRY_DEVICE ? "after_seq" : "seq"), asked = number(l, "asked");
     if (kind == ENTRY_DEVICE && by.device.len == 0) wrong(l, "device", "is missing");
     if (!fine(l)) return;
-    if (kind == ENTRY_DEVICE) history_device(l->h, t, &by, seq);
-    else if (kind == ENTRY_ACK) history_ack(l->h, t, &by, seq);
-    else if (kind == ENTRY_ACKED) history_acked(l->h, t, &by, asked, seq);
-    else history_cursor(l->h, t, &by, asked, seq);
+    if (kind == ENTRY_DEVICE)
+        history_device(l->h, t, &by, seq);
+    else if (kind == ENTRY_ACK)
+        history_ack(l->h, t, &by, seq);
+    else if (kind == ENTRY_ACKED)
+        history_acked(l->h, t, &by, asked, seq);
+    else
+        history_cursor(l->h, t, &by, asked, seq);
 }
 
 static void read_notify(struct line *l, enum entry_kind kind, uint64_t t)
@@ -271,9 +288,12 @@ static void read_notify(struct line *l, enum entry_kind kind, uint64_t t)
     struct history_text user = answer ? text(l, "user") : text_needed(l, "user");
     struct history_text content = text(l, "content"), connection = text(l, "connection");
     if (!fine(l)) return;
-    if (asked) history_notify(l->h, t, key, user, content);
-    else if (answer) history_notify_ok(l->h, t, key, id);
-    else history_notified(l->h, t, user, connection, id, content);
+    if (asked)
+        history_notify(l->h, t, key, user, content);
+    else if (answer)
+        history_notify_ok(l->h, t, key, id);
+    else
+        history_notified(l->h, t, user, connection, id, content);
 }
 
 static void read_dead_letter(struct line *l, uint64_t t)
@@ -289,8 +309,10 @@ static void read_room(struct line *l, uint64_t t)
 {
     struct history_text room = text_needed(l, "room"), durability = text_needed(l, "durability");
     if (!fine(l)) return;
-    if (strcmp(durability.data, "fast") == 0) history_room_fast(l->h, t, room);
-    else if (strcmp(durability.data, "fsync") != 0) wrong(l, "durability", "is neither fast nor fsync");
+    if (strcmp(durability.data, "fast") == 0)
+        history_room_fast(l->h, t, room);
+    else if (strcmp(durability.data, "fsync") != 0)
+        wrong(l, "durability", "is neither fast nor fsync");
 }
 
 static void read_operation(struct line *l, enum entry_kind kind)

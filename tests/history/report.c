@@ -11,8 +11,14 @@ static const struct {
 #undef RULE
 };
 
-const char *history_rule_name(enum history_rule rule) { return rules[rule].name; }
-const char *history_rule_text(enum history_rule rule) { return rules[rule].text; }
+const char *history_rule_name(enum history_rule rule)
+{
+    return rules[rule].name;
+}
+const char *history_rule_text(enum history_rule rule)
+{
+    return rules[rule].text;
+}
 
 void history_report_free(struct history_report *r)
 {
@@ -31,8 +37,10 @@ void history_report_print(const struct history_report *r, FILE *out)
             ", refused %" PRIu64 ", open %" PRIu64 "), receipts %" PRIu64 "\n",
             r->rooms, r->events, r->messages, r->acknowledged, r->refused, r->open, r->receipts);
     for (unsigned rule = 0; rule < HISTORY_RULES; rule++) {
-        if (r->found[rule]) fprintf(out, "  %-18s %" PRIu64 "\n", rules[rule].name, r->found[rule]);
-        else fprintf(out, "  %-18s holds\n", rules[rule].name);
+        if (r->found[rule])
+            fprintf(out, "  %-18s %" PRIu64 "\n", rules[rule].name, r->found[rule]);
+        else
+            fprintf(out, "  %-18s holds\n", rules[rule].name);
     }
     for (unsigned rule = 0; rule < HISTORY_RULES; rule++) {
         for (size_t i = 0; i < r->num_violations; i++) {
@@ -50,9 +58,12 @@ static void print_json_string(const char *text, FILE *out)
 {
     fputc('"', out);
     for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
-        if (*at == '"' || *at == '\\') fprintf(out, "\\%c", *at);
-        else if (*at < 0x20) fprintf(out, "\\u%04x", *at);
-        else fputc(*at, out);
+        if (*at == '"' || *at == '\\')
+            fprintf(out, "\\%c", *at);
+        else if (*at < 0x20)
+            fprintf(out, "\\u%04x", *at);
+        else
+            fputc(*at, out);
     }
     fputc('"', out);
 }

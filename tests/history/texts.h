@@ -8,7 +8,7 @@
 struct texts {
     struct history_text *items; /* [number] */
     size_t len, cap;
-    uint32_t *slots; /* a hash table of numbers, linear probing; 0: free */
+    uint32_t *slots;  /* a hash table of numbers, linear probing; 0: free */
     size_t num_slots; /* a power of two */
 };
 

@@ -39,9 +39,18 @@ void recorder_close(void)
     recorder.history = NULL;
 }
 
-static struct history_text text(struct slice s) { return (struct history_text){s.data, s.len}; }
-static struct history_text cstring(const char *s) { return (struct history_text){s, strlen(s)}; }
-static unsigned index_of(const struct client *c) { return (unsigned)(c - clients); }
+static struct history_text text(struct slice s)
+{
+    return (struct history_text){s.data, s.len};
+}
+static struct history_text cstring(const char *s)
+{
+    return (struct history_text){s, strlen(s)};
+}
+static unsigned index_of(const struct client *c)
+{
+    return (unsigned)(c - clients);
+}
 
 static struct history_receiver receiver(const struct client *c, struct slice room_id)
 {
@@ -139,9 +148,8 @@ void recorder_push(const struct client *c, struct slice event, uint64_t epoch)
     struct history_text users[NAMED_MAX];
     struct history_event e;
     event_of(&e, users, event);
-    struct history_receipt receipt = {.by = {e.room, cstring(c->user_id), cstring(c->device)},
-                                      .connection = socket_name(socket, c),
-                                      .epoch = epoch};
+    struct history_receipt receipt = {
+        .by = {e.room, cstring(c->user_id), cstring(c->device)}, .connection = socket_name(socket, c), .epoch = epoch};
     history_receive(recorder.history, world_now_ns(), &receipt, &e);
 }
 
@@ -203,7 +211,10 @@ void recorder_cursor(const struct client *c, struct slice room_id, uint64_t seq)
 
 /* --- faults ------------------------------------------------------------------------------------------------------- */
 
-void recorder_crash(void) { history_crash(recorder.history, world_now_ns(), true); }
+void recorder_crash(void)
+{
+    history_crash(recorder.history, world_now_ns(), true);
+}
 
 void recorder_healed(uint64_t since_ns, unsigned num_clients)
 {

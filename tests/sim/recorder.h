@@ -40,7 +40,8 @@ void recorder_acked(const struct client *c, struct slice room_id, uint64_t seq);
 void recorder_cursor(const struct client *c, struct slice room_id, uint64_t seq);
 
 void recorder_crash(void);
-/* recorder_healed: there were no faults since, and the run has come to rest: each client's device has what it is owed. */
+/* recorder_healed: there were no faults since, and the run has come to rest: each client's device has what it is owed.
+ */
 void recorder_healed(uint64_t since_ns, unsigned num_clients);
 /* recorder_judge reads the log that the store has, and fails the run when a rule does not hold. */
 void recorder_judge(struct kv *kv);
