@@ -65,7 +65,7 @@
 #define INPUT_HELD_BYTES_MAX (64u << 10) /* kept of a connection that is not read from; then its receive ends */
 #define REPLY_PAUSE_BYTES (256u << 10)   /* queued reply bytes at which a connection is not read from */
 #define HTTP_REPLY_PAUSE_BYTES (16u << 10) /* the same of HTTP, where who pipelines need not wait for one answer at a time */
-#define LINGER_BYTES_MAX (1u << 20)  /* discarded behind a refusal so that the client gets to read it */
+#define LINGER_BYTES_MAX (1u << 20)  /* discarded behind the last answer so that the client gets to read it */
 #define ASSEMBLY_BYTES_MAX (256u << 20) /* a core's bodies and messages under assembly; beyond: 503 or close 4100 */
 #define ASSEMBLY_SMALL_BYTES (16u << 10) /* one connection's share that is there for everybody: a head, an ordinary message */
 #define SEND_COPY_BYTES_MAX (16u << 10)  /* several frames up to this are copied together: cheaper than an iovec each */
