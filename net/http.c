@@ -470,6 +470,13 @@ unsigned http_header_count(const struct http_request *request, const char *name)
     return count;
 }
 
+size_t http_token_len(struct slice text)
+{
+    size_t len = 0;
+    while (len < text.len && byte_is(text.data[len], TOKEN)) len++;
+    return len;
+}
+
 /* --- escapes --------------------------------------------------------------------------------------------------- */
 
 static bool decode(struct slice in, bool plus_is_space, char *out, size_t out_cap, size_t *out_len);

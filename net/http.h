@@ -92,6 +92,9 @@ struct slice http_header_find(const struct http_request *request, const char *na
 /* http_header_count counts fields of that name. */
 unsigned http_header_count(const struct http_request *request, const char *name);
 
+/* http_token_len returns how many bytes at the front are a token's (RFC 9110 section 5.6.2). */
+size_t http_token_len(struct slice text);
+
 /* http_query_find finds the first `name` in a query string (`a=b&c=d`) and decodes its value into `out`: escapes, and
  * `+` for a space, as forms and URLSearchParams write it. Names are compared as sent. `out` gets no NUL at its end.
  * Returns 1 found, 0 absent, -1 malformed escape, escaped NUL, or longer than out_cap. */
