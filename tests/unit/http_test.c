@@ -79,7 +79,7 @@ static const char *const accepted[] = {
     "OPTIONS * HTTP/1.1\r\n" HOST END,
     "OPTIONS /a HTTP/1.1\r\n" HOST END,
     "GET /a%20b%2Fc HTTP/1.1\r\n" HOST END,
-    "GET /a?b=%zz HTTP/1.1\r\n" HOST END, /* the query is judged by who reads it */
+    "GET /a:b@c!$&'()*+,;=-._~%7f?/?a:b@c!$&'()*+,;=-._~%00 HTTP/1.1\r\n" HOST END,
     "GET /a|{}[]\"\\<>^` HTTP/1.1\r\n" HOST END,
     "GET //a HTTP/1.1\r\n" HOST END,
     "GET /? HTTP/1.1\r\n" HOST END,
@@ -161,6 +161,19 @@ static const struct refusal {
     {"GET /%4 ", HTTP_BAD_TARGET, 400},
     {"GET /%4g ", HTTP_BAD_TARGET, 400},
     {"GET /%41%G1?a ", HTTP_BAD_TARGET, 400},
+    {"GET /?%zz ", HTTP_BAD_TARGET, 400},
+    {"GET /?a%4 ", HTTP_BAD_TARGET, 400},
+    {"GET /a[1] ", HTTP_BAD_TARGET, 400}, /* RFC 3986 has brackets around an address only */
+    {"GET /?a[]=1 ", HTTP_BAD_TARGET, 400},
+    {"GET /a\"", HTTP_BAD_TARGET, 400},
+    {"GET /<", HTTP_BAD_TARGET, 400},
+    {"GET /?>", HTTP_BAD_TARGET, 400},
+    {"GET /\\", HTTP_BAD_TARGET, 400},
+    {"GET /?^", HTTP_BAD_TARGET, 400},
+    {"GET /`", HTTP_BAD_TARGET, 400},
+    {"GET /?{", HTTP_BAD_TARGET, 400},
+    {"GET /|", HTTP_BAD_TARGET, 400},
+    {"GET /}", HTTP_BAD_TARGET, 400},
     {"GET /%4?1 ", HTTP_BAD_TARGET, 400}, /* an escape does not reach into the query */
     {"GET ftp://a/ ", HTTP_BAD_TARGET, 400},
     {"GET http:///a ", HTTP_BAD_TARGET, 400},
