@@ -80,7 +80,6 @@ static const char *const accepted[] = {
     "OPTIONS /a HTTP/1.1\r\n" HOST END,
     "GET /a%20b%2Fc HTTP/1.1\r\n" HOST END,
     "GET /a:b@c!$&'()*+,;=-._~%7f?/?a:b@c!$&'()*+,;=-._~%00 HTTP/1.1\r\n" HOST END,
-    "GET /a|{}[]\"\\<>^` HTTP/1.1\r\n" HOST END,
     "GET //a HTTP/1.1\r\n" HOST END,
     "GET /? HTTP/1.1\r\n" HOST END,
     "GET http://other.example/a HTTP/1.1\r\n" HOST END,
@@ -321,7 +320,7 @@ static void every_byte_is_judged_where_it_stands(void **state)
     for (int byte = 0; byte < 256; byte++) {
         bool token = alphanumeric(byte) || (byte && strchr("!#$%&'*+-.^_`|~", byte));
         bool value = byte == '\t' || (byte >= 0x20 && byte != 0x7f);
-        bool target = byte > 0x20 && byte < 0x7f && byte != '#';
+        bool target = alphanumeric(byte) || (byte && strchr("-._~!$&'()*+,;=:@/?", byte));
         char name[] = "GET / HTTP/1.1\r\nHost: a\r\nX?: v\r\n\r\n";
         *strrchr(name, '?') = (char)byte;
         assert_int_equal(judge(slice_of(name, sizeof name - 1), &limits).result,
