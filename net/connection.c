@@ -320,7 +320,6 @@ static void conn_refuse(struct net *n, struct conn *c, unsigned status, const ch
     buf_u64(&body, status);
     /* what never became a request is named by its connection */
     buf_printf(&body, ",\"request_id\":\"%04x%08x%06x\"}", n->core, c->slot, c->generation);
-    c->head_only = false;
     struct http_reply reply = {
         .status = status, .content_type = "application/problem+json", .body = buf_slice(&body), .close = true};
     if (status == 503) reply.headers = SLICE("Retry-After: 1\r\n");
@@ -334,6 +333,7 @@ static void conn_refuse_error(struct net *n, struct conn *c, enum http_error err
     unsigned status = http_error_status(error, request);
     n->stats.protocol_errors++;
     conn_blame(c, CONN_CAUSE_REFUSED);
+    c->head_only = request->method == HTTP_HEAD; /* known or not, its answer has no content (RFC 9110 section 9.3.2) */
     if (n->handlers.on_refused) n->handlers.on_refused(n->handlers.context, c, error, status);
     conn_refuse(n, c, status, http_error_code(error), http_error_detail(error));
 }
@@ -886,6 +886,7 @@ static void conn_shed(struct net *n, struct conn *c)
 {
     conn_blame(c, CONN_CAUSE_OVERLOADED);
     if (c->state == CONN_HTTP) {
+        c->head_only = c->exchange && c->exchange->request.method == HTTP_HEAD;
         if (n->handlers.on_refused) n->handlers.on_refused(n->handlers.context, c, HTTP_OK, 503);
         conn_refuse(n, c, 503, "server.overloaded", "The server is short of memory.");
     } else if (c->state == CONN_WEBSOCKET) {
