@@ -386,12 +386,13 @@ static void drop_class(struct net *n, struct conn *c, enum conn_class class)
 }
 
 /* conn_admits answers whether the class has room for `len` more bytes. A class that is empty takes any length: a
- * frame longer than the bound could otherwise never be sent. */
+ * frame longer than the bound could otherwise never be sent. So do answers while no more waits than lets the next
+ * request in (conn_takes_input): what was taken up is answered, however large. */
 static bool conn_admits(struct net *n, struct conn *c, size_t len, enum conn_class class)
 {
     size_t of_class = send_queue_class_bytes(&c->queue, class), cap = n->limits.send_queue_bytes_max;
     switch (class) {
-    case CONN_REPLY: return of_class == 0 || of_class + len <= REPLY_QUEUE_BYTES_MAX;
+    case CONN_REPLY: return of_class < REPLY_PAUSE_BYTES || of_class + len <= REPLY_QUEUE_BYTES_MAX;
     case CONN_EPHEMERAL: return of_class + len <= EPHEMERAL_QUEUE_BYTES_MAX && push_bytes(c) + len <= cap;
     case CONN_DURABLE:
         if (LIKELY(push_bytes(c) + len <= cap) || of_class == 0) return true;
