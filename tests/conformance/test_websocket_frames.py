@@ -131,6 +131,12 @@ FRAMING += [
 ]
 
 
+for name, start in (("reserved bit", b"\xc1\x80"), ("opcode 3", b"\x83\x80"), ("unmasked", b"\x81\x01"),
+                    ("continuation of nothing", b"\x80\x80"), ("ping of 126 bytes", b"\x89\xfe"), ("ping in 64 bits", b"\x89\xff"),
+                    ("close of 126 bytes", b"\x88\xfe"), ("ping that is not final", b"\x09\x80")):
+    FRAMING.append(Case("5.2", f"{name}, told by the first two bytes", [start], [], 1002))
+
+
 # --- control frames ---------------------------------------------------------------------------------------------------
 
 CONTROL = []
