@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from peer import CLOSE, Peer, close, text
+from peer import CLOSE, Peer, binary, close, text
 
 ROUNDS = 25  # without lingering about four of five end by a reset
 BEHIND = b"\xff" * 900_000  # less than the gateway discards before it gives up (LINGER_BYTES_MAX)
@@ -39,3 +39,29 @@ def test_peer_that_goes_on_sending_reads_the_last_answer_and_an_orderly_end(gate
             finally:
                 peer.socket.close()
                 sender.join()
+
+
+BOUND = 16 << 20  # bytes of a message, and of a body, that the echoes take
+
+ABOVE_THE_BOUND = {
+    "message": (True, binary(b"\0" * (BOUND + 1)), 1009),
+    "text that is wrong at its beginning": (True, text(b"\xff" * BOUND), 1007),
+    "body": (False, b"POST /debug/echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (BOUND + 1) + b"\0" * (BOUND + 1), 413),
+    "chunk": (False, b"POST /debug/echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % (BOUND + 1)
+              + b"\0" * (BOUND + 1) + b"\r\n0\r\n\r\n", 413),
+}
+
+
+@pytest.mark.parametrize("name", ABOVE_THE_BOUND)
+def test_peer_that_sends_all_of_what_is_refused_before_it_reads_gets_the_refusal(gateway, name):
+    """Without a broken pipe on its way: most clients write a whole message or body before they look for an answer."""
+    is_websocket, sent, expected = ABOVE_THE_BOUND[name]
+    with Peer(gateway) as peer:
+        if is_websocket:
+            peer.handshake()
+        peer.socket.sendall(sent)
+        if is_websocket:
+            assert peer.frame() == (CLOSE, expected.to_bytes(2, "big"))
+        else:
+            assert peer.answer().status == expected
+        peer.assert_ended()
