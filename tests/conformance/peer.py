@@ -9,7 +9,7 @@ import socket
 import struct
 import time
 
-WAIT_S = 20.0  # for one thing that must come: generous, since it is only waited out by a failure
+WAIT_S = 10.0  # for one thing that must come: generous, since it is only waited out by a failure
 
 TEXT, BINARY, CLOSE, PING, PONG, CONTINUATION = 1, 2, 8, 9, 10, 0
 KEY = base64.b64encode(b"sixteen bytes 16").decode()
