@@ -23,7 +23,7 @@ static void conn_set_state(struct conn *c, enum conn_state next);
 static void conn_blame(struct conn *c, enum conn_cause cause);
 static uint8_t conn_admit(struct net *n, struct conn *c);
 static void conn_open_refused(struct net *n, struct conn *c);
-static void conn_end(struct net *n, struct conn *c, bool linger);
+static void conn_end(struct net *n, struct conn *c);
 static void conn_join(struct net *n, struct conn *c);
 static void conn_read_on(struct net *n, struct conn *c);
 static void conn_push(struct net *n, struct conn *c, struct frame *f, enum conn_class class);
@@ -297,9 +297,7 @@ void net_http_reply(struct net *n, struct conn *c, const struct http_reply *repl
     conn_push(n, c, reply_frame(n, c, reply, closing), CONN_REPLY);
     if (closing) {
         conn_blame(c, CONN_CAUSE_DONE);
-        /* A client that asked for the end sends nothing more, so there is nothing unread that would make the kernel
-         * answer with a reset and take the reply from it. */
-        conn_end(n, c, c->keep_alive || c->unread);
+        conn_end(n, c);
         return;
     }
     conn_set_state(c, CONN_HTTP); /* what is held is looked at when the reply has gone out: conn_progress */
@@ -323,13 +321,12 @@ static void conn_refuse(struct net *n, struct conn *c, unsigned status, const ch
     buf_u64(&body, status);
     /* what never became a request is named by its connection */
     buf_printf(&body, ",\"request_id\":\"%04x%08x%06x\"}", n->core, c->slot, c->generation);
-    c->head_only = false;
     struct http_reply reply = {
         .status = status, .content_type = "application/problem+json", .body = buf_slice(&body), .close = true};
     if (status == 503) reply.headers = SLICE("Retry-After: 1\r\n");
     conn_push(n, c, reply_frame(n, c, &reply, true), CONN_REPLY);
     buf_free(&body);
-    conn_end(n, c, true);
+    conn_end(n, c);
 }
 
 static void conn_refuse_error(struct net *n, struct conn *c, enum http_error error, const struct http_request *request)
@@ -337,6 +334,7 @@ static void conn_refuse_error(struct net *n, struct conn *c, enum http_error err
     unsigned status = http_error_status(error, request);
     n->stats.protocol_errors++;
     conn_blame(c, CONN_CAUSE_REFUSED);
+    c->head_only = request->method == HTTP_HEAD; /* known or not, its answer has no content (RFC 9110 section 9.3.2) */
     if (n->handlers.on_refused) n->handlers.on_refused(n->handlers.context, c, error, status);
     conn_refuse(n, c, status, http_error_code(error), http_error_detail(error));
 }
@@ -401,12 +399,13 @@ static void drop_durables(struct net *n, struct conn *c)
 }
 
 /* conn_admits answers whether the class has room for `len` more bytes. A class that is empty takes any length: a
- * frame longer than the bound could otherwise never be sent. */
+ * frame longer than the bound could otherwise never be sent. So do answers while no more waits than lets the next
+ * request in (conn_takes_input): what was taken up is answered, however large. */
 static bool conn_admits(struct net *n, struct conn *c, size_t len, enum conn_class class)
 {
     size_t of_class = send_queue_class_bytes(&c->queue, class), cap = n->limits.send_queue_bytes_max;
     switch (class) {
-    case CONN_REPLY: return of_class == 0 || of_class + len <= REPLY_QUEUE_BYTES_MAX;
+    case CONN_REPLY: return of_class < REPLY_PAUSE_BYTES || of_class + len <= REPLY_QUEUE_BYTES_MAX;
     case CONN_EPHEMERAL: return of_class + len <= EPHEMERAL_QUEUE_BYTES_MAX && push_bytes(c) + len <= cap;
     case CONN_DURABLE:
         if (LIKELY(push_bytes(c) + len <= cap) || of_class == 0 || PLANTED(queue_unbounded)) return true;
@@ -589,7 +588,7 @@ static void conn_flushed(struct net *n, struct conn *c)
 {
     if (c->state == CONN_WS_CLOSING) conn_set_deadline(n, c, n->ticks.close);
     if (c->state != CONN_ENDING) return;
-    if (!c->linger || c->peer_done) {
+    if (c->peer_done) {
         conn_terminate(n, c);
     } else if (!c->shut) {
         c->shut = true;
@@ -693,7 +692,7 @@ static bool conn_takes_input(const struct net *n, const struct conn *c)
 static bool conn_reads(const struct conn *c)
 {
     if (c->peer_done || c->state >= CONN_CLOSING) return false;
-    if (c->state == CONN_ENDING) return c->linger;
+    if (c->state == CONN_ENDING) return true;
     return !c->input || c->input->bytes.len - c->input->at < INPUT_HELD_BYTES_MAX;
 }
 
@@ -856,13 +855,13 @@ static size_t ws_take(struct net *n, struct conn *c, struct slice bytes)
     case WS_CLOSE:
         conn_blame(c, CONN_CAUSE_PEER);
         if (c->state == CONN_WEBSOCKET) ws_push_close(n, c, close_code, (struct slice){0});
-        conn_end(n, c, false); /* the server ends the TCP connection first (RFC 6455 section 7.1.1) */
+        conn_end(n, c);
         break;
     case WS_ERROR:
         n->stats.protocol_errors++;
         conn_blame(c, CONN_CAUSE_REFUSED);
         if (c->state == CONN_WEBSOCKET) ws_push_close(n, c, close_code, (struct slice){0});
-        conn_end(n, c, true);
+        conn_end(n, c);
         break;
     }
     return used;
@@ -901,11 +900,12 @@ static void conn_shed(struct net *n, struct conn *c)
 {
     conn_blame(c, CONN_CAUSE_OVERLOADED);
     if (c->state == CONN_HTTP) {
+        c->head_only = c->exchange && c->exchange->request.method == HTTP_HEAD;
         if (n->handlers.on_refused) n->handlers.on_refused(n->handlers.context, c, HTTP_OK, 503);
         conn_refuse(n, c, 503, "server.overloaded", "The server is short of memory.");
     } else if (c->state == CONN_WEBSOCKET) {
         ws_push_close(n, c, CLOSE_OVERLOADED, SLICE("overloaded"));
-        conn_end(n, c, true);
+        conn_end(n, c);
     } else {
         conn_terminate(n, c);
     }
@@ -920,7 +920,7 @@ static void conn_settle(struct net *n, struct conn *c)
     if (!c->peer_done) return;
     bool flushed = send_queue_empty(&c->queue) && !c->sending;
     if (c->state == CONN_ENDING && flushed) conn_flushed(n, c);
-    if (c->state <= CONN_WS_CLOSING && conn_takes_input(n, c)) conn_end(n, c, false);
+    if (c->state <= CONN_WS_CLOSING && conn_takes_input(n, c)) conn_end(n, c);
 }
 
 static void conn_take(struct net *n, struct conn *c, struct slice bytes)
@@ -1114,12 +1114,13 @@ void conn_expire(struct net *n, struct conn *c)
 
 /* --- the end ------------------------------------------------------------------------------------------------ */
 
-/* conn_end takes nothing up any more, flushes, and ends; with `linger` only after the peer has had time to read. */
-static void conn_end(struct net *n, struct conn *c, bool linger)
+/* conn_end takes nothing up any more, flushes, ends this direction, and closes once the peer is done as well: closing with
+ * bytes unread makes the kernel reset the connection, which may take the last answer or close frame from a peer that was
+ * still sending (RFC 9112 section 9.6, RFC 6455 section 7.1.1). */
+static void conn_end(struct net *n, struct conn *c)
 {
     if (c->state >= CONN_ENDING) return;
     conn_set_state(c, CONN_ENDING);
-    c->linger = linger;
     conn_set_deadline(n, c, n->ticks.stall + n->ticks.close);
     if (send_queue_empty(&c->queue) && !c->sending)
         conn_flushed(n, c);

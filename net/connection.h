@@ -23,7 +23,7 @@ enum conn_state {
     CONN_REQUEST,    /* a request was handed up and waits for its answer; head_only, keep_alive, minor_version are its */
     CONN_WEBSOCKET,  /* open both ways; `ws` is in use */
     CONN_WS_CLOSING, /* our close frame is queued; messages are dropped until the peer's comes */
-    CONN_ENDING,     /* flushes its queue, then ends; `linger`: reads and discards until the peer is done */
+    CONN_ENDING,     /* flushes its queue and shuts its direction down; reads and discards until the peer is done */
     CONN_CLOSING,    /* waits for its operations in flight */
     CONN_RELEASING,  /* gives its descriptor back */
 };
@@ -65,7 +65,6 @@ struct conn {
     bool keep_alive : 1;
     bool partial : 1;    /* a request has begun and is not whole: its deadline is absolute */
     bool peer_done : 1;  /* end of stream was read */
-    bool linger : 1;
     bool shut : 1;       /* our direction was shut down */
     bool exempt : 1;     /* the caller's mark */
     bool counted : 1;    /* in limits.open_shared */

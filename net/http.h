@@ -81,6 +81,7 @@ struct http_limits {
  * target's escape, a field's value) at the part's end, a bound when it is passed. So more bytes never change a verdict
  * other than HTTP_NEED_MORE.
  *
+ * A target keeps to RFC 3986: what it does not allow in a path or query must be escaped, and every '%' is an escape.
  * An empty path of an absolute-form target is "/" (RFC 9110 section 4.2.3), for OPTIONS without query "*" (RFC 9112
  * section 3.2.4); these two do not borrow. A Content-Length above limits->body_bytes_max is HTTP_BODY_TOO_LARGE here,
  * before anyone is told to continue. Upgrade in HTTP/1.0 is ignored (RFC 9110 section 7.8). */
@@ -91,6 +92,9 @@ enum http_result http_parse_head(struct http_request *request, enum http_error *
 struct slice http_header_find(const struct http_request *request, const char *name);
 /* http_header_count counts fields of that name. */
 unsigned http_header_count(const struct http_request *request, const char *name);
+
+/* http_token_len returns how many bytes at the front are a token's (RFC 9110 section 5.6.2). */
+size_t http_token_len(struct slice text);
 
 /* http_query_find finds the first `name` in a query string (`a=b&c=d`) and decodes its value into `out`: escapes, and
  * `+` for a space, as forms and URLSearchParams write it. Names are compared as sent. `out` gets no NUL at its end.

@@ -207,7 +207,8 @@ void net_ws_accept(struct net *n, struct conn *c, struct slice accept_key, struc
  * reached and nothing was queued; the caller decides (drop an ephemeral, close 4200 or catch up for a durable push;
  * on_drain follows). STATUS_NOT_FOUND: the connection is closing, and nothing that is sent now can arrive. Bounds:
  * durable and ephemeral bytes together send_queue_bytes_max, ephemerals EPHEMERAL_QUEUE_BYTES_MAX and dropped first,
- * replies REPLY_QUEUE_BYTES_MAX; an empty class takes one frame of any length. */
+ * replies REPLY_QUEUE_BYTES_MAX; an empty class takes one frame of any length, and so do replies below
+ * REPLY_PAUSE_BYTES. */
 MUST_USE enum status net_send(struct net *n, struct conn *c, struct frame *f, enum conn_class class);
 /* net_reply_text queues one private text message (CONN_REPLY), at most UINT32_MAX bytes. A connection that lets
  * REPLY_QUEUE_BYTES_MAX of them pile up is closed. Nothing happens on a connection that is closing. */

@@ -254,7 +254,8 @@ static void collect_header(struct lent *lent, struct slice *left, size_t upto)
     *left = slice_from(*left, len);
 }
 
-/* start_code judges a frame's first two bytes: RFC 6455 5.1 (masked), 5.2 (reserved bits, opcodes), 5.4 (order). */
+/* start_code judges a frame's first two bytes: RFC 6455 5.1 (masked), 5.2 (reserved bits, opcodes), 5.4 (order), 5.5
+ * (control frames are short and whole). */
 static uint16_t start_code(const struct ws_in *in, const struct lent *lent)
 {
     bool good = (lent->header[0] & RESERVED_BITS) == 0 && (lent->header[1] & MASK_BIT) != 0;
@@ -264,7 +265,9 @@ static uint16_t start_code(const struct ws_in *in, const struct lent *lent)
     case WSLAY_BINARY_FRAME: good = good && in->_opcode == 0; break;
     case WSLAY_CONNECTION_CLOSE:
     case WSLAY_PING:
-    case WSLAY_PONG: break; /* may stand between fragments; wslay refuses long and fragmented ones */
+    case WSLAY_PONG: /* may stand between fragments */
+        good = good && frame_final(lent) && (lent->header[1] & LENGTH_BITS) <= CONTROL_PAYLOAD_MAX;
+        break;
     default: good = false;
     }
     return good ? 0 : WSLAY_CODE_PROTOCOL_ERROR;

@@ -1,8 +1,9 @@
 /* websocket: the receiving half of RFC 6455 and the encoding of frames. Pure: bytes in, events out; no IO.
  *
- * wslay's frame layer takes frames apart and refuses bad lengths and bad control frames; what it does not check is
- * checked here: that client frames are masked, reserved bits, unknown opcodes, continuation order, UTF-8 of text
- * incrementally (fail at the first bad byte, RFC 6455 8.1), close payloads and codes (7.4), the message bound.
+ * wslay's frame layer takes frames apart and refuses bad lengths; what it does not check, or only once the whole header
+ * has come, is checked here: that client frames are masked, reserved bits, unknown opcodes, continuation order, control
+ * frames that are long or fragmented, UTF-8 of text incrementally (fail at the first bad byte, RFC 6455 8.1), close
+ * payloads and codes (7.4), the message bound.
  *
  * A wslay context holds a 4 KiB buffer, so contexts live in a small pool per core and are lent to a connection only
  * while it is inside a frame; between frames a connection's state is `struct ws_in` alone, with the message under

@@ -348,7 +348,7 @@ void rest_problem(struct core *core, struct conn *conn, uint16_t route, uint64_t
     error_problem(&body, e, request_id);
     error_counted(core, e->code);
     if (status == 503 || status == 507) BUF_LIT(&headers, "Retry-After: 1\r\n");
-    if (status == 426) BUF_LIT(&headers, "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n");
+    if (status == 426) BUF_LIT(&headers, "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: upgrade\r\n");
     if (status == 401) BUF_LIT(&headers, "WWW-Authenticate: ApiKey\r\n");
     reply(core, conn, route, started_ns, status, e->code, "application/problem+json", buf_slice(&headers), buf_slice(&body));
     buf_free(&body);

@@ -1,6 +1,7 @@
 /* upgrade: from an HTTP request to a WebSocket with a session (RFC 6455 section 4.2). */
 #include <stdlib.h>
 
+#include "../../net/handshake.h"
 #include "../../net/websocket.h"
 #include "../auth/ticket.h"
 #include "../base/assert.h"
@@ -17,30 +18,17 @@ static bool handshake_valid(struct call *call, char accept[WS_ACCEPT_LEN])
     const struct http_request *r = call->request;
     if (r->method != HTTP_GET || !r->upgrade_websocket || r->body.len)
         return call_fail(call, ERR_UPGRADE_INVALID, "Expected a WebSocket upgrade (RFC 6455)", NULL);
+    if (http_header_count(r, "Sec-WebSocket-Version") > 1)
+        return call_fail(call, ERR_UPGRADE_INVALID, "Sec-WebSocket-Version is repeated", NULL);
     if (!slice_is(http_header_find(r, "Sec-WebSocket-Version"), "13")) return call_fail(call, ERR_UPGRADE_VERSION, NULL, NULL);
     if (http_header_count(r, "Sec-WebSocket-Key") != 1 ||
         !ws_accept_key(accept, http_header_find(r, "Sec-WebSocket-Key")))
         return call_fail(call, ERR_UPGRADE_INVALID, "Sec-WebSocket-Key is not the base64 of 16 bytes", NULL);
+    if (!handshake_protocols_valid(r))
+        return call_fail(call, ERR_UPGRADE_INVALID, "Sec-WebSocket-Protocol is not a list of tokens", NULL);
+    if (!handshake_extensions_valid(r))
+        return call_fail(call, ERR_UPGRADE_INVALID, "Sec-WebSocket-Extensions is malformed (RFC 6455 section 9.1)", NULL);
     return true;
-}
-
-/* offers_subprotocol looks through the list, which may be spread over several fields. */
-static bool offers_subprotocol(const struct http_request *r)
-{
-    for (unsigned i = 0; i < r->num_headers; i++) {
-        if (!slice_eq_nocase(r->headers[i].name, SLICE("Sec-WebSocket-Protocol"))) continue;
-        struct slice rest = r->headers[i].value;
-        while (rest.len) {
-            const char *comma = memchr(rest.data, ',', rest.len);
-            size_t len = comma ? (size_t)(comma - rest.data) : rest.len;
-            struct slice item = {rest.data, len};
-            while (item.len && (item.data[0] == ' ' || item.data[0] == '\t')) item = slice_from(item, 1);
-            while (item.len && (item.data[item.len - 1] == ' ' || item.data[item.len - 1] == '\t')) item.len--;
-            if (slice_is(item, SUBPROTOCOL)) return true;
-            rest = slice_from(rest, comma ? len + 1 : len);
-        }
-    }
-    return false;
 }
 
 struct upgrade {
@@ -144,7 +132,7 @@ void rest_upgrade(struct call *call)
     if (!(has_ticket ? ticket_caller(call, &ticket, ticket_bytes, text) : call_member(call))) return;
     if (!call_admitted(call)) return;
     struct upgrade u = {
-        .subprotocol = offers_subprotocol(call->request), .key = call->key, .has_ticket = has_ticket != 0};
+        .subprotocol = handshake_offers(call->request, SUBPROTOCOL), .key = call->key, .has_ticket = has_ticket != 0};
     if (has_ticket) {
         u.ticket_expires_ns = ticket.expires_ns;
         memcpy(u.ticket_nonce, ticket.nonce, sizeof u.ticket_nonce);

@@ -65,7 +65,8 @@
 #define INPUT_HELD_BYTES_MAX (64u << 10) /* kept of a connection that is not read from; then its receive ends */
 #define REPLY_PAUSE_BYTES (256u << 10)   /* queued reply bytes at which a connection is not read from */
 #define HTTP_REPLY_PAUSE_BYTES (16u << 10) /* the same of HTTP, where who pipelines need not wait for one answer at a time */
-#define LINGER_BYTES_MAX (1u << 20)  /* discarded behind a refusal so that the client gets to read it */
+#define LINGER_BYTES_MAX (20u << 20) /* discarded behind the last answer, within CLOSE_TIMEOUT_MS: who sends a whole
+                                        body or message before it reads gets to the answer that refuses it */
 #define ASSEMBLY_BYTES_MAX (256u << 20) /* a core's bodies and messages under assembly; beyond: 503 or close 4100 */
 #define ASSEMBLY_SMALL_BYTES (16u << 10) /* one connection's share that is there for everybody: a head, an ordinary message */
 #define SEND_COPY_BYTES_MAX (16u << 10)  /* several frames up to this are copied together: cheaper than an iovec each */
@@ -213,6 +214,7 @@ _Static_assert(REQUEST_RATE_MAX <= 1000000000u, "a bucket counts nanoseconds");
 _Static_assert(ABUSE_WINDOW_MS % 1000 == 0 && BACKUP_STOP_MS % 1000 == 0, "counted in whole seconds");
 _Static_assert(LOG_STOP_MS % 1000 == 0, "and so is this");
 _Static_assert((LOG_QUEUE_BYTES & (LOG_QUEUE_BYTES - 1)) == 0, "rings are powers of two");
+_Static_assert(LINGER_BYTES_MAX > ECHO_MESSAGE_BYTES_MAX, "what is just too large is read to its end");
 _Static_assert(RECV_BUFFER_BYTES <= HTTP_HEAD_BYTES_MAX, "a head may span buffers");
 _Static_assert(RING_CQ_ENTRIES >= 2 * RING_SQ_ENTRIES, "io_uring asks for at least twice");
 _Static_assert(SEND_SCRATCH_BYTES > 2 * SEND_COPY_BYTES_MAX, "one connection's send always fits an empty scratch");

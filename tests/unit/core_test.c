@@ -242,12 +242,12 @@ static void a_refused_body_is_discarded_up_to_its_bound(void **state)
     struct client *c = client_open(h, 0);
     client_send(c, SLICE("POST /v1/sync HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"));
     assert_int_equal(client_answer(c), 413);
-    static const char piece[4096];
+    static const char piece[65536];
     uint64_t sent = 0, before = net_stats(harness_core(h, 0)->net)->bytes_in;
     /* The kernel may take all of it before the gateway has read any: what counts is that it stops reading. */
     uint64_t until_ns = clock_mono_ns(clock_real()) + PATIENCE_NS;
     while (net_stats(harness_core(h, 0)->net)->connections && clock_mono_ns(clock_real()) < until_ns) {
-        ssize_t n = sent < 4 * LINGER_BYTES_MAX ? send(c->fd, piece, sizeof piece, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+        ssize_t n = sent < LINGER_BYTES_MAX + (4u << 20) ? send(c->fd, piece, sizeof piece, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
         if (n > 0) sent += (uint64_t)n;
         harness_turns(h);
     }

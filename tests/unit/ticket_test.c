@@ -220,7 +220,7 @@ static void beside_a_ticket_the_query_names_the_device(void **state)
 static void what_is_no_ticket_opens_nothing_even_beside_a_key(void **state)
 {
     struct harness *h = *state;
-    static const char *const queries[] = {"/ws?ticket=", "/ws?ticket=x", "/ws?ticket=%zz", "/ws?a=b&ticket=AAAA"};
+    static const char *const queries[] = {"/ws?ticket=", "/ws?ticket=x", "/ws?ticket=%00", "/ws?a=b&ticket=AAAA"};
     harness_open(h, 1);
     for (unsigned i = 0; i < 4; i++) {
         struct client *c = client_open(h, 0);

@@ -42,7 +42,7 @@ static void the_subprotocol_is_found_wherever_it_is_offered(void **state)
         {GOOD KEY "Sec-WebSocket-Protocol: other,\t carillon.v1.json ,more\r\n", true},
         {GOOD KEY "Sec-WebSocket-Protocol: other\r\nsec-websocket-protocol: carillon.v1.json\r\n", true},
         {GOOD KEY "Sec-WebSocket-Protocol: carillon.v1.jsonx, xcarillon.v1.json\r\n", false},
-        {GOOD KEY "Sec-WebSocket-Protocol: ,,\r\n", false},
+        {GOOD KEY "Sec-WebSocket-Protocol: ,,other,\r\n", false},
     };
     for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct client *c = client_open(h, 0);
