@@ -90,6 +90,21 @@ enum status mark_open_file(struct mark **out, const char *dir)
     return STATUS_OK;
 }
 
+enum status mark_look_file(uint64_t *sequence, const char *dir)
+{
+    char path[4096];
+    *sequence = 0;
+    if (snprintf(path, sizeof path, "%s/MARK", dir) >= (int)sizeof path) return STATUS_INVALID;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return errno == ENOENT ? STATUS_NOT_FOUND : io_error("open", errno);
+    struct mark_file f = {.fd = fd};
+    bool cut_short = false;
+    enum status s = load(&f, &cut_short);
+    close(fd);
+    *sequence = f.sequence;
+    return s == STATUS_OK ? f.found : s;
+}
+
 static enum status mark_file_read(struct mark *m, uint64_t *sequence)
 {
     struct mark_file *f = (struct mark_file *)m;

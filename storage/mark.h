@@ -29,6 +29,9 @@ struct mark {
 
 /* mark_open_file opens or creates DIR/MARK. */
 MUST_USE enum status mark_open_file(struct mark **out, const char *dir);
+/* mark_look_file reads DIR/MARK and changes nothing, for whoever only reads the store: what mark_read answers, NOT_FOUND
+ * without a file, IO when it cannot be read. */
+MUST_USE enum status mark_look_file(uint64_t *sequence, const char *dir);
 
 MUST_USE static inline enum status mark_read(struct mark *m, uint64_t *sequence) { return m->ops->read(m, sequence); }
 MUST_USE static inline enum status mark_write(struct mark *m, uint64_t sequence) { return m->ops->write(m, sequence); }

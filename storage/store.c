@@ -59,7 +59,7 @@ static enum status read_pepper(int fd, uint8_t pepper[32], const char *path, con
 static enum status create_pepper(struct store *s, const struct random *random, const struct refusal *refusal);
 static enum status open_parts(struct store *out, struct kv *kv, struct mark *mark, bool held_store,
                               const struct random *random, const struct refusal *refusal);
-static enum status check_mark(struct kv *kv, struct mark *mark, bool held_store, bool *mark_found,
+static enum status check_mark(struct kv *kv, enum status s, uint64_t marked, bool held_store,
                               const struct refusal *refusal);
 static enum status begin_history(struct store *s, uint64_t from, const struct random *random);
 static enum status load_state(struct store *s, bool *is_new, const struct refusal *refusal);
@@ -109,8 +109,11 @@ static enum status open_parts(struct store *out, struct kv *kv, struct mark *mar
     struct store store = {.kv = kv, .mark = mark, ._lock_fd = -1};
     *out = (struct store){._lock_fd = -1};
 
-    bool mark_found = false, is_new = false;
-    enum status s = check_mark(kv, mark, held_store, &mark_found, refusal);
+    bool is_new = false;
+    uint64_t marked = 0;
+    enum status s = mark_read(mark, &marked);
+    bool mark_found = s == STATUS_OK;
+    s = check_mark(kv, s, marked, held_store, refusal);
     if (s == STATUS_OK) s = load_state(&store, &is_new, refusal);
     if (s == STATUS_OK) s = load_next_number(&store, refusal);
     if (s == STATUS_OK) s = load_histories(&store, refusal);
@@ -231,8 +234,12 @@ static enum status open_writable(struct store *s, const struct store_options *op
 static enum status open_read_only(struct store *s, const struct store_options *options, store_kv_open kv_open,
                                   const struct refusal *refusal)
 {
+    /* The mark is read first: beside a gateway at work it would otherwise be ahead of the store that was opened. */
+    uint64_t marked = 0;
+    enum status mark_status = mark_look_file(&marked, options->dir);
     enum status status = open_kv(s, options, kv_open, refusal);
     bool is_new = false;
+    if (status == STATUS_OK) status = check_mark(s->kv, mark_status, marked, has_pepper(options->dir), refusal);
     if (status == STATUS_OK) status = load_state(s, &is_new, refusal);
     if (status == STATUS_OK && is_new)
         status = refuse(refusal, STATUS_NOT_FOUND, "%s holds no store; check the path", options->dir);
@@ -409,13 +416,12 @@ static enum status create_pepper(struct store *s, const struct random *random, c
     return sync_dir(s->_dir);
 }
 
-static enum status check_mark(struct kv *kv, struct mark *mark, bool held_store, bool *mark_found,
-                              const struct refusal *refusal)
+/* check_mark holds the store against its mark: `s` is how reading that went, `marked` what it said. */
+static enum status check_mark(struct kv *kv, enum status s, uint64_t marked, bool held_store, const struct refusal *refusal)
 {
-    uint64_t marked = 0, sequence = kv_sequence(kv);
-    enum status s = mark_read(mark, &marked);
-    *mark_found = s == STATUS_OK;
+    uint64_t sequence = kv_sequence(kv);
     if (s == STATUS_NOT_FOUND) return STATUS_OK;
+    if (s == STATUS_IO) return refuse(refusal, s, "the low-water mark cannot be read; check the file MARK and the disk");
     /* a crash of the very first start left it short: the pepper is made behind it */
     if (s == STATUS_INVALID && sequence == 0 && !held_store) return STATUS_OK;
     if (s != STATUS_OK)

@@ -249,6 +249,26 @@ static void a_store_that_lost_durable_writes_is_refused(void **state)
     assert_refused(STATUS_CORRUPT, "acknowledged writes are lost"); /* and stays refused */
 }
 
+static void reading_only_refuses_a_store_that_lost_durable_writes(void **state)
+{
+    char garbage[8192];
+    memset(garbage, 'x', sizeof garbage);
+    struct store s = open_store();
+    for (uint64_t n = 1; n <= 10; n++) put_meta(&s, "number.0", n);
+    make_durable(&s);
+    store_close(&s, false);
+    remove_newest_wal();
+    options.read_only = true;
+    assert_refused(STATUS_CORRUPT, "acknowledged writes are lost");
+    replace_file("MARK", garbage, sizeof garbage);
+    assert_refused(STATUS_CORRUPT, "low-water mark is damaged");
+    struct stat before, after;
+    assert_int_equal(stat(path_of("MARK"), &before), 0);
+    assert_refused(STATUS_CORRUPT, "low-water mark is damaged");
+    assert_int_equal(stat(path_of("MARK"), &after), 0);
+    assert_int_equal(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec); /* whoever only reads writes nothing */
+}
+
 static void a_cut_off_log_tail_is_refused(void **state)
 {
     struct store s = open_store();
@@ -586,6 +606,7 @@ int main(void)
         WITH_DIR(a_read_only_file_system_is_refused),
         WITH_DIR(a_full_disk_is_refused),
         WITH_DIR(a_store_that_lost_durable_writes_is_refused),
+        WITH_DIR(reading_only_refuses_a_store_that_lost_durable_writes),
         WITH_DIR(a_cut_off_log_tail_is_refused),
         WITH_DIR(removing_the_mark_accepts_the_loss_in_a_new_history),
         WITH_DIR(a_store_that_lost_everything_and_its_mark_is_not_a_new_one),
