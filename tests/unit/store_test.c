@@ -351,6 +351,49 @@ static void a_damaged_or_missing_pepper_is_refused(void **state)
     assert_int_not_equal(access(path_of("pepper"), F_OK), 0);
 }
 
+static void a_pepper_with_a_changed_bit_is_refused_until_it_is_put_back(void **state)
+{
+    uint8_t pepper[32];
+    struct store s = open_store();
+    memcpy(pepper, s.pepper, sizeof pepper);
+    store_close(&s, true);
+    for (int n = 0; n < 2; n++) {
+        pepper[17] ^= 4;
+        replace_file("pepper", pepper, sizeof pepper);
+        assert_refused(STATUS_CORRUPT, "pepper is damaged");
+        options.read_only = true;
+        assert_refused(STATUS_CORRUPT, "pepper is damaged");
+        options.read_only = false;
+        pepper[17] ^= 4;
+        replace_file("pepper", pepper, sizeof pepper);
+        s = open_store();
+        store_close(&s, n == 0);
+    }
+    assert_int_equal(unlink(path_of("pepper")), 0); /* reading alone needs none */
+    options.read_only = true;
+    assert_int_equal(store_open(&s, &options, random_real(), why, sizeof why), STATUS_OK);
+    store_close(&s, true);
+}
+
+static void a_store_of_before_the_print_of_its_pepper_gets_one(void **state)
+{
+    struct key k;
+    struct buf value = {0};
+    struct store s = open_store();
+    key_meta(&k, SLICE("pepper"));
+    for (int n = 0; n < 2; n++) {
+        assert_int_equal(kv_get(s.kv, KV_META, key_slice(&k), &value), STATUS_OK);
+        struct kv_batch *b = kv_batch_new(s.kv);
+        s.kv->ops->batch_delete(b, KV_META, key_slice(&k));
+        assert_int_equal(kv_write(s.kv, b), STATUS_OK);
+        s.kv->ops->batch_free(b);
+        store_close(&s, true);
+        s = open_store();
+    }
+    store_close(&s, true);
+    buf_free(&value);
+}
+
 static void reading_only_takes_no_lock_and_raises_no_epoch(void **state)
 {
     struct store s = open_store(), reader;
@@ -612,6 +655,8 @@ int main(void)
         WITH_DIR(a_store_that_lost_everything_and_its_mark_is_not_a_new_one),
         WITH_DIR(a_damaged_mark_is_refused),
         WITH_DIR(a_damaged_or_missing_pepper_is_refused),
+        WITH_DIR(a_pepper_with_a_changed_bit_is_refused_until_it_is_put_back),
+        WITH_DIR(a_store_of_before_the_print_of_its_pepper_gets_one),
         WITH_DIR(reading_only_takes_no_lock_and_raises_no_epoch),
         WITH_DIR(reading_only_finds_no_store_in_an_empty_place),
         WITH_DIR(a_new_history_outruns_the_one_it_gave_up),
