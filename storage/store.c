@@ -67,6 +67,8 @@ static enum status open_parts(struct store *out, struct kv *kv, struct mark *mar
                               const struct random *random, const struct refusal *refusal);
 static enum status check_mark(struct kv *kv, enum status s, uint64_t marked, bool held_store,
                               const struct refusal *refusal);
+static enum status check_manifest(enum status *mark_status, uint64_t *marked, const char *dir,
+                                  const struct refusal *refusal);
 static enum status begin_history(struct store *s, uint64_t from, const struct random *random);
 static enum status load_state(struct store *s, bool *is_new, const struct refusal *refusal);
 static enum status load_next_number(struct store *s, const struct refusal *refusal);
@@ -213,9 +215,12 @@ static enum status open_writable(struct store *s, const struct store_options *op
     if (status == STATUS_OK) status = check_restored(options->dir, refusal);
     if (status == STATUS_OK) status = check_space(options->dir, refusal);
     bool held_store = has_pepper(options->dir);
+    uint64_t marked;
+    enum status mark_status;
+    if (status == STATUS_OK) status = check_manifest(&mark_status, &marked, options->dir, refusal);
     if (status == STATUS_OK) status = open_kv(s, options, kv_open, refusal);
     if (status != STATUS_OK) return status;
-    status = mark_open_file(&s->mark, options->dir);
+    status = mark_open_file(&s->mark, options->dir, s->kv);
     if (status != STATUS_OK)
         return refuse(refusal, status, "%s/MARK cannot be opened (%s); check the file and the disk", options->dir,
                       status_name(status));
@@ -241,9 +246,9 @@ static enum status open_read_only(struct store *s, const struct store_options *o
                                   const struct refusal *refusal)
 {
     /* The mark is read first: beside a gateway at work it would otherwise be ahead of the store that was opened. */
-    uint64_t marked = 0;
-    enum status mark_status = mark_look_file(&marked, options->dir);
-    enum status status = open_kv(s, options, kv_open, refusal);
+    uint64_t marked;
+    enum status mark_status, status = check_manifest(&mark_status, &marked, options->dir, refusal);
+    if (status == STATUS_OK) status = open_kv(s, options, kv_open, refusal);
     bool is_new = false;
     if (status == STATUS_OK) status = check_mark(s->kv, mark_status, marked, has_pepper(options->dir), refusal);
     if (status == STATUS_OK) status = load_state(s, &is_new, refusal);
@@ -499,6 +504,16 @@ static enum status check_mark(struct kv *kv, enum status s, uint64_t marked, boo
                   "the store ends at operation %llu but %llu were once durable: acknowledged writes are lost; restore "
                   "the store from a backup, or remove the file MARK to go on without them",
                   (unsigned long long)sequence, (unsigned long long)marked);
+}
+
+/* check_manifest comes before RocksDB opens anything, since opening removes the tables that a damaged MANIFEST does not
+ * name. It tells what the mark says on the way; a mark that is no good is refused later, by check_mark. */
+static enum status check_manifest(enum status *mark_status, uint64_t *marked, const char *dir,
+                                  const struct refusal *refusal)
+{
+    struct manifest_print print;
+    *mark_status = mark_look_file(marked, &print, dir);
+    return *mark_status == STATUS_OK ? manifest_check(&print, dir, refusal->why, refusal->why_len) : STATUS_OK;
 }
 
 /* load_state reads format, epoch and how the last run ended; *is_new when nothing was ever written. */

@@ -249,6 +249,24 @@ static void a_store_that_lost_durable_writes_is_refused(void **state)
     assert_refused(STATUS_CORRUPT, "acknowledged writes are lost"); /* and stays refused */
 }
 
+static void a_manifest_that_ends_early_is_refused_before_tables_are_removed(void **state)
+{
+    char manifest[700] = "";
+    struct store s = open_store();
+    store_close(&s, false);
+    DIR *d = opendir(path_of("db"));
+    for (struct dirent *e; (e = readdir(d));)
+        if (strstr(e->d_name, "MANIFEST-")) snprintf(manifest, sizeof manifest, "%s/db/%s", dir, e->d_name);
+    closedir(d);
+    struct stat st;
+    assert_int_equal(stat(manifest, &st), 0);
+    assert_int_equal(truncate(manifest, st.st_size - 1), 0); /* RocksDB takes it for a torn last edit */
+    for (int n = 0; n < 2; n++) {
+        options.read_only = n == 1;
+        assert_refused(STATUS_CORRUPT, "is not what it was");
+    }
+}
+
 static void reading_only_refuses_a_store_that_lost_durable_writes(void **state)
 {
     char garbage[8192];
@@ -649,6 +667,7 @@ int main(void)
         WITH_DIR(a_read_only_file_system_is_refused),
         WITH_DIR(a_full_disk_is_refused),
         WITH_DIR(a_store_that_lost_durable_writes_is_refused),
+        WITH_DIR(a_manifest_that_ends_early_is_refused_before_tables_are_removed),
         WITH_DIR(reading_only_refuses_a_store_that_lost_durable_writes),
         WITH_DIR(a_cut_off_log_tail_is_refused),
         WITH_DIR(removing_the_mark_accepts_the_loss_in_a_new_history),
