@@ -45,7 +45,7 @@ class Best(Worst):
 @pytest.fixture(scope="session")
 def preloads(tmp_path_factory):
     directory = str(tmp_path_factory.mktemp("preloads"))
-    return {name: lib.build_preload(name, directory) for name in ("preload_sync", "preload_power", "preload_disk")}
+    return {name: lib.build_preload(name, directory) for name in ("preload_sync", "preload_power", "preload_disk", "preload_clock")}
 
 
 PROGRAM_HEAD = """
@@ -263,3 +263,47 @@ os.write(f, b"lost"); attempt(os.fdatasync, f); os.write(f, b"kept"); attempt(os
     model.lose_power(Worst())
     model.write_to(str(data))
     assert (data / "1.log").read_bytes() == b"\0\0\0\0kept"
+
+
+CLOCK = """
+import threading, time
+wall, began = time.time(), time.monotonic(); input(); print(time.time() - wall); print(time.monotonic() - began)
+condition = threading.Condition(); began = time.monotonic()
+with condition: condition.wait(0.2)
+print(time.monotonic() - began)
+"""
+
+
+@pytest.mark.parametrize("step_ms", [86_400_000, -86_400_123])
+def test_the_wall_clock_of_a_running_process_is_stepped_and_nothing_else(preloads, tmp_path, step_ms):
+    clock = tmp_path / "clock"
+    clock.write_bytes(struct.pack("<q", 0))
+    child = subprocess.Popen([sys.executable, "-c", CLOCK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                             env=dict(os.environ, LD_PRELOAD=preloads["preload_clock"], CARILLON_CLOCK_FILE=str(clock)))
+    time.sleep(0.3)  # it has started
+    with open(clock, "r+b") as file:
+        file.write(struct.pack("<q", step_ms))
+    wall, mono, waited = (float(line) for line in child.communicate("\n", timeout=10)[0].split())
+    assert abs(wall - mono - step_ms / 1000) < 1
+    assert 0 < mono < 10 and 0.2 <= waited < 5
+
+
+def test_a_wait_until_a_time_of_the_stepped_clock_takes_as_long_as_it_says(preloads, tmp_path):
+    source, program, clock = tmp_path / "wait.c", tmp_path / "wait", tmp_path / "clock"
+    source.write_text("""
+#include <pthread.h>
+#include <time.h>
+int main(void) {
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+    struct timespec until; clock_gettime(CLOCK_REALTIME, &until); until.tv_sec += 1;
+    pthread_mutex_lock(&mutex);
+    return pthread_cond_timedwait(&cond, &mutex, &until) != 110;
+}
+""")
+    subprocess.run(["cc", "-o", str(program), str(source)], check=True)
+    for step_ms in (86_400_000, -86_400_000):
+        clock.write_bytes(struct.pack("<q", step_ms))
+        began = time.monotonic()
+        subprocess.run([str(program)], check=True, timeout=30,
+                       env=dict(os.environ, LD_PRELOAD=preloads["preload_clock"], CARILLON_CLOCK_FILE=str(clock)))
+        assert 0.9 < time.monotonic() - began < 10
