@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* pthread_setname_np, pthread_timedjoin_np */
+#define _GNU_SOURCE /* pthread_setname_np, gettid */
 #include "backup.h"
 
 #include <pthread.h>
@@ -21,7 +21,7 @@ struct backup {
     bool thread_started;
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t wake;
-    bool stop, wanted;
+    bool stop, ended, wanted;
     unsigned num_rows;
     struct backup_row rows[BACKUPS_MAX]; /* as the directory was last seen */
     struct backup_item attempt;          /* the running one, or the last one if it failed; id 0: none */
@@ -30,6 +30,7 @@ struct backup {
 };
 
 static void *backup_thread(void *context);
+static bool wait_for_end(struct backup *b);
 static bool wait_for_work(struct backup *b);
 static void attempt_begin(struct backup *b);
 static enum status make(struct backup *b, char *why, size_t why_len);
@@ -74,18 +75,30 @@ bool backup_stop(struct backup *b)
     pthread_cond_signal(&b->wake);
     pthread_mutex_unlock(&b->lock);
     if (b->thread_started) {
-        struct timespec until; /* pthread_timedjoin_np(3) takes the wall clock */
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += BACKUP_STOP_MS / 1000;
-        if (pthread_timedjoin_np(b->thread, NULL, &until) != 0) {
+        if (!wait_for_end(b)) {
             LOG(LOG_WARN, "backup", "broken_off", LOG_STR("hint", "what was copied is removed by the next backup"));
             return false;
         }
+        pthread_join(b->thread, NULL);
     }
     pthread_cond_destroy(&b->wake);
     pthread_mutex_destroy(&b->lock);
     free(b);
     return true;
+}
+
+/* wait_for_end returns whether the thread ended in time. By the monotonic clock: pthread_timedjoin_np(3) takes the wall
+ * clock, and one that is stepped back meanwhile would make a stopping gateway wait for hours. */
+static bool wait_for_end(struct backup *b)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += BACKUP_STOP_MS / 1000;
+    pthread_mutex_lock(&b->lock);
+    while (!b->ended && pthread_cond_timedwait(&b->wake, &b->lock, &until) == 0) {}
+    bool ended = b->ended;
+    pthread_mutex_unlock(&b->lock);
+    return ended;
 }
 
 /* --- for other threads ------------------------------------------------------------------------------------------------ */
@@ -152,6 +165,10 @@ static void *backup_thread(void *context)
         bool purged = status != STATUS_OK || purge(b);
         attempt_end(b, status, why, took_ms, purged);
     }
+    pthread_mutex_lock(&b->lock);
+    b->ended = true;
+    pthread_cond_signal(&b->wake); /* only who stops can be waiting by now */
+    pthread_mutex_unlock(&b->lock);
     return NULL;
 }
 

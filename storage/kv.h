@@ -72,6 +72,7 @@ struct kv_ops {
     struct slice (*iter_value)(struct kv_iter *i);
     enum status (*iter_close)(struct kv_iter *i);
     void (*close)(struct kv *kv);
+    bool (*healthy)(struct kv *kv); /* NULL: always */
 };
 
 /* Implementations embed this first. */
@@ -112,5 +113,7 @@ static inline struct slice kv_iter_key(struct kv *kv, struct kv_iter *i) { retur
 static inline struct slice kv_iter_value(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_value(i); }
 MUST_USE static inline enum status kv_iter_close(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_close(i); }
 static inline void kv_close(struct kv *kv) { kv->ops->close(kv); }
+/* kv_healthy: no write, sync or thread of the store's own has met an error of the disk since it was opened. */
+static inline bool kv_healthy(struct kv *kv) { return !kv->ops->healthy || kv->ops->healthy(kv); }
 
 #endif

@@ -519,6 +519,13 @@ static enum status rocks_iter_close(struct kv_iter *i)
 
 static void rocks_close(struct kv *kv) { rocks_free((struct rocks *)kv); }
 
+static bool rocks_healthy(struct kv *kv)
+{
+    struct rocks *r = (struct rocks *)kv;
+    return !atomic_load_explicit(&r->failed, memory_order_acquire) &&
+           kv_rocksdb_property(kv, "rocksdb.background-errors") == 0;
+}
+
 static const struct kv_ops rocks_ops = {
     .batch_new = rocks_batch_new,
     .batch_free = rocks_batch_free,
@@ -539,4 +546,5 @@ static const struct kv_ops rocks_ops = {
     .iter_value = rocks_iter_value,
     .iter_close = rocks_iter_close,
     .close = rocks_close,
+    .healthy = rocks_healthy,
 };

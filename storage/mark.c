@@ -15,11 +15,11 @@
 
 /* DIR/MARK is two 4 KiB blocks, so that one torn page cannot damage both slots. A slot stands at each block's start:
  *
- *   0          8         12       16         24        32         56         64
- *   +----------+---------+--------+----------+---------+----------+----------+
- *   | CRLNMARK | version | 0      | sequence | counter | 0 …      | checksum |
- *   | 8 bytes  | u32     | u32    | u64      | u64     | 24 bytes | 8 bytes  |
- *   +----------+---------+--------+----------+---------+----------+----------+
+ *   0          8         12       16         24        32         40         48         56         64
+ *   +----------+---------+--------+----------+---------+----------+----------+----------+----------+
+ *   | CRLNMARK | version | 0      | sequence | counter | MANIFEST | its bytes| its hash | checksum |
+ *   | 8 bytes  | u32     | u32    | u64      | u64     | u64      | u64      | 8 bytes  | 8 bytes  |
+ *   +----------+---------+--------+----------+---------+----------+----------+----------+----------+
  *
  * Integers are little-endian. The checksum is the first 8 bytes of SHA-256 over the 56 bytes before it. `counter`
  * rises by one a write; the good slot with the higher counter holds. Writes go to one slot until a sync has made it
@@ -34,7 +34,7 @@ struct slot {
     char magic[8];
     uint32_t version, zero;
     uint64_t sequence, counter;
-    uint8_t reserved[24];
+    struct manifest_print manifest; /* zeros: none */
     uint8_t checksum[8];
 };
 _Static_assert(sizeof(struct slot) == SLOT_LEN, "as drawn");
@@ -49,9 +49,12 @@ struct mark_file {
     uint64_t sequence, counter;
     unsigned target; /* slot of the next write: not the one that holds the newest synced mark */
     bool written;    /* since the last sync */
+    struct manifest_print found_manifest; /* of the slot that holds */
+    struct manifest_watch manifest;
     bool unprepared; /* cut short, and not completed yet */
 };
 
+static enum status write_slot(struct mark_file *f, uint64_t sequence);
 static enum status prepare(int fd);
 static enum status load(struct mark_file *f, bool *cut_short);
 static enum slot_state slot_check(const struct slot *slot);
@@ -61,7 +64,7 @@ static enum status io_error(const char *operation, int error);
 static const struct mark_ops mark_file_ops;
 static const char slot_magic[8] = {'C', 'R', 'L', 'N', 'M', 'A', 'R', 'K'};
 
-enum status mark_open_file(struct mark **out, const char *dir)
+enum status mark_open_file(struct mark **out, const char *dir, struct kv *kv)
 {
     *out = NULL;
     char path[4096];
@@ -86,8 +89,26 @@ enum status mark_open_file(struct mark **out, const char *dir)
         free(f);
         return s;
     }
+    manifest_watch_open(&f->manifest, dir, kv);
     *out = &f->mark;
     return STATUS_OK;
+}
+
+enum status mark_look_file(uint64_t *sequence, struct manifest_print *manifest, const char *dir)
+{
+    char path[4096];
+    *sequence = 0;
+    *manifest = (struct manifest_print){0};
+    if (snprintf(path, sizeof path, "%s/MARK", dir) >= (int)sizeof path) return STATUS_INVALID;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return errno == ENOENT ? STATUS_NOT_FOUND : io_error("open", errno);
+    struct mark_file f = {.fd = fd};
+    bool cut_short = false;
+    enum status s = load(&f, &cut_short);
+    close(fd);
+    *sequence = f.sequence;
+    *manifest = f.found_manifest;
+    return s == STATUS_OK ? f.found : s;
 }
 
 static enum status mark_file_read(struct mark *m, uint64_t *sequence)
@@ -106,7 +127,13 @@ static enum status mark_file_write(struct mark *m, uint64_t sequence)
         if (s != STATUS_OK) return s;
         f->unprepared = false;
     }
-    struct slot slot = {.version = MARK_VERSION, .sequence = sequence, .counter = f->counter + 1};
+    return write_slot(f, sequence);
+}
+
+static enum status write_slot(struct mark_file *f, uint64_t sequence)
+{
+    struct slot slot = {.version = MARK_VERSION, .sequence = sequence, .counter = f->counter + 1,
+                        .manifest = f->manifest.print};
     memcpy(slot.magic, slot_magic, sizeof slot_magic);
     slot_checksum(slot.checksum, &slot);
     off_t at = (off_t)f->target * BLOCK_LEN;
@@ -122,6 +149,11 @@ static enum status mark_file_write(struct mark *m, uint64_t sequence)
 static enum status mark_file_sync(struct mark *m)
 {
     struct mark_file *f = (struct mark_file *)m;
+    uint64_t number = f->manifest.print.number, bytes = f->manifest.print.bytes;
+    enum status s = manifest_look(&f->manifest);
+    bool changed = f->manifest.print.number != number || f->manifest.print.bytes != bytes;
+    if (s == STATUS_OK && changed && f->found == STATUS_OK) s = write_slot(f, f->sequence);
+    if (s != STATUS_OK) return s;
     if (fdatasync(f->fd) != 0) return io_error("fdatasync", errno);
     if (f->written) f->target ^= 1;
     f->written = false;
@@ -132,6 +164,7 @@ static void mark_file_close(struct mark *m)
 {
     struct mark_file *f = (struct mark_file *)m;
     close(f->fd);
+    manifest_watch_close(&f->manifest);
     free(f);
 }
 
@@ -168,6 +201,7 @@ static enum status load(struct mark_file *f, bool *cut_short)
         if (slot.counter < f->counter) continue;
         f->counter = slot.counter;
         f->sequence = slot.sequence;
+        f->found_manifest = slot.manifest;
         f->target = i ^ 1;
     }
     /* With one slot never written and the other bad, the first write of all was torn: nothing relied on it yet. */

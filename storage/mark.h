@@ -4,6 +4,8 @@
  * reads the store's sequence number; after it, it writes that number here. A store that opens with a lower number
  * has lost something acknowledged, and refuses to serve rather than give numbers a second time.
  *
+ * Beside it stands a print of RocksDB's MANIFEST as of the mark's last sync (manifest.h).
+ *
  * The file holds two checksummed slots. Writes go to one until a sync has made it durable, then to the other, so a torn
  * write leaves a good one. */
 #ifndef CARILLON_STORAGE_MARK_H
@@ -12,6 +14,7 @@
 #include <stdint.h>
 
 #include "../src/base/status.h"
+#include "manifest.h"
 
 struct mark;
 
@@ -27,8 +30,11 @@ struct mark {
     const struct mark_ops *ops;
 };
 
-/* mark_open_file opens or creates DIR/MARK. */
-MUST_USE enum status mark_open_file(struct mark **out, const char *dir);
+/* mark_open_file opens or creates DIR/MARK, of the database that is open in DIR/db; kv is NULL in a test without one. */
+MUST_USE enum status mark_open_file(struct mark **out, const char *dir, struct kv *kv);
+/* mark_look_file reads DIR/MARK and changes nothing, for whoever only reads the store: what mark_read answers, NOT_FOUND
+ * without a file, IO when it cannot be read. The print's number is 0 when there is none. */
+MUST_USE enum status mark_look_file(uint64_t *sequence, struct manifest_print *manifest, const char *dir);
 
 MUST_USE static inline enum status mark_read(struct mark *m, uint64_t *sequence) { return m->ops->read(m, sequence); }
 MUST_USE static inline enum status mark_write(struct mark *m, uint64_t sequence) { return m->ops->write(m, sequence); }

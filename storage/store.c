@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/sha.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,7 @@
 #define META_FORMAT "format"
 #define META_EPOCH "epoch"
 #define META_CLEAN "clean" /* 1: the last run closed cleanly */
+#define META_PEPPER "pepper" /* pepper_print of the store's pepper */
 #define HISTORY_NAME_BYTES (sizeof STORE_HISTORY_META + 20)
 
 /* refusal: where the sentence for people goes; the last one written stays. */
@@ -57,10 +59,16 @@ static long read_pid(int fd);
 static enum status load_pepper(struct store *s, const struct random *random, const struct refusal *refusal);
 static enum status read_pepper(int fd, uint8_t pepper[32], const char *path, const struct refusal *refusal);
 static enum status create_pepper(struct store *s, const struct random *random, const struct refusal *refusal);
+static enum status check_pepper(struct store *s, const char *path, const struct refusal *refusal);
+static enum status look_at_pepper(struct store *s, const char *dir, const struct refusal *refusal);
+static enum status keep_pepper_print(struct store *s, const struct refusal *refusal);
+static uint64_t pepper_print(const uint8_t pepper[32]);
 static enum status open_parts(struct store *out, struct kv *kv, struct mark *mark, bool held_store,
                               const struct random *random, const struct refusal *refusal);
-static enum status check_mark(struct kv *kv, struct mark *mark, bool held_store, bool *mark_found,
+static enum status check_mark(struct kv *kv, enum status s, uint64_t marked, bool held_store,
                               const struct refusal *refusal);
+static enum status check_manifest(enum status *mark_status, uint64_t *marked, const char *dir,
+                                  const struct refusal *refusal);
 static enum status begin_history(struct store *s, uint64_t from, const struct random *random);
 static enum status load_state(struct store *s, bool *is_new, const struct refusal *refusal);
 static enum status load_next_number(struct store *s, const struct refusal *refusal);
@@ -109,8 +117,11 @@ static enum status open_parts(struct store *out, struct kv *kv, struct mark *mar
     struct store store = {.kv = kv, .mark = mark, ._lock_fd = -1};
     *out = (struct store){._lock_fd = -1};
 
-    bool mark_found = false, is_new = false;
-    enum status s = check_mark(kv, mark, held_store, &mark_found, refusal);
+    bool is_new = false;
+    uint64_t marked = 0;
+    enum status s = mark_read(mark, &marked);
+    bool mark_found = s == STATUS_OK;
+    s = check_mark(kv, s, marked, held_store, refusal);
     if (s == STATUS_OK) s = load_state(&store, &is_new, refusal);
     if (s == STATUS_OK) s = load_next_number(&store, refusal);
     if (s == STATUS_OK) s = load_histories(&store, refusal);
@@ -204,9 +215,12 @@ static enum status open_writable(struct store *s, const struct store_options *op
     if (status == STATUS_OK) status = check_restored(options->dir, refusal);
     if (status == STATUS_OK) status = check_space(options->dir, refusal);
     bool held_store = has_pepper(options->dir);
+    uint64_t marked;
+    enum status mark_status;
+    if (status == STATUS_OK) status = check_manifest(&mark_status, &marked, options->dir, refusal);
     if (status == STATUS_OK) status = open_kv(s, options, kv_open, refusal);
     if (status != STATUS_OK) return status;
-    status = mark_open_file(&s->mark, options->dir);
+    status = mark_open_file(&s->mark, options->dir, s->kv);
     if (status != STATUS_OK)
         return refuse(refusal, status, "%s/MARK cannot be opened (%s); check the file and the disk", options->dir,
                       status_name(status));
@@ -225,15 +239,20 @@ static enum status open_writable(struct store *s, const struct store_options *op
     opened._lock_fd = s->_lock_fd;
     opened._dir = s->_dir;
     *s = opened;
-    return STATUS_OK;
+    return keep_pepper_print(s, refusal);
 }
 
 static enum status open_read_only(struct store *s, const struct store_options *options, store_kv_open kv_open,
                                   const struct refusal *refusal)
 {
-    enum status status = open_kv(s, options, kv_open, refusal);
+    /* The mark is read first: beside a gateway at work it would otherwise be ahead of the store that was opened. */
+    uint64_t marked;
+    enum status mark_status, status = check_manifest(&mark_status, &marked, options->dir, refusal);
+    if (status == STATUS_OK) status = open_kv(s, options, kv_open, refusal);
     bool is_new = false;
+    if (status == STATUS_OK) status = check_mark(s->kv, mark_status, marked, has_pepper(options->dir), refusal);
     if (status == STATUS_OK) status = load_state(s, &is_new, refusal);
+    if (status == STATUS_OK && !is_new) status = look_at_pepper(s, options->dir, refusal);
     if (status == STATUS_OK && is_new)
         status = refuse(refusal, STATUS_NOT_FOUND, "%s holds no store; check the path", options->dir);
     if (status == STATUS_OK) status = load_next_number(s, refusal);
@@ -367,7 +386,65 @@ static enum status load_pepper(struct store *s, const struct random *random, con
     }
     enum status status = read_pepper(fd, s->pepper, path, refusal);
     close(fd);
+    return status == STATUS_OK ? check_pepper(s, path, refusal) : status;
+}
+
+/* check_pepper: with another pepper no API key would be known any more, and a message that is sent again would be taken
+ * for a new one. A store of before this check has no print yet. */
+static enum status check_pepper(struct store *s, const char *path, const struct refusal *refusal)
+{
+    uint64_t print = 0;
+    enum status status = get_number(s->kv, META_PEPPER, &print);
+    if (status == STATUS_NOT_FOUND) return STATUS_OK;
+    if (status == STATUS_OK && print == pepper_print(s->pepper)) return STATUS_OK;
+    if (status == STATUS_OK)
+        return refuse(refusal, STATUS_CORRUPT,
+                      "%s is damaged, or another store's: no API key would be known; put it back from a backup", path);
+    return refuse(refusal, status, "whether %s is this store's cannot be read (%s); restore the store from a backup", path,
+                  status_name(status));
+}
+
+/* look_at_pepper is for whoever only reads and authenticates nobody: a copy without the pepper, or without the right to
+ * read it, is as good. */
+static enum status look_at_pepper(struct store *s, const char *dir, const struct refusal *refusal)
+{
+    char path[PATH_BYTES_MAX];
+    if (snprintf(path, sizeof path, "%s/pepper", dir) >= (int)sizeof path) return STATUS_INVALID;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return STATUS_OK;
+    enum status status = read_pepper(fd, s->pepper, path, refusal);
+    close(fd);
+    if (status == STATUS_OK) status = check_pepper(s, path, refusal);
+    explicit_bzero(s->pepper, sizeof s->pepper);
     return status;
+}
+
+/* keep_pepper_print is not synced by itself: lost, it is written again by the next start. */
+static enum status keep_pepper_print(struct store *s, const struct refusal *refusal)
+{
+    uint64_t print = 0;
+    if (get_number(s->kv, META_PEPPER, &print) == STATUS_OK) return STATUS_OK;
+    struct kv_batch *b = kv_batch_new(s->kv);
+    put_number(s->kv, b, META_PEPPER, pepper_print(s->pepper));
+    enum status status = kv_write(s->kv, b);
+    s->kv->ops->batch_free(b);
+    if (status == STATUS_OK) return STATUS_OK;
+    return refuse(refusal, status, "the store cannot be written (%s); check the disk and start again", status_name(status));
+}
+
+/* pepper_print tells peppers apart and gives none of its 256 random bits away: 8 bytes of a hash under a name of its own. */
+static uint64_t pepper_print(const uint8_t pepper[32])
+{
+    static const char name[] = "carillon pepper print";
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+    uint64_t print;
+    SHA256_CTX hash;
+    SHA256_Init(&hash);
+    SHA256_Update(&hash, name, sizeof name);
+    SHA256_Update(&hash, pepper, 32);
+    SHA256_Final(digest, &hash);
+    memcpy(&print, digest, sizeof print);
+    return print;
 }
 
 static enum status read_pepper(int fd, uint8_t pepper[32], const char *path, const struct refusal *refusal)
@@ -409,13 +486,12 @@ static enum status create_pepper(struct store *s, const struct random *random, c
     return sync_dir(s->_dir);
 }
 
-static enum status check_mark(struct kv *kv, struct mark *mark, bool held_store, bool *mark_found,
-                              const struct refusal *refusal)
+/* check_mark holds the store against its mark: `s` is how reading that went, `marked` what it said. */
+static enum status check_mark(struct kv *kv, enum status s, uint64_t marked, bool held_store, const struct refusal *refusal)
 {
-    uint64_t marked = 0, sequence = kv_sequence(kv);
-    enum status s = mark_read(mark, &marked);
-    *mark_found = s == STATUS_OK;
+    uint64_t sequence = kv_sequence(kv);
     if (s == STATUS_NOT_FOUND) return STATUS_OK;
+    if (s == STATUS_IO) return refuse(refusal, s, "the low-water mark cannot be read; check the file MARK and the disk");
     /* a crash of the very first start left it short: the pepper is made behind it */
     if (s == STATUS_INVALID && sequence == 0 && !held_store) return STATUS_OK;
     if (s != STATUS_OK)
@@ -428,6 +504,16 @@ static enum status check_mark(struct kv *kv, struct mark *mark, bool held_store,
                   "the store ends at operation %llu but %llu were once durable: acknowledged writes are lost; restore "
                   "the store from a backup, or remove the file MARK to go on without them",
                   (unsigned long long)sequence, (unsigned long long)marked);
+}
+
+/* check_manifest comes before RocksDB opens anything, since opening removes the tables that a damaged MANIFEST does not
+ * name. It tells what the mark says on the way; a mark that is no good is refused later, by check_mark. */
+static enum status check_manifest(enum status *mark_status, uint64_t *marked, const char *dir,
+                                  const struct refusal *refusal)
+{
+    struct manifest_print print;
+    *mark_status = mark_look_file(marked, &print, dir);
+    return *mark_status == STATUS_OK ? manifest_check(&print, dir, refusal->why, refusal->why_len) : STATUS_OK;
 }
 
 /* load_state reads format, epoch and how the last run ended; *is_new when nothing was ever written. */

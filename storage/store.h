@@ -30,7 +30,7 @@ struct store_options {
     size_t cache_bytes;        /* block cache */
     size_t write_buffer_bytes; /* of the log's column family; the others get a quarter each */
     unsigned open_files_max;   /* table files kept open; 0: STORE_OPEN_FILES_MAX */
-    bool read_only;            /* verify-store and export: no lock, no epoch, nothing written */
+    bool read_only;            /* verify-store and export: no lock, no epoch, nothing written; refused like any other open */
 };
 
 /* store_history: a restore goes back to a backup of epoch `from` and goes on in epoch `to`. The epochs between them, if

@@ -115,7 +115,7 @@ static void verify_family(struct verify *v, enum kv_cf cf, row_check check)
 static void check_meta(struct verify *v, struct slice key, struct slice value)
 {
     bool is_epoch = slice_is(key, "epoch"), is_format = slice_is(key, "format"), is_clean = slice_is(key, "clean");
-    if (!is_epoch && !is_format && !is_clean && !slice_starts(key, SLICE(STORE_NUMBER_META)) &&
+    if (!is_epoch && !is_format && !is_clean && !slice_is(key, "pepper") && !slice_starts(key, SLICE(STORE_NUMBER_META)) &&
         !slice_starts(key, SLICE(STORE_HISTORY_META)))
         return;
     uint64_t number = 0;

@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* pthread_setname_np, pthread_timedjoin_np */
+#define _GNU_SOURCE /* pthread_setname_np */
 #include "log_writer.h"
 
 #include <errno.h>
@@ -25,6 +25,7 @@ static struct {
     struct park park;
     pthread_t thread;
     bool running;             /* private to who starts and stops */
+    _Atomic bool ended;       /* the thread touches nothing any more */
     _Atomic int fd;           /* being written to */
     _Atomic int next_fd;      /* to be written to from the next line on; -1: none */
     _Atomic uint64_t stop_ns; /* mono: when to give up at last; 0: go on */
@@ -59,6 +60,7 @@ enum status log_writer_start(void)
     int before = atomic_exchange(&writer.fd, STDERR_FILENO);
     if (before != STDERR_FILENO) close(before);
     atomic_store(&writer.stop_ns, 0);
+    atomic_store(&writer.ended, false);
     if (pthread_create(&writer.thread, NULL, writer_main, NULL) != 0) return STATUS_NO_MEMORY;
     pthread_setname_np(writer.thread, "log");
     writer.running = true;
@@ -88,10 +90,11 @@ void log_writer_stop(void)
     uint64_t end_ns = clock_mono_ns(clock_real()) + LOG_STOP_MS * 1000000ull;
     atomic_store(&writer.stop_ns, end_ns);
     park_wake(&writer.park);
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += LOG_STOP_MS / 1000 + 1; /* one second more: the thread itself gives up first */
-    bool ended = pthread_timedjoin_np(writer.thread, NULL, &until) == 0;
+    /* Not pthread_timedjoin_np(3), which takes the wall clock: a step back would make it wait for hours. One second more: the
+     * thread itself gives up first. */
+    const struct timespec pause = {.tv_nsec = 1000000};
+    while (!atomic_load(&writer.ended) && clock_mono_ns(clock_real()) < end_ns + 1000000000ull) nanosleep(&pause, NULL);
+    bool ended = atomic_load(&writer.ended) && pthread_join(writer.thread, NULL) == 0;
     writer.running = false;
     log_set_sink(ended && log_queue_bytes(&writer.queue) == 0 ? NULL : &to_nowhere);
     if (!ended) pthread_detach(writer.thread);
@@ -160,6 +163,7 @@ static void *writer_main(void *argument)
         if (!work) park_block(&writer.park, untold ? TELL_INTERVAL_NS : UINT64_MAX);
         park_done(&writer.park);
     }
+    atomic_store(&writer.ended, true);
     return NULL;
 }
 

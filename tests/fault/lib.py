@@ -28,6 +28,10 @@ class Failure(Exception):
     """A promise that did not hold; the test ends with exit code 1 and this sentence."""
 
 
+class Skip(Exception):
+    """This machine cannot run the test; it ends with exit code 77, as under ctest and automake, and this reason."""
+
+
 def say(text):
     print(text, flush=True)
 
@@ -65,6 +69,10 @@ def run(test, options):
         passed = True
     except Failure as failure:
         result = str(failure)
+    except Skip as reason:
+        say(f"SKIP {name}: {reason}")
+        shutil.rmtree(directory, ignore_errors=True)
+        sys.exit(77)
     finally:
         Gateway.kill_all()
         if passed and not options.keep:

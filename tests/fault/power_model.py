@@ -4,13 +4,17 @@ The model is the strict one of POSIX: the content of a file is as of its last fs
 renamed, linked or removed) is as of the last fsync of its directory. What came after may have reached the disk or not:
 for each file a random prefix of its unsynced writes is kept, the last of them torn at a random byte, and for each
 directory a random prefix of its unsynced name changes. Directories themselves are taken as durable.
+
+A sync that failed lost the writes before it: the kernel has marked their pages clean, so they are never on the disk, though
+the process reads them and a later sync succeeds. Sizes are kept, since they are metadata: what is lost reads as before, or
+as zeros.
 """
 import os
 import random
 import shutil
 import struct
 
-OPEN, WRITE, TRUNCATE, EXTEND, SYNC, SYNCED, RENAME, LINK, UNLINK = range(1, 10)
+OPEN, WRITE, TRUNCATE, EXTEND, SYNC, SYNCED, RENAME, LINK, UNLINK, FAILED = range(1, 11)
 CREATED, DIRECTORY = 1, 2
 HEAD = struct.Struct("<IBBHQQ")  # length, kind, flags, path_len, inode, a
 
@@ -68,6 +72,10 @@ class File:
             self.apply(self.pending[:count])
             del self.pending[:count]
             self.dropped += count
+
+    def sync_failed(self):
+        self.pending = [(EXTEND, a + len(data), b"") if kind == WRITE else (kind, a, data)
+                        for kind, a, data in self.pending]
 
     def lose_power(self, rng):
         """Keeps a random part of what was not synced; returns how many operations were lost or torn."""
@@ -138,6 +146,9 @@ class Model:
                 self.sync_began(inode, a)
             elif kind == SYNCED:
                 self.sync_ended(inode, a)
+            elif kind == FAILED:
+                if inode in self.files:
+                    self.files[inode].sync_failed()
             else:
                 self.renamed(kind, path)
 

@@ -17,6 +17,7 @@
  *   EXTEND     inode, a: least size (fallocate)
  *   SYNC       inode, a: ticket; before the fsync or fdatasync
  *   SYNCED     inode, a: ticket; after it succeeded: what was recorded before SYNC is durable
+ *   FAILED     inode; a sync failed: what was recorded before is on no disk, and no later sync writes it
  *   RENAME LINK   path: from\0to
  *   UNLINK     path
  *
@@ -41,7 +42,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OPEN = 1, WRITE, TRUNCATE, EXTEND, SYNC, SYNCED, RENAME, LINK, UNLINK };
+enum { OPEN = 1, WRITE, TRUNCATE, EXTEND, SYNC, SYNCED, RENAME, LINK, UNLINK, FAILED };
 enum { FLAG_CREATED = 1, FLAG_DIRECTORY = 2 };
 #define INODES_MAX 65536u /* watched files of one run; a power of two, never nearly full */
 
@@ -327,6 +328,17 @@ static int watched_sync(int fd, long call)
     }
     errno = error;
     return result;
+}
+
+/* preload_power_sync_failed is called by preload_disk.c, which let a sync of this descriptor fail. */
+void preload_power_sync_failed(int fd);
+void preload_power_sync_failed(int fd)
+{
+    uint64_t inode = watched(fd);
+    if (!inode) return;
+    pthread_mutex_lock(&order);
+    note(FAILED, 0, inode, 0, NULL, 0, NULL, 0, 0);
+    pthread_mutex_unlock(&order);
 }
 
 int fsync(int fd)

@@ -1,5 +1,6 @@
 """The preload objects and the power model are proved on small programs, so that the fault tests rest on something: what
 was not synced is lost, what was synced is kept, and a slow disk is slow."""
+import errno
 import os
 import random
 import shutil
@@ -13,6 +14,7 @@ import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
+import disk_faults  # noqa: E402
 import lib  # noqa: E402
 import power_model  # noqa: E402
 
@@ -43,7 +45,7 @@ class Best(Worst):
 @pytest.fixture(scope="session")
 def preloads(tmp_path_factory):
     directory = str(tmp_path_factory.mktemp("preloads"))
-    return {name: lib.build_preload(name, directory) for name in ("preload_sync", "preload_power")}
+    return {name: lib.build_preload(name, directory) for name in ("preload_sync", "preload_power", "preload_disk", "preload_clock")}
 
 
 PROGRAM_HEAD = """
@@ -180,3 +182,128 @@ def test_the_delay_of_a_running_process_can_be_changed(preloads, tmp_path):
         file.write(struct.pack("<I", 150))
     out, _ = child.communicate("\n", timeout=10)
     assert min(float(line) for line in out.split()) >= 0.15
+
+
+def run_on(preloads, data, plan, program, *behind):
+    """Runs a program in `data` under the faults of `plan`; returns what it printed."""
+    environment = dict(os.environ, LD_PRELOAD=" ".join((preloads["preload_disk"], *behind)), CARILLON_DISK_DIR=str(data),
+                       CARILLON_DISK_PLAN=plan.path, CARILLON_POWER_DIR=str(data),
+                       CARILLON_POWER_JOURNAL=str(data) + ".journal")
+    return subprocess.run([sys.executable, "-c", PROGRAM_HEAD + ATTEMPT + program], cwd=data, env=environment, check=True,
+                          stdout=subprocess.PIPE, text=True).stdout.split()
+
+
+ATTEMPT = """
+def attempt(call, *arguments):
+    try: call(*arguments); print("good")
+    except OSError as error: print(error.errno)
+"""
+
+
+@pytest.fixture
+def disk(preloads, tmp_path):
+    data, plan = tmp_path / "data", disk_faults.Plan(str(tmp_path))
+    data.mkdir()
+    return data, plan, lambda program, *behind: run_on(preloads, data, plan, program, *behind)
+
+
+def test_the_chosen_syncs_fail_and_no_others(disk):
+    _, plan, run = disk
+    plan.fail(["wal"], errno.EIO, first=1, count=2)
+    program = """
+wal, table = opened("1.log"), opened("2.sst")
+for fd in (wal, table, wal, wal, wal, table): attempt(os.fdatasync, fd)
+"""
+    assert run(program) == ["good", "good", "5", "5", "good", "good"]
+    assert plan.get("failed") == 2 and plan.get("syncs of wal") == 4 and plan.get("syncs of table") == 2
+    assert 0 < plan.get("first_failed_ns") <= time.monotonic_ns()
+
+
+def test_a_write_can_fail_instead(disk):
+    data, plan, run = disk
+    plan.fail(["mark"], errno.ENOSPC, call=disk_faults.WRITE)
+    assert run('f = opened("MARK"); attempt(os.pwrite, f, b"x", 0); attempt(os.fsync, f); attempt(os.pwrite, f, b"y", 0)') == [
+        "28", "good", "good"]
+    assert (data / "MARK").read_bytes() == b"y"
+
+
+def test_every_kind_of_file_is_told_from_the_others(disk):
+    data, plan, run = disk
+    (data / "backups").mkdir()
+    names = ("1.log", "1.sst", "MANIFEST-000001", "MARK", "backups/1.sst", "pepper")
+    run("".join(f'os.fsync(opened("{name}"))\n' for name in names).replace('"MANIFEST', '"./MANIFEST') + "sync_directory()")
+    assert [plan.get("syncs of " + kind) for kind in disk_faults.KINDS] == [1, 0, 1, 1, 1, 1, 1, 1]
+
+
+def test_reads_and_writes_can_be_slow_and_are_counted_by_thread(disk):
+    _, plan, run = disk
+    plan.set(read_delay_us=150_000, write_delay_us=150_000)
+    program = """
+import ctypes, time
+began = time.monotonic(); f = opened("a", os.O_RDWR | os.O_CREAT); os.write(f, b"x"); os.pread(f, 1, 0)
+print(time.monotonic() - began)
+ctypes.CDLL(None).prctl(15, b"core/0", 0, 0, 0); os.pread(f, 1, 0)
+"""
+    assert float(run(program)[0]) >= 0.3
+    assert plan.get("reads") == 2 and plan.get("writes") == 1 and plan.get("on_core") == 1
+
+
+def test_what_a_failed_sync_covered_is_lost_though_a_later_one_succeeds(preloads, disk, tmp_path):
+    data, plan, run = disk
+    snapshot = str(tmp_path / "snapshot")
+    os.makedirs(snapshot)
+    plan.fail(["wal"], errno.EIO)
+    program = """
+f = opened("1.log"); sync_directory()
+os.write(f, b"lost"); attempt(os.fdatasync, f); os.write(f, b"kept"); attempt(os.fdatasync, f)
+"""
+    assert run(program, preloads["preload_power"]) == ["5", "good"]
+    model = power_model.Model(snapshot)
+    model.replay(power_model.read_journal(str(data) + ".journal"))
+    model.lose_power(Worst())
+    model.write_to(str(data))
+    assert (data / "1.log").read_bytes() == b"\0\0\0\0kept"
+
+
+CLOCK = """
+import threading, time
+wall, began = time.time(), time.monotonic(); input(); print(time.time() - wall); print(time.monotonic() - began)
+condition = threading.Condition(); began = time.monotonic()
+with condition: condition.wait(0.2)
+print(time.monotonic() - began)
+"""
+
+
+@pytest.mark.parametrize("step_ms", [86_400_000, -86_400_123])
+def test_the_wall_clock_of_a_running_process_is_stepped_and_nothing_else(preloads, tmp_path, step_ms):
+    clock = tmp_path / "clock"
+    clock.write_bytes(struct.pack("<q", 0))
+    child = subprocess.Popen([sys.executable, "-c", CLOCK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                             env=dict(os.environ, LD_PRELOAD=preloads["preload_clock"], CARILLON_CLOCK_FILE=str(clock)))
+    time.sleep(0.3)  # it has started
+    with open(clock, "r+b") as file:
+        file.write(struct.pack("<q", step_ms))
+    wall, mono, waited = (float(line) for line in child.communicate("\n", timeout=10)[0].split())
+    assert abs(wall - mono - step_ms / 1000) < 1
+    assert 0 < mono < 10 and 0.2 <= waited < 5
+
+
+def test_a_wait_until_a_time_of_the_stepped_clock_takes_as_long_as_it_says(preloads, tmp_path):
+    source, program, clock = tmp_path / "wait.c", tmp_path / "wait", tmp_path / "clock"
+    source.write_text("""
+#include <pthread.h>
+#include <time.h>
+int main(void) {
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+    struct timespec until; clock_gettime(CLOCK_REALTIME, &until); until.tv_sec += 1;
+    pthread_mutex_lock(&mutex);
+    return pthread_cond_timedwait(&cond, &mutex, &until) != 110;
+}
+""")
+    subprocess.run(["cc", "-o", str(program), str(source)], check=True)
+    for step_ms in (86_400_000, -86_400_000):
+        clock.write_bytes(struct.pack("<q", step_ms))
+        began = time.monotonic()
+        subprocess.run([str(program)], check=True, timeout=30,
+                       env=dict(os.environ, LD_PRELOAD=preloads["preload_clock"], CARILLON_CLOCK_FILE=str(clock)))
+        assert 0.9 < time.monotonic() - began < 10

@@ -31,7 +31,7 @@ static int remove_dir(void **state)
 static struct mark *open_mark(void)
 {
     struct mark *m;
-    assert_int_equal(mark_open_file(&m, dir), STATUS_OK);
+    assert_int_equal(mark_open_file(&m, dir, NULL), STATUS_OK);
     return m;
 }
 
@@ -221,7 +221,7 @@ static void a_mark_that_goes_back_aborts(void **state)
     if (child == 0) {
         close(2);
         struct mark *m = NULL;
-        if (mark_open_file(&m, dir) == STATUS_OK) (void)!mark_write(m, 8);
+        if (mark_open_file(&m, dir, NULL) == STATUS_OK) (void)!mark_write(m, 8);
         _exit(0);
     }
     int ended;
@@ -234,7 +234,7 @@ static void a_missing_directory_is_an_error(void **state)
     struct mark *m;
     char missing[300];
     snprintf(missing, sizeof missing, "%s/missing", dir);
-    assert_int_equal(mark_open_file(&m, missing), STATUS_IO);
+    assert_int_equal(mark_open_file(&m, missing, NULL), STATUS_IO);
     assert_null(m);
 }
 

@@ -249,6 +249,44 @@ static void a_store_that_lost_durable_writes_is_refused(void **state)
     assert_refused(STATUS_CORRUPT, "acknowledged writes are lost"); /* and stays refused */
 }
 
+static void a_manifest_that_ends_early_is_refused_before_tables_are_removed(void **state)
+{
+    char manifest[700] = "";
+    struct store s = open_store();
+    store_close(&s, false);
+    DIR *d = opendir(path_of("db"));
+    for (struct dirent *e; (e = readdir(d));)
+        if (strstr(e->d_name, "MANIFEST-")) snprintf(manifest, sizeof manifest, "%s/db/%s", dir, e->d_name);
+    closedir(d);
+    struct stat st;
+    assert_int_equal(stat(manifest, &st), 0);
+    assert_int_equal(truncate(manifest, st.st_size - 1), 0); /* RocksDB takes it for a torn last edit */
+    for (int n = 0; n < 2; n++) {
+        options.read_only = n == 1;
+        assert_refused(STATUS_CORRUPT, "is not what it was");
+    }
+}
+
+static void reading_only_refuses_a_store_that_lost_durable_writes(void **state)
+{
+    char garbage[8192];
+    memset(garbage, 'x', sizeof garbage);
+    struct store s = open_store();
+    for (uint64_t n = 1; n <= 10; n++) put_meta(&s, "number.0", n);
+    make_durable(&s);
+    store_close(&s, false);
+    remove_newest_wal();
+    options.read_only = true;
+    assert_refused(STATUS_CORRUPT, "acknowledged writes are lost");
+    replace_file("MARK", garbage, sizeof garbage);
+    assert_refused(STATUS_CORRUPT, "low-water mark is damaged");
+    struct stat before, after;
+    assert_int_equal(stat(path_of("MARK"), &before), 0);
+    assert_refused(STATUS_CORRUPT, "low-water mark is damaged");
+    assert_int_equal(stat(path_of("MARK"), &after), 0);
+    assert_int_equal(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec); /* whoever only reads writes nothing */
+}
+
 static void a_cut_off_log_tail_is_refused(void **state)
 {
     struct store s = open_store();
@@ -329,6 +367,49 @@ static void a_damaged_or_missing_pepper_is_refused(void **state)
     assert_int_equal(unlink(path_of("pepper")), 0);
     assert_refused(STATUS_CORRUPT, "missing");
     assert_int_not_equal(access(path_of("pepper"), F_OK), 0);
+}
+
+static void a_pepper_with_a_changed_bit_is_refused_until_it_is_put_back(void **state)
+{
+    uint8_t pepper[32];
+    struct store s = open_store();
+    memcpy(pepper, s.pepper, sizeof pepper);
+    store_close(&s, true);
+    for (int n = 0; n < 2; n++) {
+        pepper[17] ^= 4;
+        replace_file("pepper", pepper, sizeof pepper);
+        assert_refused(STATUS_CORRUPT, "pepper is damaged");
+        options.read_only = true;
+        assert_refused(STATUS_CORRUPT, "pepper is damaged");
+        options.read_only = false;
+        pepper[17] ^= 4;
+        replace_file("pepper", pepper, sizeof pepper);
+        s = open_store();
+        store_close(&s, n == 0);
+    }
+    assert_int_equal(unlink(path_of("pepper")), 0); /* reading alone needs none */
+    options.read_only = true;
+    assert_int_equal(store_open(&s, &options, random_real(), why, sizeof why), STATUS_OK);
+    store_close(&s, true);
+}
+
+static void a_store_of_before_the_print_of_its_pepper_gets_one(void **state)
+{
+    struct key k;
+    struct buf value = {0};
+    struct store s = open_store();
+    key_meta(&k, SLICE("pepper"));
+    for (int n = 0; n < 2; n++) {
+        assert_int_equal(kv_get(s.kv, KV_META, key_slice(&k), &value), STATUS_OK);
+        struct kv_batch *b = kv_batch_new(s.kv);
+        s.kv->ops->batch_delete(b, KV_META, key_slice(&k));
+        assert_int_equal(kv_write(s.kv, b), STATUS_OK);
+        s.kv->ops->batch_free(b);
+        store_close(&s, true);
+        s = open_store();
+    }
+    store_close(&s, true);
+    buf_free(&value);
 }
 
 static void reading_only_takes_no_lock_and_raises_no_epoch(void **state)
@@ -586,11 +667,15 @@ int main(void)
         WITH_DIR(a_read_only_file_system_is_refused),
         WITH_DIR(a_full_disk_is_refused),
         WITH_DIR(a_store_that_lost_durable_writes_is_refused),
+        WITH_DIR(a_manifest_that_ends_early_is_refused_before_tables_are_removed),
+        WITH_DIR(reading_only_refuses_a_store_that_lost_durable_writes),
         WITH_DIR(a_cut_off_log_tail_is_refused),
         WITH_DIR(removing_the_mark_accepts_the_loss_in_a_new_history),
         WITH_DIR(a_store_that_lost_everything_and_its_mark_is_not_a_new_one),
         WITH_DIR(a_damaged_mark_is_refused),
         WITH_DIR(a_damaged_or_missing_pepper_is_refused),
+        WITH_DIR(a_pepper_with_a_changed_bit_is_refused_until_it_is_put_back),
+        WITH_DIR(a_store_of_before_the_print_of_its_pepper_gets_one),
         WITH_DIR(reading_only_takes_no_lock_and_raises_no_epoch),
         WITH_DIR(reading_only_finds_no_store_in_an_empty_place),
         WITH_DIR(a_new_history_outruns_the_one_it_gave_up),
