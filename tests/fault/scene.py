@@ -18,16 +18,25 @@ class Skip(Exception):
     """The machine cannot show this; the sentence says why."""
 
 
-def run(test, options):
-    """lib.run, for a test that may find out that the machine cannot run it."""
+def run(test, options, before=None):
+    """lib.run, for a test that may find out that the machine cannot run it; before() is called ahead of all else."""
     def guarded(options_, directory):
         try:
             return test(options_, directory)
         except Skip as skip:
             lib.Gateway.kill_all()
-            lib.say(f"SKIP {os.path.basename(sys.argv[0])}: {skip}")
-            os._exit(SKIPPED)
+            skipped(skip)
+    try:
+        if before:
+            before()
+    except Skip as skip:
+        skipped(skip)
     lib.run(guarded, options)
+
+
+def skipped(skip):
+    print(f"SKIP {os.path.basename(sys.argv[0])}: {skip}", flush=True)
+    os._exit(SKIPPED)  # past lib.run, which knows pass and fail
 
 
 def need(*programs):
@@ -123,15 +132,15 @@ class Scene(lib.Crashes):
         self.counts["unknown"] += unknown
         return report
 
-    def send_one(self, timeout=10):
+    def send_one(self, timeout=10, content="one more"):
         """Sends a recorded message by HTTP; it must be acknowledged."""
         room = self.rng.choice(self.rooms)
         number = self.rooms.index(room)
         names = {"room": room, "sender": f"load-{number}-0", "client_id": f"one-{self.rng.getrandbits(64):x}"}
-        self.record.write("invoke", content="one more", **names)
+        self.record.write("invoke", content=content, **names)
         try:
             status, answer = lib.request(self.port, "POST", f"/v1/rooms/{room}/messages",
-                                         {"content": "one more", "client_id": names["client_id"]},
+                                         {"content": content, "client_id": names["client_id"]},
                                          lib.acting(self.key, names["sender"]), timeout)
         except OSError as error:
             raise lib.Failure(f"a message was not served: {error!r}") from None
