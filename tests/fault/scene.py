@@ -1,5 +1,5 @@
-"""A gateway with load on it that is disturbed without being killed: what the tests of descriptors, memory, readers and the
-network share beyond lib.py. The load is recorded, devices follow the rooms, and at the end the history checker and the
+"""A gateway with load on it that is disturbed without being killed: what the tests of descriptors, memory, readers and
+the network share beyond lib.py. The load is recorded, devices follow the rooms, and at the end the history checker and the
 verifier of the store judge, as after crashes."""
 import copy
 import json
@@ -91,10 +91,6 @@ class Scene(lib.Crashes):
         if not lines:
             raise lib.Failure(f"the gateway has no metric {name}")
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
-
-    def log_events(self, event):
-        with open(self.gateway.log_path, "rb") as log:
-            return sum(1 for line in log if b'"event":"%s"' % event.encode() in line)
 
     def load(self, rate, seconds, *more, timeout=20):
         """Starts recorded load at a steady rate; returns once it sends. finish_load() takes its report."""
