@@ -409,12 +409,13 @@ async def test_above_the_bound_on_memory_new_work_is_refused_until_there_is_room
         except ConnectionError:
             pass  # its core has taken all the bodies that it may
 
-    async def is_above():  # a core that has all the bodies it may refuses for that reason, and sooner
-        return await metric(gateway, "carillon_memory_used_bytes") > bound
+    async def is_short():  # a core that has all the bodies it may refuses for that reason, and sooner
+        return (await call(gateway, "GET", "/ready")).status == 503
 
     async def refuses():
         return (await alice.get("/users/me")).status == 503
-    await eventually(is_above, "memory above its bound")
+    await eventually(is_short, "memory above its bound")
+    await socket.answer(await socket.begin("typing.start", room_id=room_id))  # a core that slept takes notice in its turn
     await eventually(refuses, "a refusal")
     assert await metric(gateway, "carillon_memory_used_bytes") > 0.95 * bound
     answer = await alice.post(f"/rooms/{room_id}/messages", {"content": "x"})
