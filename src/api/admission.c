@@ -137,6 +137,14 @@ bool answers_fit(const struct core *core, const struct tenant *t)
     return t->answers.bytes < free_bytes;
 }
 
+bool answer_taken(const struct core *core, struct op *op)
+{
+    const struct tenant *t = directory_tenant(&core->directory, op->tenant);
+    if (LIKELY(op->out.len <= ASSEMBLY_SMALL_BYTES) || !t || answers_fit(core, t)) return true;
+    buf_free(&op->out);
+    return op_fail(op, ERR_SERVER_OVERLOADED, "Too many answers wait for clients that do not read them", NULL);
+}
+
 static bool is_heavy(const struct call *call)
 {
     enum http_method method = call->request->method;

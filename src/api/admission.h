@@ -52,6 +52,9 @@ bool anyone_full(const struct core *core, const struct conn *c);
 
 /* answers_fit: may the tenant ask for more that its clients then have to read? */
 bool answers_fit(const struct core *core, const struct tenant *t);
+/* answer_taken looks again when the answer is there, and fails the op when it is a long one that does not fit any more:
+ * a client may ask for hundreds of pages before the first one waits for it. False when it failed. */
+bool answer_taken(const struct core *core, struct op *op);
 
 /* admission_headers appends X-RateLimit-Limit, -Remaining and -Reset of the connection's open request, if it was held
  * against a limit. */

@@ -10,6 +10,7 @@
 #include "../chat/history.h"
 #include "../chat/ids.h"
 #include "../chat/session.h"
+#include "admission.h"
 #include "api.h"
 
 struct sync_room {
@@ -234,6 +235,7 @@ static void sync_finish(struct core *core, struct sync *s, uint64_t room, uint64
     } else {
         BUF_LIT(out, "],\"next\":null");
     }
+    (void)answer_taken(core, s->op);
     sync_end(core, s);
 }
 

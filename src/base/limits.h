@@ -57,6 +57,7 @@
 #define HELLO_TIMEOUT_MS 10000u      /* from the handshake to hello; then close 4001 */
 #define CLOSE_TIMEOUT_MS 2000u       /* wait for the peer's close frame, or for a refused body to end */
 #define STALL_TIMEOUT_MS 30000u      /* queued bytes and not one taken by the peer */
+#define PEER_TIMEOUT_MS 34000u       /* sent bytes and not one acknowledged, or a window that stays shut: the kernel resets */
 #define LISTEN_BACKLOG 4096u         /* connections that the kernel completes before they are accepted */
 #define LISTENERS_MAX 16u            /* listening sockets of one core */
 #define ACCEPTS_ARMED_MAX 64u        /* one-shot accepts in flight a listener: one burst's worth, 144 bytes each */
@@ -184,6 +185,8 @@
 #define CORE_STACK_BYTES (2u << 20)  /* a core's thread; only what is touched takes memory */
 #define PORT_WAIT_MS 1000u           /* a listening address that is taken: a killed process' ring may take that long */
 #define WATCH_INTERVAL_MS 1000u      /* between two looks at the free disk space and the memory in use */
+#define MEMORY_SHARES 8u             /* of limits.memory: each kind of queue below may hold one, over all cores: half of it in all */
+#define MEMORY_SHARE_MIN (4u << 20)  /* of a core: a few of the largest bodies and pages */
 #define MEMORY_PERCENT 70u           /* of the machine's memory, when limits.memory is derived: the kernel's sockets and
                                       * page cache, and what a second adds, need the rest */
 #define CORE_STUCK_MS 5000u        /* a core without a turn for so long is not healthy; an idle one turns each second */
@@ -205,6 +208,8 @@ _Static_assert(PAYLOAD_BYTES_MAX < PUSH_BYTES_MAX && PUSH_BATCH <= 64, "a push h
 _Static_assert(CREATIONS_READ_MAX * NOTIFY_BYTES_MAX <= COMMIT_PENDING_BYTES_MAX, "as much as may wait for the disk");
 _Static_assert(3 * SWEEP_LOOKS <= 65535 && 2 * NOTIFY_SWEEP_ROWS <= 65535, "what a step finds is one commit entry");
 _Static_assert(IDEMPOTENCY_KEEP_MS >= 7ull * 24 * 3600 * 1000, "the protocol's promise");
+_Static_assert(PEER_TIMEOUT_MS >= STALL_TIMEOUT_MS + 2 * CLOSE_TIMEOUT_MS, "a reader that stalls is told so (4200) first");
+_Static_assert(REPLY_QUEUE_BYTES_MAX <= MEMORY_SHARE_MIN, "one socket's answers fit the smallest share");
 _Static_assert(TYPING_REPEAT_MS < TYPING_TIMEOUT_MS, "who renews is told before it ends");
 _Static_assert(REPLY_PAUSE_BYTES < REPLY_QUEUE_BYTES_MAX && REPLY_QUEUE_BYTES_MAX < REPLIES_BYTES_MAX / 2,
                "a socket is not read from before it is closed, and is closed before it weighs on others");

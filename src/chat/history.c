@@ -1,6 +1,7 @@
 #include "history.h"
 
 #include "../../storage/keys.h"
+#include "../api/admission.h"
 #include "../base/assert.h"
 #include "../base/planted.h"
 
@@ -17,11 +18,13 @@ void history_page(struct core *core, struct op *op, uint64_t first, uint64_t hea
 
 static void page_done(void *context, struct read_job *job)
 {
+    struct core *core = context;
     struct op *op = CONTAINER_OF(job, struct op, job);
     if (op->job_status == STATUS_NOT_FOUND) op_fail(op, ERR_MESSAGE_NOT_FOUND, NULL, NULL);
     else if (op->job_status != STATUS_OK) op_fail(op, ERR_STORE_READ_FAILED, NULL, NULL);
+    else (void)answer_taken(core, op);
     op->http_status = 200;
-    op->then(context, op);
+    op->then(core, op);
 }
 
 /* --- one row at a time -------------------------------------------------------------------------------------------- */

@@ -34,8 +34,8 @@ bool room_may_write(struct core *core, struct op *op)
     if (!room_may_shrink(core, op)) return false;
     if (atomic_load_explicit(&core->gateway->disk, memory_order_relaxed) != DISK_OK)
         return op_fail(op, ERR_STORE_DISK_FULL, NULL, NULL);
-    if (core->commit_late || core->pending_bytes > COMMIT_PENDING_BYTES_MAX) return op_fail(op, ERR_STORE_OVERLOADED, NULL, NULL);
-    if (atomic_load_explicit(&core->frames_bytes, memory_order_relaxed) > (int64_t)FRAMES_BYTES_MAX)
+    if (core->commit_late || core->pending_bytes > core->pending_bytes_max) return op_fail(op, ERR_STORE_OVERLOADED, NULL, NULL);
+    if (atomic_load_explicit(&core->frames_bytes, memory_order_relaxed) > (int64_t)core->frames_bytes_max)
         return op_fail(op, ERR_SERVER_OVERLOADED, "Too many bytes wait for slow readers", NULL);
     return true;
 }

@@ -76,10 +76,10 @@ static void memory_update(struct core *core);
  * before that each reader may hold less: a push that does not fit makes it catch up from the log instead. */
 static void queues_fit(struct core *core)
 {
-    int64_t used = atomic_load_explicit(&core->frames_bytes, memory_order_relaxed), half = FRAMES_BYTES_MAX / 2;
+    int64_t used = atomic_load_explicit(&core->frames_bytes, memory_order_relaxed), most = (int64_t)core->frames_bytes_max;
     size_t bytes = CONFIG_NOW(core->gateway->config, limits_send_queue);
-    if (UNLIKELY(used > half)) {
-        int64_t left = (int64_t)FRAMES_BYTES_MAX - used;
+    if (UNLIKELY(used > most / 2)) {
+        int64_t left = most - used;
         size_t share = left > 0 ? (size_t)left / (core->num_sessions + 1) : 0;
         if (share < SEND_QUEUE_BYTES_MIN) share = SEND_QUEUE_BYTES_MIN;
         if (share < bytes) bytes = share;
@@ -95,16 +95,24 @@ const char *const core_queue_names[CORE_QUEUES] = {"connections", "commit_entrie
                                                    "mailbox",     "reads",          "frames_bytes",
                                                    "assembly_bytes", "rooms",       "users"};
 
+size_t core_bytes_max(const struct gateway *g, size_t most)
+{
+    uint64_t memory = g->config->limits_memory; /* 0: nobody has said, as in tests */
+    uint64_t share = memory / MEMORY_SHARES / g->num_cores;
+    if (share < MEMORY_SHARE_MIN) share = MEMORY_SHARE_MIN;
+    return memory && share < most ? (size_t)share : most;
+}
+
 uint64_t core_queue_bound(const struct gateway *g, enum core_queue queue)
 {
     switch (queue) {
     case QUEUE_CONNECTIONS: return g->config->limits_connections;
     case QUEUE_COMMIT_ENTRIES: return COMMIT_PENDING_MAX;
-    case QUEUE_COMMIT_BYTES: return COMMIT_PENDING_BYTES_MAX;
+    case QUEUE_COMMIT_BYTES: return core_bytes_max(g, COMMIT_PENDING_BYTES_MAX);
     case QUEUE_MAILBOX: return MAILBOX_CELLS;
     case QUEUE_READS: return READ_RING_CELLS;
-    case QUEUE_FRAMES_BYTES: return FRAMES_BYTES_MAX;
-    case QUEUE_ASSEMBLY_BYTES: return ASSEMBLY_BYTES_MAX;
+    case QUEUE_FRAMES_BYTES: return core_bytes_max(g, FRAMES_BYTES_MAX);
+    case QUEUE_ASSEMBLY_BYTES: return core_bytes_max(g, ASSEMBLY_BYTES_MAX);
     case QUEUE_ROOMS: return ROOMS_LOADED_MAX;
     case QUEUE_USERS: return USERS_LOADED_MAX;
     case CORE_QUEUES: break;
@@ -327,6 +335,7 @@ static struct net_limits core_limits(const struct core *core)
                  .target_bytes_max = HTTP_TARGET_BYTES_MAX,
                  .body_bytes_max = c->debug_echo ? ECHO_MESSAGE_BYTES_MAX : body_bytes_max(c)},
         .ws_message_bytes_max = core_message_bytes_max(c),
+        .assembly_bytes_max = core_bytes_max(core->gateway, ASSEMBLY_BYTES_MAX),
         .send_queue_bytes_max = c->limits_send_queue,
         .requests_in_flight_max = REQUESTS_IN_FLIGHT_MAX,
         .header_timeout_ns = HEADER_TIMEOUT_MS * 1000000ull,
@@ -355,12 +364,14 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     list_init(&core->rooms_idle);
     used_tickets_init(&core->used_tickets);
     core->next_request_id = random_u64(g->random);
-    core->replies_bytes_max = REPLIES_BYTES_MAX;
+    core->replies_bytes_max = core_bytes_max(g, REPLIES_BYTES_MAX);
+    core->frames_bytes_max = core_bytes_max(g, FRAMES_BYTES_MAX);
+    core->pending_bytes_max = core_bytes_max(g, COMMIT_PENDING_BYTES_MAX);
     core->users_loaded_max = USERS_LOADED_MAX;
     core->user_waiting_max = USER_WAITING_MAX;
     core->presence_sends_max = PRESENCE_SENDS;
     core->presence_room_members = g->config->limits_presence_room_members;
-    core->anyone.assembly_max = ASSEMBLY_BYTES_MAX / 2;
+    core->anyone.assembly_max = core_bytes_max(g, ASSEMBLY_BYTES_MAX) / 2;
     core->rates = g->ip_requests || g->ip_handshakes || g->config->limits_tenant_rate;
     list_init(&core->replays_waiting);
     for (unsigned other = 0; other < g->num_cores; other++) {

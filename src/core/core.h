@@ -44,6 +44,10 @@ enum core_queue {
 };
 extern const char *const core_queue_names[CORE_QUEUES];
 uint64_t core_queue_bound(const struct gateway *g, enum core_queue queue);
+/* core_bytes_max returns how many bytes one core may hold of a kind whose bound on a large machine is `most`: assembly,
+ * answers, frames, events that are not durable. Memory is looked at once a second, and a burst is faster than that; so
+ * the bounds themselves leave limits.memory room for the rest. */
+size_t core_bytes_max(const struct gateway *g, size_t most);
 /* core_memory: what a core's memory is for, where it is counted; gauges. */
 enum core_memory {
     CORE_MEMORY_CONNECTIONS,
@@ -117,7 +121,9 @@ struct core {
 
     uint8_t guards;          /* enum guard (api/admission.h): what requests are to be held against now */
     bool rates;              /* some limit on a rate is set */
-    size_t replies_bytes_max; /* REPLIES_BYTES_MAX; tests have less */
+    size_t replies_bytes_max; /* of REPLIES_BYTES_MAX; tests have less */
+    size_t frames_bytes_max;  /* of FRAMES_BYTES_MAX */
+    size_t pending_bytes_max; /* of COMMIT_PENDING_BYTES_MAX */
     struct net_account anyone; /* connections that have shown no credential yet */
     struct list replays_waiting; /* struct session.waiting: until answers fit again */
     uint64_t replays_due_ns;

@@ -101,7 +101,7 @@ static uint32_t open_sockets(struct core *core, const struct known_user *u, stru
 /* frames_fit: notifications that their users' sockets do not take leave the rooms half of FRAMES_BYTES_MAX. */
 static bool frames_fit(const struct core *core)
 {
-    return atomic_load_explicit(&core->frames_bytes, memory_order_relaxed) <= (int64_t)FRAMES_BYTES_MAX / 2;
+    return atomic_load_explicit(&core->frames_bytes, memory_order_relaxed) <= (int64_t)core->frames_bytes_max / 2;
 }
 
 void notify_on_push(struct core *core, struct op *op)

@@ -130,9 +130,12 @@ class Gateway:
         self.follower.start()
         ready.wait(timeout)
         if self.port is None:
-            ended = self.process.poll()
-            self.process.kill()
-            self.process.wait()
+            try:
+                ended = self.process.wait(0.5)  # the end of its pipe may be seen a moment before its own
+            except subprocess.TimeoutExpired:
+                ended = None
+                self.process.kill()
+                self.process.wait()
             self.forget()
             why = f"ended with code {ended}" if ended is not None else f"was not ready within {timeout} s"
             raise Failure(f"the gateway {why}; its log: {tail(self.log_path)}")
@@ -232,8 +235,14 @@ def acting(key, user):
 class WebSocket:
     """A small RFC 6455 client: text messages out and in, pings answered. Raises OSError or EOFError when it is over."""
 
-    def __init__(self, port, headers, subprotocol="carillon.v1.json", timeout=30):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(self, port, headers, subprotocol="carillon.v1.json", timeout=30, source=None, receive_bytes=None):
+        self.socket = socket.socket()
+        self.socket.settimeout(timeout)
+        if receive_bytes:  # before connecting, so that the window that is offered is as small
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        if source:
+            self.socket.bind((source, 0))
+        self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         key = base64.b64encode(os.urandom(16)).decode()
@@ -406,6 +415,8 @@ class Follower(threading.Thread):
 
     def take(self, push, name):
         self.cursor(push)
+        if push["type"] == "error" and push.get("temporary"):
+            raise EOFError(f"refused for now: {push}")
         if push["type"] == "error":
             raise Failure(f"the follower of room {self.room} was refused: {push}")
         if push["type"] == "welcome" and self.epoch is None:

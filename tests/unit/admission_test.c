@@ -130,6 +130,26 @@ static void one_tenants_unread_answers_leave_room_for_the_others(void **state)
     assert_int_equal(directory_tenant(&core->directory, h->tenant)->answers.bytes, 0);
 }
 
+/* They were all admitted while nothing waited yet. */
+static void pages_asked_for_at_once_do_not_pass_the_bound(void **state)
+{
+    struct harness *h = *state;
+    int bytes = 8192;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = a_full_room(h, &ann);
+    struct core *core = harness_core(h, 0);
+    core->replies_bytes_max = 2u << 20;
+    assert_int_equal(setsockopt(h->listen_fd[0], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes), 0);
+    for (unsigned i = 0; i < 8; i++) {
+        struct client *c = socket_open(h, 0, "ann", HELLO_NONE);
+        for (unsigned page = 1; page <= 10; page++)
+            client_say(c, "{\"type\":\"history\",\"id\":%u,\"room_id\":\"%s\",\"limit\":1000}", page, room_name(room).text);
+    }
+    harness_settle(h);
+    assert_in_range(net_reply_bytes(core->net), 512u << 10, (1u << 20) + WEBSOCKET_PAGE_BYTES_MAX + (64u << 10));
+}
+
 static void a_tenant_may_hold_as_many_answers_as_are_free(void **state)
 {
     struct harness *h = *state;
@@ -345,6 +365,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_process_short_of_memory_takes_no_requests_of_tenants),
         TEST(open_sockets_are_told_that_memory_is_short_and_may_still_let_go),
+        TEST(pages_asked_for_at_once_do_not_pass_the_bound),
         TEST(one_tenants_unread_answers_leave_room_for_the_others),
         TEST(a_tenant_may_hold_as_many_answers_as_are_free),
         TEST(replays_that_waited_go_on_some_at_a_time),

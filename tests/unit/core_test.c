@@ -274,9 +274,29 @@ static void readers_may_hold_less_when_frames_run_short(void **state)
     assert_int_equal(core->queue_bytes_max, h->config.limits_send_queue);
 }
 
+static void a_small_machine_s_queues_leave_half_of_its_memory(void **state)
+{
+    struct harness *h = *state;
+    h->config.limits_memory = 512u << 20;
+    harness_open(h, 2);
+    struct core *core = harness_core(h, 0);
+    size_t share = (512u << 20) / MEMORY_SHARES / 2;
+    assert_int_equal(core->frames_bytes_max, share);
+    assert_int_equal(core->replies_bytes_max, share);
+    assert_int_equal(core->pending_bytes_max, share);
+    assert_int_equal(core_queue_bound(core->gateway, QUEUE_ASSEMBLY_BYTES), share);
+    assert_int_equal(core->anyone.assembly_max, share / 2);
+
+    h->config.limits_memory = 32u << 20;
+    assert_int_equal(core_bytes_max(core->gateway, FRAMES_BYTES_MAX), MEMORY_SHARE_MIN);
+    h->config.limits_memory = 1ull << 40;
+    assert_int_equal(core_bytes_max(core->gateway, FRAMES_BYTES_MAX), FRAMES_BYTES_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(a_small_machine_s_queues_leave_half_of_its_memory),
         TEST(a_full_mailbox_parks_runs_ops_and_notices_in_order),
         TEST(who_sleeps_in_front_of_a_full_mailbox_is_woken_when_there_is_room),
         TEST(one_turn_takes_no_more_than_a_ring_from_another_core),

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "../../net/listener.h"
+#include "../../src/base/limits.h"
 
 static char why[256], name[LISTENER_NAME_LEN];
 
@@ -42,6 +43,8 @@ static void port_0_is_answered_with_the_real_port_and_options_are_inherited(void
     assert_true(client >= 0 && server >= 0);
     assert_int_equal(getsockopt(server, IPPROTO_TCP, TCP_NODELAY, &value, &len), 0);
     assert_true(value);
+    assert_int_equal(getsockopt(server, IPPROTO_TCP, TCP_USER_TIMEOUT, &value, &len), 0);
+    assert_int_equal(value, PEER_TIMEOUT_MS);
     assert_int_equal(getsockopt(server, SOL_SOCKET, SO_SNDBUF, &value, &len), 0);
     assert_int_equal(value, 80000);
     close(server);
