@@ -288,7 +288,9 @@ async def test_threads_of_cores_have_their_stack(make_gateway):
     gateway = make_gateway(cores=1)
     task = Path(f"/proc/{gateway.process.pid}/task")
     core, = [thread for thread in task.iterdir() if (thread / "comm").read_text() == "core/0\n"]
-    fields = (core / "syscall").read_text().split()
+    fields = []
+    while len(fields) < 3:  # proc(5): "running" while it is on a CPU
+        fields = (core / "syscall").read_text().split()
     pointer = int(fields[-2], 16)  # proc(5): number, arguments, stack pointer, program counter
     for line in (core / "maps").read_text().splitlines():
         start, end = (int(text, 16) for text in line.split()[0].split("-"))
