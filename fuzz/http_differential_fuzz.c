@@ -4,20 +4,18 @@
  *
  * Where the two differ on purpose there is a rule, with the section that it rests on. A rule looks at the bytes, or at
  * what the *other* parser made of them, never at our verdict: so it excuses the one difference and no further one. Any
- * other difference aborts. How often each rule was needed is printed at the end; with CARILLON_FUZZ_ALL_RULES in the
- * environment a rule that no input needed ends the program with 1, which is how a replay shows that the kept inputs
- * reach all of them. */
+ * other difference aborts. fuzz/rules.h counts them. */
 #define _GNU_SOURCE /* memmem */
 #include <arpa/inet.h>
 #include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
-#include <unistd.h>
 
 #include "../net/http.h"
 #include "../src/base/assert.h"
 #include "../src/base/limits.h"
+#include "rules.h"
 #include "second_http.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -94,12 +92,9 @@ static const struct http_limits limits = {HTTP_HEAD_BYTES_MAX, HTTP_TARGET_BYTES
     RULE(other_upgrade, "RFC 9110 section 7.8", "the only protocol to change to is websocket")
 
 #define RULE_ID(name, section, what) RULE_##name,
-#define RULE_TEXT(name, section, what) [RULE_##name] = {#name, section, what},
-enum rule { STRICTER(RULE_ID) LOOSER(RULE_ID) OTHERWISE(RULE_ID) RULES };
-static const struct {
-    const char *name, *section, *what;
-} rules[RULES] = {STRICTER(RULE_TEXT) LOOSER(RULE_TEXT) OTHERWISE(RULE_TEXT)};
-static uint64_t times_needed[RULES];
+#define RULE_TEXT(name, section, what) [RULE_##name] = {#name, section, what, 0},
+enum rule_id { STRICTER(RULE_ID) LOOSER(RULE_ID) OTHERWISE(RULE_ID) RULES };
+static struct rule rules[RULES] = {STRICTER(RULE_TEXT) LOOSER(RULE_TEXT) OTHERWISE(RULE_TEXT)};
 
 #define RULE_DECLARED(name, section, what) static bool differs_by_##name(const struct message *m);
 STRICTER(RULE_DECLARED)
@@ -107,7 +102,7 @@ LOOSER(RULE_DECLARED)
 
 #define RULE_ROW(name, section, what) {RULE_##name, differs_by_##name},
 struct excuse {
-    enum rule rule;
+    enum rule_id rule;
     bool (*holds)(const struct message *m);
 };
 static const struct excuse stricter[] = {STRICTER(RULE_ROW)}, looser[] = {LOOSER(RULE_ROW)};
@@ -118,23 +113,10 @@ static bool excused(const struct excuse *table, size_t num, const struct message
     bool any = false;
     for (size_t i = 0; i < num; i++) {
         if (!table[i].holds(m)) continue;
-        times_needed[table[i].rule]++;
+        rules[table[i].rule].times_needed++;
         any = true;
     }
     return any;
-}
-
-static void tell_rules(void)
-{
-    bool all = true;
-    for (unsigned i = 0; i < RULES; i++) {
-        fprintf(stderr, "rule %-16s %-24s %10llu  %s\n", rules[i].name, rules[i].section,
-                (unsigned long long)times_needed[i], rules[i].what);
-        all = all && times_needed[i] > 0;
-    }
-    if (all || !getenv("CARILLON_FUZZ_ALL_RULES")) return;
-    fprintf(stderr, "a rule that no input needed: remove it, or keep an input that needs it\n");
-    _exit(1);
 }
 
 /* --- one connection -------------------------------------------------------------------------------------------- */
@@ -157,7 +139,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     compile(&escaped, "^([^%]|%[0-9A-Fa-f][0-9A-Fa-f])*$");
     compile(&length, "^[0-9]{1,20}$");
     compile(&chunk_line, "^[0-9A-Fa-f]+([ \t]*;.*)?$");
-    atexit(tell_rules);
+    rules_begin(rules, RULES);
     return 0;
 }
 
@@ -281,7 +263,7 @@ static void compare(const struct message *m, struct slice body, size_t consumed)
     if (strcmp(http_method_name(ours->method), other->method) != 0) differ(m, "method");
     if (!slice_eq(ours->target, buf_slice(&other->target))) differ(m, "target");
     if (other->major != 1) differ(m, "major version");
-    if (other->minor > 1) times_needed[RULE_higher_minor]++;
+    if (other->minor > 1) rules[RULE_higher_minor].times_needed++;
     if (ours->minor_version != (other->minor ? 1 : 0)) differ(m, "minor version");
     compare_fields(m);
 
@@ -289,9 +271,9 @@ static void compare(const struct message *m, struct slice body, size_t consumed)
         bool close = lists(other, "Connection", "close"), keep_alive = lists(other, "Connection", "keep-alive");
         if (ours->keep_alive != (!close && (other->minor > 0 || keep_alive))) differ(m, "whether the connection goes on");
         if (other->minor == 0 && close && keep_alive)
-            times_needed[RULE_close_wins]++;
+            rules[RULE_close_wins].times_needed++;
         else if (odd_list(other, "Connection"))
-            times_needed[RULE_odd_list]++;
+            rules[RULE_odd_list].times_needed++;
         else
             differ(m, "that the connection goes on, says the other");
     }
@@ -305,11 +287,11 @@ static void compare_upgrade(const struct message *m)
     bool asked = lists(other, "Connection", "upgrade"), websocket = lists(other, "Upgrade", "websocket");
     if (m->ours->upgrade_websocket != (asked && websocket && other->minor > 0)) differ(m, "upgrade");
     if (other->minor == 0)
-        times_needed[RULE_upgrade_in_1_0]++;
+        rules[RULE_upgrade_in_1_0].times_needed++;
     else if (other->upgrade && !websocket)
-        times_needed[RULE_other_upgrade]++;
+        rules[RULE_other_upgrade].times_needed++;
     else if (odd_list(other, "Connection"))
-        times_needed[RULE_odd_list]++;
+        rules[RULE_odd_list].times_needed++;
     else
         differ(m, "upgrade, says the other");
 }
