@@ -328,14 +328,30 @@ static void check_again(struct json_node root, struct slice description)
 
 static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 
-/* A member is found by its name, and its text reads as its value does. */
+/* reads_as holds a member's text, cut out of `text`, against its value. */
+static void reads_as(struct slice raw, struct json_node value, struct slice text)
+{
+    struct json_node again;
+    struct buf expected = {0}, actual = {0};
+    ASSERT(raw.data >= text.data && raw.len > 0 && raw.data + raw.len <= text.data + text.len);
+    ASSERT(!is_space(raw.data[0]) && !is_space(raw.data[raw.len - 1]));
+    ASSERT(json_parse_copy(parser_of(2), &again, raw) == JSON_OK);
+    describe(&expected, value);
+    describe(&actual, again);
+    ASSERT(slice_eq(buf_slice(&expected), buf_slice(&actual)));
+    buf_free(&expected);
+    buf_free(&actual);
+}
+
+/* A member is found by its name or its place, and its text reads as its value does. */
 static void check_raw_members(struct json_node root, struct slice text)
 {
     struct slice key;
-    struct json_node value, found, again;
+    struct json_node value, found;
     if (json_type_of(root) != JSON_OBJECT) return;
     struct json_iter i = json_object(root);
     for (unsigned num = 0; num < 16 && json_object_next(&i, &key, &value); num++) {
+        reads_as(json_raw_at(text, num), value, text);
         char name[64];
         bool ascii = key.len < sizeof name;
         for (size_t at = 0; at < key.len; at++) ascii = ascii && key.data[at] > 0;
@@ -343,16 +359,7 @@ static void check_raw_members(struct json_node root, struct slice text)
         if (key.len) memcpy(name, key.data, key.len);
         name[key.len] = '\0';
         ASSERT(json_get(root, name, &found));
-        struct slice raw = json_raw_member(text, name);
-        ASSERT(raw.data >= text.data && raw.len > 0 && raw.data + raw.len <= text.data + text.len);
-        ASSERT(!is_space(raw.data[0]) && !is_space(raw.data[raw.len - 1]));
-        struct buf expected = {0}, actual = {0};
-        ASSERT(json_parse_copy(parser_of(2), &again, raw) == JSON_OK);
-        describe(&expected, found);
-        describe(&actual, again);
-        ASSERT(slice_eq(buf_slice(&expected), buf_slice(&actual)));
-        buf_free(&expected);
-        buf_free(&actual);
+        reads_as(json_raw_member(text, name), found, text);
     }
     ASSERT((json_raw_member(text, "meta").data != NULL) == json_get(root, "meta", &found));
 }
