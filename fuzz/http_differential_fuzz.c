@@ -4,7 +4,7 @@
  *
  * Where the two differ on purpose there is a rule, with the section that it rests on. A rule looks at the bytes, or at
  * what the *other* parser made of them, never at our verdict: so it excuses the one difference and no further one. Any
- * other difference aborts. fuzz/rules.h counts them. */
+ * other difference aborts, and so does a message that we take although a rule says that we refuse it. fuzz/rules.h counts them. */
 #define _GNU_SOURCE /* memmem */
 #include <arpa/inet.h>
 #include <regex.h>
@@ -119,6 +119,13 @@ static bool excused(const struct excuse *table, size_t num, const struct message
     return any;
 }
 
+/* What we take must not be what a rule says that we refuse, also where the other one takes it like us. */
+static void refused_by_no_rule(const struct message *m)
+{
+    for (size_t i = 0; i < NUM_OF(stricter); i++)
+        if (stricter[i].holds(m)) differ(m, rules[stricter[i].rule].what);
+}
+
 /* --- one connection -------------------------------------------------------------------------------------------- */
 
 static regex_t tokens, version, authority, escaped, length, chunk_line;
@@ -172,6 +179,7 @@ static void check_message(struct slice bytes, size_t *consumed)
     if (chunked) take_framing_apart(&m.framing, slice_from(bytes, head_len));
 
     if (result == HTTP_DONE && other.result == READING_DONE) {
+        refused_by_no_rule(&m);
         compare(&m, buf_slice(&body), ours);
         *consumed = ours;
     } else if (result == HTTP_DONE) {
@@ -338,7 +346,9 @@ static bool authority_good(struct slice text)
         if (inet_pton(AF_INET6, address, &ignored) != 1) return false;
     }
     const char *colon = memchr(end ? end : text.data, ':', text.len - (end ? (size_t)(end - text.data) : 0));
-    return !colon || atoi(colon + 1) <= 65535; /* behind it stand digits and then what ends the authority */
+    uint64_t port = 0;
+    if (colon) slice_u64(slice_from(text, (size_t)(colon + 1 - text.data)), &port); /* none: it stays 0 */
+    return port <= 65535;
 }
 
 static struct slice request_line(const struct message *m)
@@ -543,10 +553,10 @@ static bool differs_by_longer_name(const struct message *m)
 
 static bool differs_by_trailer_framing(const struct message *m)
 {
-    struct slice last = {0};
+    if (!m->other->head_done) return false; /* it does not know yet which fields are trailers */
     for (unsigned i = m->other->num_head_fields; i < m->other->num_fields; i++) {
-        last = reading_name(m->other, i);
-        if (slice_eq_nocase(last, SLICE("Content-Length")) || slice_eq_nocase(last, SLICE("Transfer-Encoding"))) return true;
+        struct slice name = reading_name(m->other, i);
+        if (slice_eq_nocase(name, SLICE("Content-Length")) || slice_eq_nocase(name, SLICE("Transfer-Encoding"))) return true;
     }
     return false;
 }
@@ -588,6 +598,7 @@ static void take_framing_apart(struct framing *f, struct slice bytes)
         bytes = slice_from(bytes, size);
         take_line_end(f, &bytes);
     }
+    bool none = bytes.len >= 2 && memcmp(bytes.data, "\r\n", 2) == 0;
     const char *end = bytes.len ? memmem(bytes.data, bytes.len, "\r\n\r\n", 4) : NULL;
-    f->trailers = end ? slice_of(bytes.data, (size_t)(end - bytes.data) + 4) : bytes;
+    f->trailers = none ? slice_of(bytes.data, 2) : end ? slice_of(bytes.data, (size_t)(end - bytes.data) + 4) : bytes;
 }
