@@ -42,7 +42,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 static bool inside(struct slice part, const struct buf *whole)
 {
-    return part.len == 0 || (whole->data && part.data >= whole->data && part.data + part.len <= whole->data + whole->len);
+    return part.len == 0 ||
+           (whole->data && part.data >= whole->data && part.data + part.len <= whole->data + whole->len);
 }
 
 /* A chunked body is the one that the server's reader finds; chunk extensions apart, which that one looks at closely. */
@@ -103,7 +104,8 @@ static void upgrade_answer(struct slice input)
         char *exact = malloc(len ? len : 1);
         ASSERT(exact != NULL);
         memcpy(exact, input.data, len);
-        enum status s = ws_client_answer(&prefix_head_len, &status, slice_of(exact, len), accept_text, "carillon.v1.json");
+        enum status s =
+            ws_client_answer(&prefix_head_len, &status, slice_of(exact, len), accept_text, "carillon.v1.json");
         free(exact);
         ASSERT(s == STATUS_FULL || (s == whole && prefix_head_len == head_len));
     }
@@ -120,8 +122,9 @@ static void server_frames(struct slice input)
         uint8_t head[WS_HEADER_MAX];
         bool shortest = ws_header_len(payload_len) == (size_t)head_len;
         bool known = opcode == WS_OP_TEXT || opcode == WS_OP_BINARY;
-        if (shortest && known) ASSERT(ws_header(head, (enum ws_opcode)opcode, payload_len) == (size_t)head_len &&
-                                      memcmp(head, input.data, (size_t)head_len) == 0);
+        if (shortest && known)
+            ASSERT(ws_header(head, (enum ws_opcode)opcode, payload_len) == (size_t)head_len &&
+                   memcmp(head, input.data, (size_t)head_len) == 0);
         input = slice_from(input, (size_t)head_len + payload_len);
     }
 }

@@ -1,8 +1,9 @@
 /* Fuzzes the settings (src/config.h). The input is a file, and each of its lines also an argument of --set, a variable
  * and the forms that stand in values: address, network, time of day, list. What holds:
- * - a file that is refused is refused with its path and a line that it has; one that is taken prints as a file that reads
- *   back the same, and printing that gives the same bytes;
- * - each value, given by --set or as a variable, is the one that the file gave; what the file does not set is the default;
+ * - a file that is refused is refused with its path and a line that it has; one that is taken prints as a file that
+ * reads back the same, and printing that gives the same bytes;
+ * - each value, given by --set or as a variable, is the one that the file gave; what the file does not set is the
+ * default;
  * - settings that do not go together are refused with the name of a setting, and with the line that set it;
  * - a secret is never told, neither in what is printed nor in what is said about it. */
 #define _GNU_SOURCE /* memfd_create, memmem */
@@ -26,7 +27,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 static char path[64]; /* of a file in memory */
 static int file = -1;
 
-static void drop_line(struct slice line) { (void)line; }
+static void drop_line(struct slice line)
+{
+    (void)line;
+}
 static const struct log_sink nowhere = {drop_line, NULL};
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -112,7 +116,8 @@ static void other_ways_agree(const struct config *c, enum setting_id id)
     config_value(&value, c, id);
     snprintf(name, sizeof name, "CARILLON_%s", settings[id].name);
     for (char *at = name; *at; at++) *at = *at == '.' ? '_' : (char)toupper((unsigned char)*at);
-    char *argument = joined(settings[id].name, "=", buf_slice(&value)), *variable = joined(name, "=", buf_slice(&value));
+    char *argument = joined(settings[id].name, "=", buf_slice(&value)),
+         *variable = joined(name, "=", buf_slice(&value));
     ASSERT(config_set(&by_argument, argument, &err) == STATUS_OK && config_same(&by_argument, c, id));
     char *const environment[] = {variable, NULL};
     ASSERT(config_load_environment(&by_variable, environment, &err) == STATUS_OK && config_same(&by_variable, c, id));

@@ -1,5 +1,5 @@
-/* Fuzzes a gateway that is started over a damaged store (damaged_store.h), as if a mistake had written the rows or a disk
- * had changed them behind all checksums. People then do what they always do. It holds:
+/* Fuzzes a gateway that is started over a damaged store (damaged_store.h), as if a mistake had written the rows or a
+ * disk had changed them behind all checksums. People then do what they always do. It holds:
  * - the process stays up: what cannot be read is an error to who asks for it, and to nobody else;
  * - no answer but one of the table of errors; afterwards nothing is left behind.
  *
@@ -14,7 +14,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 const char *__asan_default_options(void);
 
 /* The harness keeps answers until its end. */
-const char *__asan_default_options(void) { return "detect_leaks=0"; }
+const char *__asan_default_options(void)
+{
+    return "detect_leaks=0";
+}
 
 #define DAMAGES_MAX 8u
 #define FAMILIES (~(1u << KV_META | 1u << KV_TENANTS | 1u << KV_KEYS))
@@ -27,7 +30,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     return 0;
 }
 
-static void ask(struct client **c, struct harness *h, const char *method, const char *path, const char *user, const char *body)
+static void ask(struct client **c, struct harness *h, const char *method, const char *path, const char *user,
+                const char *body)
 {
     if (!*c || (*c)->ended) *c = client_open(h, 0);
     unsigned status = client_call(*c, method, path, user, "", body);

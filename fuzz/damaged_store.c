@@ -41,7 +41,8 @@ void sound_store_make(void)
     harness_advance(h, CURSOR_FLUSH_MS);
     harness_settle(h);
     for (unsigned i = 0; i < SOUND_ROOMS; i++)
-        sound.heads[i] = settled(h, harness_position(h, 0, i == 1 ? &carol : &alice, rooms[i], POSITION_LIVE, 0, 0))->head;
+        sound.heads[i] =
+            settled(h, harness_position(h, 0, i == 1 ? &carol : &alice, rooms[i], POSITION_LIVE, 0, 0))->head;
     sound.tenant = h->tenant;
     memcpy(sound.api_key, h->api_key, sizeof sound.api_key);
     kv_fake_hold(h->kv);

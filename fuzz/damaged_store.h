@@ -1,5 +1,5 @@
-/* damaged_store: a store that a gateway made, in memory, and damages to its rows, which an input lists: bytes changed in
- * values and keys, values cut or exchanged, rows removed or added.
+/* damaged_store: a store that a gateway made, in memory, and damages to its rows, which an input lists: bytes changed
+ * in values and keys, values cut or exchanged, rows removed or added.
  *
  * Call order: sound_store_make once; then for each input damages_begin, damage_next until it says no, rows_write. */
 #ifndef CARILLON_FUZZ_DAMAGED_STORE_H

@@ -4,7 +4,8 @@
  *
  * Where the two differ on purpose there is a rule, with the section that it rests on. A rule looks at the bytes, or at
  * what the *other* parser made of them, never at our verdict: so it excuses the one difference and no further one. Any
- * other difference aborts, and so does a message that we take although a rule says that we refuse it. fuzz/rules.h counts them. */
+ * other difference aborts, and so does a message that we take although a rule says that we refuse it. fuzz/rules.h
+ * counts them. */
 #define _GNU_SOURCE /* memmem */
 #include <arpa/inet.h>
 #include <regex.h>
@@ -23,10 +24,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* framing: a chunked body taken apart by the loosest reading, for the rules to look at. */
 struct framing {
-    bool odd_line;         /* a size line that is more than digits and extensions without control bytes */
-    bool tab;              /* white space before an extension begins with HTAB */
-    bool long_size;        /* more than 16 digits */
-    bool no_line_end;      /* something else than CR LF behind a size line or a chunk's data */
+    bool odd_line;    /* a size line that is more than digits and extensions without control bytes */
+    bool tab;         /* white space before an extension begins with HTAB */
+    bool long_size;   /* more than 16 digits */
+    bool no_line_end; /* something else than CR LF behind a size line or a chunk's data */
     size_t extension_bytes, data_bytes;
     struct slice trailers; /* behind the last chunk's line, to the end of the message */
 };
@@ -277,7 +278,8 @@ static void compare(const struct message *m, struct slice body, size_t consumed)
 
     if (ours->keep_alive != other->keep_alive) {
         bool close = lists(other, "Connection", "close"), keep_alive = lists(other, "Connection", "keep-alive");
-        if (ours->keep_alive != (!close && (other->minor > 0 || keep_alive))) differ(m, "whether the connection goes on");
+        if (ours->keep_alive != (!close && (other->minor > 0 || keep_alive)))
+            differ(m, "whether the connection goes on");
         if (other->minor == 0 && close && keep_alive)
             rules[RULE_close_wins].times_needed++;
         else if (odd_list(other, "Connection"))
@@ -321,7 +323,9 @@ static void compare_fields(const struct message *m)
 _Noreturn static void differ(const struct message *m, const char *what)
 {
     fprintf(stderr, "http_differential_fuzz: %s; the other parser: %s, %zu bytes, head %zu%s%s\n", what,
-            m->other->result == READING_DONE ? "done" : m->other->result == READING_MORE ? "more" : "refused",
+            m->other->result == READING_DONE   ? "done"
+            : m->other->result == READING_MORE ? "more"
+                                               : "refused",
             m->other->consumed, m->other->head_len, m->other->why ? ", " : "", m->other->why ? m->other->why : "");
     for (size_t i = 0; i < m->bytes.len && i < 4096; i++) {
         unsigned char c = (unsigned char)m->bytes.data[i];
@@ -380,12 +384,14 @@ static bool line_goes_on(struct slice text)
 static bool differs_by_method(const struct message *m)
 {
     for (unsigned i = 0; i < HTTP_METHODS; i++)
-        if (strcmp(http_method_name((enum http_method)i), m->other->method) == 0)
-            return false;
+        if (strcmp(http_method_name((enum http_method)i), m->other->method) == 0) return false;
     return true;
 }
 
-static bool differs_by_version(const struct message *m) { return m->other->major != 1; }
+static bool differs_by_version(const struct message *m)
+{
+    return m->other->major != 1;
+}
 
 static bool differs_by_version_name(const struct message *m)
 {
@@ -525,17 +531,30 @@ static bool differs_by_bounds(const struct message *m)
            m->framing.extension_bytes > HTTP_CHUNK_EXTENSION_BYTES_MAX;
 }
 
-static bool differs_by_chunk_size(const struct message *m) { return m->framing.long_size; }
-static bool differs_by_chunk_end(const struct message *m) { return m->framing.no_line_end; }
-static bool differs_by_chunk_extension(const struct message *m) { return m->framing.odd_line; }
-static bool differs_by_chunk_tab(const struct message *m) { return m->framing.tab; }
+static bool differs_by_chunk_size(const struct message *m)
+{
+    return m->framing.long_size;
+}
+static bool differs_by_chunk_end(const struct message *m)
+{
+    return m->framing.no_line_end;
+}
+static bool differs_by_chunk_extension(const struct message *m)
+{
+    return m->framing.odd_line;
+}
+static bool differs_by_chunk_tab(const struct message *m)
+{
+    return m->framing.tab;
+}
 
 static bool differs_by_tab_around(const struct message *m)
 {
     for (unsigned i = 0; i < m->other->num_fields; i++) {
         struct slice value = reading_value(m->other, i); /* white space stands around it in `text` */
         const char *end = m->other->text.data + m->other->fields[i].value_at + m->other->fields[i].value_len;
-        if (value.data + value.len < end && memchr(value.data + value.len, '\t', (size_t)(end - value.data) - value.len))
+        if (value.data + value.len < end &&
+            memchr(value.data + value.len, '\t', (size_t)(end - value.data) - value.len))
             return true;
     }
     return false;
@@ -556,7 +575,8 @@ static bool differs_by_trailer_framing(const struct message *m)
     if (!m->other->head_done) return false; /* it does not know yet which fields are trailers */
     for (unsigned i = m->other->num_head_fields; i < m->other->num_fields; i++) {
         struct slice name = reading_name(m->other, i);
-        if (slice_eq_nocase(name, SLICE("Content-Length")) || slice_eq_nocase(name, SLICE("Transfer-Encoding"))) return true;
+        if (slice_eq_nocase(name, SLICE("Content-Length")) || slice_eq_nocase(name, SLICE("Transfer-Encoding")))
+            return true;
     }
     return false;
 }
@@ -584,7 +604,8 @@ static void take_framing_apart(struct framing *f, struct slice bytes)
         if (!end) return;
         struct slice line = slice_of(bytes.data, (size_t)(end - bytes.data));
         size_t digits = 0, size = 0;
-        for (; digits < line.len && strchr("0123456789abcdefABCDEF", line.data[digits]) && line.data[digits]; digits++) {
+        for (; digits < line.len && strchr("0123456789abcdefABCDEF", line.data[digits]) && line.data[digits];
+             digits++) {
             char digit[2] = {line.data[digits], 0};
             if (__builtin_mul_overflow(size, 16, &size)) return;
             size += strtoul(digit, NULL, 16);

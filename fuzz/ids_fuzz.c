@@ -76,7 +76,8 @@ static void what_is_written_is_read(enum kind kind, const struct numbers *given,
     ASSERT(exact != NULL && len <= sizeof text);
     memcpy(exact, text, len);
     struct slice id = slice_of(exact, len);
-    /* a number zero is nobody's; a message's room is not looked at, since its seq is checked in the room that was asked */
+    /* a number zero is nobody's; a message's room is not looked at, since its seq is checked in the room that was asked
+     */
     bool read = parse(kind, &back, id);
     ASSERT(read == given_once || (kind == MESSAGE && n.b));
     if (read) ASSERT(back.a == n.a && back.b == n.b && back.c == n.c);

@@ -4,7 +4,8 @@
  *   anything else; whatever stands in the padding, and whether the text was copied;
  * - yajl 2.1 (Debian's libyajl-dev), a parser by others, takes the same but for the rules below, and reads the same
  *   values in the same order;
- * - what was read, written with buf_json_string and read again, is the same, and so is what json_raw_member cuts out. */
+ * - what was read, written with buf_json_string and read again, is the same, and so is what json_raw_member cuts out.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <yajl/yajl_parse.h>
@@ -258,8 +259,8 @@ static int on_array_end(void *out)
 
 static bool second_reading(struct buf *out, struct slice text)
 {
-    static const yajl_callbacks callbacks = {on_null, on_boolean, NULL, NULL, on_number, on_string, on_object, on_key,
-                                             on_object_end, on_array, on_array_end};
+    static const yajl_callbacks callbacks = {on_null,   on_boolean, NULL,          NULL,     on_number,   on_string,
+                                             on_object, on_key,     on_object_end, on_array, on_array_end};
     yajl_handle parser = yajl_alloc(&callbacks, NULL, out);
     ASSERT(parser != NULL);
     bool taken = yajl_parse(parser, (const unsigned char *)text.data, text.len) == yajl_status_ok &&
@@ -326,7 +327,10 @@ static void check_again(struct json_node root, struct slice description)
     buf_free(&again);
 }
 
-static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
 
 /* reads_as holds a member's text, cut out of `text`, against its value. */
 static void reads_as(struct slice raw, struct json_node value, struct slice text)
@@ -527,7 +531,10 @@ static bool utf8_valid(struct slice text)
     for (size_t at = 0; at < text.len;) {
         unsigned char lead = (unsigned char)text.data[at++];
         if (lead < 0x80) continue;
-        unsigned more = lead >= 0xc2 && lead <= 0xdf ? 1 : lead >= 0xe0 && lead <= 0xef ? 2 : lead >= 0xf0 && lead <= 0xf4 ? 3 : 0;
+        unsigned more = lead >= 0xc2 && lead <= 0xdf   ? 1
+                        : lead >= 0xe0 && lead <= 0xef ? 2
+                        : lead >= 0xf0 && lead <= 0xf4 ? 3
+                                                       : 0;
         if (more == 0 || text.len - at < more) return false;
         unsigned char second = (unsigned char)text.data[at];
         if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f)) return false;

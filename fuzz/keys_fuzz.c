@@ -27,16 +27,34 @@ struct kind {
     uint8_t numbers_from_1; /* a bit each */
 };
 
-static void make_tenant(struct key *k, const struct row *r) { key_tenant(k, r->tenant); }
-static void make_api_key(struct key *k, const struct row *r) { key_api_key(k, r->tenant, r->text); }
-static void make_user(struct key *k, const struct row *r) { key_user(k, r->tenant, r->numbers[0]); }
-static void make_room(struct key *k, const struct row *r) { key_room(k, r->tenant, r->numbers[0]); }
-static void make_member(struct key *k, const struct row *r) { key_member(k, r->tenant, r->numbers[0], r->numbers[1]); }
+static void make_tenant(struct key *k, const struct row *r)
+{
+    key_tenant(k, r->tenant);
+}
+static void make_api_key(struct key *k, const struct row *r)
+{
+    key_api_key(k, r->tenant, r->text);
+}
+static void make_user(struct key *k, const struct row *r)
+{
+    key_user(k, r->tenant, r->numbers[0]);
+}
+static void make_room(struct key *k, const struct row *r)
+{
+    key_room(k, r->tenant, r->numbers[0]);
+}
+static void make_member(struct key *k, const struct row *r)
+{
+    key_member(k, r->tenant, r->numbers[0], r->numbers[1]);
+}
 static void make_user_room(struct key *k, const struct row *r)
 {
     key_user_room(k, r->tenant, r->numbers[0], r->numbers[1]);
 }
-static void make_log(struct key *k, const struct row *r) { key_log(k, r->tenant, r->numbers[0], r->numbers[1]); }
+static void make_log(struct key *k, const struct row *r)
+{
+    key_log(k, r->tenant, r->numbers[0], r->numbers[1]);
+}
 static void make_change(struct key *k, const struct row *r)
 {
     key_change(k, r->tenant, r->numbers[0], r->numbers[1], r->numbers[2]);
@@ -49,12 +67,19 @@ static void make_run(struct key *k, const struct row *r)
 {
     key_idempotency_run(k, r->tenant, r->numbers[0], r->numbers[1]);
 }
-static void make_answer(struct key *k, const struct row *r) { key_answer(k, r->tenant, r->numbers[0], r->text); }
+static void make_answer(struct key *k, const struct row *r)
+{
+    key_answer(k, r->tenant, r->numbers[0], r->text);
+}
 static void make_notification(struct key *k, const struct row *r)
 {
-    key_notification(k, r->tenant, r->numbers[0], r->numbers[1], r->numbers[2] & 1 ? NOTIFICATION_END : NOTIFICATION_BODY);
+    key_notification(k, r->tenant, r->numbers[0], r->numbers[1],
+                     r->numbers[2] & 1 ? NOTIFICATION_END : NOTIFICATION_BODY);
 }
-static void make_outbox(struct key *k, const struct row *r) { key_outbox(k, r->tenant, r->numbers[0], r->numbers[1]); }
+static void make_outbox(struct key *k, const struct row *r)
+{
+    key_outbox(k, r->tenant, r->numbers[0], r->numbers[1]);
+}
 static void make_dead_letter(struct key *k, const struct row *r)
 {
     key_dead_letter(k, r->tenant, r->numbers[0], r->numbers[1]);
@@ -69,7 +94,8 @@ static void make_subscriber(struct key *k, const struct row *r)
 }
 static void make_name(struct key *k, const struct row *r)
 {
-    static const enum name_kind kinds[] = {NAME_DM, NAME_EMAIL, NAME_LOGIN, NAME_USER}; /* in the order of their bytes */
+    static const enum name_kind kinds[] = {NAME_DM, NAME_EMAIL, NAME_LOGIN,
+                                           NAME_USER}; /* in the order of their bytes */
     key_name(k, r->tenant, kinds[r->numbers[0] & 3], r->text);
 }
 
@@ -94,7 +120,10 @@ static const struct kind kinds[] = {
 };
 #define KINDS (sizeof kinds / sizeof *kinds)
 
-static int compare(uint64_t a, uint64_t b) { return (a > b) - (a < b); }
+static int compare(uint64_t a, uint64_t b)
+{
+    return (a > b) - (a < b);
+}
 
 static int compare_texts(struct slice a, struct slice b)
 {
@@ -117,7 +146,8 @@ static int compare_rows(const struct kind *kind, const struct row *a, const stru
         case 'n': order = compare(a->numbers[0] & 3, b->numbers[0] & 3); break;
         case 'z': break;
         case 'x': order = compare_texts(a->text, b->text); break;
-        case 'l': order = a->text.len == b->text.len ? compare_texts(a->text, b->text) : compare(a->text.len, b->text.len);
+        case 'l':
+            order = a->text.len == b->text.len ? compare_texts(a->text, b->text) : compare(a->text.len, b->text.len);
             break;
         default: UNREACHABLE();
         }
@@ -125,9 +155,15 @@ static int compare_rows(const struct kind *kind, const struct row *a, const stru
     return order;
 }
 
-static int sign(int order) { return (order > 0) - (order < 0); }
+static int sign(int order)
+{
+    return (order > 0) - (order < 0);
+}
 
-static bool has_prefix(struct slice key, struct slice prefix) { return prefix.len == 0 || slice_starts(key, prefix); }
+static bool has_prefix(struct slice key, struct slice prefix)
+{
+    return prefix.len == 0 || slice_starts(key, prefix);
+}
 
 /* in_range is what an iterator over a prefix's range would give. */
 static bool in_range(struct slice key, struct slice prefix)
@@ -184,8 +220,9 @@ static uint8_t take_byte(struct input *in)
 /* take_number gives numbers next to where bytes carry, and any other one. */
 static uint64_t take_number(struct input *in)
 {
-    static const uint64_t edges[] = {0, 1, 2, 0xfe, 0xff, 0x100, 0xffff, 0x10000, UINT32_MAX, 1ull << 32, INT64_MAX,
-                                     1ull << 63, UINT64_MAX - 1, UINT64_MAX};
+    static const uint64_t edges[] = {
+        0,       1,          2,          0xfe,      0xff,       0x100,          0xffff,
+        0x10000, UINT32_MAX, 1ull << 32, INT64_MAX, 1ull << 63, UINT64_MAX - 1, UINT64_MAX};
     uint8_t choice = take_byte(in);
     uint64_t number = 0;
     if (choice < sizeof edges / sizeof *edges) return edges[choice];

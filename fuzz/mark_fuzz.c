@@ -35,7 +35,10 @@ struct model {
     uint8_t on_disk[FILE_BYTES]; /* as of the last sync */
 };
 
-static void drop_line(struct slice line) { (void)line; }
+static void drop_line(struct slice line)
+{
+    (void)line;
+}
 static const struct log_sink nowhere = {drop_line, NULL};
 
 static void remove_dir(void)

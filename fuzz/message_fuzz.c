@@ -21,9 +21,12 @@ const char *__asan_default_options(void);
 
 /* What an input leaves in the store is no leak, but would be looked for after each: three quarters of the time. The end
  * of a gateway says whether something was left behind. */
-const char *__asan_default_options(void) { return "detect_leaks=0"; }
+const char *__asan_default_options(void)
+{
+    return "detect_leaks=0";
+}
 
-#define REQUESTS_MAX 8u     /* of an input */
+#define REQUESTS_MAX 8u      /* of an input */
 #define INPUTS_OF_A_RUN 200u /* then a new gateway begins: its store is memory, and nothing of it goes */
 #define SEPARATOR 0x1e
 
@@ -135,8 +138,7 @@ static void ask(struct slice request, uint64_t room, uint64_t other)
         client_close(socket_of_alice);
         socket_of_alice = NULL;
     }
-    if (!socket_of_alice)
-        socket_of_alice = socket_open(h, 0, "alice", "{\"type\":\"hello\",\"rooms\":\"all\"}");
+    if (!socket_of_alice) socket_of_alice = socket_open(h, 0, "alice", "{\"type\":\"hello\",\"rooms\":\"all\"}");
     if (by_rest)
         ask_by_rest(route, buf_slice(&text), room);
     else if (text.len < 65536 && json_utf8_valid(buf_slice(&text)))
@@ -150,7 +152,7 @@ static void ask(struct slice request, uint64_t room, uint64_t other)
 /* frames: what was heard, each with a NUL behind it. */
 struct frames {
     struct buf texts;
-    size_t num_answers; /* with our id */
+    size_t num_answers;       /* with our id */
     struct buf room, message; /* ids, of an answer that acknowledges a message */
 };
 

@@ -69,9 +69,12 @@ static int on_complete(http_parser *p)
 /* The parser is stopped behind the head, of which it does not count the last byte, and behind the message. */
 void reading_make(struct reading *r, struct slice bytes)
 {
-    static const http_parser_settings settings = {.on_url = on_url, .on_header_field = on_field,
-        .on_header_value = on_value, .on_headers_complete = on_head, .on_body = on_body,
-        .on_message_complete = on_complete};
+    static const http_parser_settings settings = {.on_url = on_url,
+                                                  .on_header_field = on_field,
+                                                  .on_header_value = on_value,
+                                                  .on_headers_complete = on_head,
+                                                  .on_body = on_body,
+                                                  .on_message_complete = on_complete};
     memset(r, 0, sizeof *r);
     http_parser p;
     http_parser_init(&p, HTTP_REQUEST);

@@ -1,4 +1,5 @@
-/* Fuzzes how carillonctl shows an answer (tools/ctl/table.h): one JSON text, whose strings are other people's. It holds:
+/* Fuzzes how carillonctl shows an answer (tools/ctl/table.h): one JSON text, whose strings are other people's. It
+ * holds:
  * - no byte that a terminal obeys is passed on;
  * - an object has a line for each member, and an array a line for each object in it;
  * - a value that is not an empty text is shown. */
