@@ -550,6 +550,10 @@ static bool differs_by_chunk_tab(const struct message *m)
 
 static bool differs_by_tab_around(const struct message *m)
 {
+    /* it stopped at one inside a field that it has not told of yet */
+    size_t at = m->other->consumed;
+    if (m->other->result == READING_REFUSED && !m->other->head_done && at < m->bytes.len && m->bytes.data[at] == '\t')
+        return true;
     for (unsigned i = 0; i < m->other->num_fields; i++) {
         struct slice value = reading_value(m->other, i); /* white space stands around it in `text` */
         const char *end = m->other->text.data + m->other->fields[i].value_at + m->other->fields[i].value_len;
