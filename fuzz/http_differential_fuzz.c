@@ -43,6 +43,7 @@ struct message {
 static void check_message(struct slice bytes, size_t *consumed);
 static enum http_result our_reading(struct http_request *request, enum http_error *error, struct buf *body,
                                     size_t *consumed, struct slice bytes);
+static bool passes_over_a_coding(const struct reading *r);
 static void compare(const struct message *m, struct slice body, size_t consumed);
 static void compare_upgrade(const struct message *m);
 static void compare_fields(const struct message *m);
@@ -90,6 +91,7 @@ static const struct http_limits limits = {HTTP_HEAD_BYTES_MAX, HTTP_TARGET_BYTES
     RULE(odd_list, "RFC 9110 section 5.6.1", "an element of Connection that is empty or no token ends nothing") \
     RULE(higher_minor, "RFC 9110 section 2.5", "HTTP/1.2 and above are read as HTTP/1.1") \
     RULE(upgrade_in_1_0, "RFC 9110 section 7.8", "Upgrade in HTTP/1.0 is ignored") \
+    RULE(upgrade_coding, "RFC 9112 section 6.1", "before an upgrade it passes over a coding that it does not know") \
     RULE(other_upgrade, "RFC 9110 section 7.8", "the only protocol to change to is websocket")
 
 #define RULE_ID(name, section, what) RULE_##name,
@@ -179,7 +181,9 @@ static void check_message(struct slice bytes, size_t *consumed)
     size_t head_len = m.ours ? request.head_len : other.head_len;
     if (chunked) take_framing_apart(&m.framing, slice_from(bytes, head_len));
 
-    if (result == HTTP_DONE && other.result == READING_DONE) {
+    if (passes_over_a_coding(&other)) {
+        rules[RULE_upgrade_coding].times_needed++;
+    } else if (result == HTTP_DONE && other.result == READING_DONE) {
         refused_by_no_rule(&m);
         compare(&m, buf_slice(&body), ours);
         *consumed = ours;
@@ -249,6 +253,13 @@ static bool lists(const struct reading *r, const char *name, const char *word)
         }
     }
     return false;
+}
+
+/* Who wants to change protocols has no body for the other one, unless it has understood that there is one. */
+static bool passes_over_a_coding(const struct reading *r)
+{
+    struct slice ignored;
+    return r->result == READING_DONE && r->upgrade && !r->chunked && num_values(r, "Transfer-Encoding", &ignored) > 0;
 }
 
 /* odd_list says whether one of the fields is not a list of tokens without empty ones. */
