@@ -37,6 +37,8 @@ static size_t containers_opened(slice text);
 static const char *skip_space(const char *at, const char *end);
 static const char *skip_string(const char *at, const char *end);
 static const char *skip_value(const char *at, const char *end);
+static const char *first_member(slice text);
+static bool raw_next(const char **at, const char *end, slice *key, slice *value);
 static bool key_is(const char *at, const char *end, const char *name);
 
 json_parser *json_parser_new(size_t bytes_max)
@@ -191,20 +193,17 @@ bool json_get(json_node object, const char *name, json_node *out)
 
 slice json_raw_member(slice text, const char *name)
 {
-    const char *end = text.data + text.len;
-    const char *at = skip_space(text.data, end);
-    ASSERT(at < end && *at == '{');
-    at = skip_space(at + 1, end);
-    while (at < end && *at == '"') {
-        const char *key = at + 1;
-        at = skip_string(at, end);
-        const char *key_end = at - 1;
-        const char *value = skip_space(skip_space(at, end) + 1, end); /* past the colon */
-        at = skip_value(value, end);
-        if (key_is(key, key_end, name)) return {value, (size_t)(at - value)};
-        at = skip_space(at, end);
-        if (at < end && *at == ',') at = skip_space(at + 1, end);
-    }
+    const char *end = text.data + text.len, *at = first_member(text);
+    for (slice key, value; raw_next(&at, end, &key, &value);)
+        if (key_is(key.data, key.data + key.len, name)) return value;
+    return {nullptr, 0};
+}
+
+slice json_raw_at(slice text, size_t index)
+{
+    const char *end = text.data + text.len, *at = first_member(text);
+    for (slice key, value; raw_next(&at, end, &key, &value);)
+        if (index-- == 0) return value;
     return {nullptr, 0};
 }
 
@@ -410,6 +409,29 @@ static const char *skip_value(const char *at, const char *end)
         if (closing && --depth == 0) return at;
     }
     return at;
+}
+
+/* first_member goes behind an object's opening brace. */
+static const char *first_member(slice text)
+{
+    const char *end = text.data + text.len;
+    const char *at = skip_space(text.data, end);
+    ASSERT(at < end && *at == '{');
+    return skip_space(at + 1, end);
+}
+
+/* raw_next takes the member at *at, its name as it is written; false behind the last one. */
+static bool raw_next(const char **at, const char *end, slice *key, slice *value)
+{
+    if (*at >= end || **at != '"') return false;
+    const char *key_end = skip_string(*at, end);
+    *key = {*at + 1, (size_t)(key_end - *at) - 2};
+    const char *from = skip_space(skip_space(key_end, end) + 1, end); /* past the colon */
+    const char *behind = skip_value(from, end);
+    *value = {from, (size_t)(behind - from)};
+    behind = skip_space(behind, end);
+    *at = behind < end && *behind == ',' ? skip_space(behind + 1, end) : behind;
+    return true;
 }
 
 /* key_char reads one character of a valid string's inside; an escape above ASCII gives 256, which equals no byte. */

@@ -74,6 +74,8 @@ bool json_get(struct json_node object, const char *name, struct json_node *out);
  * (just parsed): what `meta` needs to go back as it came. `name` is ASCII; the first of repeated names, escaped or
  * not. data NULL when absent. */
 struct slice json_raw_member(struct slice text, const char *name);
+/* json_raw_at is the same for the member that a walk comes to as number `index`, from 0, whatever its name. */
+struct slice json_raw_at(struct slice text, size_t index);
 
 /* json_valid says whether a text is RFC 8259, exactly by its grammar: numbers of any size, any depth, surrogate
  * escapes without their pair. Texts of 4 GiB and more are refused. It takes memory of its own, a multiple of

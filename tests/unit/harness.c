@@ -748,6 +748,21 @@ const char *client_hear(struct client *c)
     }
 }
 
+const char *client_hear_or_end(struct client *c)
+{
+    uint64_t until_ns = clock_mono_ns(clock_real()) + PATIENCE_NS;
+    bool is_text = false;
+    for (;;) {
+        while (frame_take(c, &is_text))
+            if (is_text) return c->text.data;
+        if (c->close_code || c->ended) return NULL;
+        harness_settle(c->harness);
+        if (take_in(c) || c->ended) continue;
+        if (clock_mono_ns(clock_real()) > until_ns) fail_msg("neither a message nor the end came");
+        usleep(100);
+    }
+}
+
 void client_hears_nothing(struct client *c)
 {
     harness_settle(c->harness);

@@ -209,6 +209,8 @@ void client_say(struct client *c, const char *format, ...) __attribute__((format
 void client_say_binary(struct client *c, const char *bytes);
 /* client_hear waits for the next text message. */
 const char *client_hear(struct client *c);
+/* client_hear_or_end is the same for a connection that the gateway may close: NULL when it has. */
+const char *client_hear_or_end(struct client *c);
 /* client_hears_nothing: whatever was on its way has come, and there is no message. */
 void client_hears_nothing(struct client *c);
 /* client_hear_close waits for the close frame and returns its code; messages before it are dropped. */

@@ -111,6 +111,25 @@ static void an_object_is_a_plain_list_with_the_objects_in_it_laid_out(void **sta
     json_parser_free(p);
 }
 
+static void a_member_of_any_name_has_its_value(void **state)
+{
+    (void)state;
+    struct json_parser *p = json_parser_new(4096);
+    struct slice object = SLICE("{\"\\u00e4\":1,\"a\":2,\"a\":3,\"\\u0000\":4,"
+                                "\"aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggggggggg\":{\"x\":5}}");
+    char *text;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+    object_print(object, parsed(p, object), NULL, out);
+    assert_written(out, &text,
+                   "\xc3\xa4                                                                         1\n"
+                   "a                                                                         2\n"
+                   "a                                                                         3\n"
+                   "\\x00                                                                      4\n"
+                   "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggggggggg.x  5\n");
+    json_parser_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -120,6 +139,7 @@ int main(void)
         cmocka_unit_test(an_empty_table_still_has_its_head),
         cmocka_unit_test(figures_alone_are_flush_right),
         cmocka_unit_test(an_object_is_a_plain_list_with_the_objects_in_it_laid_out),
+        cmocka_unit_test(a_member_of_any_name_has_its_value),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,6 +56,16 @@ enum status http_client_request(struct http_client *c, struct http_answer *answe
     return status;
 }
 
+bool http_status_line(struct slice head, unsigned *status)
+{
+    uint64_t code;
+    if (head.len < 13 || !slice_starts(head, SLICE("HTTP/1.")) || (head.data[7] != '0' && head.data[7] != '1') ||
+        head.data[8] != ' ' || !slice_u64(slice_of(head.data + 9, 3), &code))
+        return false;
+    *status = (unsigned)code;
+    return code >= 100 && code <= 599 && (head.data[12] == ' ' || head.data[12] == '\r');
+}
+
 struct slice http_answer_field(const struct http_answer *answer, const char *name)
 {
     struct slice rest = answer->fields;
@@ -122,11 +132,9 @@ static enum status read_head(struct http_client *c, struct http_answer *answer, 
         if (ended) return fail(c, STATUS_IO, "the server closed the connection before it answered");
     }
     *head_len = (size_t)(end - c->_in.data) + 4;
-    uint64_t code;
     const char *line_end = memchr(c->_in.data, '\r', *head_len);
-    if (*head_len < 16 || memcmp(c->_in.data, "HTTP/1.", 7) != 0 || !slice_u64(slice_of(c->_in.data + 9, 3), &code))
+    if (!http_status_line(slice_of(c->_in.data, *head_len), &answer->status))
         return fail(c, STATUS_INVALID, "the answer is not HTTP/1.1");
-    answer->status = (unsigned)code;
     answer->fields = slice_of(line_end + 2, *head_len - 2 - (size_t)(line_end + 2 - c->_in.data));
     return STATUS_OK;
 }
@@ -154,9 +162,10 @@ static bool chunked_take(struct buf *in, size_t *at, struct buf *body, bool *don
         size_t line_len = (size_t)(line_end - rest.data) + 2;
         if (size == 0) { /* the gateway sends no trailer fields */
             *done = rest.len >= line_len + 2;
-            return true;
+            return !*done || memcmp(rest.data + line_len, "\r\n", 2) == 0;
         }
         if (rest.len < line_len + size + 2) return true;
+        if (memcmp(rest.data + line_len + size, "\r\n", 2) != 0) return false;
         buf_append(body, rest.data + line_len, size);
         *at += line_len + size + 2;
     }

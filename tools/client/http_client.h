@@ -39,6 +39,10 @@ void http_client_close(struct http_client *c);
 MUST_USE enum status http_client_request(struct http_client *c, struct http_answer *answer, const char *method,
                                          const char *target, struct slice fields, struct slice body);
 
+/* http_status_line reads the status, 100 to 599, of an answer's head (RFC 9112 section 4); false when it begins with no
+ * status line of HTTP/1.0 or HTTP/1.1. */
+bool http_status_line(struct slice head, unsigned *status);
+
 /* http_answer_field returns the value of the first field of that name (case ignored), data NULL when absent. */
 struct slice http_answer_field(const struct http_answer *answer, const char *name);
 

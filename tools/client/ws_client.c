@@ -55,11 +55,9 @@ enum status ws_client_answer(size_t *head_len, unsigned *http_status, struct sli
     const char *end = bytes.len ? memmem(bytes.data, bytes.len, "\r\n\r\n", 4) : NULL;
     if (!end) return bytes.len > HTTP_CLIENT_HEAD_BYTES_MAX ? STATUS_INVALID : STATUS_FULL;
     *head_len = (size_t)(end - bytes.data) + 4;
-    uint64_t code;
-    if (*head_len < 16 || memcmp(bytes.data, "HTTP/1.1 ", 9) != 0 || !slice_u64(slice_of(bytes.data + 9, 3), &code))
+    if (!slice_starts(bytes, SLICE("HTTP/1.1 ")) || !http_status_line(slice_of(bytes.data, *head_len), http_status))
         return STATUS_INVALID;
-    *http_status = (unsigned)code;
-    if (code != 101) return STATUS_DENIED;
+    if (*http_status != 101) return STATUS_DENIED;
     const char *line_end = memchr(bytes.data, '\r', *head_len);
     struct http_answer answer = {.status = 101, .fields = slice_of(line_end + 2, (size_t)(end - line_end))};
     struct slice protocol = http_answer_field(&answer, "Sec-WebSocket-Protocol");

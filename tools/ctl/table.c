@@ -73,14 +73,12 @@ void table_print(const struct table *t, FILE *out)
     }
 }
 
-static void value_text(struct buf *out, struct slice text, struct slice name, struct json_node value)
+static void value_text(struct buf *out, struct slice raw, struct json_node value)
 {
-    char key[64];
     enum json_type type = json_type_of(value);
     out->len = 0;
-    snprintf(key, sizeof key, "%.*s", SLICE_FMT(name));
     if (type == JSON_STRING || type == JSON_NULL) cell_text(out, value);
-    else text_shown(out, json_raw_member(text, key));
+    else text_shown(out, raw);
 }
 
 /* lines: the members of an object as text: name, value, name, value. An object in it is shown member by member, as
@@ -96,13 +94,14 @@ static void lines_take(struct lines *l, struct slice text, struct json_node obje
 {
     struct slice name;
     struct json_node value;
-    for (struct json_iter i = json_object(object); json_object_next(&i, &name, &value);) {
-        char key[64];
+    struct json_iter i = json_object(object);
+    for (size_t index = 0; json_object_next(&i, &name, &value); index++) {
         if ((without && slice_is(name, without)) || l->num == OBJECT_LINES_MAX) continue;
-        snprintf(key, sizeof key, "%.*s", SLICE_FMT(name));
+        /* by its place: a name may be long, repeated or written with escapes */
+        struct slice raw = json_raw_at(text, index);
         if (json_type_of(value) == JSON_OBJECT && !outer.len) {
             unsigned before = l->num;
-            lines_take(l, json_raw_member(text, key), value, NULL, name);
+            lines_take(l, raw, value, NULL, name);
             if (l->num > before) continue; /* an empty one stands for itself */
         }
         struct buf *shown = &l->names[l->num];
@@ -110,7 +109,7 @@ static void lines_take(struct lines *l, struct slice text, struct json_node obje
         text_shown(shown, outer);
         if (outer.len) buf_char(shown, '.');
         text_shown(shown, name);
-        value_text(&l->values[l->num++], text, name, value);
+        value_text(&l->values[l->num++], raw, value);
         l->figures = l->figures && (json_type_of(value) == JSON_NUMBER || json_type_of(value) == JSON_BOOL);
     }
 }

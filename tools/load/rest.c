@@ -159,13 +159,12 @@ static void on_connected(void *context, struct peer *p, uint64_t now_ns)
 static size_t answer_len(struct slice bytes, unsigned *status)
 {
     const char *end = bytes.len ? memmem(bytes.data, bytes.len, "\r\n\r\n", 4) : NULL;
-    uint64_t code = 0, length = 0;
-    if (!end || !slice_u64(slice_of(bytes.data + 9, 3), &code)) return 0;
+    uint64_t length = 0;
+    if (!end || !http_status_line(bytes, status)) return 0;
     const char *line_end = memchr(bytes.data, '\r', bytes.len);
     size_t head_len = (size_t)(end - bytes.data) + 4;
     struct http_answer answer = {.fields = slice_of(line_end + 2, (size_t)(end - line_end))};
     slice_u64(http_answer_field(&answer, "Content-Length"), &length);
-    *status = (unsigned)code;
     return bytes.len - head_len >= length ? head_len + length : 0;
 }
 
