@@ -74,7 +74,7 @@ static void file_write(const uint8_t bytes[FILE_BYTES], size_t len)
 
 static void open_mark(struct model *m)
 {
-    enum status s = mark_open_file(&m->mark, dir);
+    enum status s = mark_open_file(&m->mark, dir, NULL);
     ASSERT(s == STATUS_OK);
 }
 
