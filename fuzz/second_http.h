@@ -5,7 +5,7 @@
 
 #include "../src/base/buf.h"
 
-#define FIELDS_MAX 256u /* more than either parser takes */
+#define FIELDS_MAX 2048u /* more than either parser takes: a head of HTTP_HEADERS_MAX, and a field each 4 bytes of trailers */
 
 /* field: one header or trailer field, by offset in `text`, which grows. */
 struct field {
