@@ -1,7 +1,6 @@
 #include "harness.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -275,36 +274,6 @@ static void readers_may_hold_less_when_frames_run_short(void **state)
     assert_int_equal(core->queue_bytes_max, h->config.limits_send_queue);
 }
 
-static void entry_done(void *context, struct commit_entry *entry, enum status result) { assert_int_equal(result, STATUS_OK); }
-
-/* Cursors are due and cannot be pushed: there is nothing to do before an entry is done, and that wakes the core. */
-static void a_core_with_cursors_to_write_sleeps_while_the_queue_to_the_disk_is_full(void **state)
-{
-    struct harness *h = *state;
-    harness_open(h, 1);
-    struct person ann = harness_person(h, "ann");
-    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
-    harness_fill(h, &ann, room, 1);
-    struct core *core = harness_core(h, 0);
-    struct commit_entry *entries = calloc(COMMIT_PENDING_MAX, sizeof *entries);
-    assert_non_null(entries);
-    struct answer *warm = harness_ack(h, 0, &ann, room, NULL, 1, false); /* loads the user and the room */
-    expect_ok(settled(h, warm));
-    struct answer *ack = harness_ack(h, 0, &ann, room, NULL, 1, true);
-    for (unsigned i = 0; !commit_full(core->commit); i++) {
-        entries[i] = (struct commit_entry){.class = COMMIT_FSYNC, .done = entry_done};
-        assert_int_equal(commit_push(core->commit, &entries[i]), STATUS_OK);
-    }
-    while (core_turn(core, false)) {}
-    assert_true(!list_empty(&core->users_dirty) && core->cursor_flush_due_ns <= core->now_ns);
-    uint64_t began_ns = clock_mono_ns(clock_real());
-    core_turn(core, true);
-    assert_true(clock_mono_ns(clock_real()) - began_ns >= 20000000u); /* it looks at the gauges within 100 ms */
-    expect_waiting(ack);
-    expect_ok(settled(h, ack));
-    free(entries);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -319,7 +288,6 @@ int main(void)
         TEST(a_close_that_nobody_answers_ends_the_connection),
         TEST(a_refused_body_is_discarded_up_to_its_bound),
         TEST(readers_may_hold_less_when_frames_run_short),
-        TEST(a_core_with_cursors_to_write_sleeps_while_the_queue_to_the_disk_is_full),
         TEST(an_idle_core_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
