@@ -388,18 +388,6 @@ static void drop_class(struct net *n, struct conn *c, enum conn_class class)
     if (class == CONN_EPHEMERAL) n->stats.ephemerals_dropped += before - send_queue_len(&c->queue);
 }
 
-static void conn_replies(struct net *n, struct conn *c, size_t before);
-
-/* drop_durables also takes the pages of a replay, which are answers: behind pushes that are gone they would show a hole, and
- * whoever comes back with the highest seq that it has seen would never get what was in it. */
-static void drop_durables(struct net *n, struct conn *c)
-{
-    unsigned pinned = c->sending ? c->sending_entries : 0;
-    size_t replies = send_queue_class_bytes(&c->queue, CONN_REPLY);
-    n->stats.queued_bytes -= send_queue_drop_events(&c->queue, &n->send_pool, n->core, CONN_DURABLE, pinned);
-    if (replies) conn_replies(n, c, replies);
-}
-
 /* conn_admits answers whether the class has room for `len` more bytes. A class that is empty takes any length: a
  * frame longer than the bound could otherwise never be sent. */
 static bool conn_admits(struct net *n, struct conn *c, size_t len, enum conn_class class)
@@ -509,7 +497,7 @@ static void ws_close(struct net *n, struct conn *c, uint16_t code, const char *r
     if (c->state != CONN_WEBSOCKET) return;
     if (drop_queued) {
         drop_class(n, c, CONN_EPHEMERAL);
-        drop_durables(n, c);
+        drop_class(n, c, CONN_DURABLE);
     }
     ws_push_close(n, c, code, slice_str(reason));
     if (c->state != CONN_WEBSOCKET) return; /* no room even for the close frame: terminated */

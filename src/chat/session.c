@@ -334,7 +334,6 @@ static void replay_send(struct core *core, struct session *s, struct sub *sub, s
 {
     struct frame *f = frame_new(1, (uint32_t)r->frames.len);
     memcpy(frame_data(f), r->frames.data, r->frames.len);
-    f->events = (uint16_t)r->num;
     frame_hold(f, 1);
     frame_ref(f, core->id);
     enum status sent = net_send(core->net, s->conn, f, CONN_REPLY);

@@ -1396,39 +1396,6 @@ static void a_reader_that_makes_no_progress_is_closed_as_too_slow(void **state)
     app_close(a);
 }
 
-/* Pages of a replay are answers, and pushes before them are dropped: what is left must not begin behind a hole. */
-static void a_reader_that_is_closed_as_too_slow_gets_no_page_behind_pushes_that_were_dropped(void **state)
-{
-    struct app *a = *state;
-    app_open(a);
-    struct client c = ws_connect(a);
-    struct conn *conn = net_conn(a->n, a->last_ws);
-    struct frame *push = text_frame(60000, 'q'), *page = text_frame(100, 'p'), *answer = text_frame(100, 'a');
-    page->events = 1;
-    frame_ref(push, 0);
-    while (net_send(a->n, conn, push, CONN_DURABLE) == STATUS_OK) turn(a);
-    frame_unref(push, 0);
-    assert_int_equal(net_send(a->n, conn, page, CONN_REPLY), STATUS_OK);
-    assert_int_equal(net_send(a->n, conn, answer, CONN_REPLY), STATUS_OK);
-    turns(a, 3);
-    size_t page_bytes = page->len;
-    assert_int_equal(net_reply_bytes(a->n), 2 * page_bytes);
-    for (unsigned i = 0; i < 4; i++) {
-        skip_time(a, 8 * SECOND);
-        ws_say(a, &c, 0x8a, SLICE(""));
-        turns(a, 2);
-    }
-    assert_int_equal(net_stats(a->n)->slow_closed, 1);
-    UNTIL(a, client_has(&c, "\x88\x0a\x10\x68too slow"));
-    assert_false(client_has(&c, "pppp"));
-    assert_true(client_has(&c, "aaaa"));
-    assert_int_equal(net_reply_bytes(a->n), 0);
-    ws_say(a, &c, 0x88, SLICE("\x10\x68"));
-    UNTIL(a, client_ended(&c));
-    client_close(&c);
-    app_close(a);
-}
-
 /* Aborts, resets and half-closed clients with full queues and running sends, in every order. */
 static void teardown_under_load_leaks_nothing(void **state)
 {
@@ -1847,7 +1814,6 @@ int main(void)
         NET_TEST(deadlines_of_http_close_slow_and_silent_clients),
         NET_TEST(a_silent_websocket_is_pinged_and_then_closed),
         NET_TEST(a_reader_that_makes_no_progress_is_closed_as_too_slow),
-        NET_TEST(a_reader_that_is_closed_as_too_slow_gets_no_page_behind_pushes_that_were_dropped),
         NET_TEST(teardown_under_load_leaks_nothing),
         NET_TEST(closing_the_net_frees_open_connections),
         NET_TEST(more_input_than_receive_buffers_is_read_in_the_end),
