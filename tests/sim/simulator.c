@@ -352,6 +352,7 @@ static void gateway_stop(void)
     cores_settle();
     cores_settle(); /* who is offline was told in the turns before */
     homes_check_empty(&run.gateway);
+    for (unsigned i = 0; i < run.gateway.num_cores; i++) bounds_check_empty(run.gateway.cores[i]);
     commit_stop_threads(run.gateway.commit);
     readers_stop_threads(run.gateway.readers);
     gateway_close(&run.gateway);
