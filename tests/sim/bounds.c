@@ -25,11 +25,13 @@ void bounds_check(const struct core *core)
 {
     const struct gateway_cells *cells = &core->gateway->cells;
     size_t pending = commit_pending(core->commit), pending_max = or_default(cells->commit_pending, COMMIT_PENDING_MAX);
-    CHECK(pending <= pending_max, "core %u has %zu entries that are not durable, of %zu", core->id, pending, pending_max);
+    CHECK(pending <= pending_max, "core %u has %zu entries that are not durable, of %zu", core->id, pending,
+          pending_max);
     if (pending == pending_max) count_happened(COUNT_COMMITS_FULL);
     if (pending > or_default(cells->commit, COMMIT_RING_CELLS)) count_happened(COUNT_COMMITS_PARKED);
     if (read_waiting(core->reader) > or_default(cells->read, READ_RING_CELLS)) count_happened(COUNT_READS_PARKED);
-    CHECK(core->pending_bytes == 0 || pending > 0, "core %u counts %zu bytes of no entry", core->id, core->pending_bytes);
+    CHECK(core->pending_bytes == 0 || pending > 0, "core %u counts %zu bytes of no entry", core->id,
+          core->pending_bytes);
     CHECK(core->pending_bytes <= COMMIT_PENDING_BYTES_MAX, "core %u has %zu bytes that are not durable", core->id,
           core->pending_bytes);
     check_mailboxes(core);

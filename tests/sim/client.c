@@ -99,7 +99,8 @@ struct client {
     struct line rest;
     enum call_kind call;
     unsigned call_room, call_message;
-    uint64_t call_after, call_head; /* of the page that is asked for: what it begins behind, what had been shown by then */
+    uint64_t call_after; /* what the page that is asked for begins behind … */
+    uint64_t call_head;  /* … and what had been shown by then */
     bool call_when_out; /* it knew that it is no member when it asked */
     uint64_t call_since_ns, rest_retry_ns;
 };
@@ -415,7 +416,8 @@ static void on_welcome(struct client *c, struct slice text)
     }
 }
 
-/* check_items checks a page; `from` is the seq that must come first, 0 when events are left out of it. Returns the last. */
+/* check_items checks a page; `from` is the seq that must come first, 0 when events are left out of it. Returns the
+ * last. */
 static uint64_t check_items(struct client *c, unsigned room, struct slice items, uint64_t from, uint64_t version,
                         uint64_t epoch)
 {
@@ -434,14 +436,16 @@ static uint64_t check_items(struct client *c, unsigned room, struct slice items,
     return last;
 }
 
-/* check_last_page: a page that nothing follows ends with what anybody had been shown when it was asked for, or behind it. */
+/* check_last_page: a page that nothing follows ends with what anybody had been shown when it was asked for, or behind
+ * it. */
 static void check_last_page(const struct client *c, struct slice text, uint64_t last)
 {
     struct slice next;
     if (json_member(text, "next", &next)) return;
     if (last < c->call_after) last = c->call_after;
-    CHECK(last >= c->call_head, "%s: the last page of room %u ends with %" PRIu64 ", and %" PRIu64 " had been shown", c->name,
-          c->call_room, last, c->call_head);
+    CHECK(last >= c->call_head,
+          "%s: the last page of room %u ends with %" PRIu64 ", and %" PRIu64 " had been shown", c->name, c->call_room,
+          last, c->call_head);
 }
 
 static void check_sync(struct client *c, struct slice text, uint64_t version)

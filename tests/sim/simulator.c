@@ -234,8 +234,8 @@ static enum status bad_mark_read(struct mark *m, uint64_t *sequence)
     return bad->status;
 }
 
-/* check_bad_mark: a store that has lost something acknowledged, or of which nobody can tell, is not opened, and nothing of
- * it is touched. */
+/* check_bad_mark: a store that has lost something acknowledged, or of which nobody can tell, is not opened, and nothing
+ * of it is touched. */
 static void check_bad_mark(void)
 {
     static const struct mark_ops ops = {.read = bad_mark_read}; /* any other call ends the run */
@@ -252,8 +252,8 @@ static void check_bad_mark(void)
     CHECK(why[0] && store_unsynced() == unsynced, "a store that is not opened is written to");
 }
 
-/* start_badly: a start that meets an error says what it was, and leaves nothing behind that a later one minds. True: the
- * error did not come to pass, and the gateway is open. */
+/* start_badly: a start that meets an error says what it was, and leaves nothing behind that a later one minds. True:
+ * the error did not come to pass, and the gateway is open. */
 static bool start_badly(void)
 {
     char why[512] = "";
@@ -362,8 +362,8 @@ static void gateway_stop(void)
 
 /* --- the scheduler --------------------------------------------------------------------------------------------- */
 
-/* check_wakes: who sleeps has nothing to do. The work is published before the wake-up is sent, and the only seam between
- * the two is in the sending, so at any other time a sleeper with work is one that nobody will wake. */
+/* check_wakes: who sleeps has nothing to do. The work is published before the wake-up is sent, and the only seam
+ * between the two is in the sending, so at any other time a sleeper with work is one that nobody will wake. */
 static void check_wakes(void)
 {
     if (actors_signalling()) return;
@@ -394,10 +394,10 @@ static void check_wakes(void)
 static void check_homes(void)
 {
     for (unsigned i = 0; i < run.gateway.num_cores; i++) {
+        struct core *core = run.gateway.cores[i];
         if (!actor_sleeping(run.first_core_actor + i)) return;
         for (unsigned other = 0; other < run.gateway.num_cores; other++)
-            if (other != i && (!spsc_empty(run.gateway.cores[i]->in[other]) || run.gateway.cores[i]->out[other].parked.len))
-                return;
+            if (other != i && (!spsc_empty(core->in[other]) || core->out[other].parked.len)) return;
     }
     homes_check(&run.gateway);
 }
@@ -417,7 +417,8 @@ static unsigned choices_make(struct choice *choices)
 {
     unsigned num = 0;
     for (unsigned i = 0; i < actors_len(); i++)
-        if (actor_runnable(i) && !reader_stands(i) && !faults_paused(i)) choices[num++] = (struct choice){CHOICE_ACTOR, i, 6};
+        if (actor_runnable(i) && !reader_stands(i) && !faults_paused(i))
+            choices[num++] = (struct choice){CHOICE_ACTOR, i, 6};
     for (unsigned i = 0; i < scenario.num_clients; i++)
         if (client_can_step(i)) choices[num++] = (struct choice){CHOICE_CLIENT, i, 3};
     for (unsigned i = 0; i < PASSERS_MAX; i++)
