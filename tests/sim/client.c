@@ -101,6 +101,7 @@ struct client {
     unsigned call_room, call_message;
     uint64_t call_after; /* what the page that is asked for begins behind … */
     uint64_t call_head;  /* … and what had been shown by then */
+    unsigned join_unknown; /* the last gateway that left a join unanswered: it may come into effect behind a leave */
     bool call_when_out; /* it knew that it is no member when it asked */
     uint64_t call_since_ns, rest_retry_ns;
 };
@@ -177,6 +178,7 @@ static void socket_drop(struct client *c, bool reset, const char *why)
 
 static void rest_drop(struct client *c, bool reset)
 {
+    if (c->call == CALL_JOIN) c->join_unknown = c->rest.gateway;
     line_close(&c->rest, reset);
     c->call = CALL_NONE;
     c->rest_retry_ns = world_now_ns() + (scenario.healing ? 0 : world_below(50000000));
@@ -255,7 +257,7 @@ static bool wants_socket(const struct client *c)
     if (!scenario.room_ids[SCENARIO_ROOMS - 1][0]) return false;
     if (c->state == SOCKET_DOWN) return c->retry_ns <= world_now_ns();
     if (c->state != SOCKET_OPEN || paused(c)) return false;
-    return wants_repeat(c, &message) || (c->num_asked == 0 && behind(c));
+    return (wants_repeat(c, &message) && c->num_asked < ASKED_MAX) || (c->num_asked == 0 && behind(c));
 }
 
 bool client_can_step(unsigned client)
@@ -936,6 +938,12 @@ static void room_made(struct client *c, struct slice body)
     CHECK(json_number(body, "last_seq") == 0, "%s: a new room with events", c->name);
 }
 
+/* standing_out: it has left, unless a join of its that was not answered is still under way. */
+static enum standing standing_out(const struct client *c)
+{
+    return c->join_unknown == scenario.gateway ? MEMBER_MAYBE : MEMBER_NOT;
+}
+
 static void call_succeeded(struct client *c, struct slice body, uint64_t version)
 {
     struct view *v = &c->views[c->call_room];
@@ -954,7 +962,7 @@ static void call_succeeded(struct client *c, struct slice body, uint64_t version
         return;
     case CALL_SYNC: check_sync(c, body, version); return;
     case CALL_JOIN: v->standing = MEMBER_SURELY; return;
-    case CALL_LEAVE: v->standing = MEMBER_NOT; return;
+    case CALL_LEAVE: v->standing = standing_out(c); return;
     case CALL_LIST:
         CHECK(json_member(body, "items", &value), "%s: a list without items", c->name);
         return;
@@ -970,7 +978,7 @@ static void call_failed(struct client *c, const struct http_answer *answer)
     CHECK(json_member(answer->body, "code", &code), "%s: a problem without code: %.*s", c->name,
           SLICE_FMT(answer->body));
     bool final = refused(c, &c->rest, c->call_room, code);
-    if (final && c->call == CALL_LEAVE) v->standing = MEMBER_NOT;
+    if (final && c->call == CALL_LEAVE) v->standing = standing_out(c);
     if (final && c->call == CALL_SEND && c->messages[c->call_message].state == MESSAGE_OPEN)
         c->messages[c->call_message].state = MESSAGE_REFUSED;
 }
