@@ -326,6 +326,8 @@ static void cores_settle(void)
         for (unsigned i = 0; i < run.gateway.num_cores; i++) {
             struct core *core = run.gateway.cores[i];
             busy |= core_turn(core, false) || commit_pending(core->commit) > 0;
+            for (unsigned to = 0; to < run.gateway.num_cores; to++) /* what a timer has sent makes no turn busy */
+                busy |= to != i && (core->out[to].parked.len || spsc_depth(core->out[to].ring));
         }
         for (unsigned actor = 0; actor < run.first_core_actor; actor++)
             if (actor_runnable(actor)) actor_resume(actor);
