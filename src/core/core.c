@@ -62,7 +62,8 @@ bool core_turn(struct core *core, bool may_wait)
         return busy;
     }
     park_prepare(&core->park);
-    bool work = mailboxes_pending(core) || outboxes_movable(core) || commit_pollable(core->commit) || read_pollable(core->reader) || control_pollable(core);
+    bool work = mailboxes_pending(core) || outboxes_movable(core) || commit_pollable(core->commit) ||
+                read_pollable(core->reader) || control_pollable(core);
     net_wait(core->net, work ? 0 : wake_at(core));
     park_done(&core->park);
     return work;
@@ -519,9 +520,10 @@ static void outboxes_publish(struct core *core)
 
 static bool outbox_movable(const struct outbox *o) { return o->parked.len && spsc_depth(o->ring) <= o->ring->mask; }
 
-/* outboxes_movable: there is room again for what is parked; if there is not, the receiver is asked for a wake-up. None is
- * lost: the sender asks behind park_prepare and looks once more behind a full fence, the receiver looks at `blocked` behind
- * the one in mailbox_release. So either the sender sees the room, or the receiver the flag, and then the sleeper. */
+/* outboxes_movable: there is room again for what is parked; if there is not, the receiver is asked for a wake-up. None
+ * is lost: the sender asks behind park_prepare and looks once more behind a full fence, the receiver looks at `blocked`
+ * behind the one in mailbox_release. So either the sender sees the room, or the receiver the flag, and then the
+ * sleeper. */
 static bool outboxes_movable(struct core *core)
 {
     bool movable = false;

@@ -33,9 +33,10 @@ static void check_queue(const struct net *n, const struct conn *c)
     const struct send_queue *q = &c->queue;
     size_t ephemeral = send_queue_class_bytes(q, CONN_EPHEMERAL), replies = answer_bytes(c);
     CHECK(ephemeral <= EPHEMERAL_QUEUE_BYTES_MAX, "connection %u: %zu bytes of ephemerals wait", c->slot, ephemeral);
-    CHECK(replies <= REPLY_QUEUE_BYTES_MAX || send_queue_len(q) == 1, "connection %u: %zu bytes of answers wait", c->slot,
-          replies);
-    CHECK(c->requests <= n->limits.requests_in_flight_max, "connection %u: %u requests in flight", c->slot, c->requests);
+    CHECK(replies <= REPLY_QUEUE_BYTES_MAX || send_queue_len(q) == 1, "connection %u: %zu bytes of answers wait",
+          c->slot, replies);
+    CHECK(c->requests <= n->limits.requests_in_flight_max, "connection %u: %u requests in flight", c->slot,
+          c->requests);
     CHECK((send_queue_len(q) == 0) == (send_queue_bytes(q) == 0), "connection %u: entries without bytes", c->slot);
     bool waits = c->state < CONN_CLOSING && !send_queue_empty(q);
     CHECK(!waits || c->dirty || c->sending || c->blocked, "connection %u: what is queued is sent by nobody", c->slot);

@@ -384,7 +384,8 @@ static void show_arrivals(struct ring *ring)
     if (ring->next_visible == ring->num_visible) ring->next_visible = ring->num_visible = 0;
     ring->overflowed = false;
     while (next_arrival(ring, &at)) {
-        ring->overflowed = network.faults.cq_entries && ring->num_visible - ring->next_visible >= network.faults.cq_entries;
+        size_t shown = ring->num_visible - ring->next_visible;
+        ring->overflowed = network.faults.cq_entries && shown >= network.faults.cq_entries;
         if (ring->overflowed) return;
         ring->visible = grown(ring->visible, ring->num_visible, &ring->cap_visible, sizeof *ring->visible);
         ring->visible[ring->num_visible++] = ring->arrivals[at];

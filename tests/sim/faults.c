@@ -171,7 +171,8 @@ void faults_step(struct gateway *g)
     wake_somebody();
     step_clock();
     fail_reads();
-    reach(&g->disk, DISK_RESERVE, &faults.reserve_until, faults.reserve_of, &faults.excuses.reserve, COUNT_DISK_RESERVE);
+    reach(&g->disk, DISK_RESERVE, &faults.reserve_until, faults.reserve_of, &faults.excuses.reserve,
+          COUNT_DISK_RESERVE);
     reach(&g->memory, MEMORY_FULL, &faults.memory_until, faults.memory_of, &faults.excuses.memory, COUNT_MEMORY_FULL);
 }
 

@@ -200,7 +200,8 @@ void passer_step(unsigned passer)
         size_t len = world_chance(3) ? 1 + world_below(p->out.len) : p->out.len;
         buf_consume(&p->out, link_write(p->link, slice_of(p->out.data, len)));
     }
-    if (!p->out.len && p->state != PASSER_OPEN && world_chance(12)) link_finish(p->link); /* it is answered all the same */
+    bool has_asked = !p->out.len && p->state != PASSER_OPEN;
+    if (has_asked && world_chance(12)) link_finish(p->link); /* it is answered all the same */
     size_t ready = link_readable(p->link);
     buf_reserve(&p->in, ready);
     if (ready) p->in.len += link_read(p->link, p->in.data + p->in.len, ready);

@@ -335,7 +335,8 @@ void world_set_late_wakes(unsigned of)
     }
 }
 
-/* The waker may be interrupted before its signal; and the sleeper may get it late, and have woken for another reason. */
+/* The waker may be interrupted before its signal; and the sleeper may get it late, and have woken for another
+ * reason. */
 static void park_signalled(struct park *park)
 {
     struct signalled *signal = signalled_of(park);
