@@ -16,7 +16,7 @@
 
 #include "frame.h"
 
-#define SEND_CLASSES 3u        /* enum conn_class of net.h */
+#define SEND_CLASSES 4u        /* enum conn_class of net.h */
 #define SEND_NEAR_ENTRIES 2u   /* in the connection: a live push and a reply */
 #define SEND_CHUNK_ENTRIES 15u /* with the link: 128 bytes */
 
@@ -62,7 +62,7 @@ static inline uint32_t send_queue_len(const struct send_queue *q) { return q->_l
 static inline size_t send_queue_class_bytes(const struct send_queue *q, unsigned class) { return q->_bytes[class]; }
 static inline size_t send_queue_bytes(const struct send_queue *q)
 {
-    return (size_t)q->_bytes[0] + q->_bytes[1] + q->_bytes[2];
+    return (size_t)q->_bytes[0] + q->_bytes[1] + q->_bytes[2] + q->_bytes[3];
 }
 
 #endif

@@ -30,7 +30,7 @@ struct passer {
     enum passer_state state;
     bool says_hello;
     unsigned gateway;
-    uint64_t asked_ns;
+    uint64_t asked_ns, asked_moment;
     uint64_t ticket; /* number of the one it is opened with, 0: headers */
 };
 
@@ -52,7 +52,7 @@ static struct ticket *ticket_known(uint64_t number)
 
 bool passer_can_step(unsigned passer)
 {
-    return scenario.crowded && !scenario.healing && scenario.num_cores && scenario.room_ids[SCENARIO_ROOMS - 1][0];
+    return scenario.crowded && !scenario.healing && scenario.num_cores && scenario.tenants[0].ready;
 }
 
 static void leave(struct passer *p, bool reset)
@@ -81,7 +81,7 @@ void passers_close(void)
 static struct user anybody(void)
 {
     bool stranger = world_chance(2);
-    return (struct user){stranger, world_below(stranger ? STRANGERS : scenario.num_users)};
+    return (struct user){stranger, world_below(stranger ? STRANGERS : scenario.tenants[0].num_users)};
 }
 
 void passers_change(void)
@@ -93,8 +93,8 @@ void passers_change(void)
 static void user_headers(struct buf *out)
 {
     struct user u = world_chance(4) ? anybody() : wave;
-    buf_printf(out, "X-API-Key: %s\r\nX-User-Id: %s%" PRIu64 "\r\n", scenario.api_key, u.stranger ? "stranger" : "user",
-               u.number);
+    buf_printf(out, "X-API-Key: %s\r\nX-User-Id: %s%" PRIu64 "\r\n", scenario.tenants[0].keys[0].text,
+               u.stranger ? "stranger" : "user", u.number);
 }
 
 /* upgrade asks for the socket: with a ticket, or with the headers of a member. */
@@ -117,6 +117,7 @@ static void come(struct passer *p)
     p->link = link_open((unsigned)world_below(scenario.num_cores), false, 4096, world_chance(3) ? 256 : 65536);
     p->gateway = scenario.gateway;
     p->asked_ns = world_now_ns();
+    p->asked_moment = scenario.moment;
     p->ticket = num_tickets && world_chance(3) ? num_tickets - world_below(2) : 0;
     if (p->ticket || !world_chance(4)) {
         upgrade(p);
@@ -130,9 +131,24 @@ static void come(struct passer *p)
 
 /* --- being answered ----------------------------------------------------------------------------------------------- */
 
+/* kept_out: the operator has switched the tenant off, limits its rate, or has asked the gateway to stop. */
+static bool kept_out(const struct passer *p, const struct http_answer *answer)
+{
+    const struct scenario_tenant *t = &scenario.tenants[0];
+    struct slice code;
+    if (!json_member(answer->body, "code", &code)) return false;
+    if (slice_is(code, "tenant.disabled")) return toggle_may_hold(&t->disabled, p->asked_moment);
+    if (slice_is(code, "rate.limited")) return toggle_may_hold(&t->limited, p->asked_moment);
+    return slice_is(code, "server.draining") && scenario.draining_gateways >> p->gateway & 1;
+}
+
 static void ticket_taken(struct passer *p, const struct http_answer *answer)
 {
     struct slice text;
+    if (answer->status != 201 && kept_out(p, answer)) {
+        leave(p, false);
+        return;
+    }
     CHECK(answer->status == 201 && json_member(answer->body, "ticket", &text), "a ticket is refused with %u: %.*s",
           answer->status, SLICE_FMT(answer->body));
     CHECK(text.len < sizeof tickets[0].text, "a ticket of %zu bytes", text.len);
@@ -142,8 +158,8 @@ static void ticket_taken(struct passer *p, const struct http_answer *answer)
     p->ticket = num_tickets;
 }
 
-/* upgraded: a ticket opens one socket, and is refused for no other reason than that it was tried before, has ended, or is
- * of another process. */
+/* upgraded: a ticket opens one socket, and is refused for no other reason than that it was tried before, has ended, or
+ * is of another process. */
 static void upgraded(struct passer *p, const struct http_answer *answer)
 {
     struct ticket *t = ticket_known(p->ticket);
@@ -160,8 +176,8 @@ static void upgraded(struct passer *p, const struct http_answer *answer)
     bool overloaded = answer->status == 503 && json_member(answer->body, "code", &code) &&
                       (disk_failed || slice_is(code, "server.overloaded") ||
                        (scenario.late_gateways >> p->gateway & 1 && slice_is(code, "store.overloaded")));
-    CHECK(overloaded || spent || (p->ticket && !t), "a passer's upgrade is answered %u: %.*s", answer->status,
-          SLICE_FMT(answer->body));
+    CHECK(overloaded || spent || kept_out(p, answer) || (p->ticket && !t), "a passer's upgrade is answered %u: %.*s",
+          answer->status, SLICE_FMT(answer->body));
     leave(p, false);
 }
 
@@ -178,7 +194,7 @@ static void hear(struct passer *p)
         upgraded(p, &answer);
     } else {
         ticket_taken(p, &answer);
-        upgrade(p);
+        if (p->link) upgrade(p);
     }
     if (p->link) buf_consume(&p->in, len);
 }

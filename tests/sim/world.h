@@ -65,6 +65,7 @@ const struct clock *world_clock(void);
 const struct random *world_gateway_random(void);
 /* world_set_preemption: an actor loses the processor once in `of` visits to a seam; 0: never. */
 void world_set_preemption(unsigned of);
+unsigned world_preemption(void);
 
 /* --- actors -------------------------------------------------------------------------------------------------- */
 
