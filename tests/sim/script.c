@@ -122,7 +122,7 @@ static void act_again(struct client *c)
 static void act_pause(struct client *c)
 {
     bool stalls = world_chance(scenario.sluggish ? 8 : 60);
-    if (!world_chance(scenario.sluggish ? 2 : 4)) return;
+    if (!scenario.sluggish && !world_chance(4)) return;
     c->paused_until_ns =
         world_now_ns() + (stalls ? STALL_PAUSE_NS : world_below(scenario.sluggish ? 2000000000 : 200000000));
     if (stalls) stat_count(STAT_STALLS);

@@ -38,7 +38,7 @@
 #define HEALING_STEPS_MAX 100000u
 #define HEALING_NS_MAX 200000000000u /* simulated: beyond the longest timeout of a connection */
 #define IDLE_TURNS_MAX 4u /* one that tells its sockets of the end, one that goes on with what that has begun */
-#define RUN_SECONDS_MAX 60u         /* of real time: a run takes milliseconds, and seconds under a sanitizer */
+#define RUN_SECONDS_MAX 120u        /* of real time: a run takes milliseconds, and seconds under a sanitizer */
 #define PIPELINE_ACTORS 2u          /* writer and syncer are made first */
 #define SYNCER_ACTOR 1u
 
