@@ -207,6 +207,8 @@ const char *client_unsettled(unsigned client)
 {
     const struct client *c = &clients[client];
     unsigned message;
+    if (scenario.tenants[c->tenant].deleted.surely)
+        return c->socket.link ? "its tenant is deleted, and its socket open" : NULL;
     if (script_wants_rooms(c)) return "its rooms are not made";
     if (c->call.kind != ASK_NONE) return "its call is not answered";
     if (c->num_asked) return "it waits for an answer";

@@ -409,6 +409,7 @@ void oracle_served(const struct client *c, const struct line *l, const struct as
     const struct scenario_tenant *t = &scenario.tenants[c->tenant];
     CHECK(!toggle_must_hold(&t->keys[l->key].revoked, a->moment), "%s is served with a key that was revoked", c->name);
     CHECK(!toggle_must_hold(&t->disabled, a->moment), "%s is served, and its tenant is switched off", c->name);
+    CHECK(!toggle_must_hold(&t->deleted, a->moment), "%s is served, and its tenant is deleted", c->name);
     if (!needs_membership(a->kind)) return;
     CHECK(scenario.rooms[a->room].tenant == c->tenant, "%s is served in a room of another tenant", c->name);
     CHECK(truth_was_in(a->room, c->user, client_span(a, version)), "%s is served in room %u, of which it is no member",
@@ -481,7 +482,7 @@ static bool refused_for_now(struct client *c, const struct line *l, const struct
     }
     if (slice_is(code, "auth.invalid_key")) {
         stat_count(STAT_KEYS_REFUSED);
-        return toggle_may_hold(&t->keys[l->key].revoked, a->moment);
+        return toggle_may_hold(&t->keys[l->key].revoked, a->moment) || t->deleted.maybe;
     }
     if (slice_is(code, "tenant.disabled")) {
         stat_count(STAT_TENANTS_REFUSED);

@@ -36,7 +36,8 @@ bool script_wants_rooms(const struct client *c)
 static bool kept_out(const struct client *c)
 {
     const struct scenario_tenant *t = &scenario.tenants[c->tenant];
-    return !t->ready || (scenario.healing && (t->disabled.maybe || t->limited.maybe));
+    return !t->ready || t->deleted.surely ||
+           (scenario.healing && (t->disabled.maybe || t->limited.maybe || t->deleted.maybe));
 }
 
 bool script_wants_rest(const struct client *c)
