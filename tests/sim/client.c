@@ -128,7 +128,8 @@ unsigned client_message_new(struct client *c, unsigned room)
 {
     unsigned number = c->num_messages++;
     struct message *m = &c->messages[number];
-    size_t padding = world_chance(scenario.sluggish ? 2 : 8) ? world_below(6000) : world_below(40);
+    unsigned most = scenario.sluggish ? 9900 : 6000; /* many long ones fill the queues of those who do not read */
+    size_t padding = world_chance(scenario.sluggish ? 2 : 8) ? world_below(most) : world_below(40);
     *m = (struct message){.room = room};
     snprintf(m->client_id, sizeof m->client_id, "%s-%u", c->device, number);
     m->content = malloc(80 + padding);
@@ -206,6 +207,8 @@ const char *client_unsettled(unsigned client)
 {
     const struct client *c = &clients[client];
     unsigned message;
+    if (scenario.tenants[c->tenant].deleted.surely)
+        return c->socket.link ? "its tenant is deleted, and its socket open" : NULL;
     if (script_wants_rooms(c)) return "its rooms are not made";
     if (c->call.kind != ASK_NONE) return "its call is not answered";
     if (c->num_asked) return "it waits for an answer";

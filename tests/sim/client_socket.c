@@ -119,7 +119,7 @@ static bool close_explained(const struct client *c, unsigned code)
     case 4004:
         stat_count(STAT_CLOSED_4004);
         return toggle_may_hold(&t->keys[c->socket.key].revoked, c->opened_moment) ||
-               toggle_may_hold(&t->disabled, c->opened_moment);
+               toggle_may_hold(&t->disabled, c->opened_moment) || t->deleted.maybe;
     case 4100: return scenario.crowded || line_disk_failed(&c->socket) || line_late(&c->socket);
     case 4129: stat_count(STAT_CLOSED_4129); return toggle_may_hold(&t->limited, c->opened_moment);
     case 4200: stat_count(STAT_CLOSED_4200); return true;

@@ -45,8 +45,8 @@ struct view {
     uint64_t next_else; /* … or this one, 0: none: the socket was told of its leaving and subscribes anew, or was
                          * subscribed again already */
     uint64_t live_epoch;
-    bool apart; /* what comes is of a fast room and a later epoch than what is held, and no position was asked for: it does
-                 * not go on with what is held */
+    bool apart; /* what comes is of a fast room and a later epoch than what is held, and no position was asked for: it
+                 * does not go on with what is held */
     uint64_t replay_head; /* what comes behind it is news */
     bool left;            /* it has been told so since, and nothing after it */
     unsigned num_crossing; /* subscriptions and ends of them that are under way */

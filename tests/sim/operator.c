@@ -25,7 +25,8 @@ enum work_kind {
     WORK_UNLIMIT,
     WORK_RELOAD,
     WORK_DRAIN,
-    WORK_LOOK
+    WORK_LOOK,
+    WORK_DELETE
 };
 
 struct work {
@@ -72,6 +73,8 @@ static bool due(struct work *w)
         const struct scenario_tenant *t = &scenario.tenants[i];
         *w = (struct work){.tenant = i};
         if (!t->id[0]) w->kind = WORK_TENANT;
+        else if (t->deleted.surely) continue;
+        else if (t->deleted.maybe) w->kind = WORK_DELETE;
         else if (!t->ready) w->kind = WORK_DURABILITY;
         else if (scenario.healing && t->disabled.maybe) w->kind = WORK_ENABLE;
         else if (scenario.healing && t->limited.maybe) w->kind = WORK_UNLIMIT;
@@ -91,7 +94,7 @@ static bool interfere(struct work *w)
     unsigned tenant = (unsigned)world_below(scenario.num_tenants);
     const struct scenario_tenant *t = &scenario.tenants[tenant];
     *w = (struct work){.tenant = tenant, .user = (unsigned)world_below(t->num_users)};
-    if (!scenario.ruled || scenario.healing || !world_chance(20)) return false;
+    if (!scenario.ruled || scenario.healing || t->deleted.maybe || !world_chance(20)) return false;
     if (t->disabled.maybe && world_chance(2)) w->kind = WORK_ENABLE;
     else if (t->limited.maybe && world_chance(3)) w->kind = WORK_UNLIMIT;
     else switch (world_below(24)) {
@@ -114,6 +117,9 @@ static bool interfere(struct work *w)
         case 13: w->kind = WORK_RELOAD; break;
         case 14: w->kind = world_chance(2) ? WORK_DRAIN : WORK_NONE; break;
         case 15: w->kind = WORK_LOOK; break;
+        case 16:
+            if (tenant > 0 && scenario_pending(tenant) == scenario.num_rooms && world_chance(8)) w->kind = WORK_DELETE;
+            break;
         default: break;
         }
     return w->kind != WORK_NONE;
@@ -159,6 +165,17 @@ static void ask_key(const struct work *w)
     request(w, revoke ? "DELETE" : "POST", path, &body);
 }
 
+static void ask_end(const struct work *w)
+{
+    struct scenario_tenant *t = &scenario.tenants[w->tenant];
+    struct buf body = {0};
+    char path[96];
+    snprintf(path, sizeof path, "/v1/admin/tenants/%s", t->id);
+    toggle_ask_on(&t->deleted);
+    t->times_deleted++;
+    request(w, "DELETE", path, &body);
+}
+
 static void ask(const struct work *w)
 {
     struct scenario_tenant *t = &scenario.tenants[w->tenant];
@@ -198,6 +215,7 @@ static void ask(const struct work *w)
         scenario.draining_gateways |= 1u << scenario.gateway;
         request(w, "POST", "/v1/admin/drain", &body);
         return;
+    case WORK_DELETE: ask_end(w); return;
     case WORK_LOOK: request(w, "GET", world_chance(2) ? "/v1/admin/connections" : "/v1/admin/status", &body); return;
     case WORK_NONE: return;
     }
@@ -256,6 +274,10 @@ static void answered(const struct work *w, struct slice body)
     case WORK_LIMIT: stat_count(STAT_RATES); return;
     case WORK_UNLIMIT: toggle_is_off(&t->limited); return;
     case WORK_RELOAD: stat_count(STAT_RELOADS); return;
+    case WORK_DELETE:
+        toggle_is_on(&t->deleted);
+        stat_count(STAT_TENANTS_DELETED);
+        return;
     case WORK_DRAIN:
     case WORK_LOOK:
     case WORK_NONE: return;
@@ -272,6 +294,10 @@ static void refused(const struct work *w, const struct http_answer *answer)
                  (line_disk_failed(l) || (slice_is(code, "store.overloaded") && line_late(l)));
     bool busy = slice_is(code, "server.overloaded") && scenario.crowded;
     bool draining = slice_is(code, "server.draining") && line_draining(l);
+    if (w->kind == WORK_DELETE && slice_is(code, "tenant.not_found") && scenario.tenants[w->tenant].times_deleted > 1) {
+        toggle_is_on(&scenario.tenants[w->tenant].deleted); /* the first time, which was not answered */
+        return;
+    }
     if (w->kind == WORK_REVOKE && slice_is(code, "key.not_found") &&
         scenario.tenants[w->tenant].keys[w->key].asked > 1) {
         key_revoked(&scenario.tenants[w->tenant].keys[w->key]); /* the first time, which was not answered */

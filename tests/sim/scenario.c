@@ -44,7 +44,7 @@ void scenario_plan(uint64_t steps)
     scenario.restless = world_chance(4);
     scenario.crowded = world_chance(2);
     scenario.ruled = world_chance(2);
-    scenario.sluggish = world_chance(4);
+    scenario.sluggish = world_chance(3);
     for (unsigned t = 0; t < scenario.num_tenants; t++) {
         plan_tenant(t);
         plan_room(t, RULE_FIXED, steps);

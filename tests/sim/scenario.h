@@ -42,6 +42,8 @@ struct scenario_tenant {
     struct access_key keys[ACCESS_KEYS_MAX]; /* the first one is never revoked */
     unsigned num_keys;
     struct toggle disabled, limited;
+    unsigned times_deleted; /* asked for it */
+    struct toggle deleted; /* for good: nobody of it comes back. Never the first tenant, whose users the crowd is */
     struct toggle kicked[USERS_MAX]; /* sockets of the user: see client_socket.c */
 };
 

@@ -36,7 +36,8 @@ bool script_wants_rooms(const struct client *c)
 static bool kept_out(const struct client *c)
 {
     const struct scenario_tenant *t = &scenario.tenants[c->tenant];
-    return !t->ready || (scenario.healing && (t->disabled.maybe || t->limited.maybe));
+    return !t->ready || t->deleted.surely ||
+           (scenario.healing && (t->disabled.maybe || t->limited.maybe || t->deleted.maybe));
 }
 
 bool script_wants_rest(const struct client *c)
@@ -122,7 +123,7 @@ static void act_again(struct client *c)
 static void act_pause(struct client *c)
 {
     bool stalls = world_chance(scenario.sluggish ? 8 : 60);
-    if (!world_chance(scenario.sluggish ? 2 : 4)) return;
+    if (!scenario.sluggish && !world_chance(4)) return;
     c->paused_until_ns =
         world_now_ns() + (stalls ? STALL_PAUSE_NS : world_below(scenario.sluggish ? 2000000000 : 200000000));
     if (stalls) stat_count(STAT_STALLS);

@@ -55,6 +55,7 @@
     STAT(KICKS, "users kicked") \
     STAT(TENANTS_DISABLED, "tenants switched off") \
     STAT(TENANTS_REFUSED, "requests refused for a tenant switched off") \
+    STAT(TENANTS_DELETED, "tenants deleted") \
     STAT(RATES, "rates limited") \
     STAT(RATES_REFUSED, "requests refused by a rate") \
     STAT(RELOADS, "settings read again") \
