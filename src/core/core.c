@@ -422,9 +422,15 @@ enum status core_start(struct core *core, const struct net_listener *listeners, 
     return net_start(core->net, listeners, num_listeners);
 }
 
-void core_close(struct core *core)
+void core_disconnect(struct core *core)
 {
     if (core->net) net_close(core->net);
+    core->net = NULL;
+}
+
+void core_close(struct core *core)
+{
+    ASSERT(core->net == NULL);
     access_free(core);
     sessions_free(core);
     presence_free(core);

@@ -156,6 +156,9 @@ struct core {
 };
 
 MUST_USE enum status core_open(struct core **out, struct gateway *g, unsigned id, char *why, size_t why_len);
+/* core_disconnect drops the connections, core_close frees the rest. The threads have ended, and every core is
+ * disconnected before the first one is closed: queues hold frames of other cores, which account for them. */
+void core_disconnect(struct core *core);
 void core_close(struct core *core);
 /* core_start is called by the owning thread before the first turn. */
 MUST_USE enum status core_start(struct core *core, const struct net_listener *listeners, unsigned num_listeners);

@@ -186,6 +186,8 @@ const struct clock *world_clock(void)
 
 void world_set_preemption(unsigned of) { world.preempt_of = of; }
 
+unsigned world_preemption(void) { return world.preempt_of; }
+
 /* --- actors -------------------------------------------------------------------------------------------------- */
 
 static void actor_begin(void)
