@@ -84,7 +84,7 @@ struct scenario {
     bool restless;      /* they leave and come back all the time */
     bool crowded;       /* passers come and go, and homes keep few users and let few requests wait */
     bool healing;       /* nobody starts anything new */
-    bool weeks_passed;  /* what was asked before is no longer known by its idempotency key */
+    bool weeks_pass;    /* at some moment: what was asked before is then no longer known by its idempotency key */
     bool ruled;         /* the operator interferes: keys, kicks, limits, settings, restarts */
     bool sluggish;      /* clients stop reading for long, through small buffers */
     unsigned gateway;   /* counts them */

@@ -232,7 +232,7 @@ static void act_rest(struct client *c)
         if (c->acks) client_rest_ack(c, room);
         return;
     case 9:
-        if (world_chance(3) && scenario.rooms[room].maker == c->number && !scenario.weeks_passed)
+        if (world_chance(3) && scenario.rooms[room].maker == c->number && !scenario.weeks_pass)
             client_rest_room(c, room);
         return;
     case 10:

@@ -117,7 +117,6 @@ static void weeks_pass(void)
     for (unsigned t = 0; t < scenario.num_tenants; t++)
         if (scenario_pending(t) < scenario.num_rooms) return; /* it would be made a second time */
     world_trace("weeks pass");
-    scenario.weeks_passed = true;
     stat_count(STAT_WINDOWS_PASSED);
     scenario.late_gateways |= 1u << scenario.gateway;
     world_advance(9ull * 24 * 3600 * 1000000000u);
@@ -174,6 +173,7 @@ static void plan_make(struct plan *plan)
     world_set_preemption(rates[world_below(4)]);
     rings_set_faults(world_chance(3) ? 1 + (unsigned)world_below(3) : 64, world_chance(2) ? 40 : 0);
     scenario_plan(plan->chaos_steps);
+    scenario.weeks_pass = plan->weeks_pass_at > 0;
 }
 
 /* --- the gateway ----------------------------------------------------------------------------------------------- */
