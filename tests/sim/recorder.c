@@ -280,7 +280,7 @@ void recorder_healed(uint64_t since_ns)
 void recorder_judge(struct kv *kv)
 {
     struct history_report report;
-    if (scenario.weeks_passed) return;
+    if (scenario.weeks_pass) return;
     rooms_told();
     judge_rows(kv);
     if (history_check(recorder.history, NULL, &report)) {

@@ -86,7 +86,7 @@ struct scenario {
     bool forgetful;     /* few client ids are kept in memory: repeats are looked up on disk */
     bool narrow;        /* a reader's queue is short: who reads slowly is caught up from the log */
     bool healing;       /* nobody starts anything new */
-    bool weeks_passed;  /* what was asked before is no longer known by its idempotency key */
+    bool weeks_pass;    /* at some moment: what was asked before is then no longer known by its idempotency key */
     bool ruled;         /* the operator interferes: keys, kicks, limits, settings, restarts */
     bool sluggish;      /* clients stop reading for long, through small buffers */
     unsigned gateway;   /* counts them */

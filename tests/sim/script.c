@@ -116,7 +116,9 @@ static void act_again(struct client *c)
     if (clients[author].num_messages == 0) return;
     unsigned message = (unsigned)world_below(clients[author].num_messages);
     bool answered = clients[author].messages[message].state == MESSAGE_ANSWERED;
-    bool twisted = answered && !scenario.tenants[c->tenant].fast && world_chance(6);
+    /* where it may be forgotten, another body would be a new message */
+    bool known = answered && !scenario.tenants[c->tenant].fast && !scenario.weeks_pass;
+    bool twisted = known && world_chance(6);
     socket_ask_send(c, author, message, twisted);
 }
 
@@ -232,7 +234,7 @@ static void act_rest(struct client *c)
         if (c->acks) client_rest_ack(c, room);
         return;
     case 9:
-        if (world_chance(3) && scenario.rooms[room].maker == c->number && !scenario.weeks_passed)
+        if (world_chance(3) && scenario.rooms[room].maker == c->number && !scenario.weeks_pass)
             client_rest_room(c, room);
         return;
     case 10:

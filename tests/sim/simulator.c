@@ -133,7 +133,6 @@ static void weeks_pass(void)
     for (unsigned t = 0; t < scenario.num_tenants; t++)
         if (scenario_pending(t) < scenario.num_rooms) return; /* it would be made a second time */
     world_trace("weeks pass");
-    scenario.weeks_passed = true;
     count_happened(COUNT_WINDOWS_PASSED);
     scenario.late_gateways |= 1u << scenario.gateway;
     world_advance(9ull * 24 * 3600 * 1000000000u);
@@ -187,6 +186,7 @@ static void plan_make(struct plan *plan)
     world_set_preemption(rates[world_below(4)]);
     faults_plan();
     scenario_plan(plan->chaos_steps);
+    scenario.weeks_pass = plan->weeks_pass_at > 0;
 }
 
 /* --- the disk -------------------------------------------------------------------------------------------------- */
