@@ -27,6 +27,7 @@ static bool mailboxes_drain(struct core *core);
 static bool mailboxes_pending(struct core *core);
 static bool outboxes_movable(struct core *core);
 static void outboxes_publish(struct core *core);
+static bool durable_waits_push(struct core *core);
 static void timers_run(struct core *core);
 static uint64_t wake_at(const struct core *core);
 
@@ -48,6 +49,7 @@ bool core_turn(struct core *core, bool may_wait)
     bool busy = net_poll(core->net) > 0;     /* what arrived: requests, messages, ends of connections */
     busy |= mailboxes_drain(core);           /* what other cores want, or answer */
     busy |= commit_poll(core->commit) > 0;   /* what became durable … */
+    busy |= durable_waits_push(core);
     busy |= fanout_publish_dirty(core);      /* … goes to its readers, a room's news at once */
     busy |= read_poll(core->reader) > 0;     /* pages of history */
     core->metrics_stale |= busy;
@@ -465,8 +467,22 @@ void core_when_durable(struct core *core, struct durable_wait *w,
         return;
     }
     w->go = go;
-    w->entry = (struct commit_entry){.class = COMMIT_FSYNC, .done = wait_done};
-    if (commit_push(core->commit, &w->entry) != STATUS_OK) go(core, w, false);
+    queue_push(&core->durable_waits, &w->node);
+    durable_waits_push(core);
+}
+
+/* durable_waits_push hands on those for which there is room. While there is none, what is in the pipeline wakes this
+ * core when it is done. Answers whether it handed on any. */
+static bool durable_waits_push(struct core *core)
+{
+    bool moved = false;
+    while (core->durable_waits.len && (!commit_full(core->commit) || commit_poisoned(core->gateway->commit))) {
+        struct durable_wait *w = CONTAINER_OF(queue_pop(&core->durable_waits), struct durable_wait, node);
+        w->entry = (struct commit_entry){.class = COMMIT_FSYNC, .done = wait_done};
+        if (commit_push(core->commit, &w->entry) != STATUS_OK) w->go(core, w, false);
+        moved = true;
+    }
+    return moved;
 }
 
 /* --- mailboxes --------------------------------------------------------------------------------------------------- */

@@ -186,6 +186,40 @@ static void a_full_pipeline_lets_a_core_sleep_over_cursors_that_are_due(void **s
     assert_true(list_empty(&core->users_dirty));
 }
 
+struct told {
+    struct durable_wait wait;
+    unsigned times;
+    bool durable;
+};
+
+static void tell(struct core *core, struct durable_wait *w, bool durable)
+{
+    struct told *told = CONTAINER_OF(w, struct told, wait);
+    told->times++;
+    told->durable = durable;
+}
+
+/* Whoever waits for what was read is not told that the store has failed, only because the pipeline is full. */
+static void what_was_read_waits_for_a_full_pipeline(void **state)
+{
+    struct harness *h = *state;
+    struct told told = {0};
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    h->hold_syncer = true;
+    while (!commit_full(core->commit)) harness_send(h, 0, &ann, room, "x");
+    harness_settle(h);
+    core_when_durable(core, &told.wait, tell);
+    harness_settle(h);
+    assert_int_equal(told.times, 0);
+    h->hold_syncer = false;
+    harness_settle(h);
+    assert_int_equal(told.times, 1);
+    assert_true(told.durable);
+}
+
 static void an_idle_core_says_so(void **state)
 {
     struct harness *h = *state;
@@ -333,6 +367,7 @@ int main(void)
         TEST(a_refused_body_is_discarded_up_to_its_bound),
         TEST(readers_may_hold_less_when_frames_run_short),
         TEST(a_full_pipeline_lets_a_core_sleep_over_cursors_that_are_due),
+        TEST(what_was_read_waits_for_a_full_pipeline),
         TEST(an_idle_core_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
