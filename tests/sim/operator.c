@@ -8,6 +8,7 @@
 #include "counts.h"
 #include "faults.h"
 #include "line.h"
+#include "recorder.h"
 #include "scenario.h"
 #include "store_watch.h"
 #include "wire.h"
@@ -251,6 +252,12 @@ static void key_revoked(struct access_key *k)
     count_happened(COUNT_KEYS_REVOKED);
 }
 
+static void tenant_deleted(unsigned tenant)
+{
+    toggle_is_on(&scenario.tenants[tenant].deleted);
+    recorder_deleted(tenant);
+}
+
 static void answered(const struct work *w, struct slice body)
 {
     struct scenario_tenant *t = &scenario.tenants[w->tenant];
@@ -276,7 +283,7 @@ static void answered(const struct work *w, struct slice body)
     case WORK_UNLIMIT: toggle_is_off(&t->limited); return;
     case WORK_RELOAD: count_happened(COUNT_RELOADS); return;
     case WORK_DELETE:
-        toggle_is_on(&t->deleted);
+        tenant_deleted(w->tenant);
         count_happened(COUNT_TENANTS_DELETED);
         return;
     case WORK_DRAIN:
@@ -296,7 +303,7 @@ static void refused(const struct work *w, const struct http_answer *answer)
     bool busy = slice_is(code, "server.overloaded") && scenario.crowded;
     bool draining = slice_is(code, "server.draining") && line_draining(l);
     if (w->kind == WORK_DELETE && slice_is(code, "tenant.not_found") && scenario.tenants[w->tenant].times_deleted > 1) {
-        toggle_is_on(&scenario.tenants[w->tenant].deleted); /* the first time, which was not answered */
+        tenant_deleted(w->tenant); /* the first time, which was not answered */
         return;
     }
     if (w->kind == WORK_REVOKE && slice_is(code, "key.not_found") &&

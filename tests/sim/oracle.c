@@ -197,6 +197,13 @@ static void check_cursor(const struct client *c, unsigned room, uint64_t deliver
           delivered);
 }
 
+/* has_cursor: the device has one of its own, of an ack that was answered before this was asked. Until then it is shown the
+ * user's own, which other devices move, and its first ack may set it anywhere. */
+static bool has_cursor(const struct view *v, const struct ask *a)
+{
+    return v->acked_moment && v->acked_moment < a->moment && v->acked_losses == scenario.power_losses;
+}
+
 void oracle_welcome(struct client *c, const struct ask *a, struct slice text, uint64_t version)
 {
     struct slice rooms, room, room_id;
@@ -213,7 +220,8 @@ void oracle_welcome(struct client *c, const struct ask *a, struct slice text, ui
         listed[r] = true;
         v->live_epoch = json_number(room, "epoch");
         check_cursor(c, r, json_number(room, "delivered"), span);
-        if (scenario.rooms[r].rule == RULE_FIXED) recorder_cursor(c, room_id, json_number(room, "delivered"));
+        if (scenario.rooms[r].rule == RULE_FIXED && has_cursor(v, a))
+            recorder_cursor(c, room_id, json_number(room, "delivered"));
         if (v->resume_asked) continue;
         v->on = true;
         v->left = false;
@@ -406,6 +414,8 @@ void oracle_acked(struct client *c, const struct ask *a, unsigned gateway)
     CHECK(!a->twisted, "%s acknowledged what is beyond the head and was not refused", c->name);
     if (v->acked_gateway != gateway) v->acked = 0;
     v->acked_gateway = gateway;
+    if (!v->acked_moment || v->acked_losses != scenario.power_losses) v->acked_moment = scenario.moment;
+    v->acked_losses = scenario.power_losses;
     if (a->seq > v->acked) v->acked = a->seq;
 }
 

@@ -13,6 +13,7 @@
 #include "../history/history.h"
 #include "client_state.h"
 #include "oracle.h"
+#include "store_watch.h"
 #include "wire.h"
 #include "world.h"
 
@@ -73,6 +74,7 @@ static struct history_text user_text(char out[16], unsigned user)
 void recorder_joins(unsigned room, unsigned user)
 {
     char id[16];
+    if (scenario.tenants[scenario.rooms[room].tenant].deleted.surely) return;
     struct joins *j = &recorder.joins[room][user];
     if (j->gateway != scenario.gateway) *j = (struct joins){.gateway = scenario.gateway};
     j->pending++;
@@ -83,7 +85,7 @@ void recorder_joins(unsigned room, unsigned user)
 void recorder_joined(unsigned room, unsigned user, unsigned gateway)
 {
     struct joins *j = &recorder.joins[room][user];
-    if (j->gateway == gateway) j->pending--;
+    if (j->gateway == gateway && j->pending) j->pending--;
 }
 
 /* A fast room may forget with the power that somebody has left, acknowledged or not: there nobody ever surely has. */
@@ -94,6 +96,19 @@ void recorder_left(unsigned room, unsigned user, uint64_t moment)
     bool again = (j->gateway == scenario.gateway && j->pending) || j->moment >= moment;
     if (again || scenario.tenants[scenario.rooms[room].tenant].fast) return;
     history_left(recorder.history, world_now_ns(), cstring(scenario.rooms[room].id), user_text(id, user), 0);
+}
+
+/* What left the gateway before the tenant's end was answered may come later. */
+void recorder_deleted(unsigned tenant)
+{
+    for (unsigned r = 0; r < scenario.num_rooms; r++) {
+        if (scenario.rooms[r].tenant != tenant || !scenario_room_known(r)) continue;
+        uint64_t seq = truth_visible_head(r, store_version());
+        for (unsigned u = 0; u < scenario.tenants[tenant].num_users; u++) {
+            char id[16];
+            history_left(recorder.history, world_now_ns(), cstring(scenario.rooms[r].id), user_text(id, u), seq);
+        }
+    }
 }
 
 /* rooms_told: what has been so from each room's making on. */
@@ -264,14 +279,17 @@ void recorder_crash(bool power)
     history_crash(recorder.history, world_now_ns(), power);
 }
 
+/* recorder_healed: who is owed everything from now on; nobody of a tenant that is deleted. */
 void recorder_healed(uint64_t since_ns)
 {
-    for (unsigned i = 0; i < scenario.num_clients; i++)
+    for (unsigned i = 0; i < scenario.num_clients; i++) {
+        if (scenario.tenants[clients[i].tenant].deleted.maybe) continue;
         for (unsigned r = 0; r < scenario.num_rooms; r++) {
             if (!client_in(&clients[i], r) || !oracle_is_member(&clients[i], r)) continue;
             struct history_receiver by = receiver(&clients[i], slice_str(scenario.rooms[r].id));
             history_device(recorder.history, 0, &by, 0);
         }
+    }
     history_healed(recorder.history, since_ns, world_now_ns() - since_ns);
 }
 

@@ -22,6 +22,8 @@ void recorder_joined(unsigned room, unsigned user, unsigned gateway);
 /* recorder_left: the removal that was asked for at `moment` was acknowledged. It is taken for one unless somebody may
  * have let the user in again meanwhile. */
 void recorder_left(unsigned room, unsigned user, uint64_t moment);
+/* recorder_deleted: the tenant's end was acknowledged: its users are shown nothing younger, and owed nothing. */
+void recorder_deleted(unsigned tenant);
 
 /* recorder_connect: the client opens another socket; what it is told on it is a connection of its own. */
 void recorder_connect(const struct client *c);

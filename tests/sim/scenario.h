@@ -94,6 +94,7 @@ struct scenario {
     uint32_t failed_gateways;  /* bit g: the disk of gateway g has failed */
     uint32_t late_gateways;    /* bit g: time has jumped, so what gateway g had on its way to the disk looked old */
     uint32_t draining_gateways; /* bit g: gateway g was asked to stop in good order */
+    unsigned power_losses;
     bool disk_failed;          /* of the one that runs now */
 };
 

@@ -273,6 +273,7 @@ static size_t rows_lost(void)
 static void power_or_kill(void)
 {
     bool power = !world_chance(3);
+    scenario.power_losses += power;
     size_t before = rows_lost();
     recorder_crash(power);
     watched_store_crash(power);
@@ -485,6 +486,7 @@ static void gateway_stop(bool at_end)
     unsigned preempt_of = world_preemption();
     scenario.num_cores = 0;
     world_set_preemption(0);
+    world_set_late_wakes(0); /* time stands still while the cores settle */
     atomic_store(&run.gateway.stop, true);
     for (unsigned i = 0; i < run.gateway.num_cores; i++) {
         park_wake(&run.gateway.cores[i]->park);
