@@ -186,6 +186,8 @@ const struct clock *world_clock(void)
 
 void world_set_preemption(unsigned of) { world.preempt_of = of; }
 
+unsigned world_preemption(void) { return world.preempt_of; }
+
 /* --- actors -------------------------------------------------------------------------------------------------- */
 
 static void actor_begin(void)
@@ -335,7 +337,8 @@ void world_set_late_wakes(unsigned of)
     }
 }
 
-/* The waker may be interrupted before its signal; and the sleeper may get it late, and have woken for another reason. */
+/* The waker may be interrupted before its signal; and the sleeper may get it late, and have woken for another
+ * reason. */
 static void park_signalled(struct park *park)
 {
     struct signalled *signal = signalled_of(park);

@@ -67,6 +67,7 @@ const struct random *world_gateway_random(void);
 void world_set_wall_drift(int64_t ms);
 /* world_set_preemption: an actor loses the processor once in `of` visits to a seam; 0: never. */
 void world_set_preemption(unsigned of);
+unsigned world_preemption(void);
 
 /* --- actors -------------------------------------------------------------------------------------------------- */
 
