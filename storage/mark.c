@@ -50,8 +50,10 @@ struct mark_file {
     unsigned target; /* slot of the next write: not the one that holds the newest synced mark */
     bool written;    /* since the last sync */
     bool unprepared; /* cut short, and not completed yet */
+    bool failed;     /* a write or sync has: neither is tried again */
 };
 
+static enum status write_slot(struct mark_file *f, uint64_t sequence);
 static enum status prepare(int fd);
 static enum status load(struct mark_file *f, bool *cut_short);
 static enum slot_state slot_check(const struct slot *slot);
@@ -97,10 +99,21 @@ static enum status mark_file_read(struct mark *m, uint64_t *sequence)
     return f->found;
 }
 
+/* A write that fails half way may have torn the newest mark, which lies in the same slot; after a sync that fails the
+ * kernel may have dropped the page, and the next one succeeds. Either would turn to the other slot without a good one
+ * behind: so the first error is final. */
 static enum status mark_file_write(struct mark *m, uint64_t sequence)
 {
     struct mark_file *f = (struct mark_file *)m;
     ASSERT(sequence >= f->sequence); /* a mark that goes back would hide a loss */
+    if (f->failed) return STATUS_READ_ONLY;
+    enum status s = write_slot(f, sequence);
+    f->failed = s != STATUS_OK;
+    return s;
+}
+
+static enum status write_slot(struct mark_file *f, uint64_t sequence)
+{
     if (f->unprepared) {
         enum status s = prepare(f->fd);
         if (s != STATUS_OK) return s;
@@ -122,7 +135,9 @@ static enum status mark_file_write(struct mark *m, uint64_t sequence)
 static enum status mark_file_sync(struct mark *m)
 {
     struct mark_file *f = (struct mark_file *)m;
-    if (fdatasync(f->fd) != 0) return io_error("fdatasync", errno);
+    if (f->failed) return STATUS_READ_ONLY;
+    f->failed = fdatasync(f->fd) != 0;
+    if (f->failed) return io_error("fdatasync", errno);
     if (f->written) f->target ^= 1;
     f->written = false;
     return STATUS_OK;
