@@ -46,6 +46,7 @@ static void open_rocks(struct pair *p);
 static void held_close_all(struct pair *p);
 static void state_push(struct pair *p);
 static void states_synced(struct pair *p);
+static void crash(struct pair *p, enum power_loss loss);
 static struct state state_of(struct kv *kv);
 
 static const char *life_path(const struct pair *p, unsigned life)
@@ -351,16 +352,16 @@ static void remove_life(const struct pair *p, unsigned life)
 }
 
 /* crash_rocks opens a copy of the database as a power loss leaves it. */
-static void crash_rocks(struct pair *p)
+static void crash_rocks(struct pair *p, enum power_loss loss)
 {
     char from[320], to[320];
-    enum power_loss loss = (enum power_loss)chances_below(p->chances, POWER_LOSSES);
     snprintf(from, sizeof from, "%s/db", life_path(p, p->life));
     ASSERT(mkdir(life_path(p, p->life + 1), 0700) == 0);
     snprintf(to, sizeof to, "%s/db", life_path(p, p->life + 1));
     ASSERT(mkdir(to, 0700) == 0);
     seen->torn += power_cut(from, to, loss, p->chances);
     power_fail(POWER_FAILS_NOTHING, "", p->chances);
+    power_slow(false);
     kv_close(p->kv[ROCKS]);
     remove_life(p, p->life++);
     open_rocks(p);
@@ -394,11 +395,13 @@ static void crash_fake(struct pair *p, size_t keep)
     p->kv[FAKE]->ops->batch_free(b);
 }
 
-void pair_crash(struct pair *p)
+void pair_crash(struct pair *p) { crash(p, (enum power_loss)chances_below(p->chances, POWER_LOSSES)); }
+
+static void crash(struct pair *p, enum power_loss loss)
 {
     size_t written = p->num_states - 1;
     held_close_all(p);
-    crash_rocks(p);
+    crash_rocks(p, loss);
     size_t keep = kept_by_rocks(p);
     crash_fake(p, keep);
     pair_compare(p);
@@ -414,7 +417,7 @@ void pair_crash(struct pair *p)
     state_push(p);
 }
 
-#define BURST_MAX 4000u /* batches: the large write buffer holds no more */
+#define BURST_MAX 400u /* batches: enough for the small write buffer, and soon over with the large one */
 
 void pair_crash_between_logs(struct pair *p)
 {
@@ -422,8 +425,7 @@ void pair_crash_between_logs(struct pair *p)
     power_slow(true);
     for (; n < BURST_MAX && newest_log(p) == log; n++) pair_write(p);
     if (n < BURST_MAX) seen->between_logs++;
-    pair_crash(p);
-    power_slow(false);
+    crash(p, POWER_LOSES_SOME);
 }
 
 /* --- errors ---------------------------------------------------------------------------------------------------- */

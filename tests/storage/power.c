@@ -35,7 +35,7 @@ static struct power {
     struct chances chances; /* of failures */
 } power = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-#define SLOW_US 3000u
+#define SLOW_MS_MAX 60u /* a writer that waits for the sync must get on in the end */
 
 static _Atomic bool slow;
 
@@ -207,7 +207,7 @@ static ssize_t watched_write(int fd, const void *bytes, size_t len, off_t offset
     }
     bool fails = power.fails == POWER_FAILS_WRITES && suffix;
     size_t part = len;
-    if (fails && !chances_one_in(&power.chances, 3)) part = chances_below(&power.chances, len);
+    if (fails && chances_one_in(&power.chances, 2)) part = chances_below(&power.chances, len);
     if (offset < 0) offset = lseek(fd, 0, SEEK_CUR);
     if (part) note(fd, &st, offset, part);
     ssize_t n = part ? call(fd, bytes, part, offset) : 0;
@@ -221,7 +221,7 @@ static int watched_sync(int fd, long call)
 {
     struct stat st;
     bool suffix;
-    if (atomic_load(&slow) && !pthread_equal(pthread_self(), power.owner)) usleep(SLOW_US);
+    for (unsigned ms = 0; ms < SLOW_MS_MAX && atomic_load(&slow) && !pthread_equal(pthread_self(), power.owner); ms++) usleep(1000);
     power_lock();
     bool is_watched = watched(fd, &st, &suffix);
     bool fails = is_watched && power.fails == POWER_FAILS_SYNCS && suffix;

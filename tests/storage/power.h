@@ -32,7 +32,8 @@ bool power_cut(const char *from, const char *to, enum power_loss loss, struct ch
  * has written the first part of its bytes: none, some, or all of them. */
 void power_fail(enum power_failure what, const char *suffix, struct chances *chances);
 
-/* power_slow: from now on a sync of other threads than this one begins some milliseconds late, as behind a busy disk. */
+/* power_slow: syncs of other threads than the one that watches wait until this is over, as behind a busy disk; 60 ms
+ * at most. */
 void power_slow(bool slow);
 
 #endif
