@@ -28,6 +28,7 @@
 #include "bounds.h"
 #include "client.h"
 #include "counts.h"
+#include "disk.h"
 #include "fake_ring.h"
 #include "faults.h"
 #include "homes.h"
@@ -862,7 +863,7 @@ static void result_count(struct totals *t, const struct options *o, uint64_t see
     }
     t->failed++;
     const char *why = r->why[0] ? r->why : WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "the sanitizer's report";
-    printf("seed %" PRIu64 " FAILED: %s\n  replay: simulator --seed %" PRIu64 " --trace\n", seed, why, seed);
+    printf("seed %" PRIu64 " FAILED: %s\n  replay: %s --seed %" PRIu64 " --trace\n", seed, why, disk_program, seed);
 }
 
 static int run_many(const struct options *o)

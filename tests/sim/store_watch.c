@@ -11,6 +11,7 @@
 #include "../../storage/records.h"
 #include "../../storage/store.h"
 #include "counts.h"
+#include "disk.h"
 #include "faults.h"
 #include "world.h"
 
@@ -33,9 +34,16 @@ struct pending_row {
     struct buf value;
 };
 
+/* limbo: a write that failed and reached the log all the same: nobody reads it before the next start. */
+struct limbo {
+    void *rows; /* the disk's batch; NULL: none */
+    struct pending_row *pending;
+    size_t num_pending;
+};
+
 static struct watch {
     struct kv kv;
-    struct kv *fake;
+    struct kv *fake; /* the disk's: kv_fake, or RocksDB in its place */
     uint64_t version, serial;
     struct room rooms[WATCHED_ROOMS_MAX];
     unsigned num_rooms;
@@ -46,19 +54,22 @@ static struct watch {
     bool fail_writes, fail_syncs;
     unsigned fail_behind; /* operations of that kind that still succeed */
     unsigned fail_reads_of;
+    bool failed; /* a write or sync has: the store is read-only until it is opened again */
+    struct limbo limbo;
 } watch;
 
 static const struct kv_ops watch_ops;
+static void limbo_settle(void);
 
 struct kv *watched_store_open(void)
 {
-    watch = (struct watch){.kv = {.ops = &watch_ops}, .fake = kv_fake_new(), .version = 1};
+    watch = (struct watch){.kv = {.ops = &watch_ops}, .fake = disk_open(), .version = 1};
     return &watch.kv;
 }
 
 void watched_store_end(void)
 {
-    kv_close(watch.fake);
+    disk_end();
     for (unsigned r = 0; r < watch.num_rooms; r++) {
         for (uint64_t seq = 1; seq <= watch.rooms[r].head; seq++) buf_free(&watch.rooms[r].events[seq - 1].value);
         for (size_t i = 0; i < watch.rooms[r].num_lost; i++) buf_free(&watch.rooms[r].lost[i].value);
@@ -71,7 +82,7 @@ void watched_store_end(void)
 
 uint64_t store_version(void) { return watch.version; }
 
-size_t store_unsynced(void) { return kv_fake_unsynced(watch.fake); }
+size_t store_unsynced(void) { return disk_unsynced(); }
 
 void watched_store_fail(bool writes, bool syncs) { watched_store_fail_at(writes, syncs, 0); }
 
@@ -80,15 +91,18 @@ void watched_store_fail_at(bool writes, bool syncs, unsigned others)
     watch.fail_writes = writes;
     watch.fail_syncs = syncs;
     watch.fail_behind = others;
+    if (writes || syncs) return;
+    limbo_settle(); /* a disk that works again is met by a store that is opened again */
+    watch.failed = false;
 }
 
 void watched_store_fail_reads(unsigned of) { watch.fail_reads_of = of; }
 
-/* fails: the time has come for an operation of a kind that is to fail. */
+/* fails: the time has come for an operation of a kind that is to fail. The first is final: kv.h. */
 static bool fails(bool kind)
 {
     if (!kind) return false;
-    if (watch.fail_behind == 0) return true;
+    if (watch.fail_behind == 0) return watch.failed = true;
     watch.fail_behind--;
     return false;
 }
@@ -120,9 +134,14 @@ static struct room *room_of_id(struct slice room_id)
 
 /* --- what is written ----------------------------------------------------------------------------------------- */
 
+/* kv_batch: the disk's own, which a write that fails may keep. */
+struct kv_batch {
+    void *rows;
+};
+
 static void watch_put(struct kv_batch *b, enum kv_cf cf, struct slice key, struct slice value)
 {
-    watch.fake->ops->batch_put(b, cf, key, value);
+    watch.fake->ops->batch_put(b->rows, cf, key, value);
     if (cf != KV_LOG) return;
     if (watch.num_pending == watch.cap_pending) {
         watch.cap_pending = watch.cap_pending ? watch.cap_pending * 2 : 16;
@@ -139,7 +158,7 @@ static void watch_put(struct kv_batch *b, enum kv_cf cf, struct slice key, struc
 
 static void watch_clear(struct kv_batch *b)
 {
-    watch.fake->ops->batch_clear(b);
+    watch.fake->ops->batch_clear(b->rows);
     while (watch.num_pending) buf_free(&watch.pending[--watch.num_pending].value);
 }
 
@@ -176,29 +195,53 @@ static void heads_into(struct written_batch *batch)
     for (unsigned i = 0; i < WATCHED_ROOMS_MAX; i++) batch->head[i] = i < watch.num_rooms ? watch.rooms[i].head : 0;
 }
 
+/* apply writes to the disk and follows what was written. */
+static void apply(void *rows, struct pending_row *pending, size_t num)
+{
+    struct written_batch before;
+    heads_into(&before);
+    CHECK(kv_write(watch.fake, rows) == STATUS_OK, "the disk's own write fails");
+    disk_wrote();
+    if (watch.num_written == watch.cap_written) {
+        watch.cap_written = watch.cap_written ? watch.cap_written * 2 : 16;
+        watch.written = realloc(watch.written, watch.cap_written * sizeof *watch.written);
+        ASSERT(watch.written);
+    }
+    watch.written[watch.num_written++] = before;
+    watch.version++;
+    for (size_t i = 0; i < num; i++) row_written(&pending[i]);
+    world_note(watch.num_written, num);
+}
+
 /* A write that fails may have reached the log all the same, and come back with the next start. */
 static enum status watch_write(struct kv *kv, struct kv_batch *b)
 {
     actor_preempt();
-    struct written_batch before;
-    heads_into(&before);
+    if (watch.failed) return STATUS_READ_ONLY;
     bool failed = fails(watch.fail_writes), kept = failed && world_chance(2);
     if (failed) count_happened(COUNT_WRITE_FAILS);
-    if (kept) count_happened(COUNT_WRITE_FAILS_KEPT);
-    if (!failed || kept) {
-        CHECK(kv_write(watch.fake, b) == STATUS_OK, "the fake's own write fails");
-        if (watch.num_written == watch.cap_written) {
-            watch.cap_written = watch.cap_written ? watch.cap_written * 2 : 16;
-            watch.written = realloc(watch.written, watch.cap_written * sizeof *watch.written);
-            ASSERT(watch.written);
-        }
-        watch.written[watch.num_written++] = before;
-        watch.version++;
-        for (size_t i = 0; i < watch.num_pending; i++) row_written(&watch.pending[i]);
-        world_note(watch.num_written, watch.num_pending);
+    if (!failed) apply(b->rows, watch.pending, watch.num_pending);
+    if (kept) {
+        count_happened(COUNT_WRITE_FAILS_KEPT);
+        watch.limbo = (struct limbo){b->rows, watch.pending, watch.num_pending};
+        b->rows = kv_batch_new(watch.fake);
+        watch.pending = NULL;
+        watch.num_pending = watch.cap_pending = 0;
     }
     actor_preempt();
     return failed ? STATUS_IO : STATUS_OK;
+}
+
+/* limbo_settle: the store is opened again, and finds the write that had failed. */
+static void limbo_settle(void)
+{
+    struct limbo limbo = watch.limbo;
+    if (!limbo.rows) return;
+    watch.limbo = (struct limbo){0};
+    apply(limbo.rows, limbo.pending, limbo.num_pending);
+    watch.fake->ops->batch_free(limbo.rows);
+    for (size_t i = 0; i < limbo.num_pending; i++) buf_free(&limbo.pending[i].value);
+    free(limbo.pending);
 }
 
 /* all_durable: everything that is written is on disk from now on. */
@@ -217,9 +260,13 @@ static void all_durable(void)
 static enum status watch_sync(struct kv *kv)
 {
     actor_preempt();
+    if (watch.failed) return STATUS_READ_ONLY;
     enum status s = fails(watch.fail_syncs) ? STATUS_IO : kv_sync(watch.fake);
-    if (s == STATUS_OK) all_durable();
-    else count_happened(COUNT_SYNC_FAILS);
+    if (s == STATUS_OK) {
+        disk_synced();
+        all_durable();
+    }
+    if (s != STATUS_OK) count_happened(COUNT_SYNC_FAILS);
     world_note(watch.version, (uint64_t)s);
     actor_preempt();
     return s;
@@ -247,14 +294,16 @@ static void take_back(const struct written_batch *batch)
 
 void watched_store_crash(bool power)
 {
-    size_t unsynced = kv_fake_unsynced(watch.fake);
+    limbo_settle();
+    watch.failed = false;
+    size_t unsynced = disk_unsynced();
     CHECK(unsynced == watch.num_written, "the watch lost count of the batches");
     size_t keep = power ? world_below(unsynced + 1) : unsynced;
     bool tear = power && keep > 0 && world_chance(4);
     if (tear) count_happened(COUNT_CRASH_TORN);
     world_trace("%s: %zu of %zu unsynced batches stay%s", power ? "power loss" : "kill", keep, unsynced,
                 tear ? ", the last one torn" : "");
-    kv_fake_crash(watch.fake, keep, tear);
+    watch.fake = disk_crash(keep, tear);
     if (tear) keep--;
     if (keep < watch.num_written) take_back(&watch.written[keep]);
     while (watch.num_pending) buf_free(&watch.pending[--watch.num_pending].value);
@@ -311,17 +360,27 @@ static bool moved(struct kv_iter *i, bool (*move)(struct kv_iter *fake))
     return !i->failed && move(i->fake);
 }
 
-static struct kv_batch *watch_batch_new(struct kv *kv) { return kv_batch_new(watch.fake); }
-static void watch_batch_free(struct kv_batch *b) { watch.fake->ops->batch_free(b); }
+static struct kv_batch *watch_batch_new(struct kv *kv)
+{
+    struct kv_batch *b = malloc(sizeof *b);
+    ASSERT(b);
+    b->rows = kv_batch_new(watch.fake);
+    return b;
+}
+static void watch_batch_free(struct kv_batch *b)
+{
+    if (b) watch.fake->ops->batch_free(b->rows);
+    free(b);
+}
 static void watch_delete(struct kv_batch *b, enum kv_cf cf, struct slice key)
 {
     CHECK(cf != KV_LOG, "a row of a log is deleted");
-    watch.fake->ops->batch_delete(b, cf, key);
+    watch.fake->ops->batch_delete(b->rows, cf, key);
 }
 static void watch_delete_range(struct kv_batch *b, enum kv_cf cf, struct slice from, struct slice to)
 {
     CHECK(cf != KV_LOG, "rows of a log are deleted");
-    watch.fake->ops->batch_delete_range(b, cf, from, to);
+    watch.fake->ops->batch_delete_range(b->rows, cf, from, to);
 }
 static bool watch_first(struct kv_iter *i) { return moved(i, watch.fake->ops->iter_first); }
 static bool watch_last(struct kv_iter *i) { return moved(i, watch.fake->ops->iter_last); }
@@ -329,7 +388,12 @@ static bool watch_next(struct kv_iter *i) { return moved(i, watch.fake->ops->ite
 static bool watch_prev(struct kv_iter *i) { return moved(i, watch.fake->ops->iter_prev); }
 static struct slice watch_key(struct kv_iter *i) { return watch.fake->ops->iter_key(i->fake); }
 static struct slice watch_value(struct kv_iter *i) { return watch.fake->ops->iter_value(i->fake); }
-static void watch_close(struct kv *kv) {} /* the disk outlives the process */
+/* The disk outlives the process; another one opens it. */
+static void watch_close(struct kv *kv)
+{
+    watch.fake = disk_reopen();
+    watch.failed = false;
+}
 
 static const struct kv_ops watch_ops = {
     .batch_new = watch_batch_new,
