@@ -116,6 +116,10 @@ const struct random *world_gateway_random(void)
     return &seeded;
 }
 
+/* __wrap_getpid: the status that an operator asks for names the process, and a number with more digits would make another
+ * run of the same seed. */
+pid_t __wrap_getpid(void) { return 1; }
+
 /* --- what happened ------------------------------------------------------------------------------------------- */
 
 void world_note(uint64_t a, uint64_t b)

@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <stdnoreturn.h>
 
 #include "../../src/base/clock.h"
@@ -106,5 +107,6 @@ extern const struct park_ops world_park_ops;
 /* The wrapped calls: `-Wl,--wrap=pthread_create,--wrap=pthread_join` turns the production's calls into these. */
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument);
 int __wrap_pthread_join(pthread_t thread, void **result);
+pid_t __wrap_getpid(void);
 
 #endif
