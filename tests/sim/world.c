@@ -1,5 +1,6 @@
 #include "world.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -116,9 +117,10 @@ const struct random *world_gateway_random(void)
     return &seeded;
 }
 
-/* __wrap_getpid: the status that an operator asks for names the process, and a number with more digits would make another
+/* The status that an operator asks for names the process and its CPU time, and numbers with more digits would make another
  * run of the same seed. */
 pid_t __wrap_getpid(void) { return 1; }
+int __wrap_pthread_getcpuclockid(pthread_t thread, clockid_t *clock) { return ENOENT; }
 
 /* --- what happened ------------------------------------------------------------------------------------------- */
 

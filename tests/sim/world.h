@@ -108,5 +108,6 @@ extern const struct park_ops world_park_ops;
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument);
 int __wrap_pthread_join(pthread_t thread, void **result);
 pid_t __wrap_getpid(void);
+int __wrap_pthread_getcpuclockid(pthread_t thread, clockid_t *clock);
 
 #endif
