@@ -108,7 +108,7 @@ static void step_together(struct race *r, unsigned who, unsigned step)
 /* Where threads take turns on one CPU, or under valgrind, only a yield lets the other one go first. */
 static void pause_a_little(uint64_t seed)
 {
-    if (hash_u64(~seed) % 256 == 0) sched_yield();
+    if (hash_u64(~seed) % 4096 == 0) sched_yield();
     for (volatile uint64_t n = hash_u64(seed) % 64; n > 0; n--) {}
 }
 
