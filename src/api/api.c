@@ -13,6 +13,7 @@
 #include "actions.h"
 #include "admission.h"
 #include "cors.h"
+#include "pages.h"
 
 const struct route routes[ROUTES] = {
 #define ROUTE(id, method, pattern, who, handler) [ROUTE_##id] = {HTTP_##method, pattern, WHO_##who, handler},
@@ -413,7 +414,11 @@ struct op *call_op(struct call *call, enum op_kind kind, size_t text_bytes)
     return op;
 }
 
-void call_go(struct call *call, struct op *op) { op_resolve(call->core, op, op_dispatch); }
+static void resolve_and_dispatch(struct core *core, struct op *op) { op_resolve(core, op, op_dispatch); }
+
+void call_go(struct call *call, struct op *op) { resolve_and_dispatch(call->core, op); }
+
+void call_go_long(struct call *call, struct op *op, size_t bytes) { pages_go(call->core, op, bytes, resolve_and_dispatch); }
 
 /* resolving: who is not known on this core is asked for at the user's home; the last answer sends the op on */
 struct resolving {

@@ -90,6 +90,8 @@ void error_counted(struct core *core, enum error_code code);
 struct op *call_op(struct call *call, enum op_kind kind, size_t text_bytes);
 /* call_go resolves the acting user (and op->members) to numbers, then dispatches. */
 void call_go(struct call *call, struct op *op);
+/* call_go_long does so once there is memory for an answer of up to `bytes` (pages.h). */
+void call_go_long(struct call *call, struct op *op, size_t bytes);
 /* op_resolve does the same for any op: acting user and members must have their ids set. The acting user comes into being
  * by it, and so do the members of a new room and, once the room has let them be added, those of OP_ROOM_ADD. Whom
  * OP_ROOM_REMOVE and OP_ROOM_ROLE name does not: the number of a user who does not exist is 0. */
@@ -163,6 +165,8 @@ uint64_t metric_sum(const struct gateway *g, enum metric_id id);
 /* sync_begin reads `rooms`, `limit` and `cursor` and starts; on a fault the op is failed and false returned. The op ends
  * in its `then` with `"rooms":[…],"next":…` in out. */
 bool sync_begin(struct core *core, struct op *op, struct json_node object);
+/* sync_bound is what a sync that has begun holds at most, its answer included. */
+size_t sync_bound(const struct core *core, const struct op *op);
 
 /* --- handlers ------------------------------------------------------------------------------------------------------------ */
 #define ROUTE(id, method, pattern, who, handler) void handler(struct call *call);

@@ -3,6 +3,7 @@
 
 #include "../chat/ids.h"
 #include "api.h"
+#include "pages.h"
 
 /* --- sending --------------------------------------------------------------------------------------------------------- */
 
@@ -92,7 +93,7 @@ static void list(struct call *call, bool messages_only)
     op->room = room;
     op->in.history.messages_only = messages_only;
     op->then = listed;
-    call_go(call, op);
+    call_go_long(call, op, pages_bound(call->core, op->in.history.limit, HISTORY_BYTES_MAX));
 }
 
 void rest_message_list(struct call *call) { list(call, true); }
@@ -166,6 +167,6 @@ void rest_sync(struct call *call)
     op->in.rooms.device = op_keep(op, device);
     op->then = listed;
     op->http_status = 200;
-    if (sync_begin(call->core, op, call->body)) call_go(call, op);
+    if (sync_begin(call->core, op, call->body)) call_go_long(call, op, sync_bound(call->core, op));
     else rest_answer(call->core, op);
 }

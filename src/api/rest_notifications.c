@@ -5,6 +5,7 @@
 #include "../chat/ids.h"
 #include "../notify/notify.h"
 #include "api.h"
+#include "pages.h"
 
 /* --- making one -------------------------------------------------------------------------------------------------------- */
 
@@ -119,6 +120,8 @@ void rest_notify(struct call *call)
 
 static void list_go(struct core *core, struct op *op) { notify_list(core, op, (uint32_t)op->job_count); }
 
+static void list_resolve(struct core *core, struct op *op) { op_resolve(core, op, list_go); }
+
 void rest_notification_list(struct call *call)
 {
     char cursor_bytes[ID_TEXT_LEN];
@@ -133,7 +136,7 @@ void rest_notification_list(struct call *call)
     struct op *op = call_op(call, OP_NOTIFICATION_ACK, 0); /* of the kind is only that it is one user's */
     op->in.notification.number = below;
     op->job_count = limit;
-    op_resolve(call->core, op, list_go);
+    pages_go(call->core, op, pages_bound(call->core, limit, HISTORY_BYTES_MAX), list_resolve);
 }
 
 static void acknowledged(struct core *core, struct op *op)

@@ -5,6 +5,7 @@
 #include "../chat/ids.h"
 #include "../chat/session.h"
 #include "api.h"
+#include "pages.h"
 
 static bool room_fields(struct call *call, struct fields *f, struct slice key, struct op **out);
 static bool members_read(struct call *call, struct fields *f, struct op *op, bool with_self);
@@ -268,7 +269,9 @@ void rest_room_list(struct call *call)
     l->op->room = after;
     l->op->flow = l;
     l->op->then = list_rooms;
-    call_go(call, l->op);
+    size_t item = pages_item_bytes(call->core); /* a room's object and its last message are no longer */
+    size_t slice = (limit < LIST_SLICE_ROOMS ? limit : LIST_SLICE_ROOMS) * item; /* beside what is written already */
+    call_go_long(call, l->op, pages_bound(call->core, limit, HISTORY_BYTES_MAX) + slice);
 }
 
 static int position_order(const void *a, const void *b)

@@ -12,6 +12,7 @@
 #include "../chat/session.h"
 #include "admission.h"
 #include "api.h"
+#include "pages.h"
 
 struct sync_room {
     uint64_t room, epoch, seq;
@@ -202,12 +203,19 @@ static size_t page_bytes_max(const struct sync *s)
     return s->op->is_websocket ? WEBSOCKET_PAGE_BYTES_MAX : HISTORY_BYTES_MAX;
 }
 
+/* sync_bound: a room's events stand beside the answer until they are copied into it. */
+size_t sync_bound(const struct core *core, const struct op *op)
+{
+    const struct sync *s = op->flow;
+    return 2 * pages_bound(core, s->limit, page_bytes_max(s));
+}
+
 static void sync_run(struct read_job *job, struct kv *kv)
 {
     struct sync *s = CONTAINER_OF(job, struct sync, job);
     const struct room_position *p = &s->rooms[s->at].position;
     s->status = history_read(&s->events, &s->num_events, kv, HISTORY_JSON, s->op->tenant, p->room, p->from, p->head, s->left,
-                             page_bytes_max(s));
+                             page_bytes_max(s) - s->op->out.len); /* sync_next has seen that it is no longer */
 }
 
 static void room_write(struct sync *s)

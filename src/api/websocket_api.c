@@ -8,6 +8,7 @@
 #include "actions.h"
 #include "admission.h"
 #include "api.h"
+#include "pages.h"
 
 /* request: one message while it is looked at. */
 struct request {
@@ -708,7 +709,7 @@ static void on_history(struct request *r)
     op->in.history.limit = (uint32_t)limit;
     op->in.history.messages_only = true;
     op->then = paged;
-    op_dispatch(r->core, op);
+    pages_go(r->core, op, pages_bound(r->core, limit, WEBSOCKET_PAGE_BYTES_MAX), op_dispatch);
 }
 
 static void on_sync(struct request *r)
@@ -717,7 +718,7 @@ static void on_sync(struct request *r)
     struct op *op = request_op(r, OP_USER_ROOMS, s->device_len);
     op->in.rooms.device = op_keep(op, slice_of(s->device, s->device_len));
     op->then = paged;
-    if (sync_begin(r->core, op, r->fields.object)) op_dispatch(r->core, op);
+    if (sync_begin(r->core, op, r->fields.object)) pages_go(r->core, op, sync_bound(r->core, op), op_dispatch);
     else paged(r->core, op);
 }
 

@@ -25,6 +25,7 @@ struct tenant {
     struct buf name, config;
     uint32_t rate;                /* requests a second, 0: no limit; the server's, or config.limits.tenant_rate */
     struct rate_bucket *requests; /* one for all cores; core 0 frees it */
+    uint32_t pages_waiting;       /* requests of it on this core that wait for memory (api/pages.h) */
     struct net_account answers;   /* that wait in its connections' queues on this core, and input on its way there */
 };
 

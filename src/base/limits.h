@@ -46,6 +46,9 @@
 #define EPHEMERAL_QUEUE_BYTES_MAX (64u << 10) /* presence and typing of one socket: some 600 of them; beyond: dropped */
 #define REPLY_QUEUE_BYTES_MAX (4u << 20) /* replies and controls; beyond it the connection is not answered but closed */
 #define REPLIES_BYTES_MAX (256u << 20) /* a core's answers and replays that wait for readers; see api/admission.h */
+#define PAGES_BYTES_MAX (256u << 20) /* a core's pages and replays that are being read and made; see api/pages.h */
+#define PAGES_WAITING_BYTES 1024u    /* what a request that waits for that takes, and … */
+#define PAGES_WAITING_PART 2u        /* … one part in so many of half of those bytes is for such requests, on top */
 #define REPLIES_ANYONE_PART 8u       /* one in so many of those bytes is for clients that have shown no credential */
 #define REPLAYS_RETRY_MS 100u        /* replays that had to wait for that are tried again */
 #define REPLAYS_RETRIED_MAX 256u     /* at a time, a core */
@@ -185,10 +188,13 @@
 #define CORE_STACK_BYTES (2u << 20)  /* a core's thread; only what is touched takes memory */
 #define PORT_WAIT_MS 1000u           /* a listening address that is taken: a killed process' ring may take that long */
 #define WATCH_INTERVAL_MS 1000u      /* between two looks at the free disk space and the memory in use */
+#define MEMORY_INTERVAL_MS 20u       /* and at the memory once more than half of limits.memory is in use: a burst takes 100 MB a second */
 #define MEMORY_SHARES 8u             /* of limits.memory: each kind of queue below may hold one, over all cores: half of it in all */
 #define MEMORY_SHARE_MIN (4u << 20)  /* of a core: a few of the largest bodies and pages */
 #define MEMORY_PERCENT 70u           /* of the machine's memory, when limits.memory is derived: the kernel's sockets and
                                       * page cache, and what a second adds, need the rest */
+#define MEMORY_PROCESS_MIN (14u << 20) /* limits.memory below which overload may end in the kernel's killing the process … */
+#define MEMORY_CORE_MIN (10u << 20)  /* … and this a core on top (tests/fault/memory-limit): it is told at the start */
 #define CORE_STUCK_MS 5000u        /* a core without a turn for so long is not healthy; an idle one turns each second */
 #define DRAIN_POLL_MS 20u            /* between two looks whether the last client has left */
 #define SETTLE_TIMEOUT_MS 2000u      /* at the end, for what is still on its way between cores and the store */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "../api/admission.h"
+#include "../api/pages.h"
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "../base/planted.h"
@@ -345,11 +346,22 @@ static void replay_send(struct core *core, struct session *s, struct sub *sub, s
     else if (sub->replay_next > sub->room->seen_head) sub_go_live(sub);
 }
 
+static size_t replay_bound(const struct core *core) { return pages_bound(core, REPLAY_BATCH_EVENTS, REPLAY_BATCH_BYTES); }
+
+/* page_given_back lets those go on that waited for it, in this turn. */
+static void page_given_back(struct core *core)
+{
+    pages_release(core, PAGES_REPLAYED, replay_bound(core));
+    if (UNLIKELY(core->replays_want_pages)) core->replays_due_ns = core->now_ns;
+    core->replays_want_pages = false;
+}
+
 static void replay_done(void *context, struct read_job *job)
 {
     struct core *core = context;
     struct replay *r = CONTAINER_OF(job, struct replay, job);
     struct session *s = session_on(core, r->conn);
+    page_given_back(core);
     if (s) {
         s->replay_open = false;
         struct sub *sub = session_sub(s, r->room);
@@ -369,6 +381,16 @@ static void replay_done(void *context, struct read_job *job)
     free(r);
 }
 
+/* replay_fits: is there memory for one more page, among answers that wait for readers and among those under way? The
+ * latter is reserved then. */
+static bool replay_fits(struct core *core, const struct session *s)
+{
+    if (UNLIKELY(core->guards & GUARD_REPLIES) && !answers_fit(core, s->key->tenant)) return false;
+    if (LIKELY(pages_reserve(core, PAGES_REPLAYED, replay_bound(core)))) return true;
+    core->replays_want_pages = true;
+    return false;
+}
+
 static void replay_next(struct core *core, struct session *s)
 {
     if (s->replay_open || list_empty(&s->replays)) return;
@@ -376,7 +398,7 @@ static void replay_next(struct core *core, struct session *s)
         net_want_drain(core->net, s->conn);
         return;
     }
-    if (UNLIKELY(core->guards & GUARD_REPLIES) && !answers_fit(core, s->key->tenant)) {
+    if (!replay_fits(core, s)) {
         if (!list_linked(&s->waiting)) list_push(&core->replays_waiting, &s->waiting);
         return;
     }

@@ -109,6 +109,17 @@ static void fit_memory(struct server *s)
         LOG_U64("cache_bytes", c->store_cache), LOG_U64("write_buffer_bytes", c->store_write_buffer));
 }
 
+/* warn_of_memory: below this even ordinary work comes near the bound, and a burst passes it between two looks. */
+static void warn_of_memory(const struct config *c)
+{
+    uint64_t least = MEMORY_PROCESS_MIN + c->process_cores * MEMORY_CORE_MIN;
+    if (c->limits_memory >= least) return;
+    LOG(LOG_WARN, "process", "memory_below_minimum", LOG_U64("limit_bytes", c->limits_memory), LOG_U64("least_bytes", least),
+        LOG_U64("machine_least_bytes", least / MEMORY_PERCENT * 100 + 100),
+        LOG_STR("hint", "under overload the kernel may kill the process: give the machine or the cgroup more memory, or "
+                        "lower process.cores"));
+}
+
 /* check_admin_path: bind(2) would find it out only after the store has been opened. */
 static int check_admin_path(const struct server *s)
 {
@@ -156,6 +167,7 @@ static int configure(struct server *s)
     if (s->running.limits_connections == 0)
         s->running.limits_connections = process_connections(s->descriptors, (unsigned)s->running.process_cores);
     if (s->running.limits_memory == 0) fit_memory(s);
+    warn_of_memory(&s->running);
     reload_init(&s->reload, s->options, &s->loaded, &s->running);
     s->main_thread = pthread_self();
     if (s->loaded.admin_socket[0]) buf_printf(&s->admin_path, "%s", s->loaded.admin_socket);
@@ -317,6 +329,7 @@ static void announce(const struct server *s)
 
 static void on_signal(struct server *s, int signal_number);
 static void look(struct server *s);
+static bool memory_near(const struct server *s);
 static void drain_look(struct server *s);
 static void drain(struct server *s, const char *by);
 static void control_serve(struct server *s);
@@ -326,12 +339,13 @@ static void watch(struct server *s)
 {
     struct gateway *g = &s->gateway;
     while (!atomic_load(&g->stop)) {
-        unsigned wait_ms = atomic_load(&g->draining) ? DRAIN_POLL_MS : WATCH_INTERVAL_MS;
+        unsigned wait_ms = atomic_load(&g->draining) ? DRAIN_POLL_MS : memory_near(s) ? MEMORY_INTERVAL_MS : WATCH_INTERVAL_MS;
         const struct timespec wait = {.tv_sec = wait_ms / 1000, .tv_nsec = (wait_ms % 1000) * 1000000l};
         int signal_number = sigtimedwait(&s->signals, NULL, &wait);
         ASSERT(signal_number > 0 || errno == EAGAIN || errno == EINTR);
         if (signal_number > 0) on_signal(s, signal_number);
         control_serve(s);
+        memory_look(s);
         if (clock_mono_ns(g->clock) >= s->watch_due_ns) look(s);
         if (atomic_load(&g->draining)) drain_look(s);
     }
@@ -421,12 +435,11 @@ static void cores_look(struct server *s)
     s->core_stuck = !alive;
 }
 
-/* look: what is looked at once a second. */
+/* look: what is looked at once a second; memory is by `watch`, more often when it is short. */
 static void look(struct server *s)
 {
     disk_look(s);
     vitals_look(&s->gateway);
-    memory_look(s);
     cores_look(s);
 }
 
@@ -450,12 +463,22 @@ static void disk_look(struct server *s)
     }
 }
 
+/* memory_near: a burst may take what is left within a second. */
+static bool memory_near(const struct server *s)
+{
+    return atomic_load_explicit(&s->gateway.memory_used, memory_order_relaxed) > s->running.limits_memory / 2;
+}
+
 /* Above limits.memory new work is refused, so that the kernel does not end the process for having too much. It is taken
  * again a twentieth below. */
 static void memory_look(struct server *s)
 {
     struct gateway *g = &s->gateway;
-    uint64_t used = vitals_memory_used(g), most = s->running.limits_memory;
+    uint64_t used = vitals_memory_used(), most = s->running.limits_memory;
+    if (used > most) {
+        vitals_give_back();
+        used = vitals_memory_used();
+    }
     int before = atomic_load(&g->memory);
     atomic_store_explicit(&g->memory_used, used, memory_order_relaxed);
     atomic_store_explicit(&g->memory_max, most, memory_order_relaxed);

@@ -32,17 +32,27 @@ static uint64_t open_descriptors(void)
     return num > 3 ? num - 3 : 0; /* ".", ".." and the directory itself */
 }
 
+/* statm: in pages (proc(5)). */
+struct statm {
+    unsigned long size, resident, shared;
+};
+
+static bool statm_read(struct statm *now)
+{
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (!f) return false;
+    bool good = fscanf(f, "%lu %lu %lu", &now->size, &now->resident, &now->shared) == 3;
+    fclose(f);
+    return good && now->resident >= now->shared;
+}
+
 static void look_at_process(struct vitals *v)
 {
     uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
-    unsigned long pages = 0, resident = 0;
-    FILE *f = fopen("/proc/self/statm", "re");
-    if (f) {
-        if (fscanf(f, "%lu %lu", &pages, &resident) != 2) pages = resident = 0;
-        fclose(f);
-    }
-    metric_set(&v->metrics, METRIC_VIRTUAL_MEMORY_BYTES, pages * page_bytes);
-    metric_set(&v->metrics, METRIC_RESIDENT_MEMORY_BYTES, resident * page_bytes);
+    struct statm now = {0};
+    statm_read(&now);
+    metric_set(&v->metrics, METRIC_VIRTUAL_MEMORY_BYTES, now.size * page_bytes);
+    metric_set(&v->metrics, METRIC_RESIDENT_MEMORY_BYTES, now.resident * page_bytes);
     metric_set(&v->metrics, METRIC_OPEN_FDS, open_descriptors());
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) metric_set(&v->metrics, METRIC_MAX_FDS, limit.rlim_cur);
@@ -99,9 +109,15 @@ static void look_at_store(struct gateway *g)
         memory_set(&g->vitals, parts[i].part, g->store_property(g->store->kv, parts[i].name));
 }
 
-uint64_t vitals_memory_used(const struct gateway *g)
+#define ALL_ARENAS "arena.4096.purge" /* MALLCTL_ARENAS_ALL */
+
+void vitals_give_back(void)
 {
-    uint64_t heap = atomic_load_explicit(&g->vitals.memory[MEMORY_HEAP_RESIDENT], memory_order_relaxed);
-    if (heap) return heap;
-    return atomic_load_explicit(&g->vitals.metrics.value[METRIC_RESIDENT_MEMORY_BYTES], memory_order_relaxed);
+    if (mallctl) mallctl(ALL_ARENAS, NULL, NULL, NULL, 0);
+}
+
+uint64_t vitals_memory_used(void)
+{
+    struct statm now;
+    return statm_read(&now) ? (now.resident - now.shared) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }

@@ -9,6 +9,7 @@
 #include "../api/admission.h"
 #include "../api/api.h"
 #include "../api/connections.h"
+#include "../api/pages.h"
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "../base/planted.h"
@@ -96,7 +97,7 @@ static void queues_fit(struct core *core)
 
 const char *const core_queue_names[CORE_QUEUES] = {"connections", "commit_entries", "commit_bytes",
                                                    "mailbox",     "reads",          "frames_bytes",
-                                                   "assembly_bytes", "rooms",       "users"};
+                                                   "assembly_bytes", "pages_bytes", "rooms",        "users"};
 
 size_t core_bytes_max(const struct gateway *g, size_t most)
 {
@@ -116,6 +117,7 @@ uint64_t core_queue_bound(const struct gateway *g, enum core_queue queue)
     case QUEUE_READS: return READ_RING_CELLS;
     case QUEUE_FRAMES_BYTES: return core_bytes_max(g, FRAMES_BYTES_MAX);
     case QUEUE_ASSEMBLY_BYTES: return core_bytes_max(g, ASSEMBLY_BYTES_MAX);
+    case QUEUE_PAGES_BYTES: return core_bytes_max(g, PAGES_BYTES_MAX);
     case QUEUE_ROOMS: return ROOMS_LOADED_MAX;
     case QUEUE_USERS: return USERS_LOADED_MAX;
     case CORE_QUEUES: break;
@@ -138,6 +140,7 @@ static void queues_watch(struct core *core)
     queue_is(core, QUEUE_COMMIT_BYTES, core->pending_bytes);
     queue_is(core, QUEUE_FRAMES_BYTES, frames > 0 ? (uint64_t)frames : 0);
     queue_is(core, QUEUE_ASSEMBLY_BYTES, net_stats(core->net)->assembly_bytes);
+    queue_is(core, QUEUE_PAGES_BYTES, core->pages_bytes[PAGES_ASKED] + core->pages_bytes[PAGES_REPLAYED]);
     queue_is(core, QUEUE_READS, read_waiting(core->reader));
 }
 
@@ -159,6 +162,7 @@ static void queues_look(struct core *core)
 static void timers_run(struct core *core)
 {
     net_timers(core->net);
+    if (UNLIKELY(core->pages_waiting.len)) pages_poll(core);
     session_timers(core);
     user_cursors_flush(core);
     user_presence_timers(core);
@@ -371,6 +375,8 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     core->replies_bytes_max = core_bytes_max(g, REPLIES_BYTES_MAX);
     core->frames_bytes_max = core_bytes_max(g, FRAMES_BYTES_MAX);
     core->pending_bytes_max = core_bytes_max(g, COMMIT_PENDING_BYTES_MAX);
+    core->pages_bytes_max = core_bytes_max(g, PAGES_BYTES_MAX) / PAGES_KINDS;
+    core->pages_waiting_max = (uint32_t)(core->pages_bytes_max / PAGES_WAITING_PART / PAGES_WAITING_BYTES);
     core->users_loaded_max = USERS_LOADED_MAX;
     core->user_waiting_max = USER_WAITING_MAX;
     core->presence_sends_max = PRESENCE_SENDS;
@@ -426,6 +432,7 @@ enum status core_start(struct core *core, const struct net_listener *listeners, 
 
 void core_disconnect(struct core *core)
 {
+    if (core->net) pages_end(core);
     if (core->net) net_close(core->net);
     core->net = NULL;
 }

@@ -29,6 +29,13 @@ struct outbox {
 
 struct access;
 
+/* Pages that readers make, by who wants them (api/pages.h). */
+enum pages_kind {
+    PAGES_ASKED,    /* by a request */
+    PAGES_REPLAYED, /* for a subscription that is behind */
+    PAGES_KINDS
+};
+
 /* Queues whose depth is watched (carillon_queue_depth), with the bound of each; docs/BACKPRESSURE.md tells of all. */
 enum core_queue {
     QUEUE_CONNECTIONS,    /* of all cores, whose bound is one */
@@ -38,6 +45,7 @@ enum core_queue {
     QUEUE_READS,          /* jobs for the readers, not begun */
     QUEUE_FRAMES_BYTES,
     QUEUE_ASSEMBLY_BYTES,
+    QUEUE_PAGES_BYTES,    /* reserved for pages that are being made */
     QUEUE_ROOMS,
     QUEUE_USERS,
     CORE_QUEUES
@@ -128,6 +136,10 @@ struct core {
     struct net_account anyone; /* connections that have shown no credential yet */
     struct list replays_waiting; /* struct session.waiting: until answers fit again */
     uint64_t replays_due_ns;
+    bool replays_want_pages;     /* some of them wait for pages_bytes */
+    struct queue pages_waiting;  /* struct op: until memory for their pages is there (api/pages.h) */
+    uint32_t pages_waiting_max;
+    size_t pages_bytes[PAGES_KINDS], pages_bytes_max; /* reserved for pages; of each kind at most */
     size_t queue_bytes_max; /* of one reader, as net has it now */
     size_t pending_bytes; /* of events not durable yet */
     bool commit_late;     /* the oldest entry that is not durable has waited for COMMIT_AGE_MAX_MS */

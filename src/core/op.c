@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "../api/pages.h"
 #include "../base/assert.h"
 #include "core.h"
 #include "notice.h"
@@ -22,6 +23,7 @@ struct op *op_new(struct core *core, enum op_kind kind, size_t text_bytes)
 
 void op_free(struct op *op)
 {
+    if (op->pages) pages_release(op->pages, PAGES_ASKED, op->pages_bytes);
     free(op->members);
     free(op->positions);
     buf_free(&op->out);

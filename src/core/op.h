@@ -218,6 +218,10 @@ struct op {
     struct room_position position;
     struct buf out;           /* JSON of the answer */
 
+    struct core *pages;       /* where memory for its answer is reserved; NULL: nowhere (api/pages.h) */
+    size_t pages_bytes;
+    void (*pages_go)(struct core *core, struct op *op); /* while it waits for that */
+
     struct read_job job;      /* when a reader works for it */
     uint64_t job_from, job_to, job_count;
     enum status job_status;

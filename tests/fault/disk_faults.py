@@ -187,6 +187,7 @@ class DiskRounds(lib.Crashes):
         code = gateway.process.wait()
         gateway.follower.join(5)
         gateway.forget()
+        self.record.write("crash", power=self.after_crash is not None)
         if code != -signal.SIGKILL and not (may_abort and code == -signal.SIGABRT):
             raise lib.Failure(f"the gateway ended by itself with {code}; its log: {lib.tail(gateway.log_path)}")
         power = self.after_crash() if self.after_crash else ""

@@ -141,11 +141,11 @@ static void pages_asked_for_at_once_do_not_pass_the_bound(void **state)
     struct core *core = harness_core(h, 0);
     core->replies_bytes_max = 2u << 20;
     assert_int_equal(setsockopt(h->listen_fd[0], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes), 0);
-    for (unsigned i = 0; i < 8; i++) {
-        struct client *c = socket_open(h, 0, "ann", HELLO_NONE);
+    struct client *c[8]; /* all are welcomed before the first answer waits */
+    for (unsigned i = 0; i < 8; i++) c[i] = socket_open(h, 0, "ann", HELLO_NONE);
+    for (unsigned i = 0; i < 8; i++)
         for (unsigned page = 1; page <= 10; page++)
-            client_say(c, "{\"type\":\"history\",\"id\":%u,\"room_id\":\"%s\",\"limit\":1000}", page, room_name(room).text);
-    }
+            client_say(c[i], "{\"type\":\"history\",\"id\":%u,\"room_id\":\"%s\",\"limit\":1000}", page, room_name(room).text);
     harness_settle(h);
     assert_in_range(net_reply_bytes(core->net), 512u << 10, (1u << 20) + WEBSOCKET_PAGE_BYTES_MAX + (64u << 10));
 }

@@ -344,6 +344,7 @@ static void a_small_machine_s_queues_leave_half_of_its_memory(void **state)
     assert_int_equal(core->pending_bytes_max, share);
     assert_int_equal(core_queue_bound(core->gateway, QUEUE_ASSEMBLY_BYTES), share);
     assert_int_equal(core->anyone.assembly_max, share / 2);
+    assert_int_equal(core->pages_bytes_max, share / 2); /* one half for pages that are asked for, one for replays */
 
     h->config.limits_memory = 32u << 20;
     assert_int_equal(core_bytes_max(core->gateway, FRAMES_BYTES_MAX), MEMORY_SHARE_MIN);
