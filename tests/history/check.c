@@ -263,12 +263,10 @@ static uint64_t stay_end(const struct checker *c, const struct list *sent, const
     if (left->seq) return left->seq;
     uint64_t newest = newest_before_sent(sent, left->room, left->t);
     uint64_t behind[] = {left->room, left->user, newest == HISTORY_NEVER ? newest : newest + 1};
-    for (size_t i = list_lower(&c->passages, behind, 3); i-- > 0;) {
-        const struct keyed *k = &c->passages.items[i];
-        if (k->key[0] != left->room || k->key[1] != left->user) break;
-        if (k->key[3]) return k->key[2];
-    }
-    return newest;
+    size_t at = list_lower(&c->passages, behind, 3);
+    const struct keyed *k = at ? &c->passages.items[at - 1] : NULL;
+    if (!k || k->key[0] != left->room || k->key[1] != left->user || !k->of) return newest;
+    return ((const struct entry *)k->of)->seq;
 }
 
 static void passages_make(struct checker *c)
@@ -282,6 +280,11 @@ static void passages_make(struct checker *c)
             list_add(&c->passages, e, NULL, e->room, c->h->users[e->users_at + i], e->seq, left);
     }
     list_sort(&c->passages);
+    for (size_t i = 0; i < c->passages.len; i++) {
+        struct keyed *k = &c->passages.items[i];
+        bool first = i == 0 || k[-1].key[0] != k[0].key[0] || k[-1].key[1] != k[0].key[1];
+        k->of = k->key[3] ? (void *)k->entry : first ? NULL : k[-1].of;
+    }
 }
 
 static void stays_make(struct checker *c)
@@ -317,20 +320,29 @@ static void stays_make(struct checker *c)
     list_free(&sent);
 }
 
-const struct stay *stays_of(const struct checker *c, size_t *num, uint32_t room, uint32_t user)
+/* stays_before counts the stays that are sorted before those of this user in this room, or, with `and_theirs`, before
+ * those of whoever comes next. */
+static size_t stays_before(const struct checker *c, uint32_t room, uint32_t user, bool and_theirs)
 {
     size_t low = 0, high = c->num_stays;
+    uint64_t who = (uint64_t)room << 32 | user;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        const struct stay *s = &c->stays[middle];
-        if (s->room < room || (s->room == room && s->user < user))
+        uint64_t here = (uint64_t)c->stays[middle].room << 32 | c->stays[middle].user;
+        if (here < who || (and_theirs && here == who))
             low = middle + 1;
         else
             high = middle;
     }
-    for (*num = 0; low + *num < c->num_stays; (*num)++)
-        if (c->stays[low + *num].room != room || c->stays[low + *num].user != user) break;
-    return &c->stays[low];
+    return low;
+}
+
+/* One user may have as many stays as there are receipts, so they are not counted one by one. */
+const struct stay *stays_of(const struct checker *c, size_t *num, uint32_t room, uint32_t user)
+{
+    size_t first = stays_before(c, room, user, false);
+    *num = stays_before(c, room, user, true) - first;
+    return &c->stays[first];
 }
 
 /* Whoever has left is owed nothing any more, whoever came back what follows their return: before it they may have been
