@@ -8,6 +8,7 @@
 static void rooms_make(struct checker *c);
 static void rows_make(struct checker *c);
 static void messages_make(struct checker *c);
+static void faults_find(struct checker *c);
 static void rows_known(struct checker *c);
 static void stays_make(struct checker *c);
 static void report_count(struct checker *c);
@@ -15,11 +16,12 @@ static void report_count(struct checker *c);
 uint64_t history_check(const struct history *h, const struct history_options *options, struct history_report *out)
 {
     *out = (struct history_report){0};
-    struct checker c = {.h = h, .options = {.up_to = HISTORY_NEVER}, .report = out};
+    struct checker c = {.h = h, .options = {.up_to = HISTORY_NEVER}, .report = out, .first_power = HISTORY_NEVER};
     if (options) c.options = *options;
     rooms_make(&c);
     rows_make(&c);
     messages_make(&c);
+    faults_find(&c);
     rows_known(&c);
     stays_make(&c);
     report_count(&c);
@@ -149,6 +151,7 @@ static void message_count(struct message *m, const struct entry *e)
     if (e->kind == ENTRY_INVOKE) {
         m->num_invoked++;
         if (!m->invoked || e->t < m->invoked->t) m->invoked = e;
+        if (e->t > m->last_invoked_t) m->last_invoked_t = e->t;
     } else if (e->kind == ENTRY_OK) {
         m->num_ok++;
         if (!m->answered || e->t < m->answered->t) m->answered = e;
@@ -208,9 +211,28 @@ bool is_kept(const struct checker *c, const struct entry *e)
            e->client_id == row->entry->client_id;
 }
 
+bool is_surely_kept(const struct checker *c, const struct entry *e)
+{
+    const struct room *r = room_with_id(c, e->room);
+    if (!is_kept(c, e)) return false;
+    const struct message *m = row_find(r, e->seq)->message;
+    bool again = m && m->num_invoked > 1 && m->last_invoked_t >= c->first_power;
+    return !again || !lost_with_power(c, r, e);
+}
+
 static void row_known(struct row *row, const struct entry *e)
 {
     if (!row->known || e->t < row->known->t) row->known = e;
+    if (e->kind == ENTRY_OK && (!row->answered || e->t < row->answered->t)) row->answered = e;
+}
+
+static void faults_find(struct checker *c)
+{
+    for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++) {
+        if (e->kind == ENTRY_CRASH && e->power && e->t < c->first_power) c->first_power = e->t;
+        if (e->kind == ENTRY_CRASH && e->power && e->t > c->last_power) c->last_power = e->t;
+        if (e->kind == ENTRY_HEALED && (!c->healed || e->t > c->healed->t)) c->healed = e;
+    }
 }
 
 static void rows_known(struct checker *c)
@@ -219,9 +241,7 @@ static void rows_known(struct checker *c)
         struct room *r = e->kind == ENTRY_RECEIVE || e->kind == ENTRY_OK ? room_with_id(c, e->room) : NULL;
         struct row *row = r ? row_find(r, e->seq) : NULL;
         if (e->kind == ENTRY_RECEIVE) list_add(&c->receipts, e, r, 0, 0, 0, 0);
-        if (row && is_kept(c, e)) row_known(row, e);
-        if (e->kind == ENTRY_CRASH && e->power && e->t > c->last_power) c->last_power = e->t;
-        if (e->kind == ENTRY_HEALED && (!c->healed || e->t > c->healed->t)) c->healed = e;
+        if (row && is_surely_kept(c, e)) row_known(row, e);
     }
 }
 

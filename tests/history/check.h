@@ -29,8 +29,9 @@ size_t list_lower(const struct list *l, const uint64_t *key, unsigned num_keys);
 /* row: an event of the log, and when it was first known to be there: acknowledged or shown to anybody. */
 struct row {
     const struct entry *entry;
-    struct message *message;   /* NULL: none, or without a client id */
-    const struct entry *known; /* NULL: never */
+    struct message *message;      /* NULL: none, or without a client id */
+    const struct entry *known;    /* NULL: never */
+    const struct entry *answered; /* the earliest ok that tells of this very row; NULL: none */
     uint32_t messages_before;  /* rows of messages with a smaller seq */
 };
 
@@ -50,6 +51,7 @@ struct message {
     const struct keyed *entries; /* invokes, oks, fails, unknowns, rows: sorted by kind, then as they were added */
     size_t num_entries;
     const struct entry *invoked;  /* the earliest; NULL: by nobody */
+    uint64_t last_invoked_t;
     const struct entry *answered; /* the earliest ok */
     const struct entry *kept;     /* the first row */
     unsigned num_invoked, num_ok, num_failed, num_kept;
@@ -76,7 +78,8 @@ struct checker {
     struct stay *stays;   /* by room, user, time */
     size_t num_stays;
     struct list passages;       /* rows of joins and leaves: room, user, seq; of: the newest leave up to here, or NULL */
-    uint64_t last_power;        /* time of the last power loss; 0: none */
+    uint64_t first_power;       /* time of the first power loss; HISTORY_NEVER: none */
+    uint64_t last_power;        /* time of the last one; 0: none */
     const struct entry *healed; /* the last one; NULL: none */
 };
 
@@ -87,8 +90,11 @@ struct row *row_find(const struct room *r, uint64_t seq);
 size_t row_from(const struct room *r, uint64_t seq);
 /* event_differs: whether a reader was shown something else than the row. */
 bool event_differs(const struct checker *c, const struct entry *receipt, const struct entry *row);
-/* is_kept: the log has what the receipt or the ok tells of. */
+/* is_kept: the log has what the receipt or the ok tells of, or something that looks like it. */
 bool is_kept(const struct checker *c, const struct entry *e);
+/* is_surely_kept: and it is the very event. A message that a fast room has lost and that is sent again may get its old
+ * seq, and then all of its old name; so what was told of it before the power loss says nothing of the new one. */
+bool is_surely_kept(const struct checker *c, const struct entry *e);
 /* lost_with_power: the room may have lost what was known at e, because the power failed after it. */
 bool lost_with_power(const struct checker *c, const struct room *r, const struct entry *e);
 /* stays_of returns the stays of a user in a room, in the order of time; *num may be 0. */

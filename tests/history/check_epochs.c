@@ -31,9 +31,9 @@ static void check_tail(struct checker *c, const struct keyed *items, size_t num)
     const struct entry *lost = NULL, *kept = NULL;
     for (size_t i = 0; i < num; i++) {
         const struct entry *e = items[i].entry;
-        if (is_kept(c, e))
+        if (is_surely_kept(c, e))
             kept = e;
-        else if (!lost)
+        else if (!lost && !is_kept(c, e))
             lost = e;
     }
     if (lost && kept && lost->seq < kept->seq)

@@ -141,12 +141,12 @@ static void check_healed(struct checker *c, const struct follower *f, const stru
     size_t at = 0, missing = 0;
     const struct row *first = NULL;
     for (size_t i = 0; i < num; i++) {
-        const struct entry *answered = rows[i].message ? rows[i].message->answered : NULL;
+        const struct entry *answered = rows[i].answered;
         if (!answered || answered->t >= c->healed->t || has(f, &at, rows[i].entry->seq, until)) continue;
         if (missing++ == 0) first = &rows[i];
     }
     if (missing)
-        violation(c, HISTORY_HEALED_MISSING, PLACES(c->healed, first->message->answered, first->entry),
+        violation(c, HISTORY_HEALED_MISSING, PLACES(c->healed, first->answered, first->entry),
                   "room %s: device %s of %s did not have seq %" PRIu64 " and %zu more in time after healing",
                   TEXT(c, f->any->room), TEXT(c, f->any->device), TEXT(c, f->any->user), first->entry->seq,
                   missing - 1);
