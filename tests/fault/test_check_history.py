@@ -712,6 +712,33 @@ def near_miss_lost_for_good_with_the_power(records, export):
     export.remove(find(export, room_id="r4", client_id="f2"))
 
 
+@on_full_history
+def near_miss_lost_with_the_power_and_sent_again_at_its_old_seq(records, export):
+    """w1 and w2 are lost; a new message takes the seq of w1, so w2 gets its own seq and id back."""
+    room = Room(records, export, "r5", 5 * 10**5)
+    room.record("room", room="r5", durability="fast")
+    room.record("member", room="r5", user="ann")
+    for number in range(3):
+        room.send(f"w{number}", "ann")
+    room.shown("ann", "r5-a", "desk", 1, 2, 3)
+    for _ in range(2):
+        export.remove(room.log.pop())
+    room.record("crash", power=True)
+    room.record("resumed", room="r5", user="ann", device="desk", connection="r5-b", asked=[1, 3], epoch=2,
+                recovered=False, head=1, **{"from": 2})
+    room.send("new", "ann", epoch=2)
+    room.send("w2", "ann", epoch=2)
+    room.shown("ann", "r5-b", "desk", 2, 3, epoch=2)
+
+
+@on_full_history
+def near_miss_fast_room_that_loses_all_of_its_messages(records, export):
+    """The room itself is made with fsync, but its making is no event of its log: an empty log is all that is left."""
+    crash = find(records, op="crash")["t"]
+    records[:] = [line for line in records if line["t"] < crash or line.get("room") != "r4"]
+    export[:] = [event for event in export if event["room_id"] != "r4"]
+
+
 NEAR_MISSES = [value for name, value in sorted(globals().items()) if name.startswith("near_miss_")]
 
 
