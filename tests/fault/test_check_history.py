@@ -416,6 +416,22 @@ def plant_received_after_being_removed(records, export):
     return {"receive.stranger"}
 
 
+def plant_page_with_an_event_that_came_after_being_removed(records, export):
+    """A page is bounded by the member's last event as a push is."""
+    find(records, op="member", room="r1", user="ann")["until_seq"] = 6
+    for line in records:
+        if line["op"] == "receive" and line["room"] == "r1" and line["user"] == "ann":
+            line.update(path="events", asked=line["t"] - 1)
+    return {"receive.stranger"}
+
+
+def plant_push_after_leaving_of_what_came_after_being_removed(records, export):
+    """That a removal was acknowledged later does not lift the bound."""
+    find(records, op="member", room="r1", user="ann")["until_seq"] = 6
+    records.append({"t": 10**6, "op": "left", "room": "r1", "user": "ann"})
+    return {"receive.stranger"}
+
+
 # On the full history:
 
 
@@ -495,6 +511,27 @@ def plant_replay_that_leaves_out_its_first(records, export):
 def plant_position_not_recovered_though_nothing_was_lost(records, export):
     find(records, op="resumed", room="r3")["recovered"] = False
     find(records, op="room", room="r4")["durability"] = "fast"
+    return {"resume.position"}
+
+
+def resumed_in_vain(records, after, **members):
+    """Ann is told right behind `after` that what she holds of the fast room is lost."""
+    records.append({"op": "resumed", "t": after["t"] + 1, "room": "r4", "user": "ann", "device": "desk",
+                    "connection": "r4-vain", "recovered": False, **members})
+
+
+@on_full_history
+def plant_position_not_recovered_before_the_power_first_failed(records, export):
+    """A killed process begins a new epoch too, and loses nothing."""
+    resumed_in_vain(records, find(records, op="receive", connection="r4-a", seq=2), asked=[1, 2], epoch=2, head=2,
+                    **{"from": 2})
+    return {"resume.position"}
+
+
+@on_full_history
+def plant_position_of_the_epoch_that_runs_not_recovered(records, export):
+    resumed_in_vain(records, find(records, op="receive", connection="r4-b", seq=4), asked=[2, 4], epoch=2, head=4,
+                    **{"from": 4})
     return {"resume.position"}
 
 
@@ -737,6 +774,16 @@ def near_miss_fast_room_that_loses_all_of_its_messages(records, export):
     crash = find(records, op="crash")["t"]
     records[:] = [line for line in records if line["t"] < crash or line.get("room") != "r4"]
     export[:] = [event for event in export if event["room_id"] != "r4"]
+
+
+def near_miss_page_within_the_bound_of_a_removed_member(records, export):
+    """All that Ann sees of r1 behind seq 6 is gone from the record, and the rest comes by a page."""
+    find(records, op="member", room="r1", user="ann")["until_seq"] = 6
+    records[:] = [line for line in records if line["op"] != "receive" or line["room"] != "r1" or line["user"] != "ann" or
+                  line["seq"] <= 6]
+    for line in records:
+        if line["op"] == "receive" and line["room"] == "r1" and line["user"] == "ann":
+            line.update(path="events", asked=line["t"] - 1)
 
 
 NEAR_MISSES = [value for name, value in sorted(globals().items()) if name.startswith("near_miss_")]

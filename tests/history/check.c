@@ -322,14 +322,16 @@ static void stays_make(struct checker *c)
         const struct entry *e = moves.items[i].entry;
         if (open && (open->room != e->room || open->user != e->user)) open = NULL;
         if (e->kind == ENTRY_LEFT && open) {
+            uint64_t end = stay_end(c, &sent, e);
             open->left = e;
-            open->last_seq = stay_end(c, &sent, e);
+            open->last_seq = end < open->until_seq ? end : open->until_seq;
             open = NULL;
         } else if (e->kind == ENTRY_MEMBER && !open) {
             open = &c->stays[c->num_stays++];
             *open = (struct stay){.room = e->room, .user = e->user, .since = e, .last_seq = HISTORY_NEVER};
+            open->until_seq = HISTORY_NEVER;
         }
-        if (e->kind == ENTRY_MEMBER && e->until_seq) open->last_seq = e->until_seq;
+        if (e->kind == ENTRY_MEMBER && e->until_seq) open->last_seq = open->until_seq = e->until_seq;
     }
     for (size_t i = 0; i < c->num_stays; i++) {
         struct stay *s = &c->stays[i];

@@ -61,6 +61,7 @@ struct message {
 struct stay {
     uint32_t room, user;
     const struct entry *since, *left; /* left NULL: they stayed */
+    uint64_t until_seq;               /* they may see no event behind it; HISTORY_NEVER: no such bound */
     uint64_t last_seq;                /* the newest event that may have been meant for them … */
     uint64_t last_seq_so_far;         /* … in this stay or an earlier one */
 };

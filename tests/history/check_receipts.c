@@ -79,12 +79,13 @@ static const struct stay *stay_at(const struct stay *stays, size_t num, uint64_t
 }
 
 /* allowed: somebody is shown an event during a stay, or later on what was meant for them in one. A page is read between
- * its being asked for and its arrival. */
+ * its being asked for and its arrival, and has what the room has by then, but for a bound of the member's own. */
 static bool allowed(const struct stay *s, const struct entry *e)
 {
     if (!s) return false;
-    if (e->path != HISTORY_PUSH && e->asked) return !s->left || e->asked <= s->left->t;
-    return e->seq <= s->last_seq_so_far;
+    bool page = e->path != HISTORY_PUSH && e->asked;
+    if (page && s->left && e->asked > s->left->t) return false;
+    return (page && e->seq <= s->until_seq) || e->seq <= s->last_seq_so_far;
 }
 
 void check_members(struct checker *c)
