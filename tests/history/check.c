@@ -48,7 +48,7 @@ uint64_t history_check(const struct history *h, const struct history_options *op
 
 /* --- rooms and their rows ---------------------------------------------------------------------------------------- */
 
-static bool is_message(const struct checker *c, const struct entry *row)
+bool row_is_message(const struct checker *c, const struct entry *row)
 {
     struct history_text type = entry_text(c->h, row->type);
     return type.len == 7 && memcmp(type.data, "message", 7) == 0;
@@ -104,7 +104,7 @@ static void rows_make(struct checker *c)
         for (; i < end; i = list_group(&rows, i, 2)) {
             const struct entry *e = rows.items[i].entry;
             r->rows[r->num_rows++] = (struct row){.entry = e, .messages_before = messages};
-            messages += is_message(c, e);
+            messages += row_is_message(c, e);
             r->head = e->seq;
         }
     }
@@ -141,7 +141,7 @@ static bool belongs_to_message(const struct checker *c, const struct entry *e)
     case ENTRY_OK:
     case ENTRY_FAIL:
     case ENTRY_UNKNOWN: return true;
-    case ENTRY_EXPORT: return e->client_id && is_message(c, e);
+    case ENTRY_EXPORT: return e->client_id && row_is_message(c, e);
     default: return false;
     }
 }
@@ -193,7 +193,7 @@ static bool texts_differ(uint32_t shown, uint32_t kept)
 bool event_differs(const struct checker *c, const struct entry *receipt, const struct entry *row)
 {
     if (receipt->type != row->type) return true;
-    if (is_message(c, row))
+    if (row_is_message(c, row))
         return receipt->message_id != row->message_id || receipt->sender != row->sender ||
                receipt->client_id != row->client_id || receipt->content != row->content ||
                receipt->created_at != row->created_at;

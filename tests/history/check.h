@@ -89,6 +89,8 @@ struct room *room_with_id(const struct checker *c, uint32_t id);
 struct row *row_find(const struct room *r, uint64_t seq);
 /* row_from returns the place of the first row with this seq or a later one. */
 size_t row_from(const struct room *r, uint64_t seq);
+/* row_is_message: the row is of type "message". */
+bool row_is_message(const struct checker *c, const struct entry *row);
 /* event_differs: whether a reader was shown something else than the row. */
 bool event_differs(const struct checker *c, const struct entry *receipt, const struct entry *row);
 /* is_kept: the log has what the receipt or the ok tells of, or something that looks like it. */

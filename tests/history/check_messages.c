@@ -105,9 +105,20 @@ static void check_message(struct checker *c, const struct message *m)
     check_content(c, m);
 }
 
+/* Every recorded message has a client id, so one without it is none of them. */
+static void check_nameless(struct checker *c, const struct entry *e)
+{
+    if (e->kind != ENTRY_EXPORT || e->client_id || !row_is_message(c, e)) return;
+    const struct room *r = room_with_id(c, e->room);
+    if (r && r->recorded)
+        violation(c, HISTORY_EXPORT_INVENTED, PLACES(e), "room %s: seq %" PRIu64 " has no client_id: nobody sent it",
+                  TEXT(c, e->room), e->seq);
+}
+
 void check_messages(struct checker *c)
 {
     for (size_t i = 0; i < c->num_messages; i++) check_message(c, &c->messages[i]);
+    for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++) check_nameless(c, e);
 }
 
 /* --- real time --------------------------------------------------------------------------------------------------- */
