@@ -78,7 +78,7 @@ struct checker {
     struct list receipts; /* in the order of arrival */
     struct stay *stays;   /* by room, user, time */
     size_t num_stays;
-    struct list passages;       /* rows of joins and leaves: room, user, seq; of: the newest leave up to here, or NULL */
+    struct list passages;       /* rows of joins and leaves: room, user, seq; of: the newest leave so far, or NULL */
     uint64_t first_power;       /* time of the first power loss; HISTORY_NEVER: none */
     uint64_t last_power;        /* time of the last one; 0: none */
     const struct entry *healed; /* the last one; NULL: none */
