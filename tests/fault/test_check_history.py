@@ -250,9 +250,39 @@ def append_copy(export, client_id, sender=None):
     return double
 
 
+def sent_twice(records, export):
+    """m4 is sent again when much time has passed, and is appended and shown a second time."""
+    first = find(records, op="ok", room="r1", client_id="m4")
+    invoke = find(records, op="invoke", room="r1", client_id="m4")
+    double = append_copy(export, "m4")
+    records.append({"t": 10**6, "op": "forgotten"})
+    records.append(dict(invoke, t=10**6 + 1))
+    records.append(dict(first, t=10**6 + 2, seq=double["seq"], message_id=double["message_id"]))
+    for user, connection, device in (("ann", "a", None), ("bob", "b2", "phone")):
+        records.append(receipt(10**6 + 3, double, user, connection, device))
+
+
 def plant_message_applied_twice(records, export):
     append_copy(export, "m4")
     return {"ok.twice", "device.hole"}
+
+
+def plant_message_applied_twice_though_its_id_was_forgotten_later(records, export):
+    append_copy(export, "m4")
+    records.append({"t": 10**6, "op": "forgotten"})
+    return {"ok.twice", "device.hole"}
+
+
+def plant_message_applied_more_often_than_its_id_was_forgotten(records, export):
+    sent_twice(records, export)
+    append_copy(export, "m4")
+    return {"ok.twice", "device.hole"}
+
+
+def plant_answer_that_tells_of_neither_of_two_messages_of_one_id(records, export):
+    sent_twice(records, export)
+    records[-3]["seq"] += 1
+    return {"ok.answer"}
 
 
 def plant_open_message_applied_twice(records, export):
@@ -811,7 +841,7 @@ def near_miss_fast_room_that_loses_all_of_its_messages(records, export):
 def near_miss_page_within_the_bound_of_a_removed_member(records, export):
     """All that Ann sees of r1 behind seq 6 is gone from the record, and the rest comes by a page."""
     find(records, op="member", room="r1", user="ann")["until_seq"] = 6
-    for line in [line for line in records if line["op"] == "receive" and line["room"] == "r1" and line["user"] == "ann"]:
+    for line in [line for line in records if line["op"] == "receive" and (line["room"], line["user"]) == ("r1", "ann")]:
         line.update(path="events", asked=line["t"] - 1)
         if line["seq"] > 6:
             records.remove(line)
@@ -821,6 +851,27 @@ def near_miss_message_without_a_client_id_in_a_room_that_is_not_recorded(records
     """A test may write its own messages into rooms of which it records no sends."""
     export.append({"type": "message", "room_id": "other", "message_id": "o-1", "seq": 1, "sender_id": "ann",
                    "content": "text", "created_at": created(1)})
+
+
+def near_miss_message_sent_again_after_its_id_was_forgotten(records, export):
+    sent_twice(records, export)
+
+
+def near_miss_another_message_under_an_id_that_was_forgotten(records, export):
+    sent_twice(records, export)
+    for line in records + export:
+        if line.get("client_id") == "m4" and line.get("content") and line.get("t", 0) > 10**6:
+            line["content"] = "another text"
+    export[-1]["content"] = "another text"
+
+
+@on_full_history
+def near_miss_notification_made_again_after_its_key_was_forgotten(records, export):
+    healed = records.index(find(records, op="healed"))
+    records.insert(healed, {"t": records[healed]["t"] - 3, "op": "forgotten"})
+    answer = find(records, op="notify_ok", key="n3")
+    records.append(dict(answer, t=records[healed]["t"] - 2, notification_id="id-n3-again"))
+    records.append(dict(find(records, op="dead_letter"), notification_id="id-n3-again"))
 
 
 NEAR_MISSES = [value for name, value in sorted(globals().items()) if name.startswith("near_miss_")]

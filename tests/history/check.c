@@ -7,8 +7,8 @@
 
 static void rooms_make(struct checker *c);
 static void rows_make(struct checker *c);
-static void messages_make(struct checker *c);
 static void faults_find(struct checker *c);
+static void messages_make(struct checker *c);
 static void rows_known(struct checker *c);
 static void stays_make(struct checker *c);
 static void report_count(struct checker *c);
@@ -20,8 +20,8 @@ uint64_t history_check(const struct history *h, const struct history_options *op
     if (options) c.options = *options;
     rooms_make(&c);
     rows_make(&c);
-    messages_make(&c);
     faults_find(&c);
+    messages_make(&c);
     rows_known(&c);
     stays_make(&c);
     report_count(&c);
@@ -43,6 +43,7 @@ uint64_t history_check(const struct history *h, const struct history_options *op
     list_free(&c.named);
     list_free(&c.receipts);
     list_free(&c.passages);
+    list_free(&c.forgotten);
     return out->total;
 }
 
@@ -132,6 +133,24 @@ size_t row_from(const struct room *r, uint64_t seq)
     return low;
 }
 
+/* --- faults ------------------------------------------------------------------------------------------------------ */
+
+static void faults_find(struct checker *c)
+{
+    for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++) {
+        if (e->kind == ENTRY_CRASH && e->power && e->t < c->first_power) c->first_power = e->t;
+        if (e->kind == ENTRY_CRASH && e->power && e->t > c->last_power) c->last_power = e->t;
+        if (e->kind == ENTRY_HEALED && (!c->healed || e->t > c->healed->t)) c->healed = e;
+        if (e->kind == ENTRY_FORGOTTEN) list_add(&c->forgotten, e, NULL, e->t, 0, 0, 0);
+    }
+    list_sort(&c->forgotten);
+}
+
+size_t times_forgotten(const struct checker *c, uint64_t t)
+{
+    return c->forgotten.len - list_lower(&c->forgotten, (uint64_t[]){t}, 1);
+}
+
 /* --- messages ---------------------------------------------------------------------------------------------------- */
 
 static bool belongs_to_message(const struct checker *c, const struct entry *e)
@@ -165,6 +184,14 @@ static void message_count(struct message *m, const struct entry *e)
     }
 }
 
+/* kept_max: no attempt is applied more than once, whatever was forgotten. */
+static unsigned kept_max(const struct checker *c, const struct message *m)
+{
+    if (m->num_invoked < 2) return 1;
+    size_t forgotten = times_forgotten(c, m->invoked->t);
+    return forgotten < m->num_invoked ? 1 + (unsigned)forgotten : m->num_invoked;
+}
+
 static void messages_make(struct checker *c)
 {
     for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++)
@@ -179,6 +206,7 @@ static void messages_make(struct checker *c)
         m->entries = &c->named.items[i];
         m->num_entries = end - i;
         for (size_t n = i; n < end; n++) message_count(m, c->named.items[n].entry);
+        m->kept_max = kept_max(c, m);
     }
 }
 
@@ -224,15 +252,6 @@ static void row_known(struct row *row, const struct entry *e)
 {
     if (!row->known || e->t < row->known->t) row->known = e;
     if (e->kind == ENTRY_OK && (!row->answered || e->t < row->answered->t)) row->answered = e;
-}
-
-static void faults_find(struct checker *c)
-{
-    for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++) {
-        if (e->kind == ENTRY_CRASH && e->power && e->t < c->first_power) c->first_power = e->t;
-        if (e->kind == ENTRY_CRASH && e->power && e->t > c->last_power) c->last_power = e->t;
-        if (e->kind == ENTRY_HEALED && (!c->healed || e->t > c->healed->t)) c->healed = e;
-    }
 }
 
 static void rows_known(struct checker *c)

@@ -55,6 +55,7 @@ struct message {
     const struct entry *answered; /* the earliest ok */
     const struct entry *kept;     /* the first row */
     unsigned num_invoked, num_ok, num_failed, num_kept;
+    unsigned kept_max; /* rows that it may have: 1, and one for each time it was forgotten and sent again */
 };
 
 /* stay: a time during which a user was, or may have been, a member. */
@@ -82,6 +83,7 @@ struct checker {
     uint64_t first_power;       /* time of the first power loss; HISTORY_NEVER: none */
     uint64_t last_power;        /* time of the last one; 0: none */
     const struct entry *healed; /* the last one; NULL: none */
+    struct list forgotten;      /* by time */
 };
 
 struct room *room_with_id(const struct checker *c, uint32_t id);
@@ -100,6 +102,8 @@ bool is_kept(const struct checker *c, const struct entry *e);
 bool is_surely_kept(const struct checker *c, const struct entry *e);
 /* lost_with_power: the room may have lost what was known at e, because the power failed after it. */
 bool lost_with_power(const struct checker *c, const struct room *r, const struct entry *e);
+/* times_forgotten counts how often the ids of what was sent at `t` were forgotten later. */
+size_t times_forgotten(const struct checker *c, uint64_t t);
 /* stays_of returns the stays of a user in a room, in the order of time; *num may be 0. */
 const struct stay *stays_of(const struct checker *c, size_t *num, uint32_t room, uint32_t user);
 /* owed_range: which events a member's device is owed that has followed the room from `first` on; false: none. */

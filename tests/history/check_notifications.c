@@ -74,10 +74,22 @@ static void check_lost(struct checker *c, const struct notice *n, const struct e
 
 /* --- answered ---------------------------------------------------------------------------------------------------- */
 
-static void check_twice(struct checker *c, const struct keyed *answers, size_t num)
+/* ids_max: how many ids a key may be acknowledged with: one, and one for each time that the key was forgotten. */
+static size_t ids_max(const struct checker *c, const struct notice *n, uint32_t key)
 {
-    const struct entry *first = answers[0].entry, *second = answers[num - 1].entry;
-    if (first->notification_id != second->notification_id)
+    uint64_t first = HISTORY_NEVER;
+    size_t at = list_lower(&n->asked, (uint64_t[]){key}, 1);
+    for (; starts_with(&n->asked, at, key, 0, 1); at++)
+        if (n->asked.items[at].entry->t < first) first = n->asked.items[at].entry->t;
+    return 1 + times_forgotten(c, first);
+}
+
+static void check_twice(struct checker *c, const struct notice *n, size_t from, size_t to)
+{
+    const struct entry *first = n->answered.items[from].entry, *second = n->answered.items[to - 1].entry;
+    size_t ids = 0;
+    for (size_t i = from; i < to; i = list_group(&n->answered, i, 2)) ids++;
+    if (ids > 1 && ids > ids_max(c, n, first->key))
         violation(c, HISTORY_NOTIFY_TWICE, PLACES(first, second), "key %s was acknowledged as notifications %s and %s",
                   TEXT(c, first->key), TEXT(c, first->notification_id), TEXT(c, second->notification_id));
 }
@@ -110,7 +122,7 @@ void check_notifications(struct checker *c)
         check_lost(c, &n, n.asked.items[i].entry);
     for (size_t i = 0, end; i < n.answered.len; i = end) {
         end = list_group(&n.answered, i, 1);
-        check_twice(c, &n.answered.items[i], end - i);
+        check_twice(c, &n, i, end);
     }
     for (size_t i = 0; i < n.delivered.len && n.asked.len; i++)
         if (n.delivered.items[i].entry->kind == ENTRY_NOTIFIED) check_delivered(c, &n, n.delivered.items[i].entry);
