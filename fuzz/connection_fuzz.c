@@ -113,7 +113,7 @@ static const struct park_ops park_ops = {park_signalled, park_blocked};
 static void push(struct conn *c, enum conn_class class)
 {
     uint32_t len = 2 + (uint32_t)world_below(120);
-    if (world_chance(8)) len *= 40;
+    if (world_chance(8)) len *= 160; /* two of them are more than is copied into one send */
     struct frame *f = frame_new(1, len);
     memset(frame_data(f), 'x', len);
     frame_ref(f, 0); /* one's own, so that a refused push does not leak it */
@@ -155,8 +155,23 @@ static void check_padding(struct slice data)
     m.padding ^= sum; /* so that the reads are made, for the address sanitizer to see */
 }
 
+/* look asks what a core asks of a connection with an open request. */
+static void look(const struct conn *c)
+{
+    char peer[46];
+    uint8_t bytes[16];
+    conn_peer(c, peer);
+    ASSERT(conn_peer_bytes(c, bytes) == (strcmp(peer, "unix") != 0));
+    ASSERT(conn_in_request(c) && conn_answering(c) && !conn_is_websocket(c));
+    ASSERT(net_answering(m.net) >= 1 && net_answering(m.net) <= net_connections(m.net));
+    ASSERT(conn_opened_ns(c) <= net_now_ns(m.net) && net_queued(c) >= send_queue_class_bytes(&c->queue, CONN_REPLY));
+    ASSERT(conn_idle_ms(m.net, c) <= (net_now_ns(m.net) - conn_opened_ns(c)) / 1000000 + TIMER_TICK_MS);
+    ASSERT(net_conn(m.net, net_ref(c)) == c);
+}
+
 static void on_request(void *context, struct conn *c, const struct http_request *request)
 {
+    look(c);
     check_padding(request->body);
     if (!conn_user(c)) {
         conn_set_user(c, &m);
@@ -214,7 +229,7 @@ static void on_ping(void *context, struct conn *c)
     if (world_chance(16)) net_abort(m.net, c);
 }
 
-/* --- opening and closing -------------------------------------------------------------------------------------------- */
+/* --- opening and closing ------------------------------------------------------------------------------------------ */
 
 static unsigned chosen(const unsigned *of, size_t num) { return of[world_below(num)]; }
 
@@ -392,7 +407,7 @@ static void client_step(void)
     char out[256];
     if (!l) {
         bool admin = world_chance(8);
-        size_t up = 64 + world_below(6000), down = 1 + world_below(3000);
+        size_t up = 64 + world_below(6000), down = 1 + world_below(60000);
         *client = link_open(0, admin, up, down);
         return;
     }

@@ -27,6 +27,7 @@ static void conn_end(struct net *n, struct conn *c);
 static void conn_join(struct net *n, struct conn *c);
 static void conn_read_on(struct net *n, struct conn *c);
 static void conn_push(struct net *n, struct conn *c, struct frame *f, enum conn_class class);
+static void conn_replies(struct net *n, struct conn *c, size_t before);
 static void conn_set_deadline(struct net *n, struct conn *c, uint32_t ticks);
 static void conn_arm_timer(struct net *n, struct conn *c);
 static void ws_close(struct net *n, struct conn *c, uint16_t code, const char *reason, bool drop_queued,
@@ -378,24 +379,20 @@ static size_t push_bytes(const struct conn *c)
     return send_queue_class_bytes(&c->queue, CONN_DURABLE) + send_queue_class_bytes(&c->queue, CONN_EPHEMERAL);
 }
 
+/* conn_reply_bytes: what waits of answers, pages of a replay among them. */
+static size_t conn_reply_bytes(const struct conn *c)
+{
+    return send_queue_class_bytes(&c->queue, CONN_REPLY) + send_queue_class_bytes(&c->queue, CONN_REPLAY);
+}
+
 static void drop_class(struct net *n, struct conn *c, enum conn_class class)
 {
     unsigned pinned = c->sending ? c->sending_entries : 0;
     uint32_t before = send_queue_len(&c->queue);
+    size_t replies = conn_reply_bytes(c);
     n->stats.queued_bytes -= send_queue_drop(&c->queue, &n->send_pool, n->core, class, pinned);
     if (class == CONN_EPHEMERAL) n->stats.ephemerals_dropped += before - send_queue_len(&c->queue);
-}
-
-static void conn_replies(struct net *n, struct conn *c, size_t before);
-
-/* drop_durables also takes the pages of a replay, which are answers: behind pushes that are gone they would show a hole, and
- * whoever comes back with the highest seq that it has seen would never get what was in it. */
-static void drop_durables(struct net *n, struct conn *c)
-{
-    unsigned pinned = c->sending ? c->sending_entries : 0;
-    size_t replies = send_queue_class_bytes(&c->queue, CONN_REPLY);
-    n->stats.queued_bytes -= send_queue_drop_events(&c->queue, &n->send_pool, n->core, CONN_DURABLE, pinned);
-    if (replies) conn_replies(n, c, replies);
+    if (class == CONN_REPLAY) conn_replies(n, c, replies);
 }
 
 /* conn_admits answers whether the class has room for `len` more bytes. A class that is empty takes any length: a
@@ -404,8 +401,10 @@ static void drop_durables(struct net *n, struct conn *c)
 static bool conn_admits(struct net *n, struct conn *c, size_t len, enum conn_class class)
 {
     size_t of_class = send_queue_class_bytes(&c->queue, class), cap = n->limits.send_queue_bytes_max;
+    size_t replies = conn_reply_bytes(c);
     switch (class) {
-    case CONN_REPLY: return of_class < REPLY_PAUSE_BYTES || of_class + len <= REPLY_QUEUE_BYTES_MAX;
+    case CONN_REPLY:
+    case CONN_REPLAY: return replies < REPLY_PAUSE_BYTES || replies + len <= REPLY_QUEUE_BYTES_MAX;
     case CONN_EPHEMERAL: return of_class + len <= EPHEMERAL_QUEUE_BYTES_MAX && push_bytes(c) + len <= cap;
     case CONN_DURABLE:
         if (LIKELY(push_bytes(c) + len <= cap) || of_class == 0 || PLANTED(queue_unbounded)) return true;
@@ -431,14 +430,14 @@ enum status net_send(struct net *n, struct conn *c, struct frame *f, enum conn_c
 /* conn_replies accounts for answers that were queued, or left the queue; `before` is what waited of them then. */
 static void conn_replies(struct net *n, struct conn *c, size_t before)
 {
-    size_t now = send_queue_class_bytes(&c->queue, CONN_REPLY);
+    size_t now = conn_reply_bytes(c);
     n->reply_bytes += now - before;
     if (c->account) c->account->bytes += now - before;
 }
 
 static void queue_clear(struct net *n, struct conn *c)
 {
-    size_t replies = send_queue_class_bytes(&c->queue, CONN_REPLY);
+    size_t replies = conn_reply_bytes(c);
     n->stats.queued_bytes -= send_queue_clear(&c->queue, &n->send_pool, n->core);
     if (replies) conn_replies(n, c, replies);
 }
@@ -448,8 +447,9 @@ static void conn_push(struct net *n, struct conn *c, struct frame *f, enum conn_
     frame_ref(f, n->core);
     send_queue_push(&c->queue, &n->send_pool, f, class);
     n->stats.queued_bytes += f->len;
-    if (class == CONN_REPLY) conn_replies(n, c, send_queue_class_bytes(&c->queue, CONN_REPLY) - f->len);
-    if (class != CONN_REPLY && push_bytes(c) > n->limits.send_queue_bytes_max / 2) c->above_half = true;
+    bool reply = class == CONN_REPLY || class == CONN_REPLAY;
+    if (reply) conn_replies(n, c, conn_reply_bytes(c) - f->len);
+    if (!reply && push_bytes(c) > n->limits.send_queue_bytes_max / 2) c->above_half = true;
     net_dirty(n, c);
 }
 
@@ -507,8 +507,10 @@ static void ws_close(struct net *n, struct conn *c, uint16_t code, const char *r
 {
     if (c->state != CONN_WEBSOCKET) return;
     if (drop_queued) {
+        /* Pages go with the pushes: one that stayed behind pushes that are gone would show their client a hole. */
         drop_class(n, c, CONN_EPHEMERAL);
-        drop_durables(n, c);
+        drop_class(n, c, CONN_DURABLE);
+        drop_class(n, c, CONN_REPLAY);
     }
     ws_push_close(n, c, code, slice_str(reason));
     if (c->state != CONN_WEBSOCKET) return; /* no room even for the close frame: terminated */
@@ -601,7 +603,7 @@ static void conn_flushed(struct net *n, struct conn *c)
 /* conn_progress takes sent bytes off the queue and tells whoever waited for that. */
 static void conn_progress(struct net *n, struct conn *c, size_t bytes)
 {
-    size_t replies = send_queue_class_bytes(&c->queue, CONN_REPLY);
+    size_t replies = conn_reply_bytes(c);
     unsigned frames = send_queue_sent(&c->queue, &n->send_pool, n->core, bytes);
     if (replies) conn_replies(n, c, replies);
     c->frames_out += frames;
@@ -673,7 +675,7 @@ static void conn_on_poll_out(struct net *n, struct conn *c)
 /* conn_takes_input answers whether received bytes may be looked at now. */
 static bool conn_takes_input(const struct net *n, const struct conn *c)
 {
-    size_t replies = send_queue_class_bytes(&c->queue, CONN_REPLY);
+    size_t replies = conn_reply_bytes(c);
     switch ((enum conn_state)c->state) {
     case CONN_HTTP: return replies < HTTP_REPLY_PAUSE_BYTES;
     case CONN_WEBSOCKET: return replies < REPLY_PAUSE_BYTES && c->requests < n->limits.requests_in_flight_max;
@@ -1264,7 +1266,7 @@ uint64_t conn_opened_ns(const struct conn *c)
 void conn_charge(struct conn *c, struct net_account *account)
 {
     if (c->account == account) return;
-    size_t replies = send_queue_class_bytes(&c->queue, CONN_REPLY);
+    size_t replies = conn_reply_bytes(c);
     if (c->account) {
         c->account->bytes -= replies;
         c->account->assembly -= c->assembly_bytes;

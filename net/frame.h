@@ -25,7 +25,7 @@ struct frame_core {
 struct frame {
     _Atomic uint32_t cores_left; /* cores that still hold it */
     uint16_t num_cores;          /* frame_core slots; 1: private to one core */
-    uint16_t events;             /* durable events in it; 0 for answers, but for the pages of a replay, and ephemerals */
+    uint16_t events;             /* durable events in it; 0 for replies and ephemerals */
     uint32_t len;                /* bytes */
     uint32_t charged;            /* bytes charged to the account below */
     _Atomic int64_t *account;    /* bytes in flight, lowered when the last core lets go; may be NULL */

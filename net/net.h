@@ -31,6 +31,7 @@ enum conn_class {
     CONN_REPLY = 0,     /* replies and control frames: never dropped, bounded by request credits */
     CONN_DURABLE = 1,   /* pushes that a resume can repeat: over the cap the connection is too slow */
     CONN_EPHEMERAL = 2, /* typing, presence: dropped first */
+    CONN_REPLAY = 3,    /* pages of history that were asked for: they count as replies, and go where durable pushes go */
 };
 
 struct net_handlers {
@@ -229,8 +230,8 @@ void net_request_begin(struct net *n, struct conn *c);
 void net_request_end(struct net *n, struct conn *c);
 
 /* net_ws_close sends a close frame behind what is queued and closes; from then on net_conn does not return the
- * connection. Queued pushes, durable and ephemeral, are dropped when `drop_queued`. `reason` has at most 123 bytes
- * (RFC 6455 section 5.5). Nothing happens on a connection that is closing. */
+ * connection. Queued pushes, and pages of a replay with them, are dropped when `drop_queued`. `reason` has at most 123
+ * bytes (RFC 6455 section 5.5). Nothing happens on a connection that is closing. */
 void net_ws_close(struct net *n, struct conn *c, uint16_t code, const char *reason, bool drop_queued);
 /* net_ws_dismiss closes like net_ws_close with the pushes dropped, but waits no longer than the close timeout for a peer
  * that takes nothing. */

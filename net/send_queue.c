@@ -39,8 +39,6 @@ static void chunk_give(struct send_pool *pool, struct send_chunk *chunk);
 static void append(struct send_queue *q, struct send_pool *pool, uintptr_t entry);
 static uintptr_t head(const struct send_queue *q);
 static void pop(struct send_queue *q, struct send_pool *pool);
-static size_t drop(struct send_queue *q, struct send_pool *pool, unsigned core, unsigned class, bool events,
-                   unsigned pinned);
 
 /* walk visits entries from the oldest on; a zeroed one starts. */
 struct walk {
@@ -132,32 +130,22 @@ unsigned send_queue_sent(struct send_queue *q, struct send_pool *pool, unsigned 
     return through;
 }
 
+/* send_queue_drop takes every entry out once and appends the ones that stay: simple, and rare. */
 size_t send_queue_drop(struct send_queue *q, struct send_pool *pool, unsigned core, unsigned class, unsigned pinned)
-{
-    return q->_bytes[class] ? drop(q, pool, core, class, false, pinned) : 0;
-}
-
-size_t send_queue_drop_events(struct send_queue *q, struct send_pool *pool, unsigned core, unsigned class, unsigned pinned)
-{
-    return drop(q, pool, core, class, true, pinned);
-}
-
-/* drop takes every entry out once and appends the ones that stay: simple, and rare. */
-static size_t drop(struct send_queue *q, struct send_pool *pool, unsigned core, unsigned class, bool events,
-                   unsigned pinned)
 {
     size_t dropped = 0;
     uint32_t entries = q->_len;
+    if (q->_bytes[class] == 0) return 0;
     if (q->_head_sent && pinned == 0) pinned = 1;
     for (uint32_t i = 0; i < entries; i++) {
         uintptr_t entry = head(q);
         struct frame *f = entry_frame(entry);
         pop(q, pool);
-        if (i < pinned || (entry_class(entry) != class && !(events && f->events))) {
+        if (i < pinned || entry_class(entry) != class) {
             append(q, pool, entry);
             continue;
         }
-        q->_bytes[entry_class(entry)] -= f->len;
+        q->_bytes[class] -= f->len;
         dropped += f->len;
         frame_unref(f, core);
     }

@@ -16,7 +16,7 @@
 
 #include "frame.h"
 
-#define SEND_CLASSES 3u        /* enum conn_class of net.h */
+#define SEND_CLASSES 4u        /* enum conn_class of net.h */
 #define SEND_NEAR_ENTRIES 2u   /* in the connection: a live push and a reply */
 #define SEND_CHUNK_ENTRIES 15u /* with the link: 128 bytes */
 
@@ -52,10 +52,8 @@ unsigned send_queue_peek(const struct send_queue *q, size_t *bytes, struct iovec
 /* send_queue_sent takes `bytes` sent bytes off the head, gives up the references of entries that are through, and
  * returns how many those were. */
 unsigned send_queue_sent(struct send_queue *q, struct send_pool *pool, unsigned core, size_t bytes);
-/* send_queue_drop drops the entries of a class behind the first `pinned` ones and a partly sent head. Returns bytes.
- * send_queue_drop_events drops those of any class whose frame carries events, too: what is left has no hole. */
+/* send_queue_drop drops the entries of a class behind the first `pinned` ones and a partly sent head. Returns bytes. */
 size_t send_queue_drop(struct send_queue *q, struct send_pool *pool, unsigned core, unsigned class, unsigned pinned);
-size_t send_queue_drop_events(struct send_queue *q, struct send_pool *pool, unsigned core, unsigned class, unsigned pinned);
 /* send_queue_clear drops everything. Returns bytes. */
 size_t send_queue_clear(struct send_queue *q, struct send_pool *pool, unsigned core);
 
@@ -64,7 +62,7 @@ static inline uint32_t send_queue_len(const struct send_queue *q) { return q->_l
 static inline size_t send_queue_class_bytes(const struct send_queue *q, unsigned class) { return q->_bytes[class]; }
 static inline size_t send_queue_bytes(const struct send_queue *q)
 {
-    return (size_t)q->_bytes[0] + q->_bytes[1] + q->_bytes[2];
+    return (size_t)q->_bytes[0] + q->_bytes[1] + q->_bytes[2] + q->_bytes[3];
 }
 
 #endif

@@ -38,6 +38,7 @@ struct fake {
     size_t num_unsynced, cap_unsynced;
     uint64_t sequence;
     bool fail_writes, fail_syncs;
+    bool failed; /* a write or sync has: until the store is opened again neither is tried */
 };
 
 enum batch_op_kind { BATCH_PUT, BATCH_DELETE, BATCH_DELETE_RANGE };
@@ -60,6 +61,7 @@ struct kv_iter {
 };
 
 static const struct kv_ops fake_ops;
+static enum status failure(struct fake *f, bool fails);
 static void apply(struct fake *f, struct written *w, const struct batch_op *op);
 static void apply_put(struct fake *f, struct written *w, enum kv_cf cf, struct slice key, struct slice value);
 static void apply_delete_range(struct fake *f, struct written *w, enum kv_cf cf, size_t first, size_t end);
@@ -108,6 +110,7 @@ void kv_fake_crash(struct kv *kv, size_t keep, bool tear)
     if (tear && keep) keep--; /* a batch is one record: torn, its checksum fails and all of it is gone */
     while (f->num_unsynced > keep) take_back(f, &f->unsynced[--f->num_unsynced]);
     while (f->num_unsynced) written_free(&f->unsynced[--f->num_unsynced]);
+    f->failed = false;
     pthread_mutex_unlock(&f->lock);
 }
 
@@ -126,6 +129,7 @@ static void fake_close(struct kv *kv)
     pthread_mutex_lock(&f->lock);
     ASSERT(f->owners > 0);
     bool last = --f->owners == 0;
+    f->failed = false; /* whoever still holds it opens it again */
     pthread_mutex_unlock(&f->lock);
     if (!last) return;
     while (f->num_unsynced) written_free(&f->unsynced[--f->num_unsynced]);
@@ -146,9 +150,10 @@ static enum status fake_write(struct kv *kv, struct kv_batch *b)
 {
     struct fake *f = (struct fake *)kv;
     pthread_mutex_lock(&f->lock);
-    if (f->fail_writes) {
+    enum status s = failure(f, f->fail_writes);
+    if (s != STATUS_OK) {
         pthread_mutex_unlock(&f->lock);
-        return STATUS_IO;
+        return s;
     }
     f->unsynced = grown(f->unsynced, f->num_unsynced, &f->cap_unsynced, sizeof *f->unsynced);
     struct written *w = &f->unsynced[f->num_unsynced++];
@@ -163,10 +168,18 @@ static enum status fake_sync(struct kv *kv)
 {
     struct fake *f = (struct fake *)kv;
     pthread_mutex_lock(&f->lock);
-    bool failed = f->fail_syncs;
-    while (!failed && f->num_unsynced) written_free(&f->unsynced[--f->num_unsynced]);
+    enum status s = failure(f, f->fail_syncs);
+    while (s == STATUS_OK && f->num_unsynced) written_free(&f->unsynced[--f->num_unsynced]);
     pthread_mutex_unlock(&f->lock);
-    return failed ? STATUS_IO : STATUS_OK;
+    return s;
+}
+
+/* failure: what a write or sync says now; the first that fails is the last that is tried. */
+static enum status failure(struct fake *f, bool fails)
+{
+    if (f->failed) return STATUS_READ_ONLY;
+    f->failed = fails;
+    return fails ? STATUS_IO : STATUS_OK;
 }
 
 static uint64_t fake_sequence(struct kv *kv)

@@ -10,6 +10,7 @@
 #include "../src/base/limits.h"
 #include "../src/base/log.h"
 #include "../src/base/planted.h"
+#include "kv_sealed.h"
 #include "store.h"
 
 /* RocksDB insists on a family called "default"; it stays empty, so that every row is in a family with a name. */
@@ -57,10 +58,11 @@ static void rocks_free(struct rocks *r);
 static enum status find_unknown_family(struct rocks *r, char *why, size_t why_len);
 static bool has_tables(const char *db_path);
 static enum status open_database(struct rocks *r, bool read_only, char *why, size_t why_len);
-static rocksdb_options_t *database_options(const struct rocks *r, const struct store_options *options);
+static rocksdb_options_t *database_options(struct rocks *r, const struct store_options *options);
 static rocksdb_options_t *family_options(const struct rocks *r, unsigned family, const struct store_options *options);
 static void set_table(rocksdb_options_t *o, const struct rocks *r, bool read_in_ranges);
 static rocksdb_options_t *options_from(const char *text);
+static void sync_sealed_log(void *context);
 static const char *family_name(unsigned family);
 static bool is_appended(unsigned family);
 static enum status status_of(const char *operation, char *error);
@@ -223,7 +225,7 @@ static enum status open_database(struct rocks *r, bool read_only, char *why, siz
     return refusal_of(error);
 }
 
-static rocksdb_options_t *database_options(const struct rocks *r, const struct store_options *options)
+static rocksdb_options_t *database_options(struct rocks *r, const struct store_options *options)
 {
     /* The one setting of the database that the C API has no function for; off, because it refuses stores after a
      * crash whose unsynced WAL was never promised to anyone. */
@@ -250,6 +252,7 @@ static rocksdb_options_t *database_options(const struct rocks *r, const struct s
     rocksdb_options_set_wal_recovery_mode(o, PLANTED(torn_tail_replayed) ? rocksdb_skip_any_corrupted_records_recovery
                                                                          : rocksdb_point_in_time_recovery);
     rocksdb_options_set_paranoid_checks(o, 1);
+    kv_call_when_sealed(o, sync_sealed_log, r);
     rocksdb_options_set_max_total_wal_size(o, WAL_WRITE_BUFFERS * options->write_buffer_bytes);
 
     /* One thread writes: no memtable is filled concurrently, which the insert hints of the log need. */
@@ -259,6 +262,19 @@ static rocksdb_options_t *database_options(const struct rocks *r, const struct s
     rocksdb_options_set_bytes_per_sync(o, FILE_BYTES_PER_SYNC);
     rocksdb_options_set_skip_stats_update_on_db_open(o, 1); /* starts without reading every table */
     return o;
+}
+
+/* A new log begins while the end of the one before may not be on disk. After a power loss that end can be missing and the
+ * beginning of the new log be there: RocksDB (7.8) recovers it all the same, with a hole in the middle, since a log that
+ * ends between two records looks whole. So a log is on disk before the next one is written to. */
+static void sync_sealed_log(void *context)
+{
+    struct rocks *r = context;
+    if (!r->db || atomic_load_explicit(&r->failed, memory_order_acquire)) return; /* recovering; or nothing is written */
+    char *error = NULL;
+    rocksdb_flush_wal(r->db, 1, &error);
+    if (UNLIKELY(error != NULL)) atomic_store_explicit(&r->failed, true, memory_order_release);
+    (void)status_of("sync_sealed_log", error);
 }
 
 static rocksdb_options_t *family_options(const struct rocks *r, unsigned family, const struct store_options *options)
@@ -413,7 +429,10 @@ static enum status rocks_write(struct kv *kv, struct kv_batch *b)
     char *error = NULL;
     rocksdb_write(r->db, r->write_options, b->rows, &error);
     if (UNLIKELY(error != NULL)) atomic_store_explicit(&r->failed, true, memory_order_release);
-    return status_of("write", error);
+    enum status s = status_of("write", error);
+    /* it went to a new log, and the one before could not be synced */
+    if (s == STATUS_OK && UNLIKELY(atomic_load_explicit(&r->failed, memory_order_acquire))) s = STATUS_IO;
+    return s;
 }
 
 /* After a failed write RocksDB may repair itself and sync a WAL without the failed rows, as if all were well; after a

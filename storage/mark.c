@@ -52,6 +52,7 @@ struct mark_file {
     struct manifest_print found_manifest; /* of the slot that holds */
     struct manifest_watch manifest;
     bool unprepared; /* cut short, and not completed yet */
+    bool failed;     /* a write or sync has: neither is tried again */
 };
 
 static enum status write_slot(struct mark_file *f, uint64_t sequence);
@@ -118,16 +119,21 @@ static enum status mark_file_read(struct mark *m, uint64_t *sequence)
     return f->found;
 }
 
+/* A write that fails half way may have torn the newest mark, which lies in the same slot; after a sync that fails the
+ * kernel may have dropped the page, and the next one succeeds. Either would turn to the other slot without a good one
+ * behind: so the first error is final. */
 static enum status mark_file_write(struct mark *m, uint64_t sequence)
 {
     struct mark_file *f = (struct mark_file *)m;
     ASSERT(sequence >= f->sequence); /* a mark that goes back would hide a loss */
-    if (f->unprepared) {
-        enum status s = prepare(f->fd);
-        if (s != STATUS_OK) return s;
+    if (f->failed) return STATUS_READ_ONLY;
+    enum status s = f->unprepared ? prepare(f->fd) : STATUS_OK;
+    if (s == STATUS_OK) {
         f->unprepared = false;
+        s = write_slot(f, sequence);
     }
-    return write_slot(f, sequence);
+    f->failed = s != STATUS_OK;
+    return s;
 }
 
 static enum status write_slot(struct mark_file *f, uint64_t sequence)
@@ -149,12 +155,14 @@ static enum status write_slot(struct mark_file *f, uint64_t sequence)
 static enum status mark_file_sync(struct mark *m)
 {
     struct mark_file *f = (struct mark_file *)m;
+    if (f->failed) return STATUS_READ_ONLY;
     uint64_t number = f->manifest.print.number, bytes = f->manifest.print.bytes;
     enum status s = manifest_look(&f->manifest);
     bool changed = f->manifest.print.number != number || f->manifest.print.bytes != bytes;
     if (s == STATUS_OK && changed && f->found == STATUS_OK) s = write_slot(f, f->sequence);
-    if (s != STATUS_OK) return s;
-    if (fdatasync(f->fd) != 0) return io_error("fdatasync", errno);
+    if (s == STATUS_OK && fdatasync(f->fd) != 0) s = io_error("fdatasync", errno);
+    f->failed = s != STATUS_OK;
+    if (f->failed) return s;
     if (f->written) f->target ^= 1;
     f->written = false;
     return STATUS_OK;

@@ -18,6 +18,8 @@
 
 struct mark;
 
+/* The first write or sync that fails is the last that is tried: STATUS_IO or NO_SPACE, then READ_ONLY until the mark is
+ * opened again. What was written by then may be there or not, the write that failed included. */
 struct mark_ops {
     enum status (*read)(struct mark *m, uint64_t *sequence);       /* NOT_FOUND: none was there; INVALID: cut short, and no good slot in what is left; CORRUPT: no good slot */
     enum status (*write)(struct mark *m, uint64_t sequence);       /* not synced yet */

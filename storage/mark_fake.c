@@ -16,9 +16,11 @@ struct fake {
     unsigned owners;
     struct value written, synced;
     bool fail_writes, fail_syncs;
+    bool failed; /* a write or sync has: until the mark is opened again neither is tried */
 };
 
 static const struct mark_ops fake_ops;
+static enum status failure(struct fake *f, bool fails);
 
 struct mark *mark_fake_new(void)
 {
@@ -44,6 +46,7 @@ void mark_fake_crash(struct mark *m, bool lose_unsynced)
     pthread_mutex_lock(&f->lock);
     if (lose_unsynced) f->written = f->synced;
     else f->synced = f->written;
+    f->failed = false;
     pthread_mutex_unlock(&f->lock);
 }
 
@@ -71,20 +74,27 @@ static enum status fake_write(struct mark *m, uint64_t sequence)
     struct fake *f = (struct fake *)m;
     pthread_mutex_lock(&f->lock);
     ASSERT(sequence >= f->written.sequence);
-    bool failed = f->fail_writes;
-    if (!failed) f->written = (struct value){true, sequence};
+    enum status s = failure(f, f->fail_writes);
+    if (s == STATUS_OK) f->written = (struct value){true, sequence};
     pthread_mutex_unlock(&f->lock);
-    return failed ? STATUS_IO : STATUS_OK;
+    return s;
 }
 
 static enum status fake_sync(struct mark *m)
 {
     struct fake *f = (struct fake *)m;
     pthread_mutex_lock(&f->lock);
-    bool failed = f->fail_syncs;
-    if (!failed) f->synced = f->written;
+    enum status s = failure(f, f->fail_syncs);
+    if (s == STATUS_OK) f->synced = f->written;
     pthread_mutex_unlock(&f->lock);
-    return failed ? STATUS_IO : STATUS_OK;
+    return s;
+}
+
+static enum status failure(struct fake *f, bool fails)
+{
+    if (f->failed) return STATUS_READ_ONLY;
+    f->failed = fails;
+    return fails ? STATUS_IO : STATUS_OK;
 }
 
 static void fake_close(struct mark *m)
@@ -93,6 +103,7 @@ static void fake_close(struct mark *m)
     pthread_mutex_lock(&f->lock);
     ASSERT(f->owners > 0);
     bool last = --f->owners == 0;
+    f->failed = false; /* whoever still holds it opens it again */
     pthread_mutex_unlock(&f->lock);
     if (!last) return;
     pthread_mutex_destroy(&f->lock);

@@ -379,13 +379,14 @@ static bool channel_flush(struct channel *ch)
     return spsc_publish(&ch->ring);
 }
 
-/* channel_flushable (producer) tells whether channel_flush would move anything; when it would not, `blocked` asks for a
- * wake-up. All that was pushed is published, so the ring's depth is exact but for what the consumer gives back meanwhile.
+/* channel_flushable (producer) tells whether channel_flush would move anything; when it would not, `blocked` asks for
+ * a wake-up. All that was pushed is published, so the ring's depth is exact but for what the consumer gives back
+ * meanwhile.
  *
- * No wake-up is lost: the producer asks behind park_prepare, each time before it sleeps, and looks once more behind a full
- * fence; the consumer looks at `blocked` behind the one in channel_release. So either the producer sees the room, or the
- * consumer sees the flag and then, through park_wake, the sleeper. Asking where the ring was found full would not do: the
- * consumer may take that flag back late, when the ring is full once more. */
+ * No wake-up is lost: the producer asks behind park_prepare, each time before it sleeps, and looks once more behind a
+ * full fence; the consumer looks at `blocked` behind the one in channel_release. So either the producer sees the room,
+ * or the consumer sees the flag and then, through park_wake, the sleeper. Asking where the ring was found full would
+ * not do: the consumer may take that flag back late, when the ring is full once more. */
 static bool channel_flushable(struct channel *ch)
 {
     if (!ch->waiting.head) return false;

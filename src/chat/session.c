@@ -334,10 +334,9 @@ static void replay_send(struct core *core, struct session *s, struct sub *sub, s
 {
     struct frame *f = frame_new(1, (uint32_t)r->frames.len);
     memcpy(frame_data(f), r->frames.data, r->frames.len);
-    f->events = (uint16_t)r->num;
     frame_hold(f, 1);
     frame_ref(f, core->id);
-    enum status sent = net_send(core->net, s->conn, f, CONN_REPLY);
+    enum status sent = net_send(core->net, s->conn, f, CONN_REPLAY);
     frame_unref(f, core->id);
     if (sent != STATUS_OK) return; /* closing; a full queue cannot be: the page waited for the socket to drain */
     core_count(core, METRIC_DELIVERIES, r->num);

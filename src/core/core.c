@@ -27,6 +27,7 @@ static bool mailboxes_drain(struct core *core);
 static bool mailboxes_pending(struct core *core);
 static bool outboxes_movable(struct core *core);
 static void outboxes_publish(struct core *core);
+static bool durable_waits_push(struct core *core);
 static void timers_run(struct core *core);
 static uint64_t wake_at(const struct core *core);
 
@@ -48,6 +49,7 @@ bool core_turn(struct core *core, bool may_wait)
     bool busy = net_poll(core->net) > 0;     /* what arrived: requests, messages, ends of connections */
     busy |= mailboxes_drain(core);           /* what other cores want, or answer */
     busy |= commit_poll(core->commit) > 0;   /* what became durable … */
+    busy |= durable_waits_push(core);
     busy |= fanout_publish_dirty(core);      /* … goes to its readers, a room's news at once */
     busy |= read_poll(core->reader) > 0;     /* pages of history */
     core->metrics_stale |= busy;
@@ -62,7 +64,8 @@ bool core_turn(struct core *core, bool may_wait)
         return busy;
     }
     park_prepare(&core->park);
-    bool work = mailboxes_pending(core) || outboxes_movable(core) || commit_pollable(core->commit) || read_pollable(core->reader) || control_pollable(core);
+    bool work = mailboxes_pending(core) || outboxes_movable(core) || commit_pollable(core->commit) ||
+                read_pollable(core->reader) || control_pollable(core);
     net_wait(core->net, work ? 0 : wake_at(core));
     park_done(&core->park);
     return work;
@@ -256,9 +259,10 @@ static void memory_update(struct core *core)
 static uint64_t wake_at(const struct core *core)
 {
     uint64_t at = core->now_ns + 1000000000u; /* once a second at the latest: coarse timers need no more */
-    /* while a write of cursors is under way its end wakes this core; the next one being due would keep it from sleeping */
-    if (!list_empty(&core->users_dirty) && !core->cursor_flush_open && core->cursor_flush_due_ns < at)
-        at = core->cursor_flush_due_ns;
+    /* while a write of cursors is under way, or the pipeline is full, the end of what is there wakes this core; the next
+     * one being due would keep it from sleeping */
+    bool can_flush = !core->cursor_flush_open && !commit_full(core->commit);
+    if (!list_empty(&core->users_dirty) && can_flush && core->cursor_flush_due_ns < at) at = core->cursor_flush_due_ns;
     if (UNLIKELY(core->full_again.len) && user_full_again_ns(core) < at) at = user_full_again_ns(core);
     if (UNLIKELY(!list_empty(&core->replays_waiting)) && core->replays_due_ns < at) at = core->replays_due_ns;
     const uint64_t due[] = {user_presence_wake_at(core), typing_wake_at(core), presence_wake_at(core), notify_wake_ns(core)};
@@ -420,9 +424,15 @@ enum status core_start(struct core *core, const struct net_listener *listeners, 
     return net_start(core->net, listeners, num_listeners);
 }
 
-void core_close(struct core *core)
+void core_disconnect(struct core *core)
 {
     if (core->net) net_close(core->net);
+    core->net = NULL;
+}
+
+void core_close(struct core *core)
+{
+    ASSERT(core->net == NULL);
     access_free(core);
     sessions_free(core);
     presence_free(core);
@@ -457,8 +467,22 @@ void core_when_durable(struct core *core, struct durable_wait *w,
         return;
     }
     w->go = go;
-    w->entry = (struct commit_entry){.class = COMMIT_FSYNC, .done = wait_done};
-    if (commit_push(core->commit, &w->entry) != STATUS_OK) go(core, w, false);
+    queue_push(&core->durable_waits, &w->node);
+    durable_waits_push(core);
+}
+
+/* durable_waits_push hands on those for which there is room. While there is none, what is in the pipeline wakes this
+ * core when it is done. Answers whether it handed on any. */
+static bool durable_waits_push(struct core *core)
+{
+    bool moved = false;
+    while (core->durable_waits.len && (!commit_full(core->commit) || commit_poisoned(core->gateway->commit))) {
+        struct durable_wait *w = CONTAINER_OF(queue_pop(&core->durable_waits), struct durable_wait, node);
+        w->entry = (struct commit_entry){.class = COMMIT_FSYNC, .done = wait_done};
+        if (commit_push(core->commit, &w->entry) != STATUS_OK) w->go(core, w, false);
+        moved = true;
+    }
+    return moved;
 }
 
 /* --- mailboxes --------------------------------------------------------------------------------------------------- */
@@ -518,9 +542,10 @@ static void outboxes_publish(struct core *core)
 
 static bool outbox_movable(const struct outbox *o) { return o->parked.len && spsc_depth(o->ring) <= o->ring->mask; }
 
-/* outboxes_movable: there is room again for what is parked; if there is not, the receiver is asked for a wake-up. None is
- * lost: the sender asks behind park_prepare and looks once more behind a full fence, the receiver looks at `blocked` behind
- * the one in mailbox_release. So either the sender sees the room, or the receiver the flag, and then the sleeper. */
+/* outboxes_movable: there is room again for what is parked; if there is not, the receiver is asked for a wake-up. None
+ * is lost: the sender asks behind park_prepare and looks once more behind a full fence, the receiver looks at `blocked`
+ * behind the one in mailbox_release. So either the sender sees the room, or the receiver the flag, and then the
+ * sleeper. */
 static bool outboxes_movable(struct core *core)
 {
     bool movable = false;

@@ -99,6 +99,7 @@ struct core {
     struct list users_dirty;                 /* cursors to be written */
     struct list users_idle;                  /* least recently used first */
     struct queue cursor_ops;                 /* acks that wait for the write */
+    struct queue durable_waits;              /* struct durable_wait, in front of a full pipeline; bounded by reads */
     struct queue full_again;                 /* joins of users who are in too many rooms, to be looked at once more */
     bool cursor_flush_open;
     uint64_t cursor_flush_due_ns;
@@ -156,6 +157,9 @@ struct core {
 };
 
 MUST_USE enum status core_open(struct core **out, struct gateway *g, unsigned id, char *why, size_t why_len);
+/* core_disconnect drops the connections, core_close frees the rest. The threads have ended, and every core is
+ * disconnected before the first one is closed: queues hold frames of other cores, which account for them. */
+void core_disconnect(struct core *core);
 void core_close(struct core *core);
 /* core_start is called by the owning thread before the first turn. */
 MUST_USE enum status core_start(struct core *core, const struct net_listener *listeners, unsigned num_listeners);
@@ -170,10 +174,11 @@ size_t core_message_bytes_max(const struct config *c);
  * core's entry may be readable before it is durable. Embedded in the reader's own object. */
 struct durable_wait {
     struct commit_entry entry;
+    struct queue_node node; /* while it stands in front of a full pipeline */
     void (*go)(struct core *core, struct durable_wait *w, bool durable);
 };
-/* core_when_durable calls `go` at once when nothing is on its way to the disk, else after the next sync; `durable` is
- * false when the store has failed and it will never be known. */
+/* core_when_durable calls `go` at once when nothing is on its way to the disk, else after the next sync, however full
+ * the pipeline is; `durable` is false when the store has failed and it will never be known. */
 void core_when_durable(struct core *core, struct durable_wait *w,
                        void (*go)(struct core *core, struct durable_wait *w, bool durable));
 

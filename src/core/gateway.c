@@ -101,6 +101,9 @@ enum status gateway_open(struct gateway *g, char *why, size_t why_len)
 
 void gateway_close(struct gateway *g)
 {
+    /* Connections first, on all cores: what waits in their queues is charged to the core that it came from. */
+    for (unsigned i = 0; i < g->num_cores; i++)
+        if (g->cores[i]) core_disconnect(g->cores[i]);
     for (unsigned i = 0; i < g->num_cores; i++)
         if (g->cores[i]) core_close(g->cores[i]);
     if (g->readers) readers_close(g->readers);

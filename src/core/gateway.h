@@ -33,8 +33,8 @@ struct gateway_cells {
     uint32_t mailbox, commit, commit_pending, read;
 };
 
-/* mailbox_wait: the sender has mail parked in front of a full mailbox, and asks to be woken when there is room. On a line
- * of its own, because both sides write it. */
+/* mailbox_wait: the sender has mail parked in front of a full mailbox, and asks to be woken when there is room. On a
+ * line of its own, because both sides write it. */
 struct mailbox_wait {
     _Alignas(CACHE_LINE) _Atomic bool blocked;
 };

@@ -46,6 +46,8 @@ def arguments(description, rounds=None):
     parser.add_argument("--keep", metavar="DIR", help="work in DIR and leave everything there for a look")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"), help="of every random choice")
     parser.add_argument("--cores", type=int, default=2, help="cores of the gateway (2)")
+    parser.add_argument("--planted", metavar="NAME", help="a gateway with this bug, to see the test fail: needs --build "
+                        "build/planted (src/base/planted.def has the names)")
     if rounds:
         parser.add_argument("--rounds", type=int, default=rounds, help=f"rounds ({rounds})")
     return parser
@@ -59,6 +61,8 @@ def run(test, options):
     for path in (options.binary, options.load):
         if not os.access(path, os.X_OK):
             sys.exit(f"{name}: {path} is not built (cmake --build --preset release)")
+    if options.planted and b"planted bugs" not in subprocess.run([options.binary, "--version"], capture_output=True).stdout:
+        sys.exit(f"{name}: {options.binary} has no planted bugs (cmake --preset planted && cmake --build --preset planted)")
     directory = os.path.realpath(options.keep or tempfile.mkdtemp(prefix="carillon-fault-"))
     os.makedirs(directory, exist_ok=True)
     say(f"{name}: seed {options.seed}, directory {directory}")
@@ -99,6 +103,8 @@ class Gateway:
     def __init__(self, options, data, log_path, environment=None):
         self.options, self.data, self.log_path = options, data, log_path
         self.environment = dict(os.environ, **(environment or {}))
+        if getattr(options, "planted", None):
+            self.environment["CARILLON_PLANTED"] = options.planted
         self.process, self.port, self.ready_in = None, None, None
 
     def start(self, timeout=READY_SECONDS):

@@ -395,6 +395,7 @@ bool owed_range(const struct checker *c, uint64_t *from, uint64_t *to, uint32_t 
     const struct stay *stays = stays_of(c, &num, room, user);
     *from = first;
     *to = r ? r->head : 0;
+    if (num == 0) return false;
     if (passage > 0) {
         const struct keyed *last = &c->passages.items[passage - 1];
         if (last->key[0] == room && last->key[1] == user) {

@@ -25,13 +25,40 @@ void bounds_check(const struct core *core)
 {
     const struct gateway_cells *cells = &core->gateway->cells;
     size_t pending = commit_pending(core->commit), pending_max = or_default(cells->commit_pending, COMMIT_PENDING_MAX);
-    CHECK(pending <= pending_max, "core %u has %zu entries that are not durable, of %zu", core->id, pending, pending_max);
+    CHECK(pending <= pending_max, "core %u has %zu entries that are not durable, of %zu", core->id, pending,
+          pending_max);
     if (pending == pending_max) count_happened(COUNT_COMMITS_FULL);
     if (pending > or_default(cells->commit, COMMIT_RING_CELLS)) count_happened(COUNT_COMMITS_PARKED);
     if (read_waiting(core->reader) > or_default(cells->read, READ_RING_CELLS)) count_happened(COUNT_READS_PARKED);
-    CHECK(core->pending_bytes == 0 || pending > 0, "core %u counts %zu bytes of no entry", core->id, core->pending_bytes);
+    CHECK(core->pending_bytes == 0 || pending > 0, "core %u counts %zu bytes of no entry", core->id,
+          core->pending_bytes);
     CHECK(core->pending_bytes <= COMMIT_PENDING_BYTES_MAX, "core %u has %zu bytes that are not durable", core->id,
           core->pending_bytes);
     check_mailboxes(core);
     bounds_check_net(core->net);
+}
+
+static void check_none(const struct core *core, const char *what, uint64_t num)
+{
+    CHECK(num == 0, "core %u counts %" PRIu64 " %s, and all is over", core->id, num, what);
+}
+
+void bounds_check_empty(const struct core *core)
+{
+    bounds_check(core);
+    check_none(core, "connections", net_connections(core->net));
+    check_none(core, "sessions", core->num_sessions);
+    check_none(core, "subscriptions", core->num_subscriptions);
+    check_none(core, "rooms with subscribers", core->local_rooms.len);
+    check_none(core, "bytes in queues", net_stats(core->net)->queued_bytes);
+    check_none(core, "bytes under assembly", net_stats(core->net)->assembly_bytes);
+    check_none(core, "chunks of queues", net_stats(core->net)->queue_nodes);
+    check_none(core, "bytes of answers to strangers", core->anyone.bytes);
+    check_none(core, "bytes that strangers began", core->anyone.assembly);
+    check_none(core, "bytes of frames", (uint64_t)atomic_load(&core->frames_bytes));
+    check_none(core, "bytes that are not durable", core->pending_bytes);
+    check_none(core, "entries that are not durable", commit_pending(core->commit));
+    check_none(core, "jobs of readers", read_waiting(core->reader));
+    check_none(core, "connections of all cores", atomic_load(&core->gateway->open_connections));
+    for (unsigned to = 0; to < core->num_cores; to++) check_none(core, "parked mails", core->out[to].parked.len);
 }

@@ -22,14 +22,21 @@ static void check_operations(const struct net *n, const struct conn *c)
           c->ops, known + c->sending);
 }
 
+/* answer_bytes: the pages of a replay count as answers. */
+static size_t answer_bytes(const struct conn *c)
+{
+    return send_queue_class_bytes(&c->queue, CONN_REPLY) + send_queue_class_bytes(&c->queue, CONN_REPLAY);
+}
+
 static void check_queue(const struct net *n, const struct conn *c)
 {
     const struct send_queue *q = &c->queue;
-    size_t ephemeral = send_queue_class_bytes(q, CONN_EPHEMERAL), replies = send_queue_class_bytes(q, CONN_REPLY);
+    size_t ephemeral = send_queue_class_bytes(q, CONN_EPHEMERAL), replies = answer_bytes(c);
     CHECK(ephemeral <= EPHEMERAL_QUEUE_BYTES_MAX, "connection %u: %zu bytes of ephemerals wait", c->slot, ephemeral);
-    CHECK(replies <= REPLY_QUEUE_BYTES_MAX || send_queue_len(q) == 1, "connection %u: %zu bytes of answers wait", c->slot,
-          replies);
-    CHECK(c->requests <= n->limits.requests_in_flight_max, "connection %u: %u requests in flight", c->slot, c->requests);
+    CHECK(replies <= REPLY_QUEUE_BYTES_MAX || send_queue_len(q) == 1, "connection %u: %zu bytes of answers wait",
+          c->slot, replies);
+    CHECK(c->requests <= n->limits.requests_in_flight_max, "connection %u: %u requests in flight", c->slot,
+          c->requests);
     CHECK((send_queue_len(q) == 0) == (send_queue_bytes(q) == 0), "connection %u: entries without bytes", c->slot);
     bool waits = c->state < CONN_CLOSING && !send_queue_empty(q);
     CHECK(!waits || c->dirty || c->sending || c->blocked, "connection %u: what is queued is sent by nobody", c->slot);
@@ -40,7 +47,7 @@ static void add(struct sums *s, const struct conn *c)
     s->open++;
     s->websockets += c->websocket;
     s->queued += send_queue_bytes(&c->queue);
-    s->replies += send_queue_class_bytes(&c->queue, CONN_REPLY);
+    s->replies += answer_bytes(c);
     s->assembly += c->assembly_bytes;
     s->refusing += c->refusal != 0;
 }

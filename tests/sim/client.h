@@ -9,29 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CLIENTS_MAX 4u
-#define SCENARIO_ROOMS 2u /* room 0 keeps its members; whoever likes leaves room 1 and comes back */
-#define SCENARIO_MASTER_KEY "master-of-the-simulation"
-
-/* scenario: what the clients know of each other, out of band. */
-struct scenario {
-    unsigned num_clients, num_users; /* client i acts as user i % num_users */
-    unsigned num_cores;              /* of the gateway that runs now; 0: none does */
-    bool restless;                   /* they leave and come back all the time */
-    bool crowded;                    /* passers come and go, and homes keep few users and let few requests wait */
-    bool forgetful;                  /* few client ids are kept in memory: repeats are looked up on disk */
-    bool narrow;                     /* a reader's queue is short: who reads slowly is caught up from the log */
-    bool healing;                    /* nobody starts anything new */
-    unsigned gateway;                /* counts them */
-    uint32_t failed_gateways;        /* bit g: the disk of gateway g has failed */
-    uint32_t late_gateways;          /* bit g: time has jumped, so what gateway g had on its way to the disk looked old */
-    bool disk_failed;                /* of the one that runs now */
-    char api_key[160];
-    char room_ids[SCENARIO_ROOMS][32];
-    uint64_t room_epochs[SCENARIO_ROOMS];
-};
-
-extern struct scenario scenario;
+#include "scenario.h"
 
 void clients_open(void);
 void clients_close(void);

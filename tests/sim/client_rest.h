@@ -6,13 +6,18 @@
 
 struct client;
 
-/* client_rest_scenario does what must be done before anything else can be, the first client's part: the tenant, its rooms.
- * False: nothing is left to do. */
-bool client_rest_scenario(struct client *c);
-void client_rest_send(struct client *c, unsigned message);
+/* client_rest_room makes a room, or asks for it again: it is made once. */
+void client_rest_room(struct client *c, unsigned room);
+/* client_rest_send sends a message of `author`, who acts as the same user. */
+void client_rest_send(struct client *c, unsigned author, unsigned message);
 void client_rest_events(struct client *c, unsigned room);
 void client_rest_sync(struct client *c);
-void client_rest_membership(struct client *c, bool join);
+void client_rest_membership(struct client *c, unsigned room, bool join);
+/* client_rest_change adds a user (or strangers, to a large room), removes one, or changes a role. */
+void client_rest_add(struct client *c, unsigned room, unsigned user);
+void client_rest_remove(struct client *c, unsigned room, unsigned user);
+void client_rest_role(struct client *c, unsigned room, unsigned user);
+void client_rest_ack(struct client *c, unsigned room);
 void client_rest_list(struct client *c);
 /* client_rest_read takes an answer that has come. */
 void client_rest_read(struct client *c);

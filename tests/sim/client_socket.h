@@ -4,6 +4,7 @@
 #define CARILLON_TESTS_SIM_CLIENT_SOCKET_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct client;
 
@@ -15,11 +16,14 @@ bool socket_paused(const struct client *c);
 /* socket_read takes the frames that have come. */
 void socket_read(struct client *c);
 
-void socket_ask_send(struct client *c, unsigned message);
+/* socket_ask_send sends a message of `author`, who acts as the same user. `twisted`: with another body under its id. */
+void socket_ask_send(struct client *c, unsigned author, unsigned message, bool twisted);
 void socket_ask_ack(struct client *c, unsigned room);
 void socket_ask_history(struct client *c, unsigned room);
 void socket_ask_sync(struct client *c);
 void socket_ask_ephemeral(struct client *c, unsigned room);
 void socket_ask_ping(struct client *c);
+void socket_ask_subscribe(struct client *c, unsigned room);
+void socket_ask_unsubscribe(struct client *c, unsigned room);
 
 #endif

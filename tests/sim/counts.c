@@ -13,11 +13,13 @@ static const char *const names[COUNTS] = {
 #undef COUNT
 };
 
-void count_happened(enum count_id id)
+void count_more(enum count_id id, uint64_t num)
 {
     ASSERT(id < COUNTS);
-    happened.of[id]++;
+    happened.of[id] += num;
 }
+
+void count_happened(enum count_id id) { count_more(id, 1); }
 
 const struct counts *counts_taken(void) { return &happened; }
 

@@ -1,5 +1,5 @@
-/* counts: how often each kind of fault, or of anything else worth knowing, has happened in a run. The kinds stand in
- * counts.def; a new one is a row there and a count_happened where it happens.
+/* counts: how often each kind of thing has happened in a run: what clients and operator did and were told, and each
+ * fault. The kinds stand in counts.def; a new one is a row there and a count_happened where it happens.
  *
  * The counters of a run are global, as its world is. Runs are processes of their own, so whoever wants a sum takes the
  * counters at the end of each (counts_taken) and adds them up. */
@@ -23,6 +23,8 @@ struct counts {
 
 /* count_happened counts one more in this process. */
 void count_happened(enum count_id id);
+/* count_more counts `num` more. */
+void count_more(enum count_id id, uint64_t num);
 /* counts_taken are the counters of this process so far. */
 const struct counts *counts_taken(void);
 void counts_add(struct counts *sum, const struct counts *more);

@@ -31,8 +31,8 @@ bool ring_has_arrivals(const struct ring *ring);
 bool ring_signal_watch(const struct park *park, uint64_t due_ns);
 /* rings_crash resets every connection and forgets the rings. */
 void rings_crash(void);
-/* ring_wake_coming: a wake-up of the ring's park was sent, and the ring has not shown it yet. ring_due_ns: when the next
- * completion that is held back comes; WORLD_NEVER when none is. */
+/* ring_wake_coming: a wake-up of the ring's park was sent, and the ring has not shown it yet. ring_due_ns: when the
+ * next completion that is held back comes; WORLD_NEVER when none is. */
 bool ring_wake_coming(const struct ring *ring);
 uint64_t ring_due_ns(const struct ring *ring);
 /* ring_outstanding counts the operations of one connection (of tag.h's slot and generation) that have not had their

@@ -67,7 +67,6 @@ void faults_plan(void)
     faults.memory_of = sometimes(5, 500);
     faults.start_of = sometimes(3, 2);
     rings_set_faults(&faults.ring);
-    world_set_late_wakes(faults.late_of);
 }
 
 void faults_end(struct gateway *g)
@@ -86,6 +85,7 @@ void faults_start(struct gateway *g)
     watched_store_fail_reads(0);
     faults.reads_until = faults.reserve_until = faults.memory_until = 0;
     for (unsigned i = 0; i < ACTORS_MAX; i++) faults.paused_until[i] = 0;
+    world_set_late_wakes(faults.late_of);
     g->cells = faults.cells;
     if (faults.cells.commit_pending) faults.excuses.short_queues |= 1u << (scenario.gateway + 1);
 }
@@ -171,7 +171,8 @@ void faults_step(struct gateway *g)
     wake_somebody();
     step_clock();
     fail_reads();
-    reach(&g->disk, DISK_RESERVE, &faults.reserve_until, faults.reserve_of, &faults.excuses.reserve, COUNT_DISK_RESERVE);
+    reach(&g->disk, DISK_RESERVE, &faults.reserve_until, faults.reserve_of, &faults.excuses.reserve,
+          COUNT_DISK_RESERVE);
     reach(&g->memory, MEMORY_FULL, &faults.memory_until, faults.memory_of, &faults.excuses.memory, COUNT_MEMORY_FULL);
 }
 

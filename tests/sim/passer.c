@@ -31,7 +31,7 @@ struct passer {
     enum passer_state state;
     bool says_hello;
     unsigned gateway;
-    uint64_t asked_ns;
+    uint64_t asked_ns, asked_moment;
     uint64_t ticket; /* number of the one it is opened with, 0: headers */
 };
 
@@ -53,7 +53,7 @@ static struct ticket *ticket_known(uint64_t number)
 
 bool passer_can_step(unsigned passer)
 {
-    return scenario.crowded && !scenario.healing && scenario.num_cores && scenario.room_ids[SCENARIO_ROOMS - 1][0];
+    return scenario.crowded && !scenario.healing && scenario.num_cores && scenario.tenants[0].ready;
 }
 
 static void leave(struct passer *p, bool reset)
@@ -82,7 +82,7 @@ void passers_close(void)
 static struct user anybody(void)
 {
     bool stranger = world_chance(2);
-    return (struct user){stranger, world_below(stranger ? STRANGERS : scenario.num_users)};
+    return (struct user){stranger, world_below(stranger ? STRANGERS : scenario.tenants[0].num_users)};
 }
 
 void passers_change(void)
@@ -94,8 +94,8 @@ void passers_change(void)
 static void user_headers(struct buf *out)
 {
     struct user u = world_chance(4) ? anybody() : wave;
-    buf_printf(out, "X-API-Key: %s\r\nX-User-Id: %s%" PRIu64 "\r\n", scenario.api_key, u.stranger ? "stranger" : "user",
-               u.number);
+    buf_printf(out, "X-API-Key: %s\r\nX-User-Id: %s%" PRIu64 "\r\n", scenario.tenants[0].keys[0].text,
+               u.stranger ? "stranger" : "user", u.number);
 }
 
 /* upgrade asks for the socket: with a ticket, or with the headers of a member. */
@@ -118,6 +118,7 @@ static void come(struct passer *p)
     p->link = link_open((unsigned)world_below(scenario.num_cores), false, 4096, world_chance(3) ? 256 : 65536);
     p->gateway = scenario.gateway;
     p->asked_ns = world_now_ns();
+    p->asked_moment = scenario.moment;
     p->ticket = num_tickets && world_chance(3) ? num_tickets - world_below(2) : 0;
     if (p->ticket || !world_chance(4)) {
         upgrade(p);
@@ -131,10 +132,22 @@ static void come(struct passer *p)
 
 /* --- being answered ----------------------------------------------------------------------------------------------- */
 
+/* kept_out: the operator has switched the tenant off, limits its rate, or has asked the gateway to stop. */
+static bool kept_out(const struct passer *p, const struct http_answer *answer)
+{
+    const struct scenario_tenant *t = &scenario.tenants[0];
+    struct slice code;
+    if (!json_member(answer->body, "code", &code)) return false;
+    if (slice_is(code, "tenant.disabled")) return toggle_may_hold(&t->disabled, p->asked_moment);
+    if (slice_is(code, "rate.limited")) return toggle_may_hold(&t->limited, p->asked_moment);
+    return slice_is(code, "server.draining") && scenario.draining_gateways >> p->gateway & 1;
+}
+
 static void ticket_taken(struct passer *p, const struct http_answer *answer)
 {
     struct slice text;
-    if (json_member(answer->body, "code", &text) && faults_excuse(p->gateway, text)) {
+    bool excused = json_member(answer->body, "code", &text) && faults_excuse(p->gateway, text);
+    if (answer->status != 201 && (excused || kept_out(p, answer))) {
         leave(p, false);
         return;
     }
@@ -147,8 +160,8 @@ static void ticket_taken(struct passer *p, const struct http_answer *answer)
     p->ticket = num_tickets;
 }
 
-/* upgraded: a ticket opens one socket, and is refused for no other reason than that it was tried before, has ended, or is
- * of another process. */
+/* upgraded: a ticket opens one socket, and is refused for no other reason than that it was tried before, has ended, or
+ * is of another process. */
 static void upgraded(struct passer *p, const struct http_answer *answer)
 {
     struct ticket *t = ticket_known(p->ticket);
@@ -165,9 +178,8 @@ static void upgraded(struct passer *p, const struct http_answer *answer)
     if (!json_member(answer->body, "code", &code)) code = (struct slice){0};
     bool overloaded = answer->status == 503 && (disk_failed || slice_is(code, "server.overloaded") ||
                        (scenario.late_gateways >> p->gateway & 1 && slice_is(code, "store.overloaded")));
-    CHECK(overloaded || spent || faults_excuse(p->gateway, code) || (p->ticket && !t),
-          "a passer's upgrade is answered %u: %.*s", answer->status,
-          SLICE_FMT(answer->body));
+    CHECK(overloaded || spent || faults_excuse(p->gateway, code) || kept_out(p, answer) || (p->ticket && !t),
+          "a passer's upgrade is answered %u: %.*s", answer->status, SLICE_FMT(answer->body));
     leave(p, false);
 }
 
@@ -200,7 +212,8 @@ void passer_step(unsigned passer)
         size_t len = world_chance(3) ? 1 + world_below(p->out.len) : p->out.len;
         buf_consume(&p->out, link_write(p->link, slice_of(p->out.data, len)));
     }
-    if (!p->out.len && p->state != PASSER_OPEN && world_chance(12)) link_finish(p->link); /* it is answered all the same */
+    bool has_asked = !p->out.len && p->state != PASSER_OPEN;
+    if (has_asked && world_chance(12)) link_finish(p->link); /* it is answered all the same */
     size_t ready = link_readable(p->link);
     buf_reserve(&p->in, ready);
     if (ready) p->in.len += link_read(p->link, p->in.data + p->in.len, ready);

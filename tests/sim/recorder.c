@@ -12,6 +12,8 @@
 #include "../../storage/records.h"
 #include "../history/history.h"
 #include "client_state.h"
+#include "oracle.h"
+#include "store_watch.h"
 #include "wire.h"
 #include "world.h"
 
@@ -20,9 +22,13 @@
 
 static struct {
     struct history *history;
-    unsigned sockets[CLIENTS_MAX]; /* how many each client has opened */
+    unsigned sockets[CLIENTS_MAX]; /* how many each client has opened, or subscribed anew on one */
     uint64_t connected_ns[CLIENTS_MAX];
     unsigned pages;
+    struct joins {
+        unsigned gateway, pending; /* asked of that gateway and not answered */
+        uint64_t moment;           /* of the last one */
+    } joins[SCENARIO_ROOMS_MAX][USERS_MAX];
 } recorder;
 
 static void judge_rows(struct kv *kv);
@@ -59,21 +65,72 @@ static struct history_receiver receiver(const struct client *c, struct slice roo
 
 /* --- members ------------------------------------------------------------------------------------------------------ */
 
-void recorder_member(uint64_t t, struct slice room_id, struct slice user_id)
+static struct history_text user_text(char out[16], unsigned user)
 {
-    history_member(recorder.history, t, text(room_id), text(user_id), 0);
+    snprintf(out, 16, "user%u", user);
+    return cstring(out);
 }
 
-void recorder_left(struct slice room_id, struct slice user_id)
+void recorder_joins(unsigned room, unsigned user)
 {
-    history_left(recorder.history, world_now_ns(), text(room_id), text(user_id), 0);
+    char id[16];
+    if (scenario.tenants[scenario.rooms[room].tenant].deleted.surely) return;
+    struct joins *j = &recorder.joins[room][user];
+    if (j->gateway != scenario.gateway) *j = (struct joins){.gateway = scenario.gateway};
+    j->pending++;
+    j->moment = scenario.moment;
+    history_member(recorder.history, world_now_ns(), cstring(scenario.rooms[room].id), user_text(id, user), 0);
+}
+
+void recorder_joined(unsigned room, unsigned user, unsigned gateway)
+{
+    struct joins *j = &recorder.joins[room][user];
+    if (j->gateway == gateway && j->pending) j->pending--;
+}
+
+/* A fast room may forget with the power that somebody has left, acknowledged or not: there nobody ever surely has. */
+void recorder_left(unsigned room, unsigned user, uint64_t moment)
+{
+    char id[16];
+    const struct joins *j = &recorder.joins[room][user];
+    bool again = (j->gateway == scenario.gateway && j->pending) || j->moment >= moment;
+    if (again || scenario.tenants[scenario.rooms[room].tenant].fast) return;
+    history_left(recorder.history, world_now_ns(), cstring(scenario.rooms[room].id), user_text(id, user), 0);
+}
+
+/* What left the gateway before the tenant's end was answered may come later. */
+void recorder_deleted(unsigned tenant)
+{
+    for (unsigned r = 0; r < scenario.num_rooms; r++) {
+        if (scenario.rooms[r].tenant != tenant || !scenario_room_known(r)) continue;
+        uint64_t seq = truth_visible_head(r, store_version());
+        for (unsigned u = 0; u < scenario.tenants[tenant].num_users; u++) {
+            char id[16];
+            history_left(recorder.history, world_now_ns(), cstring(scenario.rooms[r].id), user_text(id, u), seq);
+        }
+    }
+}
+
+/* rooms_told: what has been so from each room's making on. */
+static void rooms_told(void)
+{
+    for (unsigned r = 0; r < scenario.num_rooms; r++) {
+        const struct scenario_room *room = &scenario.rooms[r];
+        if (!scenario_room_known(r)) continue;
+        if (scenario.tenants[room->tenant].fast) history_room_fast(recorder.history, 0, cstring(room->id));
+        for (unsigned u = 0; u < USERS_MAX; u++) {
+            char id[16];
+            if (room->first_members >> u & 1)
+                history_member(recorder.history, 0, cstring(room->id), user_text(id, u), 0);
+        }
+    }
 }
 
 /* --- sending ------------------------------------------------------------------------------------------------------ */
 
 static struct history_name name(const struct client *c, const struct message *m)
 {
-    return (struct history_name){cstring(scenario.room_ids[m->room]), cstring(c->user_id), cstring(m->client_id)};
+    return (struct history_name){cstring(scenario.rooms[m->room].id), cstring(c->user_id), cstring(m->client_id)};
 }
 
 void recorder_invoke(const struct client *c, const struct message *m)
@@ -82,12 +139,13 @@ void recorder_invoke(const struct client *c, const struct message *m)
     history_invoke(recorder.history, world_now_ns(), &n, cstring(m->content));
 }
 
-void recorder_ok(const struct client *c, const struct message *m, struct slice answer)
+void recorder_ok(const struct client *c, const struct message *m, struct slice answer, uint64_t epoch)
 {
     struct history_name n = name(c, m);
     struct slice message_id;
     CHECK(json_member(answer, "message_id", &message_id), "%s: an ok without message_id", c->name);
-    history_ok(recorder.history, world_now_ns(), &n, json_number(answer, "seq"), text(message_id), 0);
+    history_ok(recorder.history, world_now_ns(), &n, json_number(answer, "seq"), text(message_id),
+               epoch);
 }
 
 void recorder_fail(const struct client *c, const struct message *m, struct slice code)
@@ -102,6 +160,11 @@ void recorder_connect(const struct client *c)
 {
     recorder.sockets[index_of(c)]++;
     recorder.connected_ns[index_of(c)] = world_now_ns();
+}
+
+void recorder_subscribed(const struct client *c)
+{
+    recorder.sockets[index_of(c)]++;
 }
 
 static struct history_text socket_name(char out[CONNECTION_TEXT_MAX], const struct client *c)
@@ -153,17 +216,18 @@ void recorder_push(const struct client *c, struct slice event, uint64_t epoch)
     history_receive(recorder.history, world_now_ns(), &receipt, &e);
 }
 
-void recorder_page(const struct client *c, struct slice items, bool whole, uint64_t epoch)
+void recorder_page(const struct client *c, struct slice page, const char *member_, bool whole, uint64_t epoch)
 {
-    char page[CONNECTION_TEXT_MAX];
-    struct slice item;
-    snprintf(page, sizeof page, "%s, page %u", c->name, ++recorder.pages);
+    char connection[CONNECTION_TEXT_MAX];
+    struct slice items, item;
+    CHECK(json_member(page, member_, &items), "%s: a page without %s", c->name, member_);
+    snprintf(connection, sizeof connection, "%s, page %u", c->name, ++recorder.pages);
     while (json_element(&items, &item)) {
         struct history_text users[NAMED_MAX];
         struct history_event e;
         event_of(&e, users, item);
         struct history_receipt receipt = {.by = {e.room, cstring(c->user_id), cstring(c->device)},
-                                          .connection = cstring(page),
+                                          .connection = cstring(connection),
                                           .path = whole ? HISTORY_EVENTS : HISTORY_MESSAGES,
                                           .epoch = epoch};
         history_receive(recorder.history, world_now_ns(), &receipt, &e);
@@ -195,12 +259,11 @@ void recorder_ack(const struct client *c, struct slice room_id, uint64_t seq)
     history_ack(recorder.history, world_now_ns(), &by, seq);
 }
 
-/* The last words of a gateway may be read when another one runs. So an answer counts from the opening of its socket on,
- * which belongs to one gateway: a crash since then makes it say nothing of the next one. */
-void recorder_acked(const struct client *c, struct slice room_id, uint64_t seq)
+/* The last words of a gateway may be read when another one runs, and then say nothing of that one. */
+void recorder_acked(const struct client *c, struct slice room_id, uint64_t seq, unsigned gateway)
 {
     struct history_receiver by = receiver(c, room_id);
-    history_acked(recorder.history, world_now_ns(), &by, recorder.connected_ns[index_of(c)], seq);
+    if (gateway == scenario.gateway) history_acked(recorder.history, world_now_ns(), &by, 0, seq);
 }
 
 void recorder_cursor(const struct client *c, struct slice room_id, uint64_t seq)
@@ -211,18 +274,22 @@ void recorder_cursor(const struct client *c, struct slice room_id, uint64_t seq)
 
 /* --- faults ------------------------------------------------------------------------------------------------------- */
 
-void recorder_crash(void)
+void recorder_crash(bool power)
 {
-    history_crash(recorder.history, world_now_ns(), true);
+    history_crash(recorder.history, world_now_ns(), power);
 }
 
-void recorder_healed(uint64_t since_ns, unsigned num_clients)
+/* recorder_healed: who is owed everything from now on; nobody of a tenant that is deleted. */
+void recorder_healed(uint64_t since_ns)
 {
-    for (unsigned i = 0; i < num_clients; i++)
-        for (unsigned r = 0; r < SCENARIO_ROOMS; r++) {
-            struct history_receiver by = receiver(&clients[i], slice_str(scenario.room_ids[r]));
+    for (unsigned i = 0; i < scenario.num_clients; i++) {
+        if (scenario.tenants[clients[i].tenant].deleted.maybe) continue;
+        for (unsigned r = 0; r < scenario.num_rooms; r++) {
+            if (!client_in(&clients[i], r) || !oracle_is_member(&clients[i], r)) continue;
+            struct history_receiver by = receiver(&clients[i], slice_str(scenario.rooms[r].id));
             history_device(recorder.history, 0, &by, 0);
         }
+    }
     history_healed(recorder.history, since_ns, world_now_ns() - since_ns);
 }
 
@@ -231,6 +298,8 @@ void recorder_healed(uint64_t since_ns, unsigned num_clients)
 void recorder_judge(struct kv *kv)
 {
     struct history_report report;
+    if (scenario.weeks_pass) return;
+    rooms_told();
     judge_rows(kv);
     if (history_check(recorder.history, NULL, &report)) {
         const struct history_violation *v = &report.violations[0];

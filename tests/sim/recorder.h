@@ -16,34 +16,42 @@ struct message;
 struct kv;
 
 void recorder_open(void);
-/* recorder_member: the user may see the room: before anybody asks for it, or with t 0 from its making on. */
-void recorder_member(uint64_t t, struct slice room_id, struct slice user_id);
-/* recorder_left: the removal was acknowledged, and no join of the user is under way. */
-void recorder_left(struct slice room_id, struct slice user_id);
+/* recorder_joins: the user is about to be let in; recorder_joined: that was answered by this gateway, somehow. */
+void recorder_joins(unsigned room, unsigned user);
+void recorder_joined(unsigned room, unsigned user, unsigned gateway);
+/* recorder_left: the removal that was asked for at `moment` was acknowledged. It is taken for one unless somebody may
+ * have let the user in again meanwhile. */
+void recorder_left(unsigned room, unsigned user, uint64_t moment);
+/* recorder_deleted: the tenant's end was acknowledged: its users are shown nothing younger, and owed nothing. */
+void recorder_deleted(unsigned tenant);
 
 /* recorder_connect: the client opens another socket; what it is told on it is a connection of its own. */
 void recorder_connect(const struct client *c);
 /* recorder_invoke is called before the request can leave the client. */
 void recorder_invoke(const struct client *c, const struct message *m);
-void recorder_ok(const struct client *c, const struct message *m, struct slice answer);
+void recorder_ok(const struct client *c, const struct message *m, struct slice answer, uint64_t epoch);
 /* recorder_fail: refused for good. A refusal that may pass is as good as no answer. */
 void recorder_fail(const struct client *c, const struct message *m, struct slice code);
-/* recorder_push takes a durable push, recorder_page the items of a page: `whole` when it leaves out no event. */
+/* recorder_subscribed: what comes from now on need not go on with what came before. */
+void recorder_subscribed(const struct client *c);
+/* recorder_push takes a durable push, recorder_page the member of a page that holds its events: `whole` when it leaves
+ * out none. Epochs are those of the gateway that said it. */
 void recorder_push(const struct client *c, struct slice event, uint64_t epoch);
-void recorder_page(const struct client *c, struct slice items, bool whole, uint64_t epoch);
+void recorder_page(const struct client *c, struct slice page, const char *items, bool whole, uint64_t epoch);
 /* recorder_resumed takes `resumed`; the epoch asked for is 0 when the client named no position. */
 void recorder_resumed(const struct client *c, struct slice resumed, uint64_t asked_epoch, uint64_t asked_seq);
 
 void recorder_ack(const struct client *c, struct slice room_id, uint64_t seq);
-void recorder_acked(const struct client *c, struct slice room_id, uint64_t seq);
+void recorder_acked(const struct client *c, struct slice room_id, uint64_t seq, unsigned gateway);
 /* recorder_cursor: the welcome showed where the device stands. */
 void recorder_cursor(const struct client *c, struct slice room_id, uint64_t seq);
 
-void recorder_crash(void);
+void recorder_crash(bool power);
 /* recorder_healed: there were no faults since, and the run has come to rest: each client's device has what it is owed.
  */
-void recorder_healed(uint64_t since_ns, unsigned num_clients);
-/* recorder_judge reads the log that the store has, and fails the run when a rule does not hold. */
+void recorder_healed(uint64_t since_ns);
+/* recorder_judge reads the log that the store has, and fails the run when a rule does not hold. A run in which weeks
+ * passed is not judged: the ids of its messages are forgotten, so that one may rightly be appended twice. */
 void recorder_judge(struct kv *kv);
 void recorder_close(void);
 

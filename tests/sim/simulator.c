@@ -1,14 +1,15 @@
 /* simulator: the production gateway - cores, net, commit pipeline, readers - in one thread from one seed.
  *
- *   simulator --seed N [--trace]     one run, in this process
- *   simulator --seeds A..B [--jobs J] [--hashes] [--until-failure]    one process a run; each failed seed, and why
+ *   simulator --seed N [--trace] [--stats]     one run, in this process
+ *   simulator --seeds A..B [--jobs J] [--hashes] [--stats] [--until-failure]    one process a run; each failed seed, and why
  *   simulator … --planted NAME       the same with a planted bug on (src/base/planted.h)
  *   simulator --planted list         which bugs there are: name, what it breaks, what it does
  *
- * A run: a store, a gateway with one to three cores over it, clients that do what clients do; the scheduler lets one
- * actor, one client or one link take one step at a time; now and then the process dies and another one, with another
- * number of cores, is started over what the crash has left of the store. Then the run heals: no more faults, no new
- * requests, until everybody holds everything; and at the end the gateway is closed in good order. */
+ * A run: a store, a gateway with one to four cores over it, clients that do what clients do, an operator; the scheduler
+ * lets one actor, one client or one link take one step at a time; now and then the process dies, or stops in good
+ * order, and another one, with another number of cores, is started over what is left of the store. Then the run heals:
+ * no more faults, no new requests, until everybody holds everything; and at the end the gateway is closed in good
+ * order. */
 #define _GNU_SOURCE
 #include <inttypes.h>
 #include <malloc.h>
@@ -27,27 +28,33 @@
 #include "bounds.h"
 #include "client.h"
 #include "counts.h"
+#include "disk.h"
 #include "fake_ring.h"
 #include "faults.h"
 #include "homes.h"
+#include "operator.h"
 #include "passer.h"
 #include "recorder.h"
+#include "steward.h"
 #include "store_watch.h"
+#include "truth.h"
 #include "world.h"
 
-#define CORES_OF_A_RUN 3u
+#define CORES_OF_A_RUN 4u
 #define CRASHES_MAX 4u
-#define HEALING_STEPS_MAX 50000u
+#define HEALING_STEPS_MAX 100000u
 #define HEALING_NS_MAX 200000000000u /* simulated: beyond the longest timeout of a connection */
-#define IDLE_TURNS_MAX 3u
-#define RUN_SECONDS_MAX 60u         /* of real time: a run takes milliseconds, and seconds under a sanitizer */
+#define IDLE_TURNS_MAX 4u /* one that tells its sockets of the end, one that goes on with what that has begun */
+#define RUN_SECONDS_MAX 120u        /* of real time: a run takes milliseconds, and seconds under a sanitizer */
 #define PIPELINE_ACTORS 2u          /* writer and syncer are made first */
+#define SYNCER_ACTOR 1u
 
 struct plan {
     uint64_t chaos_steps;
     uint64_t crash_at[CRASHES_MAX];      /* steps */
     uint64_t disk_fails_at[CRASHES_MAX]; /* before the crash of the same place; 0: never */
     unsigned num_crashes;
+    uint64_t weeks_pass_at; /* step; 0: never */
 };
 
 static struct run {
@@ -60,9 +67,12 @@ static struct run {
     struct gateway gateway;
     unsigned first_core_actor;
     bool mark_fails;
-    uint64_t epoch, starts; /* of the last gateway that ran; starts since, failed ones included */
     uint64_t steps, readers_stand; /* until that step the disk reads nothing */
+    uint64_t syncer_stands; /* until that step it syncs nothing: what fast rooms have shown is lost with the power */
     unsigned crashes;
+    uint64_t epoch;          /* of the gateway that runs, or ran last */
+    bool was_clean, may_be_clean; /* how it ended; with a disk that fails, one cannot know */
+    uint64_t starts; /* of the store since, those that failed or were cut off included */
 } run;
 
 /* disk_failure: what the disk refuses from some moment on. */
@@ -73,7 +83,8 @@ static void disk_mend(void);
 static void plan_make(struct plan *plan);
 static void gateway_start(void);
 static void gateway_crash(void);
-static void gateway_stop(void);
+static void gateway_stop(bool at_end);
+static void steps_before(void);
 static bool step(void);
 static void heal(void);
 
@@ -87,38 +98,71 @@ static void run_seed(uint64_t seed, bool trace)
     config_defaults(&run.config);
     run.config.process_readers = 1 + world_below(2);
     run.config.limits_connections = 512; /* more than there are links, of which some wait to be closed */
+    if (scenario.sluggish) run.config.limits_send_queue = 64u << 10;
     if (scenario.narrow) run.config.limits_send_queue = 512 + world_below(8192);
     struct config_error error;
     ASSERT(config_set(&run.config, "admin.master_key=" SCENARIO_MASTER_KEY, &error) == STATUS_OK);
     recorder_open();
     clients_open();
+    operator_open();
+    truth_begin();
     gateway_start();
     for (; run.steps < run.plan.chaos_steps; run.steps++) {
-        unsigned next = run.crashes;
-        if (next < run.plan.num_crashes && run.steps == run.plan.disk_fails_at[next] && run.steps) {
-            scenario.disk_failed = true;
-            scenario.failed_gateways |= 1u << scenario.gateway;
-            disk_fail((enum disk_failure)world_below(DISK_FAILURES), 0);
-        }
-        if (next < run.plan.num_crashes && run.steps == run.plan.crash_at[next]) {
-            gateway_crash();
-            gateway_start();
-        }
+        steps_before();
         step();
     }
     heal();
-    gateway_stop();
+    gateway_stop(true);
     for (unsigned i = 0; i < scenario.num_clients; i++) client_check_end(i);
-    CHECK(store_rooms() == SCENARIO_ROOMS, "%u rooms were made instead of %u", store_rooms(), SCENARIO_ROOMS);
+    CHECK(store_rooms() == scenario_num_known(), "%u rooms were made instead of %u", store_rooms(),
+          scenario_num_known());
     store_check_end();
     recorder_judge(run.kv);
     recorder_close();
+    operator_close();
     clients_close();
     passers_close();
     watched_store_end();
     mark_close(run.mark);
     config_free(&run.config);
     world_trace("done after %" PRIu64 " steps, %u crashes, %u messages", run.steps, run.crashes, clients_messages());
+}
+
+/* weeks_pass: no socket lives so long, and no message's id is kept so long. */
+static void weeks_pass(void)
+{
+    for (unsigned t = 0; t < scenario.num_tenants; t++)
+        if (scenario_pending(t) < scenario.num_rooms) return; /* it would be made a second time */
+    world_trace("weeks pass");
+    count_happened(COUNT_WINDOWS_PASSED);
+    scenario.late_gateways |= 1u << scenario.gateway;
+    world_advance(9ull * 24 * 3600 * 1000000000u);
+}
+
+/* restart_drained: a gateway that has stopped in good order is followed by another one. */
+static void restart_drained(void)
+{
+    if (!steward_drained()) return;
+    gateway_stop(false);
+    gateway_start();
+}
+
+/* steps_before does what the plan has for this step. */
+static void steps_before(void)
+{
+    unsigned next = run.crashes;
+    if (run.plan.weeks_pass_at && run.steps == run.plan.weeks_pass_at) weeks_pass();
+    restart_drained();
+    if (next >= run.plan.num_crashes) return;
+    if (run.steps == run.plan.disk_fails_at[next] && run.steps) {
+        scenario.disk_failed = true;
+        scenario.failed_gateways |= 1u << scenario.gateway;
+        disk_fail((enum disk_failure)world_below(DISK_FAILURES), 0);
+    }
+    if (run.steps >= run.plan.crash_at[next]) {
+        gateway_crash();
+        gateway_start();
+    }
 }
 
 static int by_size(const void *a, const void *b)
@@ -129,22 +173,21 @@ static int by_size(const void *a, const void *b)
 
 static void plan_make(struct plan *plan)
 {
-    *plan = (struct plan){.chaos_steps = 1500 + world_below(4000), .num_crashes = (unsigned)world_below(CRASHES_MAX)};
-    for (unsigned i = 0; i < plan->num_crashes; i++) plan->crash_at[i] = 1 + world_below(plan->chaos_steps);
+    *plan = (struct plan){.chaos_steps = 4000 + world_below(16000), .num_crashes = (unsigned)world_below(CRASHES_MAX)};
+    bool soon = world_chance(4); /* one after the other, while the start before is still under way */
+    for (unsigned i = 0; i < plan->num_crashes; i++)
+        plan->crash_at[i] = soon && i ? plan->crash_at[i - 1] + world_below(60) : 1 + world_below(plan->chaos_steps);
     qsort(plan->crash_at, plan->num_crashes, sizeof plan->crash_at[0], by_size);
     for (unsigned i = 0; i < plan->num_crashes; i++) {
         uint64_t before = 20 + world_below(300);
         if (world_chance(4) && plan->crash_at[i] > before) plan->disk_fails_at[i] = plan->crash_at[i] - before;
     }
+    if (world_chance(12)) plan->weeks_pass_at = 1 + world_below(plan->chaos_steps);
     static const unsigned rates[] = {0, 4, 16, 64};
     world_set_preemption(rates[world_below(4)]);
     faults_plan();
-    scenario = (struct scenario){.num_clients = 2 + (unsigned)world_below(CLIENTS_MAX - 1)};
-    scenario.restless = world_chance(4);
-    scenario.crowded = world_chance(2);
-    scenario.forgetful = world_chance(2);
-    scenario.narrow = world_chance(2);
-    scenario.num_users = scenario.num_clients > 2 && world_chance(3) ? scenario.num_clients - 1 : scenario.num_clients;
+    scenario_plan(plan->chaos_steps);
+    scenario.weeks_pass = plan->weeks_pass_at > 0;
 }
 
 /* --- the disk -------------------------------------------------------------------------------------------------- */
@@ -203,25 +246,93 @@ static void *core_body(void *argument)
     return NULL;
 }
 
+/* opening: a store that is being opened, as an actor, so that the process may be gone in the middle of it. */
+struct opening {
+    enum status status;
+    bool done;
+    char why[512];
+};
+
+static void *opening_body(void *argument)
+{
+    struct opening *o = argument;
+    o->status = store_open_with(&run.store, run.kv, run.mark, world_gateway_random(), o->why, sizeof o->why);
+    o->done = true;
+    return NULL;
+}
+
+/* rows_lost counts events of fast rooms that crashes have taken back, and that somebody may have seen. */
+static size_t rows_lost(void)
+{
+    size_t num = 0;
+    for (unsigned r = 0; r < scenario.num_rooms; r++)
+        if (scenario_room_known(r) && scenario.tenants[scenario.rooms[r].tenant].fast)
+            num += store_num_lost(slice_str(scenario.rooms[r].id));
+    return num;
+}
+
+static void power_or_kill(void)
+{
+    bool power = !world_chance(3);
+    scenario.power_losses += power;
+    size_t before = rows_lost();
+    recorder_crash(power);
+    watched_store_crash(power);
+    count_more(COUNT_FAST_LOST, rows_lost() - before);
+    mark_fake_crash(run.mark, power && world_chance(2));
+    count_happened(power ? COUNT_POWER_LOSSES : COUNT_KILLS);
+}
+
+/* store_begin opens the store; a start in so many is cut off at one of its reads and writes, and made again. Not the
+ * very first: a store that holds something and has no mark yet begins a new history (storage/store.h). */
+static enum status store_begin(char *why, size_t why_len)
+{
+    static struct opening opening; /* an actor that was dropped leaves it alone */
+    unsigned preempt_of = world_preemption();
+    world_set_preemption(1);
+    for (bool crashes = run.epoch && world_chance(4);; crashes = false) {
+        opening = (struct opening){.done = false};
+        mark_fake_hold(run.mark);
+        run.starts++;
+        unsigned actor = actor_new("opening", opening_body, &opening);
+        while (!actor_ended(actor) && !(crashes && world_chance(8))) actor_resume(actor);
+        actors_drop();
+        if (opening.done) break;
+        power_or_kill();
+        count_happened(COUNT_STARTS_CRASHED);
+    }
+    world_set_preemption(preempt_of);
+    if (opening.status != STATUS_OK) mark_close(run.mark);
+    snprintf(why, why_len, "%s", opening.why);
+    return opening.status;
+}
+
+/* check_epoch: it rises with every start behind an end that was not clean, and with no other but for starts that came to
+ * nothing. What nobody was served from may begin anew: a first start that failed left no mark. */
+static void check_epoch(void)
+{
+    uint64_t epoch = run.store.epoch, least = run.epoch + !(run.was_clean || run.may_be_clean);
+    uint64_t most = run.epoch + !run.was_clean + run.starts - 1;
+    CHECK(epoch >= least && (run.epoch == 0 || epoch <= most),
+          "epoch %" PRIu64 " behind %" PRIu64 ", %s, and %" PRIu64 " starts", epoch, run.epoch,
+          run.was_clean ? "a clean end" : "a crash", run.starts);
+    run.epoch = epoch;
+    run.was_clean = run.may_be_clean = false;
+    run.starts = 0;
+}
+
 static enum status gateway_open_all(char *why, size_t why_len)
 {
-    run.starts++;
-    mark_fake_hold(run.mark);
-    enum status s = store_open_with(&run.store, run.kv, run.mark, world_gateway_random(), why, why_len);
-    if (s != STATUS_OK) {
-        mark_close(run.mark);
-        return s;
-    }
-    /* what nobody was served from may begin anew: a first start that failed left no mark */
-    CHECK(run.store.epoch > run.epoch && (run.epoch == 0 || run.store.epoch <= run.epoch + run.starts),
-          "epoch %" PRIu64 " after %" PRIu64 " and %" PRIu64 " starts", run.store.epoch, run.epoch, run.starts);
+    enum status s = store_begin(why, why_len);
+    if (s != STATUS_OK) return s;
     memcpy(run.store.pepper, run.pepper, sizeof run.pepper); /* a file of its own in production, which stays */
     run.gateway = (struct gateway){.config = &run.config,
                                    .clock = world_clock(),
                                    .random = world_gateway_random(),
                                    .park_ops = &world_park_ops,
                                    .store = &run.store,
-                                   .num_cores = 1 + (unsigned)world_below(CORES_OF_A_RUN)};
+                                   .num_cores = 1 + (unsigned)world_below(world_chance(4) ? CORES_OF_A_RUN : 3)};
+    steward_serve(&run.gateway, &run.config);
     faults_start(&run.gateway);
     s = gateway_open(&run.gateway, why, why_len);
     if (s == STATUS_OK) return s;
@@ -244,8 +355,8 @@ static enum status bad_mark_read(struct mark *m, uint64_t *sequence)
     return bad->status;
 }
 
-/* check_bad_mark: a store that has lost something acknowledged, or of which nobody can tell, is not opened, and nothing of
- * it is touched. */
+/* check_bad_mark: a store that has lost something acknowledged, or of which nobody can tell, is not opened, and nothing
+ * of it is touched. */
 static void check_bad_mark(void)
 {
     static const struct mark_ops ops = {.read = bad_mark_read}; /* any other call ends the run */
@@ -262,8 +373,8 @@ static void check_bad_mark(void)
     CHECK(why[0] && store_unsynced() == unsynced, "a store that is not opened is written to");
 }
 
-/* start_badly: a start that meets an error says what it was, and leaves nothing behind that a later one minds. True: the
- * error did not come to pass, and the gateway is open. */
+/* start_badly: a start that meets an error says what it was, and leaves nothing behind that a later one minds. True:
+ * the error did not come to pass, and the gateway is open. */
 static bool start_badly(void)
 {
     char why[512] = "";
@@ -279,10 +390,7 @@ static bool start_badly(void)
     count_happened(COUNT_START_FAILS);
     world_trace("a start fails: %s", why);
     CHECK(why[0], "a start fails and does not say why");
-    if (world_chance(2)) {
-        watched_store_crash();
-        mark_fake_crash(run.mark, world_chance(2));
-    }
+    if (world_chance(2)) power_or_kill();
     return false;
 }
 
@@ -297,8 +405,7 @@ static void gateway_start(void)
         opened = start_badly();
     }
     CHECK(opened || gateway_open_all(why, sizeof why) == STATUS_OK, "the gateway does not start again: %s", why);
-    run.epoch = run.store.epoch;
-    run.starts = 0;
+    check_epoch();
     for (unsigned i = 0; scenario.crowded && i < run.gateway.num_cores; i++) {
         run.gateway.cores[i]->users_loaded_max = 1 + (unsigned)world_below(3);
         run.gateway.cores[i]->user_waiting_max = 1 + (unsigned)world_below(4);
@@ -310,6 +417,9 @@ static void gateway_start(void)
     scenario.num_cores = run.gateway.num_cores;
     scenario.disk_failed = false;
     scenario.gateway++;
+    CHECK(scenario.gateway < GATEWAYS_MAX, "more gateways than a run may have");
+    scenario.epochs[scenario.gateway] = run.epoch;
+    truth_epoch(run.epoch);
     CHECK(commit_start_threads(run.gateway.commit) == STATUS_OK, "the writer does not start");
     CHECK(readers_start_threads(run.gateway.readers) == STATUS_OK, "the readers do not start");
     run.first_core_actor = actors_len();
@@ -324,12 +434,10 @@ static void gateway_start(void)
 /* gateway_crash: the process is gone between two instructions; its memory is left to the end of the run. */
 static void gateway_crash(void)
 {
-    recorder_crash();
     if (run.mark_fails && commit_poisoned(run.gateway.commit)) count_happened(COUNT_MARK_FAILS);
     rings_crash();
     actors_drop();
-    watched_store_crash();
-    mark_fake_crash(run.mark, world_chance(2));
+    power_or_kill();
     run.crashes++;
 }
 
@@ -341,47 +449,75 @@ static void cores_settle(void)
         for (unsigned i = 0; i < run.gateway.num_cores; i++) {
             struct core *core = run.gateway.cores[i];
             busy |= core_turn(core, false) || commit_pending(core->commit) > 0;
+            for (unsigned to = 0; to < run.gateway.num_cores; to++) /* what a timer has sent makes no turn busy */
+                busy |= to != i && (core->out[to].parked.len || spsc_depth(core->out[to].ring));
         }
         for (unsigned actor = 0; actor < run.first_core_actor; actor++)
             if (actor_runnable(actor)) actor_resume(actor);
     }
 }
 
-/* gateway_stop: the last client has gone; the cores leave their loops, the pipeline ends, everything is freed. */
-static void gateway_stop(void)
+/* links_end: the last client has gone. */
+static void links_end(void)
 {
     for (unsigned i = 0; i < scenario.num_clients; i++) client_leave(i);
+    operator_leave();
+    passers_leave();
     scenario.num_cores = 0; /* nobody comes back */
     for (unsigned n = 0; links_open_at_gateway(); n++) {
         CHECK(n < HEALING_STEPS_MAX, "%u connections are never closed", links_open_at_gateway());
         step();
     }
+}
+
+/* all_gone: no connection is left, also none whose last completion is held back. */
+static bool all_gone(void)
+{
+    uint32_t left = links_open_at_gateway();
+    for (unsigned i = 0; i < run.gateway.num_cores; i++) left += net_connections(run.gateway.cores[i]->net);
+    return left == 0;
+}
+
+/* gateway_stop ends the gateway in good order: the cores leave their loops, the pipeline ends, everything is freed. At
+ * the end of the run all clients have left before; behind a drain, those that did not go in time are still there. */
+static void gateway_stop(bool at_end)
+{
+    if (at_end) links_end();
+    bool empty = at_end || all_gone(), poisoned = commit_poisoned(run.gateway.commit);
+    unsigned preempt_of = world_preemption();
+    scenario.num_cores = 0;
     world_set_preemption(0);
+    world_set_late_wakes(0); /* time stands still while the cores settle */
     atomic_store(&run.gateway.stop, true);
     for (unsigned i = 0; i < run.gateway.num_cores; i++) {
         park_wake(&run.gateway.cores[i]->park);
         CHECK(__wrap_pthread_join(run.first_core_actor + i, NULL) == 0, "a core does not end");
     }
     cores_settle();
-    world_advance(PRESENCE_GRACE_MS * 1000000ull);
-    cores_settle();
-    cores_settle(); /* who is offline was told in the turns before */
-    homes_check_empty(&run.gateway);
-    for (unsigned i = 0; i < run.gateway.num_cores; i++) {
-        int64_t bytes = atomic_load(&run.gateway.cores[i]->frames_bytes);
-        CHECK(bytes == 0, "core %u counts %" PRId64 " bytes of frames, and nobody is there", i, bytes);
+    if (empty && !poisoned) {
+        world_advance(PRESENCE_GRACE_MS * 1000000ull);
+        cores_settle();
+        cores_settle(); /* who is offline was told in the turns before */
+        homes_check_empty(&run.gateway);
+        for (unsigned i = 0; i < run.gateway.num_cores; i++) bounds_check_empty(run.gateway.cores[i]);
     }
     commit_stop_threads(run.gateway.commit);
     readers_stop_threads(run.gateway.readers);
     gateway_close(&run.gateway);
+    rings_crash(); /* connections that nobody has accepted end with the listeners */
     actors_drop();
-    store_close(&run.store, true);
+    store_close(&run.store, !poisoned);
+    run.may_be_clean = !poisoned;
+    run.was_clean = !poisoned && !scenario.disk_failed;
+    world_set_preemption(preempt_of);
+    if (!at_end) count_happened(COUNT_DRAINS);
+    world_trace("gateway stopped in good order%s", empty ? "" : ", with connections open");
 }
 
 /* --- the scheduler --------------------------------------------------------------------------------------------- */
 
-/* check_wakes: who sleeps has nothing to do. The work is published before the wake-up is sent, and the only seam between
- * the two is in the sending, so at any other time a sleeper with work is one that nobody will wake. */
+/* check_wakes: who sleeps has nothing to do. The work is published before the wake-up is sent, and the only seam
+ * between the two is in the sending, so at any other time a sleeper with work is one that nobody will wake. */
 static void check_wakes(void)
 {
     if (actors_signalling()) return;
@@ -416,36 +552,48 @@ static void check_wakes(void)
 static void check_homes(void)
 {
     for (unsigned i = 0; i < run.gateway.num_cores; i++) {
+        struct core *core = run.gateway.cores[i];
         if (!actor_sleeping(run.first_core_actor + i)) return;
         for (unsigned other = 0; other < run.gateway.num_cores; other++)
-            if (other != i && (!spsc_empty(run.gateway.cores[i]->in[other]) || run.gateway.cores[i]->out[other].parked.len))
-                return;
+            if (other != i && (!spsc_empty(core->in[other]) || core->out[other].parked.len)) return;
     }
     homes_check(&run.gateway);
 }
 
 struct choice {
-    enum { CHOICE_ACTOR, CHOICE_CLIENT, CHOICE_PASSER, CHOICE_LINK, CHOICE_TIME } kind;
+    enum {
+        CHOICE_ACTOR,
+        CHOICE_CLIENT,
+        CHOICE_PASSER,
+        CHOICE_LINK,
+        CHOICE_TIME,
+        CHOICE_OPERATOR,
+        CHOICE_STEWARD
+    } kind;
     unsigned index, weight;
 };
 
-static bool reader_stands(unsigned actor)
+static bool stands(unsigned actor)
 {
     bool reader = actor >= PIPELINE_ACTORS && actor < run.first_core_actor;
-    return reader && !scenario.healing && run.steps < run.readers_stand;
+    if (scenario.healing) return false;
+    return (reader && run.steps < run.readers_stand) || (actor == SYNCER_ACTOR && run.steps < run.syncer_stands);
 }
 
 static unsigned choices_make(struct choice *choices)
 {
     unsigned num = 0;
     for (unsigned i = 0; i < actors_len(); i++)
-        if (actor_runnable(i) && !reader_stands(i) && !faults_paused(i)) choices[num++] = (struct choice){CHOICE_ACTOR, i, 6};
+        if (actor_runnable(i) && !stands(i) && !faults_paused(i))
+            choices[num++] = (struct choice){CHOICE_ACTOR, i, 6};
     for (unsigned i = 0; i < scenario.num_clients; i++)
         if (client_can_step(i)) choices[num++] = (struct choice){CHOICE_CLIENT, i, 3};
     for (unsigned i = 0; i < PASSERS_MAX; i++)
         if (passer_can_step(i)) choices[num++] = (struct choice){CHOICE_PASSER, i, 1};
     for (unsigned i = 0; i < links_len(); i++)
         if (link_can_step(i)) choices[num++] = (struct choice){CHOICE_LINK, i, 4};
+    if (operator_can_step()) choices[num++] = (struct choice){CHOICE_OPERATOR, 0, 2};
+    if (steward_can_step()) choices[num++] = (struct choice){CHOICE_STEWARD, 0, 2};
     if (!scenario.healing) choices[num++] = (struct choice){CHOICE_TIME, 0, 1};
     return num;
 }
@@ -457,7 +605,7 @@ static uint64_t next_wake_ns(void)
         if (actor_wake_ns(i) < next) next = actor_wake_ns(i);
     for (unsigned i = 0; i < scenario.num_clients; i++)
         if (client_wake_ns(i) < next) next = client_wake_ns(i);
-    return next;
+    return operator_wake_ns() < next ? operator_wake_ns() : next;
 }
 
 #define JUMP_NS 100000000u /* several of them make COMMIT_AGE_MAX_MS */
@@ -478,6 +626,10 @@ static void pass_time(void)
         if (world_chance(2)) run.readers_stand = run.steps + world_below(200);
         ns = 2000000000u + world_below(5000000000u);
     }
+    if (scenario.tenants[0].fast && world_chance(20)) {
+        run.syncer_stands = run.steps + world_below(1000);
+        scenario.late_gateways |= 1u << scenario.gateway;
+    }
     if (world_chance(2000)) ns = 20000000000u + world_below(30000000000u);
     advance(ns);
     world_note(1, ns);
@@ -497,13 +649,15 @@ static void choose(const struct choice *choices, unsigned num)
     case CHOICE_PASSER: passer_step(c->index); return;
     case CHOICE_LINK: link_step(c->index); return;
     case CHOICE_TIME: pass_time(); return;
+    case CHOICE_OPERATOR: operator_step(); return;
+    case CHOICE_STEWARD: steward_step(); return;
     }
 }
 
 /* step: false when nothing could run and only time passed. */
 static bool step(void)
 {
-    struct choice choices[ACTORS_MAX + CLIENTS_MAX + PASSERS_MAX + LINKS_MAX + 1];
+    struct choice choices[ACTORS_MAX + CLIENTS_MAX + PASSERS_MAX + LINKS_MAX + 3];
     links_sweep();
     faults_step(&run.gateway);
     check_wakes();
@@ -523,7 +677,8 @@ static bool step(void)
 static void heal(void)
 {
     faults_end(&run.gateway);
-    if (scenario.disk_failed) {
+    /* One that was asked to stop and refuses all clients meanwhile would be waited for as well. */
+    if (scenario.disk_failed || scenario.draining_gateways >> scenario.gateway & 1) {
         gateway_crash();
         gateway_start();
     }
@@ -533,11 +688,11 @@ static void heal(void)
     for (unsigned i = 0; i < scenario.num_clients; i++) client_heal(i);
     uint64_t since_ns = world_now_ns();
     for (unsigned n = 0;; n++) {
-        const char *missing = NULL;
+        const char *missing = operator_unsettled();
         unsigned who = 0;
         for (unsigned i = 0; i < scenario.num_clients && !missing; i++) missing = client_unsettled(who = i);
         if (!missing) {
-            recorder_healed(since_ns, scenario.num_clients);
+            recorder_healed(since_ns);
             return;
         }
         CHECK(n < HEALING_STEPS_MAX && world_now_ns() - since_ns < HEALING_NS_MAX,
@@ -579,16 +734,37 @@ static void result_take(struct result *r)
 struct options {
     uint64_t first, last;
     unsigned jobs;
-    bool trace, hashes, single;
+    bool trace, hashes, stats, single;
     bool until_failure; /* no more seeds are begun behind the first that fails */
     const char *planted; /* NULL: none */
 };
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: simulator --seed N [--trace] | --seeds A..B [--jobs J] [--hashes] [--until-failure] |\n"
+    fprintf(stderr, "usage: simulator --seed N [--trace] [--stats] |\n"
+                    "       simulator --seeds A..B [--jobs J] [--hashes] [--stats] [--until-failure] |\n"
                     "       simulator --planted list; with --planted NAME: one planted bug is on\n");
     return 2;
+}
+
+static int help(void)
+{
+    printf("simulator: the production gateway in one thread from one seed, against clients, an operator and faults.\n\n"
+           "  simulator --seed N [--trace] [--stats]\n"
+           "      One run. --trace prints every step that can be told, up to the failure; a seed repeats itself.\n"
+           "  simulator --seeds A..B [--jobs J] [--hashes] [--stats] [--until-failure]\n"
+           "      One process a run, J at a time (the number of processors), one line for each failed seed.\n"
+           "      --hashes prints what a run came to: the same seed gives the same hash.\n"
+           "      --stats prints how often each kind of thing happened over all seeds.\n"
+           "      --until-failure begins no more seeds behind the first that fails.\n"
+           "      With %u seeds or more, what never happened is a failure.\n"
+           "  simulator --planted list\n"
+           "      The bugs that can be turned on in the preset \"planted\": name, what it breaks, what it does.\n"
+           "  simulator ... --planted NAME\n"
+           "      The same with that bug on.\n\n"
+           "Exit codes: 0 everything holds, 1 it does not, 2 usage.\n",
+           COUNTED_SEEDS_MIN);
+    return 0;
 }
 
 #if PLANTED_BUILD
@@ -622,6 +798,7 @@ static bool options_parse(struct options *o, int argc, char **argv)
         int used = 0;
         if (strcmp(argv[i], "--trace") == 0) o->trace = true;
         else if (strcmp(argv[i], "--hashes") == 0) o->hashes = true;
+        else if (strcmp(argv[i], "--stats") == 0) o->stats = true;
         else if (strcmp(argv[i], "--until-failure") == 0) o->until_failure = true;
         else if (strcmp(argv[i], "--planted") == 0 && *value) o->planted = argv[++i];
         else if (strcmp(argv[i], "--seed") == 0 && sscanf(value, "%" SCNu64 "%n", &o->first, &used) == 1 &&
@@ -650,6 +827,7 @@ static int run_single(const struct options *o)
     result_take(&r);
     printf("seed %" PRIu64 " hash %016" PRIx64 ": %" PRIu64 " steps, %u crashes, %u messages\n", o->first, r.hash,
            r.steps, r.crashes, r.messages);
+    if (o->stats) counts_print(&r.counts);
     return 0;
 }
 
@@ -685,7 +863,7 @@ static void result_count(struct totals *t, const struct options *o, uint64_t see
     }
     t->failed++;
     const char *why = r->why[0] ? r->why : WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "the sanitizer's report";
-    printf("seed %" PRIu64 " FAILED: %s\n  replay: simulator --seed %" PRIu64 " --trace\n", seed, why, seed);
+    printf("seed %" PRIu64 " FAILED: %s\n  replay: %s --seed %" PRIu64 " --trace\n", seed, why, disk_program, seed);
 }
 
 static int run_many(const struct options *o)
@@ -721,7 +899,9 @@ static int run_many(const struct options *o)
            t.seeds, t.failed, t.steps, t.crashes, t.messages, seconds, (double)t.seeds / seconds);
     munmap(results, num * sizeof *results);
     free(children);
+    if (o->stats) counts_print(&t.counts);
     unsigned missing = t.seeds >= COUNTED_SEEDS_MIN ? counts_missing(&t.counts) : 0;
+    if (missing) printf("sim: FAILED: %u of what the scenarios and faults are about never happened\n", missing);
     return t.failed || missing ? 1 : 0;
 }
 
@@ -731,6 +911,7 @@ int main(int argc, char **argv)
 {
     static const struct log_sink nowhere = {.line = line_dropped};
     struct options o;
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) return help();
     if (!options_parse(&o, argc, argv)) return usage();
     if (o.planted && strcmp(o.planted, "list") == 0) {
         planted_list();

@@ -11,21 +11,17 @@
 #include "../../storage/records.h"
 #include "../../storage/store.h"
 #include "counts.h"
+#include "disk.h"
 #include "faults.h"
 #include "world.h"
 
-/* event: one row of a log. */
-struct event {
-    uint64_t durable_version; /* 0: not durable */
-    struct buf value;         /* the row */
-    struct log_record record; /* borrows value */
-};
-
 struct room {
     uint64_t number;
-    uint64_t head, durable_head, shown;
-    struct event *events; /* [seq - 1] */
+    uint64_t head, durable_head;
+    struct watched_row *events; /* [seq - 1] */
     size_t cap;
+    struct watched_row *lost; /* what crashes took back */
+    size_t num_lost, cap_lost;
 };
 
 /* batch_rows: log rows of one written batch, in order: how far each room's head was before it. */
@@ -38,10 +34,17 @@ struct pending_row {
     struct buf value;
 };
 
+/* limbo: a write that failed and reached the log all the same: nobody reads it before the next start. */
+struct limbo {
+    void *rows; /* the disk's batch; NULL: none */
+    struct pending_row *pending;
+    size_t num_pending;
+};
+
 static struct watch {
     struct kv kv;
-    struct kv *fake;
-    uint64_t version;
+    struct kv *fake; /* the disk's: kv_fake, or RocksDB in its place */
+    uint64_t version, serial;
     struct room rooms[WATCHED_ROOMS_MAX];
     unsigned num_rooms;
     struct pending_row *pending; /* of the batch under construction */
@@ -51,22 +54,27 @@ static struct watch {
     bool fail_writes, fail_syncs;
     unsigned fail_behind; /* operations of that kind that still succeed */
     unsigned fail_reads_of;
+    bool failed; /* a write or sync has: the store is read-only until it is opened again */
+    struct limbo limbo;
 } watch;
 
 static const struct kv_ops watch_ops;
+static void limbo_settle(void);
 
 struct kv *watched_store_open(void)
 {
-    watch = (struct watch){.kv = {.ops = &watch_ops}, .fake = kv_fake_new(), .version = 1};
+    watch = (struct watch){.kv = {.ops = &watch_ops}, .fake = disk_open(), .version = 1};
     return &watch.kv;
 }
 
 void watched_store_end(void)
 {
-    kv_close(watch.fake);
+    disk_end();
     for (unsigned r = 0; r < watch.num_rooms; r++) {
         for (uint64_t seq = 1; seq <= watch.rooms[r].head; seq++) buf_free(&watch.rooms[r].events[seq - 1].value);
+        for (size_t i = 0; i < watch.rooms[r].num_lost; i++) buf_free(&watch.rooms[r].lost[i].value);
         free(watch.rooms[r].events);
+        free(watch.rooms[r].lost);
     }
     free(watch.pending);
     free(watch.written);
@@ -74,7 +82,7 @@ void watched_store_end(void)
 
 uint64_t store_version(void) { return watch.version; }
 
-size_t store_unsynced(void) { return kv_fake_unsynced(watch.fake); }
+size_t store_unsynced(void) { return disk_unsynced(); }
 
 void watched_store_fail(bool writes, bool syncs) { watched_store_fail_at(writes, syncs, 0); }
 
@@ -83,15 +91,18 @@ void watched_store_fail_at(bool writes, bool syncs, unsigned others)
     watch.fail_writes = writes;
     watch.fail_syncs = syncs;
     watch.fail_behind = others;
+    if (writes || syncs) return;
+    limbo_settle(); /* a disk that works again is met by a store that is opened again */
+    watch.failed = false;
 }
 
 void watched_store_fail_reads(unsigned of) { watch.fail_reads_of = of; }
 
-/* fails: the time has come for an operation of a kind that is to fail. */
+/* fails: the time has come for an operation of a kind that is to fail. The first is final: kv.h. */
 static bool fails(bool kind)
 {
     if (!kind) return false;
-    if (watch.fail_behind == 0) return true;
+    if (watch.fail_behind == 0) return watch.failed = true;
     watch.fail_behind--;
     return false;
 }
@@ -123,9 +134,14 @@ static struct room *room_of_id(struct slice room_id)
 
 /* --- what is written ----------------------------------------------------------------------------------------- */
 
+/* kv_batch: the disk's own, which a write that fails may keep. */
+struct kv_batch {
+    void *rows;
+};
+
 static void watch_put(struct kv_batch *b, enum kv_cf cf, struct slice key, struct slice value)
 {
-    watch.fake->ops->batch_put(b, cf, key, value);
+    watch.fake->ops->batch_put(b->rows, cf, key, value);
     if (cf != KV_LOG) return;
     if (watch.num_pending == watch.cap_pending) {
         watch.cap_pending = watch.cap_pending ? watch.cap_pending * 2 : 16;
@@ -142,7 +158,7 @@ static void watch_put(struct kv_batch *b, enum kv_cf cf, struct slice key, struc
 
 static void watch_clear(struct kv_batch *b)
 {
-    watch.fake->ops->batch_clear(b);
+    watch.fake->ops->batch_clear(b->rows);
     while (watch.num_pending) buf_free(&watch.pending[--watch.num_pending].value);
 }
 
@@ -158,14 +174,15 @@ static void row_written(struct pending_row *row)
         r->events = realloc(r->events, r->cap * sizeof *r->events);
         ASSERT(r->events);
     }
-    struct event *e = &r->events[r->head];
-    *e = (struct event){.value = row->value};
+    struct watched_row *e = &r->events[r->head];
+    *e = (struct watched_row){.value = row->value, .serial = ++watch.serial, .written_version = watch.version};
     row->value = (struct buf){0};
     CHECK(log_record_decode(&e->record, buf_slice(&e->value)) == STATUS_OK, "a log row that cannot be decoded");
     CHECK(e->record.room == r->number && e->record.seq == row->seq, "a log row under a foreign key");
     CHECK(r->head == 0 || e->record.created_ms >= r->events[r->head - 1].record.created_ms, "time goes back in a room");
     for (uint64_t seq = 1; seq <= r->head && e->record.client_id.len; seq++) {
         const struct log_record *other = &r->events[seq - 1].record;
+        if (e->record.created_ms >= other->created_ms + WATCHED_WINDOW_MS) continue;
         CHECK(other->sender != e->record.sender || !slice_eq(other->client_id, e->record.client_id),
               "client id %.*s was appended twice: seq %" PRIu64 " and %" PRIu64, SLICE_FMT(e->record.client_id), seq,
               row->seq);
@@ -178,28 +195,53 @@ static void heads_into(struct written_batch *batch)
     for (unsigned i = 0; i < WATCHED_ROOMS_MAX; i++) batch->head[i] = i < watch.num_rooms ? watch.rooms[i].head : 0;
 }
 
+/* apply writes to the disk and follows what was written. */
+static void apply(void *rows, struct pending_row *pending, size_t num)
+{
+    struct written_batch before;
+    heads_into(&before);
+    CHECK(kv_write(watch.fake, rows) == STATUS_OK, "the disk's own write fails");
+    disk_wrote();
+    if (watch.num_written == watch.cap_written) {
+        watch.cap_written = watch.cap_written ? watch.cap_written * 2 : 16;
+        watch.written = realloc(watch.written, watch.cap_written * sizeof *watch.written);
+        ASSERT(watch.written);
+    }
+    watch.written[watch.num_written++] = before;
+    watch.version++;
+    for (size_t i = 0; i < num; i++) row_written(&pending[i]);
+    world_note(watch.num_written, num);
+}
+
 /* A write that fails may have reached the log all the same, and come back with the next start. */
 static enum status watch_write(struct kv *kv, struct kv_batch *b)
 {
     actor_preempt();
-    struct written_batch before;
-    heads_into(&before);
+    if (watch.failed) return STATUS_READ_ONLY;
     bool failed = fails(watch.fail_writes), kept = failed && world_chance(2);
     if (failed) count_happened(COUNT_WRITE_FAILS);
-    if (kept) count_happened(COUNT_WRITE_FAILS_KEPT);
-    if (!failed || kept) {
-        CHECK(kv_write(watch.fake, b) == STATUS_OK, "the fake's own write fails");
-        if (watch.num_written == watch.cap_written) {
-            watch.cap_written = watch.cap_written ? watch.cap_written * 2 : 16;
-            watch.written = realloc(watch.written, watch.cap_written * sizeof *watch.written);
-            ASSERT(watch.written);
-        }
-        watch.written[watch.num_written++] = before;
-        for (size_t i = 0; i < watch.num_pending; i++) row_written(&watch.pending[i]);
-        world_note(watch.num_written, watch.num_pending);
+    if (!failed) apply(b->rows, watch.pending, watch.num_pending);
+    if (kept) {
+        count_happened(COUNT_WRITE_FAILS_KEPT);
+        watch.limbo = (struct limbo){b->rows, watch.pending, watch.num_pending};
+        b->rows = kv_batch_new(watch.fake);
+        watch.pending = NULL;
+        watch.num_pending = watch.cap_pending = 0;
     }
     actor_preempt();
     return failed ? STATUS_IO : STATUS_OK;
+}
+
+/* limbo_settle: the store is opened again, and finds the write that had failed. */
+static void limbo_settle(void)
+{
+    struct limbo limbo = watch.limbo;
+    if (!limbo.rows) return;
+    watch.limbo = (struct limbo){0};
+    apply(limbo.rows, limbo.pending, limbo.num_pending);
+    watch.fake->ops->batch_free(limbo.rows);
+    for (size_t i = 0; i < limbo.num_pending; i++) buf_free(&limbo.pending[i].value);
+    free(limbo.pending);
 }
 
 /* all_durable: everything that is written is on disk from now on. */
@@ -218,33 +260,50 @@ static void all_durable(void)
 static enum status watch_sync(struct kv *kv)
 {
     actor_preempt();
+    if (watch.failed) return STATUS_READ_ONLY;
     enum status s = fails(watch.fail_syncs) ? STATUS_IO : kv_sync(watch.fake);
-    if (s == STATUS_OK) all_durable();
-    else count_happened(COUNT_SYNC_FAILS);
+    if (s == STATUS_OK) {
+        disk_synced();
+        all_durable();
+    }
+    if (s != STATUS_OK) count_happened(COUNT_SYNC_FAILS);
     world_note(watch.version, (uint64_t)s);
     actor_preempt();
     return s;
+}
+
+static void row_lost(struct room *r, struct watched_row *row)
+{
+    if (r->num_lost == r->cap_lost) {
+        r->cap_lost = r->cap_lost ? r->cap_lost * 2 : 16;
+        r->lost = realloc(r->lost, r->cap_lost * sizeof *r->lost);
+        ASSERT(r->lost);
+    }
+    row->lost_version = watch.version + 1; /* what comes behind the crash */
+    r->lost[r->num_lost++] = *row;
 }
 
 static void take_back(const struct written_batch *batch)
 {
     for (unsigned i = 0; i < watch.num_rooms; i++) {
         struct room *r = &watch.rooms[i];
-        while (r->head > batch->head[i]) buf_free(&r->events[--r->head].value);
+        while (r->head > batch->head[i]) row_lost(r, &r->events[--r->head]);
         CHECK(r->durable_head <= r->head, "a crash took back what was durable");
     }
 }
 
-void watched_store_crash(void)
+void watched_store_crash(bool power)
 {
-    size_t unsynced = kv_fake_unsynced(watch.fake);
+    limbo_settle();
+    watch.failed = false;
+    size_t unsynced = disk_unsynced();
     CHECK(unsynced == watch.num_written, "the watch lost count of the batches");
-    size_t keep = world_below(unsynced + 1);
-    bool tear = keep > 0 && world_chance(4);
-    count_happened(COUNT_CRASH);
+    size_t keep = power ? world_below(unsynced + 1) : unsynced;
+    bool tear = power && keep > 0 && world_chance(4);
     if (tear) count_happened(COUNT_CRASH_TORN);
-    world_trace("crash: %zu of %zu unsynced batches stay%s", keep, unsynced, tear ? ", the last one torn" : "");
-    kv_fake_crash(watch.fake, keep, tear);
+    world_trace("%s: %zu of %zu unsynced batches stay%s", power ? "power loss" : "kill", keep, unsynced,
+                tear ? ", the last one torn" : "");
+    watch.fake = disk_crash(keep, tear);
     if (tear) keep--;
     if (keep < watch.num_written) take_back(&watch.written[keep]);
     while (watch.num_pending) buf_free(&watch.pending[--watch.num_pending].value);
@@ -301,17 +360,27 @@ static bool moved(struct kv_iter *i, bool (*move)(struct kv_iter *fake))
     return !i->failed && move(i->fake);
 }
 
-static struct kv_batch *watch_batch_new(struct kv *kv) { return kv_batch_new(watch.fake); }
-static void watch_batch_free(struct kv_batch *b) { watch.fake->ops->batch_free(b); }
+static struct kv_batch *watch_batch_new(struct kv *kv)
+{
+    struct kv_batch *b = malloc(sizeof *b);
+    ASSERT(b);
+    b->rows = kv_batch_new(watch.fake);
+    return b;
+}
+static void watch_batch_free(struct kv_batch *b)
+{
+    if (b) watch.fake->ops->batch_free(b->rows);
+    free(b);
+}
 static void watch_delete(struct kv_batch *b, enum kv_cf cf, struct slice key)
 {
     CHECK(cf != KV_LOG, "a row of a log is deleted");
-    watch.fake->ops->batch_delete(b, cf, key);
+    watch.fake->ops->batch_delete(b->rows, cf, key);
 }
 static void watch_delete_range(struct kv_batch *b, enum kv_cf cf, struct slice from, struct slice to)
 {
     CHECK(cf != KV_LOG, "rows of a log are deleted");
-    watch.fake->ops->batch_delete_range(b, cf, from, to);
+    watch.fake->ops->batch_delete_range(b->rows, cf, from, to);
 }
 static bool watch_first(struct kv_iter *i) { return moved(i, watch.fake->ops->iter_first); }
 static bool watch_last(struct kv_iter *i) { return moved(i, watch.fake->ops->iter_last); }
@@ -319,7 +388,12 @@ static bool watch_next(struct kv_iter *i) { return moved(i, watch.fake->ops->ite
 static bool watch_prev(struct kv_iter *i) { return moved(i, watch.fake->ops->iter_prev); }
 static struct slice watch_key(struct kv_iter *i) { return watch.fake->ops->iter_key(i->fake); }
 static struct slice watch_value(struct kv_iter *i) { return watch.fake->ops->iter_value(i->fake); }
-static void watch_close(struct kv *kv) {} /* the disk outlives the process */
+/* The disk outlives the process; another one opens it. */
+static void watch_close(struct kv *kv)
+{
+    watch.fake = disk_reopen();
+    watch.failed = false;
+}
 
 static const struct kv_ops watch_ops = {
     .batch_new = watch_batch_new,
@@ -359,33 +433,40 @@ static const char *type_of(const struct log_record *record)
     return "";
 }
 
-void store_check_seen(const char *who, struct slice room_id, uint64_t version, const struct seen_event *seen)
+/* row_at finds the row that stood under a seq at `version`: one of a fast room may be seen from its write on, and may
+ * have been taken back since. */
+static const struct watched_row *row_at(const struct room *r, uint64_t seq, uint64_t version, bool fast)
 {
-    struct room *r = room_of_id(room_id);
-    CHECK(r && seen->seq >= 1 && seen->seq <= r->head, "%s sees seq %" PRIu64 " of room %.*s, which does not exist",
-          who, seen->seq, SLICE_FMT(room_id));
-    const struct event *e = &r->events[seen->seq - 1];
-    CHECK(e->durable_version && e->durable_version <= version,
-          "%s sees seq %" PRIu64 " of room %.*s, which left the gateway before it was durable", who, seen->seq,
-          SLICE_FMT(room_id));
-    if (seen->seq > r->shown) r->shown = seen->seq;
-    const struct log_record *record = &e->record;
+    if (seq >= 1 && seq <= r->head) {
+        const struct watched_row *row = &r->events[seq - 1];
+        if (row->durable_version && row->durable_version <= version) return row;
+        if (fast && row->written_version <= version) return row;
+    }
+    for (size_t i = 0; fast && i < r->num_lost; i++)
+        if (r->lost[i].record.seq == seq && r->lost[i].written_version <= version && version < r->lost[i].lost_version)
+            return &r->lost[i];
+    return NULL;
+}
+
+const struct watched_row *store_check_seen(const char *who, struct slice room_id, uint64_t version, bool fast,
+                                           const struct seen_event *seen)
+{
+    const struct room *r = room_of_id(room_id);
+    const struct watched_row *row = r ? row_at(r, seen->seq, version, fast) : NULL;
+    CHECK(row, "%s sees seq %" PRIu64 " of room %.*s, which left the gateway before it was %s", who, seen->seq,
+          SLICE_FMT(room_id), fast ? "written" : "durable");
+    const struct log_record *record = &row->record;
     char created_at[TIME_TEXT_LEN];
     time_text(created_at, record->created_ms);
     CHECK(slice_is(seen->type, type_of(record)) && slice_eq(seen->created_at, slice_of(created_at, TIME_TEXT_LEN)),
           "%s sees another event under seq %" PRIu64 " than was written: %.*s at %.*s", who, seen->seq,
           SLICE_FMT(seen->type), SLICE_FMT(seen->created_at));
-    if (record->kind != LOG_MESSAGE) return;
+    if (record->kind != LOG_MESSAGE) return row;
     CHECK(slice_eq(seen->sender_id, record->sender_id) && slice_eq(seen->client_id, record->client_id) &&
               slice_eq(seen->content, record->content),
           "%s sees another message under seq %" PRIu64 " than was written: %.*s of %.*s", who, seen->seq,
           SLICE_FMT(seen->client_id), SLICE_FMT(seen->sender_id));
-}
-
-uint64_t store_shown(struct slice room_id)
-{
-    const struct room *r = room_of_id(room_id);
-    return r ? r->shown : 0;
+    return row;
 }
 
 uint64_t store_head(struct slice room_id)
@@ -394,40 +475,33 @@ uint64_t store_head(struct slice room_id)
     return r ? r->durable_head : 0;
 }
 
-/* names: a join's or leave's row holds `"user_ids":["a","b"]`; user ids of the scenario need no escapes. */
-static bool names(const struct log_record *record, struct slice user_id)
+const struct watched_row *store_row(struct slice room_id, uint64_t seq)
 {
-    struct slice in = record->content;
+    const struct room *r = room_of_id(room_id);
+    return r && seq >= 1 && seq <= r->head ? &r->events[seq - 1] : NULL;
+}
+
+bool store_lost(struct slice room_id, uint64_t serial)
+{
+    const struct room *r = room_of_id(room_id);
+    for (size_t i = 0; r && i < r->num_lost; i++)
+        if (r->lost[i].serial == serial) return true;
+    return false;
+}
+
+size_t store_num_lost(struct slice room_id)
+{
+    const struct room *r = room_of_id(room_id);
+    return r ? r->num_lost : 0;
+}
+
+bool store_names(const struct watched_row *row, struct slice user_id)
+{
+    struct slice in = row->record.content;
     for (; in.len > user_id.len + 1; in = slice_from(in, 1))
         if (in.data[0] == '"' && slice_starts(slice_from(in, 1), user_id) && in.data[user_id.len + 1] == '"')
             return true;
     return false;
-}
-
-bool store_member(struct slice room_id, struct slice user_id, uint64_t version, uint64_t *changed_seq)
-{
-    const struct room *r = room_of_id(room_id);
-    *changed_seq = 0;
-    for (uint64_t seq = r ? r->durable_head : 0; seq > 0; seq--) {
-        const struct event *e = &r->events[seq - 1];
-        bool joined = e->record.kind == LOG_JOINED, left = e->record.kind == LOG_LEFT;
-        if (e->durable_version > version || !(joined || left) || !names(&e->record, user_id)) continue;
-        *changed_seq = seq;
-        return joined;
-    }
-    return true;
-}
-
-uint64_t store_find(struct slice room_id, struct slice sender_id, struct slice client_id)
-{
-    const struct room *r = room_of_id(room_id);
-    for (uint64_t seq = 1; r && seq <= r->durable_head; seq++) {
-        const struct log_record *record = &r->events[seq - 1].record;
-        if (record->kind == LOG_MESSAGE && slice_eq(record->sender_id, sender_id) &&
-            slice_eq(record->client_id, client_id))
-            return seq;
-    }
-    return 0;
 }
 
 uint64_t store_cursor(struct slice room_id, struct slice user_id, struct slice device)

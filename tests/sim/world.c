@@ -1,5 +1,6 @@
 #include "world.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -116,6 +117,11 @@ const struct random *world_gateway_random(void)
     return &seeded;
 }
 
+/* The status that an operator asks for names the process and its CPU time, and numbers with more digits would make another
+ * run of the same seed. */
+pid_t __wrap_getpid(void) { return 1; }
+int __wrap_pthread_getcpuclockid(pthread_t thread, clockid_t *clock) { return ENOENT; }
+
 /* --- what happened ------------------------------------------------------------------------------------------- */
 
 void world_note(uint64_t a, uint64_t b)
@@ -185,6 +191,8 @@ const struct clock *world_clock(void)
 }
 
 void world_set_preemption(unsigned of) { world.preempt_of = of; }
+
+unsigned world_preemption(void) { return world.preempt_of; }
 
 /* --- actors -------------------------------------------------------------------------------------------------- */
 
@@ -335,7 +343,8 @@ void world_set_late_wakes(unsigned of)
     }
 }
 
-/* The waker may be interrupted before its signal; and the sleeper may get it late, and have woken for another reason. */
+/* The waker may be interrupted before its signal; and the sleeper may get it late, and have woken for another
+ * reason. */
 static void park_signalled(struct park *park)
 {
     struct signalled *signal = signalled_of(park);

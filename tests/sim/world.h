@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <stdnoreturn.h>
 
 #include "../../src/base/clock.h"
@@ -67,6 +68,7 @@ const struct random *world_gateway_random(void);
 void world_set_wall_drift(int64_t ms);
 /* world_set_preemption: an actor loses the processor once in `of` visits to a seam; 0: never. */
 void world_set_preemption(unsigned of);
+unsigned world_preemption(void);
 
 /* --- actors -------------------------------------------------------------------------------------------------- */
 
@@ -105,5 +107,7 @@ extern const struct park_ops world_park_ops;
 /* The wrapped calls: `-Wl,--wrap=pthread_create,--wrap=pthread_join` turns the production's calls into these. */
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument);
 int __wrap_pthread_join(pthread_t thread, void **result);
+pid_t __wrap_getpid(void);
+int __wrap_pthread_getcpuclockid(pthread_t thread, clockid_t *clock);
 
 #endif

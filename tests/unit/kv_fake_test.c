@@ -187,6 +187,10 @@ static void a_failed_write_applies_nothing(void **state)
     assert_string_equal(contents(kv), "");
     assert_int_equal(kv_sequence(kv), 0);
     kv_fake_fail(kv, false, false);
+    assert_int_equal(kv_write(kv, b), STATUS_READ_ONLY); /* the first error is final */
+    assert_int_equal(kv_sync(kv), STATUS_READ_ONLY);
+    kv_fake_hold(kv);
+    kv_close(kv); /* and over when the store is opened again */
     assert_int_equal(kv_write(kv, b), STATUS_OK);
     assert_string_equal(contents(kv), "a=1 ");
     kv->ops->batch_free(b);
@@ -200,8 +204,11 @@ static void a_failed_sync_makes_nothing_durable(void **state)
     kv_fake_fail(kv, false, true);
     assert_int_equal(kv_sync(kv), STATUS_IO);
     assert_int_equal(kv_fake_unsynced(kv), 1);
+    kv_fake_fail(kv, false, false);
+    assert_int_equal(kv_sync(kv), STATUS_READ_ONLY);
     kv_fake_crash(kv, 0, false);
     assert_string_equal(contents(kv), "");
+    assert_int_equal(kv_sync(kv), STATUS_OK);
     kv_close(kv);
 }
 

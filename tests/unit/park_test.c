@@ -89,10 +89,12 @@ static void no_wake_up_is_lost_between_two_threads(void **state)
 /* The same race without sleeping, often enough to show a missing fence: two threads start a round together; one goes
  * to sleep and looks once more, the other publishes and wakes. Either the look or the wake must have seen the other. */
 #define RACES 500000u
+#define RACES_NS 10000000000u /* on a crowded machine, where a round may cost a turn of the scheduler, fewer must do */
 
 struct race {
     struct park park;
     _Alignas(64) _Atomic unsigned work;
+    _Atomic unsigned last; /* round */
     _Alignas(64) _Atomic unsigned at[2]; /* the step each thread has reached */
     bool saw_work, woke;
     unsigned lost, seen, woken;
@@ -108,14 +110,14 @@ static void step_together(struct race *r, unsigned who, unsigned step)
 /* Where threads take turns on one CPU, or under valgrind, only a yield lets the other one go first. */
 static void pause_a_little(uint64_t seed)
 {
-    if (hash_u64(~seed) % 256 == 0) sched_yield();
+    if (hash_u64(~seed) % 4096 == 0) sched_yield();
     for (volatile uint64_t n = hash_u64(seed) % 64; n > 0; n--) {}
 }
 
 static void *publish_and_wake(void *argument)
 {
     struct race *r = argument;
-    for (unsigned round = 1; round <= RACES; round++) {
+    for (unsigned round = 1; round <= atomic_load(&r->last); round++) {
         step_together(r, 1, 2 * round);
         pause_a_little(round);
         atomic_store_explicit(&r->work, round, memory_order_release);
@@ -132,9 +134,12 @@ static void either_the_sleeper_sees_the_work_or_the_waker_the_sleeper(void **sta
     static const struct park_ops ops = {ignore_signal, NULL};
     static struct race r;
     assert_int_equal(park_init(&r.park, &ops, NULL), STATUS_OK);
+    r.last = RACES;
+    uint64_t ends_ns = clock_mono_ns(clock_real()) + RACES_NS;
     pthread_t thread;
     pthread_create(&thread, NULL, publish_and_wake, &r);
-    for (unsigned round = 1; round <= RACES; round++) {
+    for (unsigned round = 1; round <= r.last; round++) {
+        if (clock_mono_ns(clock_real()) > ends_ns) r.last = round; /* seen by the other one before it asks for another */
         step_together(&r, 0, 2 * round);
         pause_a_little(round + RACES);
         park_prepare(&r.park);
