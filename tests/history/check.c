@@ -7,6 +7,7 @@
 
 static void rooms_make(struct checker *c);
 static void rows_make(struct checker *c);
+static void faults_find(struct checker *c);
 static void messages_make(struct checker *c);
 static void rows_known(struct checker *c);
 static void stays_make(struct checker *c);
@@ -15,10 +16,11 @@ static void report_count(struct checker *c);
 uint64_t history_check(const struct history *h, const struct history_options *options, struct history_report *out)
 {
     *out = (struct history_report){0};
-    struct checker c = {.h = h, .options = {.up_to = HISTORY_NEVER}, .report = out};
+    struct checker c = {.h = h, .options = {.up_to = HISTORY_NEVER}, .report = out, .first_power = HISTORY_NEVER};
     if (options) c.options = *options;
     rooms_make(&c);
     rows_make(&c);
+    faults_find(&c);
     messages_make(&c);
     rows_known(&c);
     stays_make(&c);
@@ -41,12 +43,13 @@ uint64_t history_check(const struct history *h, const struct history_options *op
     list_free(&c.named);
     list_free(&c.receipts);
     list_free(&c.passages);
+    list_free(&c.forgotten);
     return out->total;
 }
 
 /* --- rooms and their rows ---------------------------------------------------------------------------------------- */
 
-static bool is_message(const struct checker *c, const struct entry *row)
+bool row_is_message(const struct checker *c, const struct entry *row)
 {
     struct history_text type = entry_text(c->h, row->type);
     return type.len == 7 && memcmp(type.data, "message", 7) == 0;
@@ -102,7 +105,7 @@ static void rows_make(struct checker *c)
         for (; i < end; i = list_group(&rows, i, 2)) {
             const struct entry *e = rows.items[i].entry;
             r->rows[r->num_rows++] = (struct row){.entry = e, .messages_before = messages};
-            messages += is_message(c, e);
+            messages += row_is_message(c, e);
             r->head = e->seq;
         }
     }
@@ -130,6 +133,24 @@ size_t row_from(const struct room *r, uint64_t seq)
     return low;
 }
 
+/* --- faults ------------------------------------------------------------------------------------------------------ */
+
+static void faults_find(struct checker *c)
+{
+    for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++) {
+        if (e->kind == ENTRY_CRASH && e->power && e->t < c->first_power) c->first_power = e->t;
+        if (e->kind == ENTRY_CRASH && e->power && e->t > c->last_power) c->last_power = e->t;
+        if (e->kind == ENTRY_HEALED && (!c->healed || e->t > c->healed->t)) c->healed = e;
+        if (e->kind == ENTRY_FORGOTTEN) list_add(&c->forgotten, e, NULL, e->t, 0, 0, 0);
+    }
+    list_sort(&c->forgotten);
+}
+
+size_t times_forgotten(const struct checker *c, uint64_t t)
+{
+    return c->forgotten.len - list_lower(&c->forgotten, (uint64_t[]){t}, 1);
+}
+
 /* --- messages ---------------------------------------------------------------------------------------------------- */
 
 static bool belongs_to_message(const struct checker *c, const struct entry *e)
@@ -139,7 +160,7 @@ static bool belongs_to_message(const struct checker *c, const struct entry *e)
     case ENTRY_OK:
     case ENTRY_FAIL:
     case ENTRY_UNKNOWN: return true;
-    case ENTRY_EXPORT: return e->client_id && is_message(c, e);
+    case ENTRY_EXPORT: return e->client_id && row_is_message(c, e);
     default: return false;
     }
 }
@@ -149,6 +170,7 @@ static void message_count(struct message *m, const struct entry *e)
     if (e->kind == ENTRY_INVOKE) {
         m->num_invoked++;
         if (!m->invoked || e->t < m->invoked->t) m->invoked = e;
+        if (e->t > m->last_invoked_t) m->last_invoked_t = e->t;
     } else if (e->kind == ENTRY_OK) {
         m->num_ok++;
         if (!m->answered || e->t < m->answered->t) m->answered = e;
@@ -160,6 +182,14 @@ static void message_count(struct message *m, const struct entry *e)
         struct row *row = row_find(m->room, e->seq);
         if (row && row->entry == e) row->message = m;
     }
+}
+
+/* kept_max: no attempt is applied more than once, whatever was forgotten. */
+static unsigned kept_max(const struct checker *c, const struct message *m)
+{
+    if (m->num_invoked < 2) return 1;
+    size_t forgotten = times_forgotten(c, m->invoked->t);
+    return forgotten < m->num_invoked ? 1 + (unsigned)forgotten : m->num_invoked;
 }
 
 static void messages_make(struct checker *c)
@@ -176,6 +206,7 @@ static void messages_make(struct checker *c)
         m->entries = &c->named.items[i];
         m->num_entries = end - i;
         for (size_t n = i; n < end; n++) message_count(m, c->named.items[n].entry);
+        m->kept_max = kept_max(c, m);
     }
 }
 
@@ -190,7 +221,7 @@ static bool texts_differ(uint32_t shown, uint32_t kept)
 bool event_differs(const struct checker *c, const struct entry *receipt, const struct entry *row)
 {
     if (receipt->type != row->type) return true;
-    if (is_message(c, row))
+    if (row_is_message(c, row))
         return receipt->message_id != row->message_id || receipt->sender != row->sender ||
                receipt->client_id != row->client_id || receipt->content != row->content ||
                receipt->created_at != row->created_at;
@@ -208,9 +239,19 @@ bool is_kept(const struct checker *c, const struct entry *e)
            e->client_id == row->entry->client_id;
 }
 
+bool is_surely_kept(const struct checker *c, const struct entry *e)
+{
+    const struct room *r = room_with_id(c, e->room);
+    if (!is_kept(c, e)) return false;
+    const struct message *m = row_find(r, e->seq)->message;
+    bool again = m && m->num_invoked > 1 && m->last_invoked_t >= c->first_power;
+    return !again || !lost_with_power(c, r, e);
+}
+
 static void row_known(struct row *row, const struct entry *e)
 {
     if (!row->known || e->t < row->known->t) row->known = e;
+    if (e->kind == ENTRY_OK && (!row->answered || e->t < row->answered->t)) row->answered = e;
 }
 
 static void rows_known(struct checker *c)
@@ -219,9 +260,7 @@ static void rows_known(struct checker *c)
         struct room *r = e->kind == ENTRY_RECEIVE || e->kind == ENTRY_OK ? room_with_id(c, e->room) : NULL;
         struct row *row = r ? row_find(r, e->seq) : NULL;
         if (e->kind == ENTRY_RECEIVE) list_add(&c->receipts, e, r, 0, 0, 0, 0);
-        if (row && is_kept(c, e)) row_known(row, e);
-        if (e->kind == ENTRY_CRASH && e->power && e->t > c->last_power) c->last_power = e->t;
-        if (e->kind == ENTRY_HEALED && (!c->healed || e->t > c->healed->t)) c->healed = e;
+        if (row && is_surely_kept(c, e)) row_known(row, e);
     }
 }
 
@@ -263,12 +302,10 @@ static uint64_t stay_end(const struct checker *c, const struct list *sent, const
     if (left->seq) return left->seq;
     uint64_t newest = newest_before_sent(sent, left->room, left->t);
     uint64_t behind[] = {left->room, left->user, newest == HISTORY_NEVER ? newest : newest + 1};
-    for (size_t i = list_lower(&c->passages, behind, 3); i-- > 0;) {
-        const struct keyed *k = &c->passages.items[i];
-        if (k->key[0] != left->room || k->key[1] != left->user) break;
-        if (k->key[3]) return k->key[2];
-    }
-    return newest;
+    size_t at = list_lower(&c->passages, behind, 3);
+    const struct keyed *k = at ? &c->passages.items[at - 1] : NULL;
+    if (!k || k->key[0] != left->room || k->key[1] != left->user || !k->of) return newest;
+    return ((const struct entry *)k->of)->seq;
 }
 
 static void passages_make(struct checker *c)
@@ -282,6 +319,11 @@ static void passages_make(struct checker *c)
             list_add(&c->passages, e, NULL, e->room, c->h->users[e->users_at + i], e->seq, left);
     }
     list_sort(&c->passages);
+    for (size_t i = 0; i < c->passages.len; i++) {
+        struct keyed *k = &c->passages.items[i];
+        bool first = i == 0 || k[-1].key[0] != k[0].key[0] || k[-1].key[1] != k[0].key[1];
+        k->of = k->key[3] ? (void *)k->entry : first ? NULL : k[-1].of;
+    }
 }
 
 static void stays_make(struct checker *c)
@@ -299,14 +341,16 @@ static void stays_make(struct checker *c)
         const struct entry *e = moves.items[i].entry;
         if (open && (open->room != e->room || open->user != e->user)) open = NULL;
         if (e->kind == ENTRY_LEFT && open) {
+            uint64_t end = stay_end(c, &sent, e);
             open->left = e;
-            open->last_seq = stay_end(c, &sent, e);
+            open->last_seq = end < open->until_seq ? end : open->until_seq;
             open = NULL;
         } else if (e->kind == ENTRY_MEMBER && !open) {
             open = &c->stays[c->num_stays++];
             *open = (struct stay){.room = e->room, .user = e->user, .since = e, .last_seq = HISTORY_NEVER};
+            open->until_seq = HISTORY_NEVER;
         }
-        if (e->kind == ENTRY_MEMBER && e->until_seq) open->last_seq = e->until_seq;
+        if (e->kind == ENTRY_MEMBER && e->until_seq) open->last_seq = open->until_seq = e->until_seq;
     }
     for (size_t i = 0; i < c->num_stays; i++) {
         struct stay *s = &c->stays[i];
@@ -317,20 +361,29 @@ static void stays_make(struct checker *c)
     list_free(&sent);
 }
 
-const struct stay *stays_of(const struct checker *c, size_t *num, uint32_t room, uint32_t user)
+/* stays_before counts the stays that are sorted before those of this user in this room, or, with `and_theirs`, before
+ * those of whoever comes next. */
+static size_t stays_before(const struct checker *c, uint32_t room, uint32_t user, bool and_theirs)
 {
     size_t low = 0, high = c->num_stays;
+    uint64_t who = (uint64_t)room << 32 | user;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        const struct stay *s = &c->stays[middle];
-        if (s->room < room || (s->room == room && s->user < user))
+        uint64_t here = (uint64_t)c->stays[middle].room << 32 | c->stays[middle].user;
+        if (here < who || (and_theirs && here == who))
             low = middle + 1;
         else
             high = middle;
     }
-    for (*num = 0; low + *num < c->num_stays; (*num)++)
-        if (c->stays[low + *num].room != room || c->stays[low + *num].user != user) break;
-    return &c->stays[low];
+    return low;
+}
+
+/* One user may have as many stays as there are receipts, so they are not counted one by one. */
+const struct stay *stays_of(const struct checker *c, size_t *num, uint32_t room, uint32_t user)
+{
+    size_t first = stays_before(c, room, user, false);
+    *num = stays_before(c, room, user, true) - first;
+    return &c->stays[first];
 }
 
 /* Whoever has left is owed nothing any more, whoever came back what follows their return: before it they may have been

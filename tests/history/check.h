@@ -29,8 +29,9 @@ size_t list_lower(const struct list *l, const uint64_t *key, unsigned num_keys);
 /* row: an event of the log, and when it was first known to be there: acknowledged or shown to anybody. */
 struct row {
     const struct entry *entry;
-    struct message *message;   /* NULL: none, or without a client id */
-    const struct entry *known; /* NULL: never */
+    struct message *message;      /* NULL: none, or without a client id */
+    const struct entry *known;    /* NULL: never */
+    const struct entry *answered; /* the earliest ok that tells of this very row; NULL: none */
     uint32_t messages_before;  /* rows of messages with a smaller seq */
 };
 
@@ -50,15 +51,18 @@ struct message {
     const struct keyed *entries; /* invokes, oks, fails, unknowns, rows: sorted by kind, then as they were added */
     size_t num_entries;
     const struct entry *invoked;  /* the earliest; NULL: by nobody */
+    uint64_t last_invoked_t;
     const struct entry *answered; /* the earliest ok */
     const struct entry *kept;     /* the first row */
     unsigned num_invoked, num_ok, num_failed, num_kept;
+    unsigned kept_max; /* rows that it may have: 1, and one for each time it was forgotten and sent again */
 };
 
 /* stay: a time during which a user was, or may have been, a member. */
 struct stay {
     uint32_t room, user;
     const struct entry *since, *left; /* left NULL: they stayed */
+    uint64_t until_seq;               /* they may see no event behind it; HISTORY_NEVER: no such bound */
     uint64_t last_seq;                /* the newest event that may have been meant for them … */
     uint64_t last_seq_so_far;         /* … in this stay or an earlier one */
 };
@@ -75,9 +79,11 @@ struct checker {
     struct list receipts; /* in the order of arrival */
     struct stay *stays;   /* by room, user, time */
     size_t num_stays;
-    struct list passages;       /* rows of joins and leaves: room, user, seq */
-    uint64_t last_power;        /* time of the last power loss; 0: none */
+    struct list passages;       /* rows of joins and leaves: room, user, seq; of: the newest leave so far, or NULL */
+    uint64_t first_power;       /* time of the first power loss; HISTORY_NEVER: none */
+    uint64_t last_power;        /* time of the last one; 0: none */
     const struct entry *healed; /* the last one; NULL: none */
+    struct list forgotten;      /* by time */
 };
 
 struct room *room_with_id(const struct checker *c, uint32_t id);
@@ -85,12 +91,19 @@ struct room *room_with_id(const struct checker *c, uint32_t id);
 struct row *row_find(const struct room *r, uint64_t seq);
 /* row_from returns the place of the first row with this seq or a later one. */
 size_t row_from(const struct room *r, uint64_t seq);
+/* row_is_message: the row is of type "message". */
+bool row_is_message(const struct checker *c, const struct entry *row);
 /* event_differs: whether a reader was shown something else than the row. */
 bool event_differs(const struct checker *c, const struct entry *receipt, const struct entry *row);
-/* is_kept: the log has what the receipt or the ok tells of. */
+/* is_kept: the log has what the receipt or the ok tells of, or something that looks like it. */
 bool is_kept(const struct checker *c, const struct entry *e);
+/* is_surely_kept: and it is the very event. A message that a fast room has lost and that is sent again may get its old
+ * seq, and then all of its old name; so what was told of it before the power loss says nothing of the new one. */
+bool is_surely_kept(const struct checker *c, const struct entry *e);
 /* lost_with_power: the room may have lost what was known at e, because the power failed after it. */
 bool lost_with_power(const struct checker *c, const struct room *r, const struct entry *e);
+/* times_forgotten counts how often the ids of what was sent at `t` were forgotten later. */
+size_t times_forgotten(const struct checker *c, uint64_t t);
 /* stays_of returns the stays of a user in a room, in the order of time; *num may be 0. */
 const struct stay *stays_of(const struct checker *c, size_t *num, uint32_t room, uint32_t user);
 /* owed_range: which events a member's device is owed that has followed the room from `first` on; false: none. */

@@ -54,6 +54,23 @@ static bool all_lost_with_power(const struct checker *c, const struct message *m
     return true;
 }
 
+/* tells_of_a_row: the ok names one of the message's rows. */
+static bool tells_of_a_row(const struct message *m, const struct entry *ok)
+{
+    for (size_t i = 0; i < m->num_entries; i++) {
+        const struct entry *e = m->entries[i].entry;
+        if (e->kind == ENTRY_EXPORT && e->seq == ok->seq && e->message_id == ok->message_id) return true;
+    }
+    return false;
+}
+
+static bool was_sent(const struct message *m, uint32_t content)
+{
+    for (size_t i = 0; i < m->num_entries; i++)
+        if (m->entries[i].entry->kind == ENTRY_INVOKE && m->entries[i].entry->content == content) return true;
+    return false;
+}
+
 static void check_answers(struct checker *c, const struct message *m)
 {
     const struct entry *first = entry_of(m, ENTRY_OK, 0);
@@ -61,6 +78,7 @@ static void check_answers(struct checker *c, const struct message *m)
         const struct entry *e = m->entries[i].entry;
         /* a fast room that lost the message with the power appends it again, under another seq */
         if (e->kind != ENTRY_OK || lost_with_power(c, m->room, e)) continue;
+        if (m->kept_max > 1 && (!m->kept || tells_of_a_row(m, e))) continue;
         if (m->kept && (e->seq != m->kept->seq || e->message_id != m->kept->message_id))
             violation(c, HISTORY_OK_ANSWER, PLACES(m->invoked ? m->invoked : e, e, m->kept),
                       ABOUT ": acknowledged as seq %" PRIu64 ", %s", NAME(c, m), e->seq, TEXT(c, e->message_id));
@@ -74,7 +92,7 @@ static void check_acknowledged(struct checker *c, const struct message *m)
     if (!m->kept && m->answered->t < c->options.up_to && !all_lost_with_power(c, m))
         violation(c, HISTORY_OK_LOST, PLACES(m->invoked ? m->invoked : m->answered, m->answered),
                   ABOUT ": acknowledged as seq %" PRIu64 ", not in the log", NAME(c, m), m->answered->seq);
-    if (m->num_kept > 1)
+    if (m->num_kept > m->kept_max)
         violation(c, HISTORY_OK_TWICE, PLACES(m->answered, m->kept, entry_of(m, ENTRY_EXPORT, 1)),
                   ABOUT ": %u times in the log", NAME(c, m), m->num_kept);
     check_answers(c, m);
@@ -84,6 +102,7 @@ static void check_content(struct checker *c, const struct message *m)
 {
     for (size_t i = 0; i < m->num_entries && m->invoked; i++) {
         const struct entry *e = m->entries[i].entry;
+        if (m->kept_max > 1 && was_sent(m, e->content)) continue; /* another body is then another message */
         if (e->kind == ENTRY_EXPORT && e->content != m->invoked->content)
             violation(c, HISTORY_CONTENT, PLACES(m->invoked, e), ABOUT ": the log has another content", NAME(c, m));
     }
@@ -96,7 +115,7 @@ static void check_message(struct checker *c, const struct message *m)
     else if (m->num_failed && m->num_failed >= m->num_invoked && m->num_kept)
         violation(c, HISTORY_FAIL_PRESENT, PLACES(entry_of(m, ENTRY_FAIL, 0), m->kept),
                   ABOUT ": refused, and in the log", NAME(c, m));
-    else if (m->num_kept > 1)
+    else if (m->num_kept > m->kept_max)
         violation(c, HISTORY_UNKNOWN_TWICE,
                   PLACES(m->invoked ? m->invoked : m->kept, m->kept, entry_of(m, ENTRY_EXPORT, 1)),
                   ABOUT ": %u times in the log", NAME(c, m), m->num_kept);
@@ -105,9 +124,20 @@ static void check_message(struct checker *c, const struct message *m)
     check_content(c, m);
 }
 
+/* Every recorded message has a client id, so one without it is none of them. */
+static void check_nameless(struct checker *c, const struct entry *e)
+{
+    if (e->kind != ENTRY_EXPORT || e->client_id || !row_is_message(c, e)) return;
+    const struct room *r = room_with_id(c, e->room);
+    if (r && r->recorded)
+        violation(c, HISTORY_EXPORT_INVENTED, PLACES(e), "room %s: seq %" PRIu64 " has no client_id: nobody sent it",
+                  TEXT(c, e->room), e->seq);
+}
+
 void check_messages(struct checker *c)
 {
     for (size_t i = 0; i < c->num_messages; i++) check_message(c, &c->messages[i]);
+    for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++) check_nameless(c, e);
 }
 
 /* --- real time --------------------------------------------------------------------------------------------------- */

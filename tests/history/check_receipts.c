@@ -79,12 +79,13 @@ static const struct stay *stay_at(const struct stay *stays, size_t num, uint64_t
 }
 
 /* allowed: somebody is shown an event during a stay, or later on what was meant for them in one. A page is read between
- * its being asked for and its arrival. */
+ * its being asked for and its arrival, and has what the room has by then, but for a bound of the member's own. */
 static bool allowed(const struct stay *s, const struct entry *e)
 {
     if (!s) return false;
-    if (e->path != HISTORY_PUSH && e->asked) return !s->left || e->asked <= s->left->t;
-    return e->seq <= s->last_seq_so_far;
+    bool page = e->path != HISTORY_PUSH && e->asked;
+    if (page && s->left && e->asked > s->left->t) return false;
+    return (page && e->seq <= s->until_seq) || e->seq <= s->last_seq_so_far;
 }
 
 void check_members(struct checker *c)
@@ -141,12 +142,12 @@ static void check_healed(struct checker *c, const struct follower *f, const stru
     size_t at = 0, missing = 0;
     const struct row *first = NULL;
     for (size_t i = 0; i < num; i++) {
-        const struct entry *answered = rows[i].message ? rows[i].message->answered : NULL;
+        const struct entry *answered = rows[i].answered;
         if (!answered || answered->t >= c->healed->t || has(f, &at, rows[i].entry->seq, until)) continue;
         if (missing++ == 0) first = &rows[i];
     }
     if (missing)
-        violation(c, HISTORY_HEALED_MISSING, PLACES(c->healed, first->message->answered, first->entry),
+        violation(c, HISTORY_HEALED_MISSING, PLACES(c->healed, first->answered, first->entry),
                   "room %s: device %s of %s did not have seq %" PRIu64 " and %zu more in time after healing",
                   TEXT(c, f->any->room), TEXT(c, f->any->device), TEXT(c, f->any->user), first->entry->seq,
                   missing - 1);

@@ -217,6 +217,11 @@ void history_crash(struct history *h, uint64_t t, bool power)
     add(h, (struct entry){.kind = ENTRY_CRASH, .t = t, .power = power});
 }
 
+void history_forgotten(struct history *h, uint64_t t)
+{
+    add(h, (struct entry){.kind = ENTRY_FORGOTTEN, .t = t});
+}
+
 void history_healed(struct history *h, uint64_t t, uint64_t within_ns)
 {
     add(h, (struct entry){.kind = ENTRY_HEALED, .t = t, .within_ns = within_ns});

@@ -148,6 +148,9 @@ void history_dead_letter(struct history *h, uint64_t t, const struct history_rec
 
 /* history_crash: the gateway was killed; with `power`, everything that was not synced may be gone. */
 void history_crash(struct history *h, uint64_t t, bool power);
+/* history_forgotten: so much time has passed that the gateway may have forgotten the client ids and keys of what was
+ * sent before t: sent again from t on, under the same name, it may rightly be done again. */
+void history_forgotten(struct history *h, uint64_t t);
 /* history_healed: no more faults from t on, and the run has gone on for at least within_ns: by then everything that was
  * acknowledged before t had to arrive. */
 void history_healed(struct history *h, uint64_t t, uint64_t within_ns);

@@ -341,6 +341,9 @@ static void read_operation(struct line *l, enum entry_kind kind)
         if (fine(l)) history_crash(l->h, t, power);
         return;
     }
+    case ENTRY_FORGOTTEN:
+        if (fine(l)) history_forgotten(l->h, t);
+        return;
     case ENTRY_HEALED: {
         uint64_t within_ns = number_needed(l, "within_ns");
         if (fine(l)) history_healed(l->h, t, within_ns);
