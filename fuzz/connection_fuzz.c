@@ -214,7 +214,7 @@ static void on_ping(void *context, struct conn *c)
     if (world_chance(16)) net_abort(m.net, c);
 }
 
-/* --- opening and closing -------------------------------------------------------------------------------------------- */
+/* --- opening and closing ------------------------------------------------------------------------------------------ */
 
 static unsigned chosen(const unsigned *of, size_t num) { return of[world_below(num)]; }
 

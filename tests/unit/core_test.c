@@ -162,6 +162,30 @@ static void what_is_counted_is_shown_after_a_moment(void **state)
     assert_true(core->metrics.value[METRIC_BYTES_SENT] > 0);
 }
 
+static void a_full_pipeline_lets_a_core_sleep_over_cursors_that_are_due(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_send(h, 0, &ann, room, "x");
+    harness_settle(h);
+    h->hold_syncer = true;
+    while (!commit_full(core->commit)) harness_send(h, 0, &ann, room, "x");
+    harness_ack(h, 0, &ann, room, NULL, 1, false);
+    harness_settle(h);
+    assert_false(list_empty(&core->users_dirty));
+    harness_advance(h, CURSOR_FLUSH_MS);
+    while (harness_turn(h, 0)) continue;
+    uint64_t enters = net_ring_stats(core->net)->enters;
+    core_turn(core, true);
+    assert_int_equal(net_ring_stats(core->net)->enters - enters, 2); /* to reap, and to sleep */
+    h->hold_syncer = false;
+    harness_settle(h);
+    assert_true(list_empty(&core->users_dirty));
+}
+
 static void an_idle_core_says_so(void **state)
 {
     struct harness *h = *state;
@@ -308,6 +332,7 @@ int main(void)
         TEST(a_close_that_nobody_answers_ends_the_connection),
         TEST(a_refused_body_is_discarded_up_to_its_bound),
         TEST(readers_may_hold_less_when_frames_run_short),
+        TEST(a_full_pipeline_lets_a_core_sleep_over_cursors_that_are_due),
         TEST(an_idle_core_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
