@@ -26,6 +26,7 @@ static void conn_open_refused(struct net *n, struct conn *c);
 static void conn_end(struct net *n, struct conn *c);
 static void conn_join(struct net *n, struct conn *c);
 static void conn_read_on(struct net *n, struct conn *c);
+static void conn_bound_unsent(struct net *n, struct conn *c);
 static void conn_push(struct net *n, struct conn *c, struct frame *f, enum conn_class class);
 static void conn_set_deadline(struct net *n, struct conn *c, uint32_t ticks);
 static void conn_arm_timer(struct net *n, struct conn *c);
@@ -1136,7 +1137,18 @@ void conn_terminate(struct net *n, struct conn *c)
     conn_set_deadline(n, c, n->ticks.close);
     if (!c->sending) queue_clear(n, c);
     conn_cancel(n, c);
+    conn_bound_unsent(n, c);
     conn_join(n, c);
+}
+
+/* conn_bound_unsent: what was sent stays in the kernel behind the close until the peer has taken it. One who asks for
+ * much, takes nothing and answers probes would pin it there for ever (tcp(7)). Not while the connection is open: who
+ * takes nothing is told so then (conn_stalled), and who is silent has the idle timeout. */
+static void conn_bound_unsent(struct net *n, struct conn *c)
+{
+    if (c->peer_family == AF_UNIX) return;
+    op_begin(c);
+    ring_bound_unsent(n->ring, c->ring_fd, conn_tag(c, RING_OP_BOUND));
 }
 
 static void conn_join(struct net *n, struct conn *c)
@@ -1207,6 +1219,7 @@ void conn_complete(struct net *n, struct conn *c, const struct ring_completion *
         conn_on_poll_out(n, c);
         return;
     case RING_OP_CANCEL:
+    case RING_OP_BOUND:
     case RING_OP_SHUTDOWN: /* a socket that the peer has reset cannot be shut down; its receive tells so too */
         op_end(c);
         conn_join(n, c);
