@@ -262,6 +262,8 @@ static struct net_limits limits_choose(void)
                                 .close_timeout_ns = 2 * 1000000000ull,
                                 .stall_timeout_ns = 15 * 1000000000ull};
     limits.refused_max = CHOSEN(0, 1, 2);
+    limits.lingering_max = limits.refused_max ? 1 : 0;
+    limits.connections_max += limits.lingering_max;
     limits.ws_message_bytes_max = CHOSEN(300, 20, 70000);
     limits.send_queue_bytes_max = CHOSEN(400, 4000, 100000);
     limits.requests_in_flight_max = CHOSEN(2, 1, 5);

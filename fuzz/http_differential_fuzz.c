@@ -63,7 +63,7 @@ static const struct http_limits limits = {HTTP_HEAD_BYTES_MAX, HTTP_TARGET_BYTES
     RULE(empty_lines, "RFC 9112 section 2.2", "more than one empty line before the request line") \
     RULE(spaces, "RFC 9112 section 3", "more than one space between the parts of the request line, or one at its end") \
     RULE(target_form, "RFC 9112 section 3.2", "neither a path nor http:// nor * with OPTIONS; a fragment") \
-    RULE(target_byte, "RFC 3986 section 2", "a byte that no URI has: not visible ASCII, or one of the delimiters that must be escaped") \
+    RULE(target_byte, "RFC 3986 section 2", "a byte that must be escaped: not visible ASCII, or one of \" < > \\") \
     RULE(target_escape, "RFC 3986 section 2.1", "a path or query in which % is not followed by two digits") \
     RULE(target_authority, "RFC 9110 section 7.2", "no host, user information, or no port number in http://…") \
     RULE(field_name, "RFC 9112 section 5.1", "a space in a field's name, or between it and the colon") \
@@ -458,11 +458,9 @@ static bool differs_by_target_byte(const struct message *m)
 {
     for (size_t i = 0; i < m->other->target.len; i++) {
         char c = m->other->target.data[i];
-        if (c <= ' ' || c == 0x7f || strchr("\"<>\\^`{|}", c)) return true; /* char is signed */
+        if (c <= ' ' || c == 0x7f || strchr("\"<>\\", c)) return true; /* char is signed */
     }
-    struct slice host, path; /* brackets are of an address alone (RFC 3986 section 3.2.2) */
-    split(buf_slice(&m->other->target), &host, &path);
-    return path.len && (memchr(path.data, '[', path.len) || memchr(path.data, ']', path.len));
+    return false;
 }
 
 static bool differs_by_target_escape(const struct message *m)

@@ -26,6 +26,9 @@ static void conn_open_refused(struct net *n, struct conn *c);
 static void conn_end(struct net *n, struct conn *c);
 static void conn_join(struct net *n, struct conn *c);
 static void conn_read_on(struct net *n, struct conn *c);
+static bool conn_should_linger(const struct net *n, const struct conn *c);
+static void conn_linger(struct net *n, struct conn *c);
+static void conn_bound_unsent(struct net *n, struct conn *c);
 static void conn_push(struct net *n, struct conn *c, struct frame *f, enum conn_class class);
 static void conn_replies(struct net *n, struct conn *c, size_t before);
 static void conn_set_deadline(struct net *n, struct conn *c, uint32_t ticks);
@@ -104,7 +107,8 @@ static void conn_blame(struct conn *c, enum conn_cause cause)
 static uint8_t conn_admit(struct net *n, struct conn *c)
 {
     const struct net_limits *l = &n->limits;
-    if (l->refused_max && n->open - n->refusing > l->connections_max - l->refused_max) return CONN_REFUSED_FULL;
+    uint32_t places = l->connections_max - l->refused_max - l->lingering_max;
+    if (l->refused_max && n->open - n->refusing - n->lingering > places) return CONN_REFUSED_FULL;
     if (l->open_shared) {
         uint32_t before = atomic_fetch_add_explicit(l->open_shared, 1, memory_order_relaxed);
         c->counted = true;
@@ -295,6 +299,7 @@ void net_http_reply(struct net *n, struct conn *c, const struct http_reply *repl
     if (c->state >= CONN_ENDING) return;
     ASSERT(c->state == CONN_REQUEST);
     bool closing = reply->close || !c->keep_alive || c->refusal || c->unread;
+    c->said_last = !c->keep_alive && !c->refusal && !c->unread;
     conn_push(n, c, reply_frame(n, c, reply, closing), CONN_REPLY);
     if (closing) {
         conn_blame(c, CONN_CAUSE_DONE);
@@ -590,14 +595,36 @@ static void conn_flushed(struct net *n, struct conn *c)
 {
     if (c->state == CONN_WS_CLOSING) conn_set_deadline(n, c, n->ticks.close);
     if (c->state != CONN_ENDING) return;
-    if (c->peer_done) {
-        conn_terminate(n, c);
-    } else if (!c->shut) {
-        c->shut = true;
-        op_begin(c);
-        ring_shutdown_out(n->ring, c->ring_fd, conn_tag(c, RING_OP_SHUTDOWN));
-        conn_set_deadline(n, c, n->ticks.close);
+    if (c->peer_done || (!c->shut && !conn_should_linger(n, c))) conn_terminate(n, c);
+    else if (!c->shut) conn_linger(n, c);
+}
+
+/* conn_should_linger: closing resets the connection under its last answer when anything is there, or comes, that was
+ * not read. Nothing does from a peer that said so and has kept to it. Beyond the bound of those who linger it is
+ * risked. */
+static bool conn_should_linger(const struct net *n, const struct conn *c)
+{
+    bool something_came = c->discarded_bytes > 0 || (c->input && c->input->bytes.len > c->input->at);
+    if (c->said_last && !something_came) return false;
+    return c->refusal || !n->limits.lingering_max || n->lingering < n->limits.lingering_max;
+}
+
+/* conn_linger ends this direction and waits for the peer's end. Nobody is served any more: the place is another's. */
+static void conn_linger(struct net *n, struct conn *c)
+{
+    c->shut = true;
+    if (conn_lingers(n, c)) {
+        conn_uncount(n, c);
+        n->lingering++;
     }
+    op_begin(c);
+    ring_shutdown_out(n->ring, c->ring_fd, conn_tag(c, RING_OP_SHUTDOWN));
+    conn_set_deadline(n, c, n->ticks.close);
+}
+
+bool conn_lingers(const struct net *n, const struct conn *c)
+{
+    return c->shut && !c->refusal && n->limits.lingering_max;
 }
 
 /* conn_progress takes sent bytes off the queue and tells whoever waited for that. */
@@ -885,7 +912,9 @@ static size_t conn_consume(struct net *n, struct conn *c, struct slice bytes)
         at += used;
     }
     c->consuming = false;
-    return c->state >= CONN_ENDING ? bytes.len : at;
+    if (c->state < CONN_ENDING) return at;
+    c->discarded_bytes += (uint32_t)(bytes.len - at);
+    return bytes.len;
 }
 
 static void conn_consume_held(struct net *n, struct conn *c)
@@ -917,7 +946,10 @@ static void conn_shed(struct net *n, struct conn *c)
  * that has lent more memory than it has. */
 static void conn_settle(struct net *n, struct conn *c)
 {
-    if (c->state >= CONN_ENDING) input_discard(n, c);
+    if (c->state >= CONN_ENDING) {
+        if (c->input) c->discarded_bytes += (uint32_t)(c->input->bytes.len - c->input->at);
+        input_discard(n, c);
+    }
     if (UNLIKELY(c->input || c->exchange || c->websocket || c->assembly_bytes) && !conn_account(n, c)) conn_shed(n, c);
     if (!c->peer_done) return;
     bool flushed = send_queue_empty(&c->queue) && !c->sending;
@@ -1138,7 +1170,18 @@ void conn_terminate(struct net *n, struct conn *c)
     conn_set_deadline(n, c, n->ticks.close);
     if (!c->sending) queue_clear(n, c);
     conn_cancel(n, c);
+    conn_bound_unsent(n, c);
     conn_join(n, c);
+}
+
+/* conn_bound_unsent: what was sent stays in the kernel behind the close until the peer has taken it. One who asks for
+ * much, takes nothing and answers probes would pin it there for ever (tcp(7)). Not while the connection is open: who
+ * takes nothing is told so then (conn_stalled), and who is silent has the idle timeout. */
+static void conn_bound_unsent(struct net *n, struct conn *c)
+{
+    if (c->peer_family == AF_UNIX) return;
+    op_begin(c);
+    ring_bound_unsent(n->ring, c->ring_fd, conn_tag(c, RING_OP_BOUND));
 }
 
 static void conn_join(struct net *n, struct conn *c)
@@ -1178,6 +1221,7 @@ static void conn_on_close(struct net *n, struct conn *c)
     if (c->user) n->handlers.on_closed(n->handlers.context, c);
     conn_uncount(n, c);
     if (c->refusal) n->refusing--;
+    if (conn_lingers(n, c)) n->lingering--;
     conn_discard(n, c);
     n->stats.closed++;
     struct conn_end end;
@@ -1209,6 +1253,7 @@ void conn_complete(struct net *n, struct conn *c, const struct ring_completion *
         conn_on_poll_out(n, c);
         return;
     case RING_OP_CANCEL:
+    case RING_OP_BOUND:
     case RING_OP_SHUTDOWN: /* a socket that the peer has reset cannot be shut down; its receive tells so too */
         op_end(c);
         conn_join(n, c);

@@ -69,6 +69,7 @@ struct conn {
     bool exempt : 1;     /* the caller's mark */
     bool counted : 1;    /* in limits.open_shared */
     bool unread : 1;     /* the open request's body is not kept: its answer closes the connection */
+    bool said_last : 1;  /* the peer said that nothing comes behind the request that was answered last */
     uint8_t refusal : 3; /* why it is not let in; 0: it is */
     uint8_t minor_version : 1;
     struct send_queue queue;
@@ -138,6 +139,7 @@ struct net {
     uint32_t free_slot;   /* head of the free list, UINT32_MAX at its end */
     uint32_t open;        /* slots in use */
     uint32_t refusing;    /* of them by connections that are not let in */
+    uint32_t lingering;   /* and by those that have ended and gave their place back: conn_lingers */
 
     struct conn_list dirty, sending, resuming;
     bool follow_up; /* a send of this turn has something behind it: its success is silent, so nothing would wake us for it */
@@ -195,6 +197,8 @@ void conn_resume(struct net *n, struct conn *c);
 void conn_expire(struct net *n, struct conn *c);
 /* conn_terminate begins the end, whatever the state; harmless when it has begun. */
 void conn_terminate(struct net *n, struct conn *c);
+/* conn_lingers: the connection has ended and waits for its peer, in one of the places for that. */
+bool conn_lingers(const struct net *n, const struct conn *c);
 /* conn_discard frees what a connection holds when the whole net closes. */
 void conn_discard(struct net *n, struct conn *c);
 

@@ -40,7 +40,6 @@ static void note_upgrade(struct head_parser *p, struct slice value);
 static bool authority_valid(struct slice authority);
 static bool ipv6_valid(struct slice text);
 static bool port_valid(struct slice text);
-static bool part_valid(struct slice text);
 static bool escapes_valid(struct slice text);
 static const char *value_end(const char *at, const char *end);
 static struct slice trim(struct slice text);
@@ -49,8 +48,8 @@ static bool list_next(struct slice *list, struct slice *element);
 /* What a byte may be part of. */
 enum {
     TOKEN = 1,  /* tchar, RFC 9110 section 5.6.2 */
-    TARGET = 2, /* RFC 3986: unreserved, sub-delims, ':' '@' '/' '?' '%', and the brackets of an address. Never '#': a
-                   fragment is not sent (RFC 9110 section 7.1) */
+    TARGET = 2, /* RFC 3986: unreserved, sub-delims, ':' '@' '/' '?' '%', and what browsers leave as it is: [ ] ^ ` { | }
+                   (http.h). Never '#': a fragment is not sent (RFC 9110 section 7.1) */
     VALUE = 4,  /* VCHAR, obs-text, SP, HTAB, RFC 9110 section 5.5 */
     NAME = 8,   /* reg-name without escapes, RFC 3986 section 3.2.2 */
 };
@@ -79,13 +78,13 @@ static const uint8_t byte_class[256] = {
     ['['] = VALUE | TARGET,
     ['\\'] = VALUE,
     [']'] = VALUE | TARGET,
-    ['^'] = VALUE | TOKEN,
+    ['^'] = VALUE | TARGET | TOKEN,
     ['_'] = VALUE | TARGET | TOKEN | NAME,
-    ['`'] = VALUE | TOKEN,
+    ['`'] = VALUE | TARGET | TOKEN,
     ['a' ... 'z'] = VALUE | TARGET | TOKEN | NAME,
-    ['{'] = VALUE,
-    ['|'] = VALUE | TOKEN,
-    ['}'] = VALUE,
+    ['{'] = VALUE | TARGET,
+    ['|'] = VALUE | TARGET | TOKEN,
+    ['}'] = VALUE | TARGET,
     ['~'] = VALUE | TARGET | TOKEN | NAME,
     [0x80 ... 0xff] = VALUE,
 };
@@ -273,7 +272,7 @@ static bool split_target(struct head_parser *p, struct slice target)
     request->path = slice_of(rest.data, mark ? (size_t)(mark - rest.data) : rest.len);
     if (mark) request->query = slice_from(rest, request->path.len + 1);
     if (request->path.len == 0) request->path = request->method == HTTP_OPTIONS && !mark ? SLICE("*") : SLICE("/");
-    return part_valid(request->path) && part_valid(request->query);
+    return escapes_valid(request->path) && escapes_valid(request->query);
 }
 
 /* uri-host [ ":" port ] (RFC 9110 section 7.2), the host not empty and without user information. */
@@ -312,16 +311,10 @@ static bool port_valid(struct slice text)
     return text.len == 0 || (text.len <= 5 && slice_u64(text, &port) && port <= 65535);
 }
 
-/* part_valid judges a path or query of bytes that a target may have: brackets are an address's alone (RFC 3986 section
- * 3.2.2), so what a proxy may have normalised is never taken in two ways. */
-static bool part_valid(struct slice text)
-{
-    return text.len == 0 || (!memchr(text.data, '[', text.len) && !memchr(text.data, ']', text.len) && escapes_valid(text));
-}
-
 /* escapes_valid says whether every '%' is followed by two hex digits. */
 static bool escapes_valid(struct slice text)
 {
+    if (text.len == 0) return true; /* data may be NULL */
     const char *at = text.data, *end = text.data + text.len;
     while ((at = memchr(at, '%', (size_t)(end - at)))) {
         if (end - at < 3 || hex_value(at[1]) < 0 || hex_value(at[2]) < 0) return false;

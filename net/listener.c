@@ -78,13 +78,9 @@ static bool address_parse(struct sockaddr_storage *out, socklen_t *out_len, cons
 static bool socket_prepare(int fd, int family, const struct listener_tcp *listener)
 {
     int on = 1, bytes = listener->send_buffer_bytes;
-    unsigned peer_timeout_ms = PEER_TIMEOUT_MS;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0) return false;
     if (listener->reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0) return false;
     if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0) return false;
-    /* What a connection has sent stays in the kernel after its end until the peer has taken it; one who asks for much,
-     * takes nothing and answers probes would pin it there for ever (tcp(7)). */
-    if (setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &peer_timeout_ms, sizeof peer_timeout_ms) < 0) return false;
     if (bytes > 0 && setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0) return false;
     return family != AF_INET6 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) == 0;
 }

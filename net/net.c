@@ -248,6 +248,7 @@ static void complete(struct net *n, const struct ring_completion *done)
     case RING_OP_SEND:
     case RING_OP_POLL_OUT:
     case RING_OP_SHUTDOWN:
+    case RING_OP_BOUND:
     case RING_OP_CLOSE: conn_complete(n, net_slot(n, tag_slot(done->tag)), done); return;
     case RING_OP_NONE: break;
     }

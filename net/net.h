@@ -72,6 +72,8 @@ struct net_limits {
     unsigned connections_max;      /* this core's, with those below */
     unsigned refused_max;          /* of them, places for connections that are being refused; 0: who is too many waits in
                                     * the backlog */
+    unsigned lingering_max;        /* of them, places for connections that have ended and wait for the peer to; one that
+                                    * finds none is closed at once. 0: they keep the places that they had */
     _Atomic uint32_t *open_shared; /* connections let in by all who share this count; NULL: nobody does */
     uint32_t open_shared_max;
     struct http_limits http;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "../src/base/assert.h"
+#include "../src/base/limits.h"
 #include "../src/base/park.h"
 #include "tag.h"
 
@@ -197,6 +199,19 @@ void ring_shutdown_out(struct ring *ring, uint32_t ring_fd, uint64_t tag)
     struct io_uring_sqe *sqe = next_sqe(ring, tag);
     io_uring_prep_shutdown(sqe, (int)ring_fd, SHUT_WR);
     sqe->flags |= IOSQE_FIXED_FILE;
+}
+
+void ring_bound_unsent(struct ring *ring, uint32_t ring_fd, uint64_t tag)
+{
+    /* SOCKET_URING_OP_SETSOCKOPT, as linux/io_uring.h lays it out since 6.7; liburing 2.3 does not know it yet: cmd_op
+     * lies at off, level and optname at addr, optlen at file_index, optval at addr3. */
+    static const unsigned setsockopt_op = 3, timeout_ms = PEER_TIMEOUT_MS;
+    struct io_uring_sqe *sqe = next_sqe(ring, tag);
+    io_uring_prep_rw(IORING_OP_URING_CMD, sqe, (int)ring_fd, NULL, 0, setsockopt_op);
+    sqe->flags |= IOSQE_FIXED_FILE;
+    sqe->addr = (uint64_t)TCP_USER_TIMEOUT << 32 | IPPROTO_TCP;
+    sqe->file_index = sizeof timeout_ms;
+    sqe->addr3 = (uintptr_t)&timeout_ms;
 }
 
 void ring_close(struct ring *ring, uint32_t ring_fd, uint64_t tag)

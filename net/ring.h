@@ -75,6 +75,9 @@ void ring_cancel_tag(struct ring *ring, uint64_t target, uint64_t tag);
 /* ring_shutdown_out ends our direction of the stream, so that the peer sees its end while we still read. The kernel
  * does it on a worker thread: for refusals and other rare ends only. */
 void ring_shutdown_out(struct ring *ring, uint32_t ring_fd, uint64_t tag);
+/* ring_bound_unsent has the kernel let go of what the peer does not take once it has taken nothing for PEER_TIMEOUT_MS
+ * (TCP_USER_TIMEOUT, tcp(7)): for a TCP socket that is about to be closed. -EOPNOTSUPP before Linux 6.7. */
+void ring_bound_unsent(struct ring *ring, uint32_t ring_fd, uint64_t tag);
 /* ring_close gives the descriptor back; only after every other operation on it has completed. */
 void ring_close(struct ring *ring, uint32_t ring_fd, uint64_t tag);
 /* ring_watch arms a multishot poll on a park's eventfd. */

@@ -15,6 +15,7 @@ enum ring_op {
     RING_OP_POLL_OUT, /* slot: connection */
     RING_OP_CANCEL,   /* slot: connection; generation 0: of an accept */
     RING_OP_SHUTDOWN, /* slot: connection */
+    RING_OP_BOUND,    /* slot: connection */
     RING_OP_CLOSE,    /* slot: connection */
     RING_OP_WAKE,     /* the core's eventfd */
 };

@@ -60,7 +60,9 @@
 #define HELLO_TIMEOUT_MS 10000u      /* from the handshake to hello; then close 4001 */
 #define CLOSE_TIMEOUT_MS 2000u       /* wait for the peer's close frame, or for a refused body to end */
 #define STALL_TIMEOUT_MS 30000u      /* queued bytes and not one taken by the peer */
-#define PEER_TIMEOUT_MS 34000u       /* sent bytes and not one acknowledged, or a window that stays shut: the kernel resets */
+#define PEER_TIMEOUT_MS 30000u       /* the same behind the close, when only the kernel still has the bytes: it resets */
+#define CONNECTIONS_LINGERING_MAX 128u /* a core's connections that have ended, until the peer has, too: room for 60 a
+                                          second of peers who never do */
 #define LISTEN_BACKLOG 4096u         /* connections that the kernel completes before they are accepted */
 #define LISTENERS_MAX 16u            /* listening sockets of one core */
 #define ACCEPTS_ARMED_MAX 64u        /* one-shot accepts in flight a listener: one burst's worth, 144 bytes each */
@@ -183,7 +185,8 @@
 
 /* --- the process ------------------------------------------------------------------------------------------ */
 #define DESCRIPTORS_MIN 128u         /* RLIMIT_NOFILE below which nothing is tried: RocksDB's files and a core's */
-#define DESCRIPTORS_KEPT 256u        /* of RLIMIT_NOFILE, not for a ring's table when limits.connections is derived */
+#define DESCRIPTORS_KEPT 384u        /* of RLIMIT_NOFILE, when limits.connections is derived: for connections that are
+                                      * refused or linger */
 #define CONNECTIONS_DERIVED_MAX 262144u /* a core's share of it; whoever wants more connections says so */
 #define CORE_STACK_BYTES (2u << 20)  /* a core's thread; only what is touched takes memory */
 #define PORT_WAIT_MS 1000u           /* a listening address that is taken: a killed process' ring may take that long */
@@ -214,7 +217,7 @@ _Static_assert(PAYLOAD_BYTES_MAX < PUSH_BYTES_MAX && PUSH_BATCH <= 64, "a push h
 _Static_assert(CREATIONS_READ_MAX * NOTIFY_BYTES_MAX <= COMMIT_PENDING_BYTES_MAX, "as much as may wait for the disk");
 _Static_assert(3 * SWEEP_LOOKS <= 65535 && 2 * NOTIFY_SWEEP_ROWS <= 65535, "what a step finds is one commit entry");
 _Static_assert(IDEMPOTENCY_KEEP_MS >= 7ull * 24 * 3600 * 1000, "the protocol's promise");
-_Static_assert(PEER_TIMEOUT_MS >= STALL_TIMEOUT_MS + 2 * CLOSE_TIMEOUT_MS, "a reader that stalls is told so (4200) first");
+_Static_assert(DESCRIPTORS_KEPT > CONNECTIONS_REFUSED_MAX + CONNECTIONS_LINGERING_MAX, "a ring has room for them");
 _Static_assert(REPLY_QUEUE_BYTES_MAX <= MEMORY_SHARE_MIN, "one socket's answers fit the smallest share");
 _Static_assert(TYPING_REPEAT_MS < TYPING_TIMEOUT_MS, "who renews is told before it ends");
 _Static_assert(REPLY_PAUSE_BYTES < REPLY_QUEUE_BYTES_MAX && REPLY_QUEUE_BYTES_MAX < REPLIES_BYTES_MAX / 2,

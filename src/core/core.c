@@ -321,22 +321,24 @@ static uint64_t core_places(const struct core *core)
     return all < most ? all : most;
 }
 
-/* refusals_max: places beyond those, for connections that are told why they are not let in. */
-static unsigned refusals_max(const struct core *core, uint64_t places)
+/* places_beyond: of the descriptors that are left beside those in use, and the operator's one, at most `max`. */
+static unsigned places_beyond(const struct core *core, uint64_t used, unsigned max)
 {
-    uint64_t descriptors = core->gateway->descriptors, left = descriptors > places ? descriptors - places - 1 : 0;
-    return descriptors && left < CONNECTIONS_REFUSED_MAX ? (unsigned)left : CONNECTIONS_REFUSED_MAX;
+    uint64_t descriptors = core->gateway->descriptors, left = descriptors > used ? descriptors - used - 1 : 0;
+    return descriptors && left < max ? (unsigned)left : max;
 }
 
 static struct net_limits core_limits(const struct core *core)
 {
     const struct config *c = core->gateway->config;
     uint64_t places = core_places(core);
-    unsigned refused = refusals_max(core, places);
+    unsigned refused = places_beyond(core, places, CONNECTIONS_REFUSED_MAX);
+    unsigned lingering = places_beyond(core, places + refused, CONNECTIONS_LINGERING_MAX);
     return (struct net_limits){
         /* core 0 has one more, which the operator's listener keeps for itself */
-        .connections_max = (unsigned)places + refused + (core->id == 0),
+        .connections_max = (unsigned)places + refused + lingering + (core->id == 0),
         .refused_max = refused,
+        .lingering_max = lingering,
         .open_shared = &core->gateway->open_connections,
         .open_shared_max = (uint32_t)c->limits_connections,
         .http = {.head_bytes_max = HTTP_HEAD_BYTES_MAX,

@@ -8,7 +8,7 @@
 
 /* sums: what the connections hold, to be compared with what net believes. */
 struct sums {
-    uint64_t open, websockets, queued, replies, assembly, refusing;
+    uint64_t open, websockets, queued, replies, assembly, refusing, lingering;
 };
 
 /* check_operations: what a connection counts as in flight is what the ring knows of it; a silent send that the ring has
@@ -42,7 +42,7 @@ static void check_queue(const struct net *n, const struct conn *c)
     CHECK(!waits || c->dirty || c->sending || c->blocked, "connection %u: what is queued is sent by nobody", c->slot);
 }
 
-static void add(struct sums *s, const struct conn *c)
+static void add(struct sums *s, const struct net *n, const struct conn *c)
 {
     s->open++;
     s->websockets += c->websocket;
@@ -50,6 +50,7 @@ static void add(struct sums *s, const struct conn *c)
     s->replies += answer_bytes(c);
     s->assembly += c->assembly_bytes;
     s->refusing += c->refusal != 0;
+    s->lingering += conn_lingers(n, c);
 }
 
 void bounds_check_net(const struct net *n)
@@ -58,7 +59,7 @@ void bounds_check_net(const struct net *n)
     for (uint32_t slot = 0; slot < n->num_slots; slot++) {
         const struct conn *c = net_slot(n, slot);
         if (c->state == CONN_FREE) continue;
-        add(&s, c);
+        add(&s, n, c);
         check_operations(n, c);
         check_queue(n, c);
     }
@@ -72,4 +73,6 @@ void bounds_check_net(const struct net *n)
           n->reply_bytes);
     CHECK(s.assembly == n->assembly_bytes, "%" PRIu64 " bytes are lent and %zu counted", s.assembly, n->assembly_bytes);
     CHECK(s.refusing == n->refusing, "%" PRIu64 " connections are refused and %u counted", s.refusing, n->refusing);
+    CHECK(s.lingering == n->lingering && n->lingering <= n->limits.lingering_max,
+          "%" PRIu64 " connections linger and %u counted, of %u", s.lingering, n->lingering, n->limits.lingering_max);
 }

@@ -49,6 +49,7 @@ enum operation_kind {
     OP_CANCEL_FD,
     OP_CANCEL_TAG,
     OP_SHUTDOWN,
+    OP_BOUND,
     OP_CLOSE,
     OP_WATCH
 };
@@ -316,6 +317,8 @@ void ring_cancel_tag(struct ring *ring, uint64_t target, uint64_t tag)
 
 void ring_shutdown_out(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_SHUTDOWN, ring_fd, tag); }
 
+void ring_bound_unsent(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_BOUND, ring_fd, tag); }
+
 void ring_close(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_CLOSE, ring_fd, tag); }
 
 void ring_watch(struct ring *ring, struct park *park, uint64_t tag)
@@ -550,6 +553,10 @@ static void submit(struct ring *ring, const struct operation *op)
         l = open_link(ring, op->fd, "shutdown");
         l->shutting = true;
         l->shutdown_tag = op->tag;
+        return;
+    case OP_BOUND: /* what the kernel keeps behind a close is its own here; an older one knows no such operation */
+        open_link(ring, op->fd, "bound");
+        complete(ring, op->fd, op->tag, fault(network.faults.error_of) ? -EOPNOTSUPP : 0);
         return;
     case OP_CLOSE: submit_close(ring, op); return;
     case OP_WATCH:

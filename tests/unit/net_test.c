@@ -1314,6 +1314,98 @@ static void more_refusals_than_there_are_places_for_end_without_a_word(void **st
     app_close(a);
 }
 
+/* --- who has ended, and whose peer has not ---------------------------------------------------------------------- */
+
+/* client_refused sends what is no request and reads the answer and the end of the stream, but does not close. */
+static struct client client_refused(struct app *a)
+{
+    struct client c = client_open(a);
+    client_say(a, &c, "nonsense\r\n\r\n");
+    UNTIL(a, client_ended(&c));
+    assert_true(client_has(&c, "HTTP/1.1 ") && client_has(&c, "Connection: close\r\n"));
+    return c;
+}
+
+static void a_peer_that_does_not_end_is_waited_for_so_long_and_no_longer(void **state)
+{
+    struct app *a = *state;
+    app_open(a);
+    struct client c = client_refused(a);
+    skip_time(a, 2 * SECOND - 3 * TIMER_TICK_MS * 1000000ull);
+    assert_int_equal(net_connections(a->n), 1);
+    client_say(a, &c, "is read, and discarded");
+    turns(a, 3);
+    skip_time(a, 5 * TIMER_TICK_MS * 1000000ull); /* which is no reason to wait longer */
+    UNTIL(a, net_connections(a->n) == 0);
+    client_close(&c);
+    app_close(a);
+}
+
+static void who_has_ended_gives_its_place_to_another(void **state)
+{
+    struct app *a = *state;
+    _Atomic uint32_t all = 0;
+    a->limits.open_shared = &all;
+    a->limits.open_shared_max = 1;
+    a->limits.connections_max = 1 + 8 + 4;
+    a->limits.refused_max = 8;
+    a->limits.lingering_max = 4;
+    app_open(a);
+    struct client ended[4];
+    for (unsigned i = 0; i < 4; i++) {
+        ended[i] = client_refused(a);
+        assert_int_equal(atomic_load(&all), 0);
+    }
+    assert_int_equal(net_connections(a->n), 4); /* all of them are waited for */
+    struct client in = client_open(a);
+    client_say(a, &in, "GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
+    UNTIL(a, client_has(&in, "/x"));
+    assert_int_equal(a->refusal, 0);
+    assert_int_equal(atomic_load(&all), 1);
+    client_close(&in);
+    UNTIL(a, net_connections(a->n) == 4);
+    struct client more = client_refused(a); /* there is no place to wait for it */
+    UNTIL(a, net_connections(a->n) == 4);
+    client_close(&more);
+    for (unsigned i = 0; i < 4; i++) client_close(&ended[i]);
+    UNTIL(a, net_connections(a->n) == 0);
+    assert_int_equal(atomic_load(&all), 0);
+    app_close(a);
+}
+
+static void who_said_that_nothing_follows_is_not_waited_for(void **state)
+{
+    struct app *a = *state;
+    app_open(a);
+    struct client c = client_open(a);
+    client_say(a, &c, "GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    UNTIL(a, client_ended(&c) && net_connections(a->n) == 0);
+    assert_int_equal(net_stats(a->n)->timeouts, 0);
+    assert_true(client_has(&c, "/x"));
+    client_close(&c);
+
+    c = client_open(a); /* unless something did */
+    client_say(a, &c, "GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\nmore");
+    UNTIL(a, client_ended(&c));
+    turns(a, 5);
+    assert_int_equal(net_connections(a->n), 1);
+    client_close(&c);
+
+    c = client_open(a); /* while the answer was waited for */
+    client_say(a, &c, "GET /later HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    UNTIL(a, a->waiting.generation != 0);
+    uint64_t before = net_stats(a->n)->bytes_in;
+    client_say(a, &c, "more");
+    UNTIL(a, net_stats(a->n)->bytes_in == before + 4);
+    answer(a, net_conn(a->n, a->waiting), 200, SLICE("x"));
+    net_flush(a->n); /* it leaves before what came is dropped */
+    UNTIL(a, client_ended(&c));
+    turns(a, 5);
+    assert_int_equal(net_connections(a->n), 1);
+    client_close(&c);
+    app_close(a);
+}
+
 static void answers_are_charged_to_whoever_asked(void **state)
 {
     struct app *a = *state;
@@ -1836,6 +1928,9 @@ int main(void)
         NET_TEST(a_bound_may_be_shared_and_what_is_let_in_is_counted_back),
         NET_TEST(a_refused_request_comes_without_its_body_and_waits_for_nobody),
         NET_TEST(more_refusals_than_there_are_places_for_end_without_a_word),
+        NET_TEST(a_peer_that_does_not_end_is_waited_for_so_long_and_no_longer),
+        NET_TEST(who_has_ended_gives_its_place_to_another),
+        NET_TEST(who_said_that_nothing_follows_is_not_waited_for),
         NET_TEST(answers_are_charged_to_whoever_asked),
         NET_TEST(deadlines_of_http_close_slow_and_silent_clients),
         NET_TEST(a_silent_websocket_is_pinged_and_then_closed),

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -310,6 +311,20 @@ static void a_shut_direction_still_receives(void **state)
     pair_close(&p);
 }
 
+static void what_a_peer_does_not_take_can_be_bounded(void **state)
+{
+    struct pair p = pair_open();
+    ring_bound_unsent(p.ring, p.socket, tag_make(RING_OP_BOUND, 1, 0));
+    struct ring_completion done = next(p.ring);
+    assert_int_equal(tag_op(done.tag), RING_OP_BOUND);
+    struct utsname kernel;
+    unsigned major = 0, minor = 0;
+    assert_int_equal(uname(&kernel), 0);
+    assert_int_equal(sscanf(kernel.release, "%u.%u", &major, &minor), 2);
+    assert_int_equal(done.result, major > 6 || (major == 6 && minor >= 7) ? 0 : -EOPNOTSUPP);
+    pair_close(&p);
+}
+
 static void more_operations_than_the_queue_holds_are_all_done(void **state)
 {
     struct pair p = pair_open();
@@ -393,6 +408,7 @@ int main(void)
         cmocka_unit_test(a_send_to_a_peer_that_has_gone_tells_its_error),
         cmocka_unit_test(cancelled_operations_complete_and_the_descriptor_comes_back),
         cmocka_unit_test(a_shut_direction_still_receives),
+        cmocka_unit_test(what_a_peer_does_not_take_can_be_bounded),
         cmocka_unit_test(more_operations_than_the_queue_holds_are_all_done),
         cmocka_unit_test(a_wait_ends_at_its_timeout),
         cmocka_unit_test(a_watched_park_ends_a_wait_every_time),

@@ -83,6 +83,7 @@ DECLARE(void, ring_sendv, struct ring *ring, uint32_t ring_fd, const struct msgh
 DECLARE(void, ring_poll_out, struct ring *ring, uint32_t ring_fd, uint64_t tag);
 DECLARE(void, ring_cancel_tag, struct ring *ring, uint64_t target, uint64_t tag);
 DECLARE(void, ring_shutdown_out, struct ring *ring, uint32_t ring_fd, uint64_t tag);
+DECLARE(void, ring_bound_unsent, struct ring *ring, uint32_t ring_fd, uint64_t tag);
 DECLARE(void, ring_close, struct ring *ring, uint32_t ring_fd, uint64_t tag);
 DECLARE(void, ring_watch, struct ring *ring, struct park *park, uint64_t tag);
 DECLARE(void, ring_enter, struct ring *ring, bool wait, uint64_t timeout_ns);
@@ -171,6 +172,12 @@ void __wrap_ring_shutdown_out(struct ring *ring, uint32_t ring_fd, uint64_t tag)
     __real_ring_shutdown_out(ring, ring_fd, tag);
 }
 
+void __wrap_ring_bound_unsent(struct ring *ring, uint32_t ring_fd, uint64_t tag)
+{
+    if (FAILS(tag, FAULT_BOUND_EOPNOTSUPP, EOPNOTSUPP)) return;
+    __real_ring_bound_unsent(ring, ring_fd, tag);
+}
+
 /* close(2): the descriptor is gone whatever the result says. */
 void __wrap_ring_close(struct ring *ring, uint32_t ring_fd, uint64_t tag)
 {
@@ -244,6 +251,7 @@ static void meddle(struct ring *ring, struct ring_completion *out)
     case RING_OP_POLL_OUT:
     case RING_OP_CANCEL:
     case RING_OP_SHUTDOWN:
+    case RING_OP_BOUND:
     case RING_OP_CLOSE: return;
     }
 }

@@ -45,6 +45,7 @@ enum fault_mode { FAULT_OFF, FAULT_ONCE, FAULT_FOR_GOOD };
     SITE(POLL_ENOMEM, "poll.enomem")                 /* waiting for a socket to become writable fails */            \
     SITE(CANCEL_ENOENT, "cancel.enoent")             /* what is to be cancelled is not found, and stays armed */    \
     SITE(SHUTDOWN_ENOTCONN, "shutdown.enotconn")                                                                    \
+    SITE(BOUND_EOPNOTSUPP, "bound.eopnotsupp")       /* a kernel before 6.7 */                                      \
     SITE(CLOSE_EIO, "close.eio")                                                                                    \
     SITE(WATCH_ENDS, "watch.ends")                   /* the kernel ends the multishot poll on the core's eventfd */ \
     SITE(WATCH_ENOMEM, "watch.enomem")                                                                              \
