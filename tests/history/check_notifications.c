@@ -1,5 +1,5 @@
-/* Notifications: what was acknowledged is delivered at least once to each whom it is for, or is a dead letter; and
- * nothing is delivered that nobody asked for. */
+/* Notifications: what was acknowledged is delivered at least once to each whom it is for, or is a dead letter; a key
+ * stands for one; and nothing is delivered that nobody asked for. */
 #include "check.h"
 
 /* notice: a notification for one user, as it was asked for. */

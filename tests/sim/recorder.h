@@ -47,11 +47,12 @@ void recorder_acked(const struct client *c, struct slice room_id, uint64_t seq, 
 void recorder_cursor(const struct client *c, struct slice room_id, uint64_t seq);
 
 void recorder_crash(bool power);
+/* recorder_forgotten: weeks have passed, and the ids of messages with them: one may rightly be appended again. */
+void recorder_forgotten(void);
 /* recorder_healed: there were no faults since, and the run has come to rest: each client's device has what it is owed.
  */
 void recorder_healed(uint64_t since_ns);
-/* recorder_judge reads the log that the store has, and fails the run when a rule does not hold. A run in which weeks
- * passed is not judged: the ids of its messages are forgotten, so that one may rightly be appended twice. */
+/* recorder_judge reads the log that the store has, and fails the run when a rule does not hold. */
 void recorder_judge(struct kv *kv);
 void recorder_close(void);
 

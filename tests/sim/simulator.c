@@ -137,6 +137,7 @@ static void weeks_pass(void)
     count_happened(COUNT_WINDOWS_PASSED);
     scenario.late_gateways |= 1u << scenario.gateway;
     world_advance(9ull * 24 * 3600 * 1000000000u);
+    recorder_forgotten();
 }
 
 /* restart_drained: a gateway that has stopped in good order is followed by another one. */
