@@ -453,6 +453,7 @@ static void cores_settle(void)
         }
         for (unsigned actor = 0; actor < run.first_core_actor; actor++)
             if (actor_runnable(actor)) actor_resume(actor);
+        busy |= rings_have_arrivals(); /* also behind the last look at them */
     }
 }
 
