@@ -197,8 +197,8 @@ static void check_cursor(const struct client *c, unsigned room, uint64_t deliver
           delivered);
 }
 
-/* has_cursor: the device has one of its own, of an ack that was answered before this was asked. Until then it is shown the
- * user's own, which other devices move, and its first ack may set it anywhere. */
+/* has_cursor: the device has one of its own, of an ack that was answered before this was asked. Until then it is shown
+ * the user's own, which other devices move, and its first ack may set it anywhere. */
 static bool has_cursor(const struct view *v, const struct ask *a)
 {
     return v->acked_moment && v->acked_moment < a->moment && v->acked_losses == scenario.power_losses;
