@@ -234,9 +234,9 @@ bool is_kept(const struct checker *c, const struct entry *e)
     const struct row *row = row_find(room_with_id(c, e->room), e->seq);
     if (!row) return false;
     if (e->kind != ENTRY_OK) return !event_differs(c, e, row->entry);
-    /* the id is made of room and seq: after a power loss, another message may have it */
+    /* the id is made of room and seq: after a power loss, another message may have it, or the same one sent again */
     return e->message_id == row->entry->message_id && e->user == row->entry->user &&
-           e->client_id == row->entry->client_id;
+           e->client_id == row->entry->client_id && !texts_differ(e->created_at, row->entry->created_at);
 }
 
 bool is_surely_kept(const struct checker *c, const struct entry *e)

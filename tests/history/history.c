@@ -76,11 +76,12 @@ void history_invoke(struct history *h, uint64_t t, const struct history_name *na
 }
 
 void history_ok(struct history *h, uint64_t t, const struct history_name *name, uint64_t seq,
-                struct history_text message_id, uint64_t epoch)
+                struct history_text message_id, struct history_text created_at, uint64_t epoch)
 {
     struct entry e = of_name(h, ENTRY_OK, t, name);
     e.seq = seq;
     e.message_id = number(h, message_id);
+    e.created_at = number(h, created_at);
     e.epoch = epoch;
     add(h, e);
 }

@@ -63,9 +63,10 @@ struct history_name {
 
 /* history_invoke is called before the request can leave the client, each time it is sent. */
 void history_invoke(struct history *h, uint64_t t, const struct history_name *name, struct history_text content);
-/* history_ok: it was acknowledged. `epoch` is the room's epoch that the connection was told, 0 when it is not known. */
+/* history_ok: it was acknowledged. `epoch` is the room's epoch that the connection was told, 0 when it is not known;
+ * `created_at` may be empty. */
 void history_ok(struct history *h, uint64_t t, const struct history_name *name, uint64_t seq,
-                struct history_text message_id, uint64_t epoch);
+                struct history_text message_id, struct history_text created_at, uint64_t epoch);
 /* history_fail: it was refused. history_unknown: there was no answer, as for an invoke without an outcome. */
 void history_fail(struct history *h, uint64_t t, const struct history_name *name, struct history_text code);
 void history_unknown(struct history *h, uint64_t t, const struct history_name *name);

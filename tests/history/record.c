@@ -246,7 +246,7 @@ static void read_send(struct line *l, enum entry_kind kind, uint64_t t)
     if (kind == ENTRY_INVOKE)
         history_invoke(l->h, t, &name, content);
     else if (kind == ENTRY_OK)
-        history_ok(l->h, t, &name, seq, message_id, epoch);
+        history_ok(l->h, t, &name, seq, message_id, text(l, "created_at"), epoch);
     else if (kind == ENTRY_FAIL)
         history_fail(l->h, t, &name, code);
     else

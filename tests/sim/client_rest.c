@@ -278,6 +278,7 @@ static void room_made(struct client *c, unsigned room, struct slice body)
         return;
     }
     memcpy(r->id, id.data, id.len);
+    r->known_moment = scenario.moment;
     r->epoch = json_number(body, "epoch");
     CHECK(json_number(body, "last_seq") == 0, "%s: a new room with events", c->name);
     count_happened(COUNT_ROOMS_MADE);

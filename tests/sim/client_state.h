@@ -37,7 +37,7 @@ struct view {
     uint64_t acked;         /* highest seq whose ack was answered … */
     unsigned acked_gateway; /* … by this gateway: a crash may take the cursor back … */
     uint64_t acked_before;  /* … when hello was said */
-    uint64_t acked_moment;  /* when the first ack was answered, 0: none was; before it the device shares the user's cursor */
+    uint64_t acked_moment;  /* when the first ack was answered; 0: none was, and the device shares the user's cursor */
     unsigned acked_losses;  /* power losses before it: each may take the device's own cursor */
     bool on;                /* the socket is subscribed */
     bool resume_asked;      /* hello named a position; `resumed` must answer it */

@@ -592,6 +592,13 @@ bool ring_ready(const struct ring *ring) { return ring->next_visible < ring->num
 
 bool ring_has_arrivals(const struct ring *ring) { return ring_ready(ring) || ring_due_ns(ring) <= world_now_ns(); }
 
+bool rings_have_arrivals(void)
+{
+    bool any = false;
+    for (unsigned i = 0; i < network.num_rings; i++) any |= ring_has_arrivals(network.rings[i]);
+    return any;
+}
+
 uint64_t ring_due_ns(const struct ring *ring)
 {
     uint64_t due_ns = WORLD_NEVER;

@@ -27,6 +27,8 @@ struct link;
 /* --- the world's side ---------------------------------------------------------------------------------------- */
 
 bool ring_has_arrivals(const struct ring *ring);
+/* rings_have_arrivals: one of them would take a completion now. */
+bool rings_have_arrivals(void);
 /* ring_signal_watch makes the watch of this park complete, at `due_ns`; false when no ring watches it. */
 bool ring_signal_watch(const struct park *park, uint64_t due_ns);
 /* rings_crash resets every connection and forgets the rings. */

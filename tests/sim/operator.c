@@ -311,7 +311,8 @@ static void refused(const struct work *w, const struct http_answer *answer)
         key_revoked(&scenario.tenants[w->tenant].keys[w->key]); /* the first time, which was not answered */
         return;
     }
-    CHECK(store || busy || draining || faults_excuse(l->gateway, code), "the operator is refused without a reason: %.*s (work %d)", SLICE_FMT(code),
+    bool excused = store || busy || draining || faults_excuse(l->gateway, code);
+    CHECK(excused, "the operator is refused without a reason: %.*s (work %d)", SLICE_FMT(code),
           (int)w->kind);
 }
 

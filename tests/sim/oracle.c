@@ -197,8 +197,8 @@ static void check_cursor(const struct client *c, unsigned room, uint64_t deliver
           delivered);
 }
 
-/* has_cursor: the device has one of its own, of an ack that was answered before this was asked. Until then it is shown the
- * user's own, which other devices move, and its first ack may set it anywhere. */
+/* has_cursor: the device has one of its own, of an ack that was answered before this was asked. Until then it is shown
+ * the user's own, which other devices move, and its first ack may set it anywhere. */
 static bool has_cursor(const struct view *v, const struct ask *a)
 {
     return v->acked_moment && v->acked_moment < a->moment && v->acked_losses == scenario.power_losses;
@@ -234,8 +234,9 @@ void oracle_welcome(struct client *c, const struct ask *a, struct slice text, ui
         if (!client_in(c, r) || listed[r]) continue;
         CHECK(!c->views[r].resume_asked || truth_was_out(r, c->user, span),
               "%s is a member of room %u and was not let in", c->name, r);
-        /* who has just joined a room is let in when the user's home has heard of it */
-        bool settled = scenario.rooms[r].rule != RULE_OPEN && scenario.rooms[r].rule != RULE_RULED;
+        /* who has just joined a room, or been put into a new one, is let in when the user's home has heard of it */
+        const struct scenario_room *made = &scenario.rooms[r];
+        bool settled = made->rule != RULE_OPEN && made->rule != RULE_RULED && made->known_moment < a->moment;
         CHECK(!c->wants_all || !settled || c->views[r].held == 0 || truth_was_out(r, c->user, span),
               "%s is a member of room %u, wanted all, and was not let in", c->name, r);
         c->views[r].resume_asked = false;

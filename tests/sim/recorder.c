@@ -27,7 +27,7 @@ static struct {
     unsigned pages;
     struct joins {
         unsigned gateway, pending; /* asked of that gateway and not answered */
-        uint64_t moment;           /* of the last one */
+        uint64_t moment, answered_moment; /* when the last one was asked, and one was answered */
     } joins[SCENARIO_ROOMS_MAX][USERS_MAX];
 } recorder;
 
@@ -86,6 +86,7 @@ void recorder_joined(unsigned room, unsigned user, unsigned gateway)
 {
     struct joins *j = &recorder.joins[room][user];
     if (j->gateway == gateway && j->pending) j->pending--;
+    j->answered_moment = scenario.moment;
 }
 
 /* A fast room may forget with the power that somebody has left, acknowledged or not: there nobody ever surely has. */
@@ -93,7 +94,7 @@ void recorder_left(unsigned room, unsigned user, uint64_t moment)
 {
     char id[16];
     const struct joins *j = &recorder.joins[room][user];
-    bool again = (j->gateway == scenario.gateway && j->pending) || j->moment >= moment;
+    bool again = (j->gateway == scenario.gateway && j->pending) || j->moment >= moment || j->answered_moment >= moment;
     if (again || scenario.tenants[scenario.rooms[room].tenant].fast) return;
     history_left(recorder.history, world_now_ns(), cstring(scenario.rooms[room].id), user_text(id, user), 0);
 }
@@ -142,10 +143,11 @@ void recorder_invoke(const struct client *c, const struct message *m)
 void recorder_ok(const struct client *c, const struct message *m, struct slice answer, uint64_t epoch)
 {
     struct history_name n = name(c, m);
-    struct slice message_id;
-    CHECK(json_member(answer, "message_id", &message_id), "%s: an ok without message_id", c->name);
+    struct slice message_id, created_at;
+    CHECK(json_member(answer, "message_id", &message_id) && json_member(answer, "created_at", &created_at),
+          "%s: an ok without message_id or created_at", c->name);
     history_ok(recorder.history, world_now_ns(), &n, json_number(answer, "seq"), text(message_id),
-               epoch);
+               text(created_at), epoch);
 }
 
 void recorder_fail(const struct client *c, const struct message *m, struct slice code)

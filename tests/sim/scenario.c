@@ -90,6 +90,7 @@ unsigned scenario_room_find(unsigned tenant, struct slice room_id)
           "a user of tenant %u is told of room %.*s, which is not of this scenario", tenant, SLICE_FMT(room_id));
     struct scenario_room *r = &scenario.rooms[pending];
     memcpy(r->id, room_id.data, room_id.len);
+    r->known_moment = scenario.moment;
     r->epoch = scenario.epochs[scenario.gateway % GATEWAYS_MAX];
     return pending;
 }

@@ -69,6 +69,7 @@ struct scenario_room {
     bool asked;              /* it was asked for */
     char id[32];             /* empty: nobody knows it yet */
     uint64_t epoch;          /* when it was made */
+    uint64_t known_moment;   /* when somebody was first told of it */
     uint32_t first_members;  /* bit u: user u */
     unsigned num_strangers;  /* who were added */
     uint64_t seen;           /* highest seq of its log that anybody was shown */

@@ -1,7 +1,8 @@
 /* simulator: the production gateway - cores, net, commit pipeline, readers - in one thread from one seed.
  *
  *   simulator --seed N [--trace] [--stats]     one run, in this process
- *   simulator --seeds A..B [--jobs J] [--hashes] [--stats] [--until-failure]    one process a run; each failed seed, and why
+ *   simulator --seeds A..B [--jobs J] [--hashes] [--stats] [--until-failure]
+ *                                    one process a run; each failed seed, and why
  *   simulator … --planted NAME       the same with a planted bug on (src/base/planted.h)
  *   simulator --planted list         which bugs there are: name, what it breaks, what it does
  *
@@ -308,8 +309,8 @@ static enum status store_begin(char *why, size_t why_len)
     return opening.status;
 }
 
-/* check_epoch: it rises with every start behind an end that was not clean, and with no other but for starts that came to
- * nothing. What nobody was served from may begin anew: a first start that failed left no mark. */
+/* check_epoch: it rises with every start behind an end that was not clean, and with no other but for starts that came
+ * to nothing. What nobody was served from may begin anew: a first start that failed left no mark. */
 static void check_epoch(void)
 {
     uint64_t epoch = run.store.epoch, least = run.epoch + !(run.was_clean || run.may_be_clean);
@@ -455,6 +456,7 @@ static void cores_settle(void)
         }
         for (unsigned actor = 0; actor < run.first_core_actor; actor++)
             if (actor_runnable(actor)) actor_resume(actor);
+        busy |= rings_have_arrivals(); /* also behind the last look at them */
     }
 }
 

@@ -70,7 +70,8 @@ size_t store_num_lost(struct slice room_id);
 /* store_names: a join's or leave's row names the user: it holds `"user_ids":["a","b"]`, and user ids of the
  * scenario need no escapes. */
 bool store_names(const struct watched_row *row, struct slice user_id);
-/* store_cursor returns how far the cursor of a user's device in a room that has events has got on the store; 0: none. */
+/* store_cursor returns how far the cursor of a user's device has got on the store, in a room that has events; 0: there
+ * is none. */
 uint64_t store_cursor(struct slice room_id, struct slice user_id, struct slice device);
 /* store_rooms counts the rows of `rooms`. */
 unsigned store_rooms(void);
