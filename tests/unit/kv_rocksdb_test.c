@@ -1,5 +1,6 @@
 #define _GNU_SOURCE /* nftw */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <pthread.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -449,6 +451,122 @@ static void a_full_disk_fails_the_write_and_keeps_what_was_synced(void **state)
     assert_int_equal(umount(dir), 0);
 }
 
+/* --- a MANIFEST that cannot be written or synced ------------------------------------------------------------------ */
+
+/* RocksDB calls these instead of libc's. While one of them is armed, the next such call of a MANIFEST fails, once. */
+static _Atomic bool write_fails, sync_fails;
+
+static bool is_manifest(int fd)
+{
+    char link[64], path[700] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    return readlink(link, path, sizeof path - 1) > 0 && strstr(path, "/MANIFEST-");
+}
+
+/* Half of it arrives, as at the end of a disk. */
+ssize_t write(int fd, const void *bytes, size_t len)
+{
+    static _Atomic bool half_written;
+    if (atomic_load(&write_fails) && is_manifest(fd)) {
+        if (!atomic_exchange(&half_written, true)) return syscall(SYS_write, fd, bytes, len / 2);
+        atomic_store(&half_written, false);
+        atomic_store(&write_fails, false);
+        errno = ENOSPC;
+        return -1;
+    }
+    return syscall(SYS_write, fd, bytes, len);
+}
+
+int fdatasync(int fd)
+{
+    if (atomic_load(&sync_fails) && is_manifest(fd)) {
+        atomic_store(&sync_fails, false);
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+/* write_until_refused returns how many rows were written: at most 20 MB, which is many flushes. */
+static uint64_t write_until_refused(struct kv *kv, uint64_t seq)
+{
+    static char value[2000];
+    struct kv_batch *b = kv_batch_new(kv);
+    for (uint64_t end = seq + 10000; seq < end; seq++) {
+        struct key k;
+        key_log(&k, 1, 1, seq);
+        for (size_t i = 0; i < sizeof value; i++) value[i] = (char)(seq * 31 + i * i);
+        kv->ops->batch_clear(b);
+        kv->ops->batch_put(b, KV_LOG, key_slice(&k), slice_of(value, sizeof value));
+        if (kv_write(kv, b) != STATUS_OK) break;
+    }
+    kv->ops->batch_free(b);
+    return seq;
+}
+
+static off_t length_of(uint64_t manifest)
+{
+    char name[64];
+    struct stat st;
+    snprintf(name, sizeof name, "MANIFEST-%06llu", (unsigned long long)manifest);
+    return stat(db_path(name), &st) == 0 ? st.st_size : -1;
+}
+
+static unsigned count_manifests(void)
+{
+    unsigned count = 0;
+    DIR *d = opendir(db_path(""));
+    for (struct dirent *e; (e = readdir(d));) count += strncmp(e->d_name, "MANIFEST-", 9) == 0;
+    closedir(d);
+    return count;
+}
+
+static void a_manifest_that_fails_is_the_last_one(_Atomic bool *failing)
+{
+    options.write_buffer_bytes = 256 << 10;
+    struct kv *kv = open_kv();
+    struct kv_manifest before = kv_manifest(kv);
+    assert_int_equal(before.bytes, length_of(before.number));
+    atomic_store(failing, true);
+    uint64_t seq = write_until_refused(kv, 1);
+    assert_false(atomic_load(failing));
+    assert_true(seq < 10000);
+    assert_int_equal(kv_manifest(kv).number, 0);
+    assert_int_equal(kv_sync(kv), STATUS_READ_ONLY);
+    usleep(1500 * 1000); /* RocksDB tries again each second (bgerror_resume_retry_interval) */
+    assert_int_equal(count_manifests(), 1);
+    kv_close(kv);
+    assert_true(length_of(before.number) >= (off_t)before.bytes);
+    kv = open_kv();
+    assert_true(kv_manifest(kv).number > before.number);
+    assert_true(kv_sequence(kv) + 1 >= seq);
+    kv_close(kv);
+}
+
+static void after_a_manifest_that_the_disk_had_no_room_for_none_is_begun(void **state)
+{
+    a_manifest_that_fails_is_the_last_one(&write_fails);
+}
+
+static void after_a_manifest_that_failed_to_sync_none_is_begun(void **state)
+{
+    a_manifest_that_fails_is_the_last_one(&sync_fails);
+}
+
+static void what_is_synced_of_the_manifest_is_whole_edits(void **state)
+{
+    options.write_buffer_bytes = 256 << 10;
+    struct kv *kv = open_kv();
+    struct kv_manifest first = kv_manifest(kv);
+    write_until_refused(kv, 1);
+    struct kv_manifest later = kv_manifest(kv);
+    assert_int_equal(later.number, first.number);
+    assert_true(later.bytes > first.bytes);
+    assert_true((off_t)later.bytes <= length_of(later.number));
+    kv_close(kv);
+    assert_true((off_t)later.bytes <= length_of(later.number));
+}
+
 static _Atomic int syncing;
 
 static void *sync_until_told(void *context)
@@ -496,6 +614,9 @@ int main(void)
         WITH_DIR(the_durability_settings_are_the_ones_that_were_proved),
         WITH_DIR(properties_are_summed_over_families),
         WITH_DIR(a_full_disk_fails_the_write_and_keeps_what_was_synced),
+        WITH_DIR(after_a_manifest_that_the_disk_had_no_room_for_none_is_begun),
+        WITH_DIR(after_a_manifest_that_failed_to_sync_none_is_begun),
+        WITH_DIR(what_is_synced_of_the_manifest_is_whole_edits),
         WITH_DIR(syncs_run_beside_writes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
