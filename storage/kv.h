@@ -119,7 +119,8 @@ static inline struct slice kv_iter_key(struct kv *kv, struct kv_iter *i) { retur
 static inline struct slice kv_iter_value(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_value(i); }
 MUST_USE static inline enum status kv_iter_close(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_close(i); }
 static inline void kv_close(struct kv *kv) { kv->ops->close(kv); }
-/* kv_manifest tells what RocksDB's own sync has made durable of its MANIFEST: whole edits, that it never takes back. */
+/* kv_manifest tells what RocksDB's own sync has made durable of the MANIFEST that CURRENT durably names: whole edits,
+ * that it never takes back. */
 static inline struct kv_manifest kv_manifest(struct kv *kv)
 {
     struct kv_manifest m = {0};

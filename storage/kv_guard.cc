@@ -69,13 +69,15 @@ public:
     bool failed() const { return _failed.load(std::memory_order_acquire); }
     void fail(const std::string &path, const IOStatus &s);
     void note(uint64_t number, uint64_t bytes);
+    void opened();
     void manifest(uint64_t *number, uint64_t *bytes) const;
 
 private:
     void (*_tell)(const char *, const char *);
     std::atomic<bool> _failed{false};
-    mutable std::mutex _lock; /* over the two below */
-    uint64_t _number = 0, _bytes = 0;
+    mutable std::mutex _lock; /* over all below */
+    uint64_t _number = 0, _bytes = 0; /* what was synced last */
+    uint64_t _renamed = 0, _current = 0; /* what CURRENT names; and what it names on disk, too */
 };
 
 IOStatus stopped()
@@ -166,7 +168,10 @@ IOStatus Guard::RenameFile(const std::string &from, const std::string &to, const
     bool is_current = strcmp(name_of(to), "CURRENT") == 0;
     if (is_current && failed()) return stopped();
     IOStatus s = FileSystemWrapper::RenameFile(from, to, options, dbg);
-    if (is_current && !s.ok()) fail(to, s);
+    if (!is_current) return s;
+    if (!s.ok()) fail(to, s);
+    std::lock_guard<std::mutex> hold(_lock);
+    _renamed = _number;
     return s;
 }
 
@@ -180,13 +185,22 @@ void Guard::note(uint64_t number, uint64_t bytes)
     std::lock_guard<std::mutex> hold(_lock);
     _number = number;
     _bytes = bytes;
+    /* a second edit: RocksDB has synced the directory behind the renaming, before it ended the first */
+    if (_renamed == number) _current = number;
+}
+
+void Guard::opened()
+{
+    std::lock_guard<std::mutex> hold(_lock);
+    _current = _number;
 }
 
 void Guard::manifest(uint64_t *number, uint64_t *bytes) const
 {
     std::lock_guard<std::mutex> hold(_lock);
-    *number = failed() ? 0 : _number;
-    *bytes = failed() ? 0 : _bytes;
+    bool known = !failed() && _current == _number;
+    *number = known ? _number : 0;
+    *bytes = known ? _bytes : 0;
 }
 
 } // namespace
@@ -219,6 +233,11 @@ rocksdb_env_t *kv_guard_env(struct kv_guard *g)
 bool kv_guard_failed(const struct kv_guard *g)
 {
     return g->files->failed();
+}
+
+void kv_guard_opened(struct kv_guard *g)
+{
+    g->files->opened();
 }
 
 void kv_guard_manifest(const struct kv_guard *g, uint64_t *number, uint64_t *bytes)

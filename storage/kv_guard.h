@@ -28,8 +28,10 @@ void kv_guard_free(struct kv_guard *g);
 /* kv_guard_env is for rocksdb_options_set_env; the guard's own. */
 rocksdb_env_t *kv_guard_env(struct kv_guard *g);
 bool kv_guard_failed(const struct kv_guard *g);
-/* *number and *bytes: of the newest MANIFEST that this opening wrote, and its length as of RocksDB's last sync of it. 0:
- * none yet, or something has failed since, and what was synced before that is not said any more. */
+/* kv_guard_opened: the database is open, so CURRENT durably names its MANIFEST. */
+void kv_guard_opened(struct kv_guard *g);
+/* *number and *bytes: of the MANIFEST that CURRENT durably names, and its length as of RocksDB's last sync of it. 0: none
+ * yet, or something has failed since, and what was synced before that is not said any more. */
 void kv_guard_manifest(const struct kv_guard *g, uint64_t *number, uint64_t *bytes);
 
 #ifdef __cplusplus

@@ -215,8 +215,11 @@ static enum status open_database(struct rocks *r, bool read_only, char *why, siz
                                                            0, &error);
     else
         r->db = rocksdb_open_column_families(r->options, r->db_path, FAMILIES, names, options, r->family, &error);
-    ASSERT(error || read_only || manifest_of(r).number); /* each opening writes one, through the guard */
-    if (!error) return STATUS_OK;
+    if (!error) {
+        if (r->guard) kv_guard_opened(r->guard);
+        ASSERT(!r->guard || has_failed(r) || manifest_of(r).number); /* each opening writes one, through the guard */
+        return STATUS_OK;
+    }
 
     const char *advice = "see the line \"rocksdb_error\" above";
     switch ((int)classify(error)) {

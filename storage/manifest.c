@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "../src/base/assert.h"
-#include "../src/base/log.h"
 
 #define PATH_BYTES_MAX 4096
 #define CHUNK_BYTES (64u << 10)
@@ -22,7 +21,6 @@ static uint64_t current_number(const char *db);
 static int manifest_open(const char *db, uint64_t number);
 static bool hash_range(SHA256_CTX *hash, int fd, uint64_t from, uint64_t to);
 static void hash_end(uint8_t out[8], SHA256_CTX hash);
-static enum status sync_grown(int fd, const char *db, bool is_new);
 
 void manifest_watch_open(struct manifest_watch *w, const char *dir, struct kv *kv)
 {
@@ -38,30 +36,25 @@ void manifest_watch_close(struct manifest_watch *w)
     w->_db = NULL;
 }
 
-enum status manifest_look(struct manifest_watch *w)
+void manifest_look(struct manifest_watch *w)
 {
     struct kv_manifest synced = synced_manifest(w);
     bool is_new = synced.number != w->print.number;
     struct manifest_print print = {.number = synced.number, .bytes = is_new ? 0 : w->print.bytes};
-    if (synced.number == 0 || synced.bytes <= print.bytes) return STATUS_OK;
+    if (synced.number == 0 || synced.bytes <= print.bytes) return;
     /* One that CURRENT does not name yet may never come to be the store's. */
     int fd = synced.number == current_number(w->_db) ? manifest_open(w->_db, synced.number) : -1;
-    if (fd < 0) return STATUS_OK;
+    if (fd < 0) return;
     SHA256_CTX hash = w->_hash;
     if (is_new) SHA256_Init(&hash);
     uint64_t end = synced.bytes - print.bytes > LOOK_BYTES_MAX ? print.bytes + LOOK_BYTES_MAX : synced.bytes;
-    enum status s = STATUS_OK;
     if (hash_range(&hash, fd, print.bytes, end)) {
-        s = sync_grown(fd, w->_db, is_new);
-        if (s == STATUS_OK) {
-            print.bytes = end;
-            hash_end(print.hash, hash);
-            w->print = print;
-            w->_hash = hash;
-        }
+        print.bytes = end;
+        hash_end(print.hash, hash);
+        w->print = print;
+        w->_hash = hash;
     }
     close(fd);
-    return s;
 }
 
 enum status manifest_check(const struct manifest_print *print, const char *dir, char *why, size_t why_len)
@@ -141,19 +134,4 @@ static void hash_end(uint8_t out[8], SHA256_CTX hash)
     uint8_t digest[SHA256_DIGEST_LENGTH];
     SHA256_Final(digest, &hash);
     memcpy(out, digest, 8);
-}
-
-/* Of a new MANIFEST the name in CURRENT must be on disk as well: else a power loss would lead back to the one before, and
- * that would be refused. */
-static enum status sync_grown(int fd, const char *db, bool is_new)
-{
-    int error = fdatasync(fd) == 0 ? 0 : errno;
-    if (!error && is_new) {
-        int dir = open(db, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (dir < 0 || fsync(dir) != 0) error = errno;
-        if (dir >= 0) close(dir);
-    }
-    if (!error) return STATUS_OK;
-    LOG(LOG_ERROR, "store", "manifest_error", LOG_STR("operation", "fsync"), LOG_ERRNO(error));
-    return STATUS_IO;
 }

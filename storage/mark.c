@@ -150,9 +150,9 @@ static enum status mark_file_sync(struct mark *m)
 {
     struct mark_file *f = (struct mark_file *)m;
     uint64_t number = f->manifest.print.number, bytes = f->manifest.print.bytes;
-    enum status s = manifest_look(&f->manifest);
+    manifest_look(&f->manifest);
     bool changed = f->manifest.print.number != number || f->manifest.print.bytes != bytes;
-    if (s == STATUS_OK && changed && f->found == STATUS_OK) s = write_slot(f, f->sequence);
+    enum status s = changed && f->found == STATUS_OK ? write_slot(f, f->sequence) : STATUS_OK;
     if (s != STATUS_OK) return s;
     if (fdatasync(f->fd) != 0) return io_error("fdatasync", errno);
     if (f->written) f->target ^= 1;

@@ -454,7 +454,8 @@ static void a_full_disk_fails_the_write_and_keeps_what_was_synced(void **state)
 /* --- a MANIFEST that cannot be written or synced ------------------------------------------------------------------ */
 
 /* RocksDB calls these instead of libc's. While one of them is armed, the next such call of a MANIFEST fails, once. */
-static _Atomic bool write_fails, sync_fails;
+static _Atomic bool write_fails, sync_fails, sync_failed;
+static _Atomic off_t synced_bytes; /* of the MANIFEST */
 
 static bool is_manifest(int fd)
 {
@@ -481,9 +482,12 @@ int fdatasync(int fd)
 {
     if (atomic_load(&sync_fails) && is_manifest(fd)) {
         atomic_store(&sync_fails, false);
+        atomic_store(&sync_failed, true);
         errno = EIO;
         return -1;
     }
+    struct stat st;
+    if (is_manifest(fd) && !atomic_load(&sync_failed) && fstat(fd, &st) == 0) atomic_store(&synced_bytes, st.st_size);
     return (int)syscall(SYS_fdatasync, fd);
 }
 
@@ -553,6 +557,40 @@ static void after_a_manifest_that_failed_to_sync_none_is_begun(void **state)
     a_manifest_that_fails_is_the_last_one(&sync_fails);
 }
 
+/* What a failed sync covered is lost, though a later sync of the same file succeeds: the mark must not vouch for it. */
+static void the_mark_knows_nothing_of_an_edit_whose_sync_failed(void **state)
+{
+    options.write_buffer_bytes = 256 << 10;
+    struct kv *kv = open_kv();
+    struct mark *mark;
+    struct manifest_print print;
+    uint64_t sequence;
+    char path[300];
+    atomic_store(&sync_failed, false);
+    assert_int_equal(mark_open_file(&mark, dir, kv), STATUS_OK);
+    assert_int_equal(mark_write(mark, 1), STATUS_OK);
+    uint64_t seq = 1;
+    for (unsigned i = 0; i < 3; i++) { /* the print grows with the MANIFEST */
+        for (uint64_t before = kv_manifest(kv).bytes; kv_manifest(kv).bytes == before;) {
+            struct key k;
+            key_log(&k, 1, 2, seq++);
+            write_one(kv, KV_LOG, key_slice(&k), slice_of(why, sizeof why));
+        }
+        assert_int_equal(mark_sync(mark), STATUS_OK);
+    }
+    atomic_store(&sync_fails, true);
+    write_until_refused(kv, seq);
+    assert_true(atomic_load(&sync_failed));
+    assert_int_equal(mark_sync(mark), STATUS_OK);
+    mark_close(mark);
+    kv_close(kv);
+    assert_int_equal(mark_look_file(&sequence, &print, dir), STATUS_OK);
+    snprintf(path, sizeof path, "MANIFEST-%06llu", (unsigned long long)print.number);
+    assert_true(length_of(print.number) > synced_bytes);
+    assert_int_equal(truncate(db_path(path), synced_bytes), 0);
+    if (manifest_check(&print, dir, why, sizeof why) != STATUS_OK) fail_msg("%s", why);
+}
+
 static void what_is_synced_of_the_manifest_is_whole_edits(void **state)
 {
     options.write_buffer_bytes = 256 << 10;
@@ -616,6 +654,7 @@ int main(void)
         WITH_DIR(a_full_disk_fails_the_write_and_keeps_what_was_synced),
         WITH_DIR(after_a_manifest_that_the_disk_had_no_room_for_none_is_begun),
         WITH_DIR(after_a_manifest_that_failed_to_sync_none_is_begun),
+        WITH_DIR(the_mark_knows_nothing_of_an_edit_whose_sync_failed),
         WITH_DIR(what_is_synced_of_the_manifest_is_whole_edits),
         WITH_DIR(syncs_run_beside_writes),
     };
