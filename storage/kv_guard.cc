@@ -37,6 +37,7 @@ public:
         : FSWritableFileOwnerWrapper(std::move(file)), _guard(guard), _path(std::move(path)), _number(number)
     {
     }
+    ~Watched() override;
     IOStatus Append(const Slice &data, const IOOptions &options, IODebugContext *dbg) override;
     IOStatus Append(const Slice &data, const IOOptions &options, const rocksdb::DataVerificationInfo &verification,
                     IODebugContext *dbg) override;
@@ -44,6 +45,7 @@ public:
     IOStatus Fsync(const IOOptions &options, IODebugContext *dbg) override;
 
 private:
+    IOStatus before_append(const IOOptions &options, IODebugContext *dbg);
     IOStatus refused() const;
     IOStatus appended(IOStatus s, size_t len);
     IOStatus synced(IOStatus s);
@@ -70,6 +72,8 @@ public:
     void fail(const std::string &path, const IOStatus &s);
     void note(uint64_t number, uint64_t bytes);
     void opened();
+    IOStatus begin_log(Watched *log, const std::string &path, const IOOptions &options, IODebugContext *dbg);
+    void end_log(const Watched *log);
     void manifest(uint64_t *number, uint64_t *bytes) const;
 
 private:
@@ -77,6 +81,7 @@ private:
     std::atomic<bool> _failed{false};
     mutable std::mutex _lock; /* over all below */
     uint64_t _number = 0, _bytes = 0; /* what was synced last */
+    Watched *_log = nullptr; /* that was begun last, while it is open */
     uint64_t _renamed = 0, _current = 0; /* what CURRENT names; and what it names on disk, too */
 };
 
@@ -107,14 +112,14 @@ uint64_t manifest_number(const std::string &path)
 
 IOStatus Watched::Append(const Slice &data, const IOOptions &options, IODebugContext *dbg)
 {
-    IOStatus s = refused();
+    IOStatus s = before_append(options, dbg);
     return s.ok() ? appended(target()->Append(data, options, dbg), data.size()) : s;
 }
 
 IOStatus Watched::Append(const Slice &data, const IOOptions &options, const rocksdb::DataVerificationInfo &verification,
                          IODebugContext *dbg)
 {
-    IOStatus s = refused();
+    IOStatus s = before_append(options, dbg);
     return s.ok() ? appended(target()->Append(data, options, verification, dbg), data.size()) : s;
 }
 
@@ -128,6 +133,16 @@ IOStatus Watched::Fsync(const IOOptions &options, IODebugContext *dbg)
 {
     IOStatus s = refused();
     return s.ok() ? synced(target()->Fsync(options, dbg)) : s;
+}
+
+Watched::~Watched()
+{
+    if (!_number) _guard->end_log(this);
+}
+
+IOStatus Watched::before_append(const IOOptions &options, IODebugContext *dbg)
+{
+    return _number == 0 && _bytes == 0 ? _guard->begin_log(this, _path, options, dbg) : refused();
 }
 
 /* A log is not refused: RocksDB with assertions on, as Debian's, aborts when a second thread meets a log that failed, and
@@ -173,6 +188,31 @@ IOStatus Guard::RenameFile(const std::string &from, const std::string &to, const
     std::lock_guard<std::mutex> hold(_lock);
     _renamed = _number;
     return s;
+}
+
+/* begin_log syncs the log before, and the directory that names both, ahead of the new one's first record. Else a power loss
+ * may take the end of one log and leave the next: RocksDB sees that only when it is cut within a record, and goes on
+ * with rows behind a hole. Comes once a write buffer. */
+IOStatus Guard::begin_log(Watched *log, const std::string &path, const IOOptions &options, IODebugContext *dbg)
+{
+    std::unique_lock<std::mutex> hold(_lock);
+    IOStatus s;
+    if (_log) {
+        s = _log->target()->Sync(options, dbg);
+        std::unique_ptr<rocksdb::FSDirectory> dir;
+        if (s.ok()) s = target()->NewDirectory(path.substr(0, path.rfind('/')), options, &dir, dbg);
+        if (s.ok()) s = dir->Fsync(options, dbg);
+    }
+    if (s.ok()) _log = log;
+    hold.unlock();
+    if (!s.ok()) fail(path, s);
+    return s;
+}
+
+void Guard::end_log(const Watched *log)
+{
+    std::lock_guard<std::mutex> hold(_lock);
+    if (_log == log) _log = nullptr;
 }
 
 void Guard::fail(const std::string &path, const IOStatus &s)

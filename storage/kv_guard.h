@@ -1,11 +1,14 @@
 /* kv_guard: stands between RocksDB and the files that say what the store holds: its logs and its MANIFEST.
  *
- * RocksDB (7.8) goes on after it failed to write or sync a MANIFEST: a compaction that is under way, or its own recovery
- * from a full disk, begins a new one and points CURRENT at it. That one says of families without rows in memory that
+ * RocksDB (7.8) goes on after it failed to write or sync a MANIFEST: a compaction under way, or its own recovery from a
+ * full disk, begins a new one and points CURRENT at it. That one says of families without rows in memory that
  * they need no old log any more, while old logs are not synced yet: a power loss then leaves a store that does not open
  * ("SST file is ahead of WALs"). And a log that failed to sync may be replaced by tables as if it were whole. So here
  * the first failure is the last word: MANIFEST and CURRENT stay as they are until the store is opened again, which
  * leaves no more than a crash at that moment would.
+ *
+ * And no log is begun before the one before it is on disk: a power loss takes the end of what was written, never a piece
+ * out of its middle.
  *
  * On the way it notes how much of which MANIFEST RocksDB has synced (kv_manifest). Threads: any. */
 #ifndef CARILLON_STORAGE_KV_GUARD_H

@@ -464,6 +464,38 @@ static bool is_manifest(int fd)
     return readlink(link, path, sizeof path - 1) > 0 && strstr(path, "/MANIFEST-");
 }
 
+/* The log that is written, and whether another was begun while its end was not synced. */
+static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
+static char log_path[700];
+static bool log_unsynced, log_left_unsynced;
+static unsigned logs_begun;
+
+static bool log_of(int fd, char path[700])
+{
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, 699);
+    if (n < 0) return false;
+    path[n] = '\0';
+    return n > 4 && strcmp(path + n - 4, ".log") == 0;
+}
+
+static void note_log(int fd, bool is_sync)
+{
+    char path[700];
+    if (!log_of(fd, path)) return;
+    pthread_mutex_lock(&log_lock);
+    bool same = strcmp(path, log_path) == 0;
+    if (is_sync && same) log_unsynced = false;
+    if (!is_sync && !same) {
+        log_left_unsynced |= log_unsynced;
+        logs_begun++;
+        snprintf(log_path, sizeof log_path, "%s", path);
+    }
+    if (!is_sync) log_unsynced = true;
+    pthread_mutex_unlock(&log_lock);
+}
+
 /* Half of it arrives, as at the end of a disk. */
 ssize_t write(int fd, const void *bytes, size_t len)
 {
@@ -475,6 +507,7 @@ ssize_t write(int fd, const void *bytes, size_t len)
         errno = ENOSPC;
         return -1;
     }
+    note_log(fd, false);
     return syscall(SYS_write, fd, bytes, len);
 }
 
@@ -487,6 +520,7 @@ int fdatasync(int fd)
         return -1;
     }
     struct stat st;
+    note_log(fd, true);
     if (is_manifest(fd) && !atomic_load(&sync_failed) && fstat(fd, &st) == 0) atomic_store(&synced_bytes, st.st_size);
     return (int)syscall(SYS_fdatasync, fd);
 }
@@ -591,6 +625,19 @@ static void the_mark_knows_nothing_of_an_edit_whose_sync_failed(void **state)
     if (manifest_check(&print, dir, why, sizeof why) != STATUS_OK) fail_msg("%s", why);
 }
 
+/* A power loss may keep what was written later and lose what was written before: not across two logs. */
+static void no_log_is_begun_before_the_one_before_it_is_on_disk(void **state)
+{
+    options.write_buffer_bytes = 256 << 10;
+    struct kv *kv = open_kv();
+    log_unsynced = log_left_unsynced = false;
+    logs_begun = 0;
+    write_until_refused(kv, 1);
+    kv_close(kv);
+    assert_true(logs_begun > 3);
+    assert_false(log_left_unsynced);
+}
+
 static void what_is_synced_of_the_manifest_is_whole_edits(void **state)
 {
     options.write_buffer_bytes = 256 << 10;
@@ -655,6 +702,7 @@ int main(void)
         WITH_DIR(after_a_manifest_that_the_disk_had_no_room_for_none_is_begun),
         WITH_DIR(after_a_manifest_that_failed_to_sync_none_is_begun),
         WITH_DIR(the_mark_knows_nothing_of_an_edit_whose_sync_failed),
+        WITH_DIR(no_log_is_begun_before_the_one_before_it_is_on_disk),
         WITH_DIR(what_is_synced_of_the_manifest_is_whole_edits),
         WITH_DIR(syncs_run_beside_writes),
     };
