@@ -52,6 +52,12 @@ struct kv;
 struct kv_batch;
 struct kv_iter;
 
+/* kv_manifest: the list of table files that RocksDB keeps, as far as it has synced it. */
+struct kv_manifest {
+    uint64_t number; /* of MANIFEST-<number>; 0: not known, or the store has failed */
+    uint64_t bytes;
+};
+
 struct kv_ops {
     struct kv_batch *(*batch_new)(struct kv *kv);
     void (*batch_free)(struct kv_batch *b);
@@ -72,7 +78,7 @@ struct kv_ops {
     struct slice (*iter_value)(struct kv_iter *i);
     enum status (*iter_close)(struct kv_iter *i);
     void (*close)(struct kv *kv);
-    bool (*healthy)(struct kv *kv); /* NULL: always */
+    void (*manifest)(struct kv *kv, struct kv_manifest *out); /* NULL: there is none */
 };
 
 /* Implementations embed this first. */
@@ -113,7 +119,13 @@ static inline struct slice kv_iter_key(struct kv *kv, struct kv_iter *i) { retur
 static inline struct slice kv_iter_value(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_value(i); }
 MUST_USE static inline enum status kv_iter_close(struct kv *kv, struct kv_iter *i) { return kv->ops->iter_close(i); }
 static inline void kv_close(struct kv *kv) { kv->ops->close(kv); }
-/* kv_healthy: no write, sync or thread of the store's own has met an error of the disk since it was opened. */
-static inline bool kv_healthy(struct kv *kv) { return !kv->ops->healthy || kv->ops->healthy(kv); }
+/* kv_manifest tells what RocksDB's own sync has made durable of the MANIFEST that CURRENT durably names: whole edits,
+ * that it never takes back. */
+static inline struct kv_manifest kv_manifest(struct kv *kv)
+{
+    struct kv_manifest m = {0};
+    if (kv->ops->manifest) kv->ops->manifest(kv, &m);
+    return m;
+}
 
 #endif

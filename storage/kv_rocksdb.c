@@ -10,7 +10,7 @@
 #include "../src/base/limits.h"
 #include "../src/base/log.h"
 #include "../src/base/planted.h"
-#include "kv_sealed.h"
+#include "kv_guard.h"
 #include "store.h"
 
 /* RocksDB insists on a family called "default"; it stays empty, so that every row is in a family with a name. */
@@ -37,6 +37,7 @@ struct rocks {
     rocksdb_cache_t *cache;
     rocksdb_writeoptions_t *write_options;  /* sync off: durability is kv_sync's */
     rocksdb_readoptions_t *get_options;
+    struct kv_guard *guard;                 /* NULL when only read */
     char *db_path, *info_log_path;
     _Atomic bool failed;                    /* a write or sync failed: neither is tried again */
 };
@@ -58,13 +59,15 @@ static void rocks_free(struct rocks *r);
 static enum status find_unknown_family(struct rocks *r, char *why, size_t why_len);
 static bool has_tables(const char *db_path);
 static enum status open_database(struct rocks *r, bool read_only, char *why, size_t why_len);
-static rocksdb_options_t *database_options(struct rocks *r, const struct store_options *options);
+static rocksdb_options_t *database_options(const struct rocks *r, const struct store_options *options);
 static rocksdb_options_t *family_options(const struct rocks *r, unsigned family, const struct store_options *options);
 static void set_table(rocksdb_options_t *o, const struct rocks *r, bool read_in_ranges);
 static rocksdb_options_t *options_from(const char *text);
-static void sync_sealed_log(void *context);
 static const char *family_name(unsigned family);
 static bool is_appended(unsigned family);
+static bool has_failed(const struct rocks *r);
+static struct kv_manifest manifest_of(const struct rocks *r);
+static void note_failed_file(const char *path, const char *detail);
 static enum status status_of(const char *operation, char *error);
 static enum status refusal_of(char *error);
 static enum status classify(const char *error);
@@ -113,7 +116,7 @@ rocksdb_t *kv_rocksdb_handle(struct kv *kv)
 {
     struct rocks *r = (struct rocks *)kv;
     ASSERT(kv->ops == &rocks_ops);
-    return atomic_load_explicit(&r->failed, memory_order_acquire) ? NULL : r->db;
+    return has_failed(r) ? NULL : r->db;
 }
 
 static struct rocks *rocks_new(const struct store_options *options)
@@ -126,6 +129,10 @@ static struct rocks *rocks_new(const struct store_options *options)
     r->info_log_path = path_of(options->dir, "rocksdb-log");
     r->cache = rocksdb_cache_create_lru(options->cache_bytes);
     r->options = database_options(r, options);
+    if (!options->read_only) {
+        r->guard = kv_guard_new(note_failed_file);
+        rocksdb_options_set_env(r->options, kv_guard_env(r->guard));
+    }
     for (unsigned f = 0; f < FAMILIES; f++) r->family_options[f] = family_options(r, f, options);
     r->write_options = rocksdb_writeoptions_create();
     rocksdb_writeoptions_set_sync(r->write_options, 0);
@@ -143,6 +150,7 @@ static void rocks_free(struct rocks *r)
     rocksdb_writeoptions_destroy(r->write_options);
     for (unsigned f = 0; f < FAMILIES; f++) rocksdb_options_destroy(r->family_options[f]);
     rocksdb_options_destroy(r->options);
+    if (r->guard) kv_guard_free(r->guard);
     rocksdb_cache_destroy(r->cache);
     free(r->db_path);
     free(r->info_log_path);
@@ -207,7 +215,11 @@ static enum status open_database(struct rocks *r, bool read_only, char *why, siz
                                                            0, &error);
     else
         r->db = rocksdb_open_column_families(r->options, r->db_path, FAMILIES, names, options, r->family, &error);
-    if (!error) return STATUS_OK;
+    if (!error) {
+        if (r->guard) kv_guard_opened(r->guard);
+        ASSERT(!r->guard || has_failed(r) || manifest_of(r).number); /* each opening writes one, through the guard */
+        return STATUS_OK;
+    }
 
     const char *advice = "see the line \"rocksdb_error\" above";
     switch ((int)classify(error)) {
@@ -225,7 +237,7 @@ static enum status open_database(struct rocks *r, bool read_only, char *why, siz
     return refusal_of(error);
 }
 
-static rocksdb_options_t *database_options(struct rocks *r, const struct store_options *options)
+static rocksdb_options_t *database_options(const struct rocks *r, const struct store_options *options)
 {
     /* The one setting of the database that the C API has no function for; off, because it refuses stores after a
      * crash whose unsynced WAL was never promised to anyone. */
@@ -252,7 +264,6 @@ static rocksdb_options_t *database_options(struct rocks *r, const struct store_o
     rocksdb_options_set_wal_recovery_mode(o, PLANTED(torn_tail_replayed) ? rocksdb_skip_any_corrupted_records_recovery
                                                                          : rocksdb_point_in_time_recovery);
     rocksdb_options_set_paranoid_checks(o, 1);
-    kv_call_when_sealed(o, sync_sealed_log, r);
     rocksdb_options_set_max_total_wal_size(o, WAL_WRITE_BUFFERS * options->write_buffer_bytes);
 
     /* One thread writes: no memtable is filled concurrently, which the insert hints of the log need. */
@@ -262,19 +273,6 @@ static rocksdb_options_t *database_options(struct rocks *r, const struct store_o
     rocksdb_options_set_bytes_per_sync(o, FILE_BYTES_PER_SYNC);
     rocksdb_options_set_skip_stats_update_on_db_open(o, 1); /* starts without reading every table */
     return o;
-}
-
-/* A new log begins while the end of the one before may not be on disk. After a power loss that end can be missing and the
- * beginning of the new log be there: RocksDB (7.8) recovers it all the same, with a hole in the middle, since a log that
- * ends between two records looks whole. So a log is on disk before the next one is written to. */
-static void sync_sealed_log(void *context)
-{
-    struct rocks *r = context;
-    if (!r->db || atomic_load_explicit(&r->failed, memory_order_acquire)) return; /* recovering; or nothing is written */
-    char *error = NULL;
-    rocksdb_flush_wal(r->db, 1, &error);
-    if (UNLIKELY(error != NULL)) atomic_store_explicit(&r->failed, true, memory_order_release);
-    (void)status_of("sync_sealed_log", error);
 }
 
 static rocksdb_options_t *family_options(const struct rocks *r, unsigned family, const struct store_options *options)
@@ -346,6 +344,24 @@ static const char *family_name(unsigned family)
 static bool is_appended(unsigned family)
 {
     return family == KV_LOG || family == KV_CHANGES || family == KV_IDEMPOTENCY || family == KV_AUDIT;
+}
+
+/* has_failed: nothing is written or synced any more, nor shown as durable. */
+static bool has_failed(const struct rocks *r)
+{
+    return atomic_load_explicit(&r->failed, memory_order_acquire) || (r->guard && kv_guard_failed(r->guard));
+}
+
+static struct kv_manifest manifest_of(const struct rocks *r)
+{
+    struct kv_manifest m = {0};
+    if (r->guard) kv_guard_manifest(r->guard, &m.number, &m.bytes);
+    return m;
+}
+
+static void note_failed_file(const char *path, const char *detail)
+{
+    LOG(LOG_ERROR, "store", "rocksdb_stopped", LOG_STR("file", path), LOG_STR("detail", detail));
 }
 
 /* status_of logs RocksDB's text, frees it and says what kind of error it is; NULL is no error. */
@@ -425,14 +441,11 @@ static enum status rocks_write(struct kv *kv, struct kv_batch *b)
 {
     struct rocks *r = (struct rocks *)kv;
     ASSERT(b->rocks == r);
-    if (atomic_load_explicit(&r->failed, memory_order_acquire)) return STATUS_READ_ONLY;
+    if (has_failed(r)) return STATUS_READ_ONLY;
     char *error = NULL;
     rocksdb_write(r->db, r->write_options, b->rows, &error);
     if (UNLIKELY(error != NULL)) atomic_store_explicit(&r->failed, true, memory_order_release);
-    enum status s = status_of("write", error);
-    /* it went to a new log, and the one before could not be synced */
-    if (s == STATUS_OK && UNLIKELY(atomic_load_explicit(&r->failed, memory_order_acquire))) s = STATUS_IO;
-    return s;
+    return status_of("write", error);
 }
 
 /* After a failed write RocksDB may repair itself and sync a WAL without the failed rows, as if all were well; after a
@@ -440,7 +453,7 @@ static enum status rocks_write(struct kv *kv, struct kv_batch *b)
 static enum status rocks_sync(struct kv *kv)
 {
     struct rocks *r = (struct rocks *)kv;
-    if (atomic_load_explicit(&r->failed, memory_order_acquire)) return STATUS_READ_ONLY;
+    if (has_failed(r)) return STATUS_READ_ONLY;
     char *error = NULL;
     rocksdb_flush_wal(r->db, 1, &error);
     if (UNLIKELY(error != NULL)) atomic_store_explicit(&r->failed, true, memory_order_release);
@@ -538,12 +551,7 @@ static enum status rocks_iter_close(struct kv_iter *i)
 
 static void rocks_close(struct kv *kv) { rocks_free((struct rocks *)kv); }
 
-static bool rocks_healthy(struct kv *kv)
-{
-    struct rocks *r = (struct rocks *)kv;
-    return !atomic_load_explicit(&r->failed, memory_order_acquire) &&
-           kv_rocksdb_property(kv, "rocksdb.background-errors") == 0;
-}
+static void rocks_manifest(struct kv *kv, struct kv_manifest *out) { *out = manifest_of((struct rocks *)kv); }
 
 static const struct kv_ops rocks_ops = {
     .batch_new = rocks_batch_new,
@@ -565,5 +573,5 @@ static const struct kv_ops rocks_ops = {
     .iter_value = rocks_iter_value,
     .iter_close = rocks_iter_close,
     .close = rocks_close,
-    .healthy = rocks_healthy,
+    .manifest = rocks_manifest,
 };

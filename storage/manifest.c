@@ -11,16 +11,16 @@
 #include <unistd.h>
 
 #include "../src/base/assert.h"
-#include "../src/base/log.h"
 
 #define PATH_BYTES_MAX 4096
 #define CHUNK_BYTES (64u << 10)
+#define LOOK_BYTES_MAX (16u << 20) /* of one look, which delays acknowledgements: some 50 ms; the next one goes on */
 
+static struct kv_manifest synced_manifest(const struct manifest_watch *w);
 static uint64_t current_number(const char *db);
 static int manifest_open(const char *db, uint64_t number);
 static bool hash_range(SHA256_CTX *hash, int fd, uint64_t from, uint64_t to);
 static void hash_end(uint8_t out[8], SHA256_CTX hash);
-static enum status sync_grown(int fd, const char *db, bool is_new);
 
 void manifest_watch_open(struct manifest_watch *w, const char *dir, struct kv *kv)
 {
@@ -36,30 +36,25 @@ void manifest_watch_close(struct manifest_watch *w)
     w->_db = NULL;
 }
 
-enum status manifest_look(struct manifest_watch *w)
+void manifest_look(struct manifest_watch *w)
 {
-    struct stat st;
-    uint64_t number = current_number(w->_db);
-    int fd = number ? manifest_open(w->_db, number) : -1;
-    if (fd < 0) return STATUS_OK;
-    bool is_new = number != w->print.number;
-    struct manifest_print print = {.number = number, .bytes = is_new ? 0 : w->print.bytes};
+    struct kv_manifest synced = synced_manifest(w);
+    bool is_new = synced.number != w->print.number;
+    struct manifest_print print = {.number = synced.number, .bytes = is_new ? 0 : w->print.bytes};
+    if (synced.number == 0 || synced.bytes <= print.bytes) return;
+    /* One that CURRENT does not name yet may never come to be the store's. */
+    int fd = synced.number == current_number(w->_db) ? manifest_open(w->_db, synced.number) : -1;
+    if (fd < 0) return;
     SHA256_CTX hash = w->_hash;
     if (is_new) SHA256_Init(&hash);
-    enum status s = STATUS_OK;
-    if (fstat(fd, &st) == 0 && (uint64_t)st.st_size > print.bytes &&
-        hash_range(&hash, fd, print.bytes, (uint64_t)st.st_size)) {
-        s = sync_grown(fd, w->_db, is_new);
-        /* asked last, behind all that could have failed before the sync here hid it */
-        if (s == STATUS_OK && (!w->_kv || kv_healthy(w->_kv))) {
-            print.bytes = (uint64_t)st.st_size;
-            hash_end(print.hash, hash);
-            w->print = print;
-            w->_hash = hash;
-        }
+    uint64_t end = synced.bytes - print.bytes > LOOK_BYTES_MAX ? print.bytes + LOOK_BYTES_MAX : synced.bytes;
+    if (hash_range(&hash, fd, print.bytes, end)) {
+        print.bytes = end;
+        hash_end(print.hash, hash);
+        w->print = print;
+        w->_hash = hash;
     }
     close(fd);
-    return s;
 }
 
 enum status manifest_check(const struct manifest_print *print, const char *dir, char *why, size_t why_len)
@@ -84,6 +79,19 @@ enum status manifest_check(const struct manifest_print *print, const char *dir, 
              "restore the store from a backup, or copy it and remove the file MARK to go on without what is missing",
              db, print->number);
     return STATUS_CORRUPT;
+}
+
+/* synced_manifest asks the database; without one, all that is there counts. */
+static struct kv_manifest synced_manifest(const struct manifest_watch *w)
+{
+    if (w->_kv) return kv_manifest(w->_kv);
+    struct stat st;
+    struct kv_manifest m = {.number = current_number(w->_db)};
+    int fd = m.number ? manifest_open(w->_db, m.number) : -1;
+    if (fd < 0) return (struct kv_manifest){0};
+    if (fstat(fd, &st) == 0) m.bytes = (uint64_t)st.st_size;
+    close(fd);
+    return m;
 }
 
 /* current_number reads "MANIFEST-000005\n" out of CURRENT; 0 when it is not there or says something else. */
@@ -126,19 +134,4 @@ static void hash_end(uint8_t out[8], SHA256_CTX hash)
     uint8_t digest[SHA256_DIGEST_LENGTH];
     SHA256_Final(digest, &hash);
     memcpy(out, digest, 8);
-}
-
-/* Of a new MANIFEST the name in CURRENT must be on disk as well: else a power loss would lead back to the one before, and
- * that would be refused. */
-static enum status sync_grown(int fd, const char *db, bool is_new)
-{
-    int error = fdatasync(fd) == 0 ? 0 : errno;
-    if (!error && is_new) {
-        int dir = open(db, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (dir < 0 || fsync(dir) != 0) error = errno;
-        if (dir >= 0) close(dir);
-    }
-    if (!error) return STATUS_OK;
-    LOG(LOG_ERROR, "store", "manifest_error", LOG_STR("operation", "fsync"), LOG_ERRNO(error));
-    return STATUS_IO;
 }

@@ -5,7 +5,7 @@
  * without a word, and for good. Neither does the mark's sequence number show it, for the log that is left still ends
  * where it did.
  *
- * So the mark keeps a print of the MANIFEST, taken when all of it was on disk (mark.h), and a store is not opened when
+ * So the mark keeps a print of the MANIFEST, of so much of it as was on disk (mark.h), and a store is not opened when
  * its MANIFEST is shorter than that or begins otherwise. It grows by appending alone; each opening of the database,
  * and each gigabyte, begins a new one with a higher number, and CURRENT names it. */
 #ifndef CARILLON_STORAGE_MANIFEST_H
@@ -37,11 +37,14 @@ struct manifest_watch {
 /* kv is that database, or NULL in a test without one. */
 void manifest_watch_open(struct manifest_watch *w, const char *dir, struct kv *kv);
 void manifest_watch_close(struct manifest_watch *w);
-/* manifest_look brings the print up to date and makes durable what it covers: fsyncs only what has grown. A MANIFEST
- * that is not there, or goes away meanwhile, leaves the print as it is, and so does one of a database that has met an
- * error: its own sync may have failed, and then what was written is lost, though the one here succeeds. STATUS_IO: a
- * sync failed. */
-MUST_USE enum status manifest_look(struct manifest_watch *w);
+/* manifest_look brings the print up to date, as far as the database itself has synced it (kv_manifest). What lies behind
+ * that may go away again by right: RocksDB cuts an append off that failed half-way, and what its failed sync lost stays
+ * lost, though a later sync succeeds. It reads what has grown, 16 MiB a time at most; a MANIFEST that is not there, or goes
+ * away meanwhile, leaves the print as it is.
+ *
+ * It never syncs: the error of a sync here would be one that RocksDB's own sync may not get to see any more, and RocksDB
+ * would remove tables that the MANIFEST on disk still names. */
+void manifest_look(struct manifest_watch *w);
 
 /* manifest_check holds DIR/db against a print before RocksDB opens it. STATUS_CORRUPT, and a sentence in `why`. What is
  * missing altogether is left to RocksDB, which refuses it. */

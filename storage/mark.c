@@ -157,9 +157,9 @@ static enum status mark_file_sync(struct mark *m)
     struct mark_file *f = (struct mark_file *)m;
     if (f->failed) return STATUS_READ_ONLY;
     uint64_t number = f->manifest.print.number, bytes = f->manifest.print.bytes;
-    enum status s = manifest_look(&f->manifest);
+    manifest_look(&f->manifest);
     bool changed = f->manifest.print.number != number || f->manifest.print.bytes != bytes;
-    if (s == STATUS_OK && changed && f->found == STATUS_OK) s = write_slot(f, f->sequence);
+    enum status s = changed && f->found == STATUS_OK ? write_slot(f, f->sequence) : STATUS_OK;
     if (s == STATUS_OK && fdatasync(f->fd) != 0) s = io_error("fdatasync", errno);
     f->failed = s != STATUS_OK;
     if (f->failed) return s;

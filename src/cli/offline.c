@@ -20,6 +20,7 @@
 
 #define PATH_BYTES_MAX 4096
 #define OFFLINE_CACHE_BYTES (64u << 20)
+#define OPENINGS_MAX 20 /* beside a gateway, whose files come and go between RocksDB's reading their list and opening them */
 #define OFFLINE_WRITE_BUFFER_BYTES (64u << 20) /* nothing is written; the WAL of an unclean end is read into it */
 
 static bool store_open_offline(struct store *store, const char *dir);
@@ -180,8 +181,17 @@ static bool store_open_offline(struct store *store, const char *dir)
     bool in_use = store_in_use(dir);
     int level = atomic_load(&log_level_now);
     log_set_level((enum log_level)(LOG_ERROR + 1)); /* a refusal is told in `why`: log lines would only repeat it */
-    enum status status = store_open(store, &options, random_real(), why, sizeof why);
+    enum status status = STATUS_LOCKED;
+    for (unsigned i = 0; i < OPENINGS_MAX; i++) {
+        status = store_open(store, &options, random_real(), why, sizeof why);
+        if (!in_use || (status != STATUS_CORRUPT && status != STATUS_IO)) break;
+    }
     log_set_level((enum log_level)level);
+    if (in_use && (status == STATUS_CORRUPT || status == STATUS_IO)) {
+        cli_error("%s cannot be read beside the gateway that is using it (%s): its files may have changed meanwhile; stop "
+                  "the gateway first, or try again", dir, status_name(status));
+        return false;
+    }
     if (status != STATUS_OK) {
         cli_error("%s%s", why, in_use ? "; a gateway is using this store: stop it first" : "");
         return false;

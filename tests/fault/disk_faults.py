@@ -190,6 +190,7 @@ class DiskRounds(lib.Crashes):
         self.record.write("crash", power=self.after_crash is not None)
         if code != -signal.SIGKILL and not (may_abort and code == -signal.SIGABRT):
             raise lib.Failure(f"the gateway ended by itself with {code}; its log: {lib.tail(gateway.log_path)}")
+        self.record.write("crash", power=self.after_crash is not None)
         power = self.after_crash() if self.after_crash else ""
         return ("it aborted" if code == -signal.SIGABRT else "killed") + power
 

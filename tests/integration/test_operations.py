@@ -1,6 +1,7 @@
 """What whoever runs the gateway relies on: health, metrics, draining, exit codes, and the offline commands."""
 
 import asyncio
+import fcntl
 import json
 import os
 import re
@@ -230,6 +231,21 @@ async def test_export_history_is_the_log_in_order(make_gateway):
         gateway.start()
     gateway.stop()
     assert gateway.run_command("export-history", gateway.data, "--room", "no-such-room").returncode != 0
+
+
+async def test_a_reader_beside_a_gateway_does_not_call_the_store_damaged(make_gateway):
+    gateway = make_gateway()
+    await room_of(gateway, "alice")
+    gateway.stop()
+    with open(os.path.join(gateway.data, "LOCK"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as a gateway at work
+        os.rename(os.path.join(gateway.data, "db", "CURRENT"), os.path.join(gateway.data, "CURRENT"))  # a file that went
+        for command in (("export-history", gateway.data, "--all"), ("verify-store", gateway.data)):
+            refused = gateway.run_command(*command)
+            assert refused.returncode != 0 and b"stop the gateway first, or try again" in refused.stderr
+            assert b"backup" not in refused.stderr
+    os.rename(os.path.join(gateway.data, "CURRENT"), os.path.join(gateway.data, "db", "CURRENT"))
+    assert gateway.run_command("export-history", gateway.data, "--all").returncode == 0
 
 
 async def test_verify_store_accepts_a_sound_store_after_any_end(make_gateway):

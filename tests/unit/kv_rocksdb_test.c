@@ -1,5 +1,6 @@
 #define _GNU_SOURCE /* nftw */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <pthread.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -449,6 +451,207 @@ static void a_full_disk_fails_the_write_and_keeps_what_was_synced(void **state)
     assert_int_equal(umount(dir), 0);
 }
 
+/* --- a MANIFEST that cannot be written or synced ------------------------------------------------------------------ */
+
+/* RocksDB calls these instead of libc's. While one of them is armed, the next such call of a MANIFEST fails, once. */
+static _Atomic bool write_fails, sync_fails, sync_failed;
+static _Atomic off_t synced_bytes; /* of the MANIFEST */
+
+static bool is_manifest(int fd)
+{
+    char link[64], path[700] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    return readlink(link, path, sizeof path - 1) > 0 && strstr(path, "/MANIFEST-");
+}
+
+/* The log that is written, and whether another was begun while its end was not synced. */
+static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
+static char log_path[700];
+static bool log_unsynced, log_left_unsynced;
+static unsigned logs_begun;
+
+static bool log_of(int fd, char path[700])
+{
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, 699);
+    if (n < 0) return false;
+    path[n] = '\0';
+    return n > 4 && strcmp(path + n - 4, ".log") == 0;
+}
+
+static void note_log(int fd, bool is_sync)
+{
+    char path[700];
+    if (!log_of(fd, path)) return;
+    pthread_mutex_lock(&log_lock);
+    bool same = strcmp(path, log_path) == 0;
+    if (is_sync && same) log_unsynced = false;
+    if (!is_sync && !same) {
+        log_left_unsynced |= log_unsynced;
+        logs_begun++;
+        snprintf(log_path, sizeof log_path, "%s", path);
+    }
+    if (!is_sync) log_unsynced = true;
+    pthread_mutex_unlock(&log_lock);
+}
+
+/* Half of it arrives, as at the end of a disk. */
+ssize_t write(int fd, const void *bytes, size_t len)
+{
+    static _Atomic bool half_written;
+    if (atomic_load(&write_fails) && is_manifest(fd)) {
+        if (!atomic_exchange(&half_written, true)) return syscall(SYS_write, fd, bytes, len / 2);
+        atomic_store(&half_written, false);
+        atomic_store(&write_fails, false);
+        errno = ENOSPC;
+        return -1;
+    }
+    note_log(fd, false);
+    return syscall(SYS_write, fd, bytes, len);
+}
+
+int fdatasync(int fd)
+{
+    if (atomic_load(&sync_fails) && is_manifest(fd)) {
+        atomic_store(&sync_fails, false);
+        atomic_store(&sync_failed, true);
+        errno = EIO;
+        return -1;
+    }
+    struct stat st;
+    note_log(fd, true);
+    if (is_manifest(fd) && !atomic_load(&sync_failed) && fstat(fd, &st) == 0) atomic_store(&synced_bytes, st.st_size);
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+/* write_until_refused returns how many rows were written: at most 20 MB, which is many flushes. */
+static uint64_t write_until_refused(struct kv *kv, uint64_t seq)
+{
+    static char value[2000];
+    struct kv_batch *b = kv_batch_new(kv);
+    for (uint64_t end = seq + 10000; seq < end; seq++) {
+        struct key k;
+        key_log(&k, 1, 1, seq);
+        for (size_t i = 0; i < sizeof value; i++) value[i] = (char)(seq * 31 + i * i);
+        kv->ops->batch_clear(b);
+        kv->ops->batch_put(b, KV_LOG, key_slice(&k), slice_of(value, sizeof value));
+        if (kv_write(kv, b) != STATUS_OK) break;
+    }
+    kv->ops->batch_free(b);
+    return seq;
+}
+
+static off_t length_of(uint64_t manifest)
+{
+    char name[64];
+    struct stat st;
+    snprintf(name, sizeof name, "MANIFEST-%06llu", (unsigned long long)manifest);
+    return stat(db_path(name), &st) == 0 ? st.st_size : -1;
+}
+
+static unsigned count_manifests(void)
+{
+    unsigned count = 0;
+    DIR *d = opendir(db_path(""));
+    for (struct dirent *e; (e = readdir(d));) count += strncmp(e->d_name, "MANIFEST-", 9) == 0;
+    closedir(d);
+    return count;
+}
+
+static void a_manifest_that_fails_is_the_last_one(_Atomic bool *failing)
+{
+    options.write_buffer_bytes = 256 << 10;
+    struct kv *kv = open_kv();
+    struct kv_manifest before = kv_manifest(kv);
+    assert_int_equal(before.bytes, length_of(before.number));
+    atomic_store(failing, true);
+    uint64_t seq = write_until_refused(kv, 1);
+    assert_false(atomic_load(failing));
+    assert_true(seq < 10000);
+    assert_int_equal(kv_manifest(kv).number, 0);
+    assert_int_equal(kv_sync(kv), STATUS_READ_ONLY);
+    usleep(1500 * 1000); /* RocksDB tries again each second (bgerror_resume_retry_interval) */
+    assert_int_equal(count_manifests(), 1);
+    kv_close(kv);
+    assert_true(length_of(before.number) >= (off_t)before.bytes);
+    kv = open_kv();
+    assert_true(kv_manifest(kv).number > before.number);
+    assert_true(kv_sequence(kv) + 1 >= seq);
+    kv_close(kv);
+}
+
+static void after_a_manifest_that_the_disk_had_no_room_for_none_is_begun(void **state)
+{
+    a_manifest_that_fails_is_the_last_one(&write_fails);
+}
+
+static void after_a_manifest_that_failed_to_sync_none_is_begun(void **state)
+{
+    a_manifest_that_fails_is_the_last_one(&sync_fails);
+}
+
+/* What a failed sync covered is lost, though a later sync of the same file succeeds: the mark must not vouch for it. */
+static void the_mark_knows_nothing_of_an_edit_whose_sync_failed(void **state)
+{
+    options.write_buffer_bytes = 256 << 10;
+    struct kv *kv = open_kv();
+    struct mark *mark;
+    struct manifest_print print;
+    uint64_t sequence;
+    char path[300];
+    atomic_store(&sync_failed, false);
+    assert_int_equal(mark_open_file(&mark, dir, kv), STATUS_OK);
+    assert_int_equal(mark_write(mark, 1), STATUS_OK);
+    uint64_t seq = 1;
+    for (unsigned i = 0; i < 3; i++) { /* the print grows with the MANIFEST */
+        for (uint64_t before = kv_manifest(kv).bytes; kv_manifest(kv).bytes == before;) {
+            struct key k;
+            key_log(&k, 1, 2, seq++);
+            write_one(kv, KV_LOG, key_slice(&k), slice_of(why, sizeof why));
+        }
+        assert_int_equal(mark_sync(mark), STATUS_OK);
+    }
+    atomic_store(&sync_fails, true);
+    write_until_refused(kv, seq);
+    assert_true(atomic_load(&sync_failed));
+    assert_int_equal(mark_sync(mark), STATUS_OK);
+    mark_close(mark);
+    kv_close(kv);
+    assert_int_equal(mark_look_file(&sequence, &print, dir), STATUS_OK);
+    snprintf(path, sizeof path, "MANIFEST-%06llu", (unsigned long long)print.number);
+    assert_true(length_of(print.number) > synced_bytes);
+    assert_int_equal(truncate(db_path(path), synced_bytes), 0);
+    if (manifest_check(&print, dir, why, sizeof why) != STATUS_OK) fail_msg("%s", why);
+}
+
+/* A power loss may keep what was written later and lose what was written before: not across two logs. */
+static void no_log_is_begun_before_the_one_before_it_is_on_disk(void **state)
+{
+    options.write_buffer_bytes = 256 << 10;
+    struct kv *kv = open_kv();
+    log_unsynced = log_left_unsynced = false;
+    logs_begun = 0;
+    write_until_refused(kv, 1);
+    kv_close(kv);
+    assert_true(logs_begun > 3);
+    assert_false(log_left_unsynced);
+}
+
+static void what_is_synced_of_the_manifest_is_whole_edits(void **state)
+{
+    options.write_buffer_bytes = 256 << 10;
+    struct kv *kv = open_kv();
+    struct kv_manifest first = kv_manifest(kv);
+    write_until_refused(kv, 1);
+    struct kv_manifest later = kv_manifest(kv);
+    assert_int_equal(later.number, first.number);
+    assert_true(later.bytes > first.bytes);
+    assert_true((off_t)later.bytes <= length_of(later.number));
+    kv_close(kv);
+    assert_true((off_t)later.bytes <= length_of(later.number));
+}
+
 static _Atomic int syncing;
 
 static void *sync_until_told(void *context)
@@ -496,6 +699,11 @@ int main(void)
         WITH_DIR(the_durability_settings_are_the_ones_that_were_proved),
         WITH_DIR(properties_are_summed_over_families),
         WITH_DIR(a_full_disk_fails_the_write_and_keeps_what_was_synced),
+        WITH_DIR(after_a_manifest_that_the_disk_had_no_room_for_none_is_begun),
+        WITH_DIR(after_a_manifest_that_failed_to_sync_none_is_begun),
+        WITH_DIR(the_mark_knows_nothing_of_an_edit_whose_sync_failed),
+        WITH_DIR(no_log_is_begun_before_the_one_before_it_is_on_disk),
+        WITH_DIR(what_is_synced_of_the_manifest_is_whole_edits),
         WITH_DIR(syncs_run_beside_writes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

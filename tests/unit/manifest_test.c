@@ -49,7 +49,7 @@ static int tear_down(void **state)
 
 static struct manifest_print look(void)
 {
-    assert_int_equal(manifest_look(&watch), STATUS_OK);
+    manifest_look(&watch);
     return watch.print;
 }
 
@@ -117,17 +117,59 @@ static void a_changed_byte_and_an_end_of_zeros_are_refused(void **state)
     assert_int_equal(check(&print), STATUS_OK);
 }
 
-static bool is_healthy(struct kv *kv) { return kv == NULL; }
+static struct kv_manifest synced; /* what the database says */
+
+static void say_synced(struct kv *kv, struct kv_manifest *out) { *out = synced; }
+static const struct kv_ops ops = {.manifest = say_synced};
+static struct kv database = {&ops};
 
 static void what_an_ailing_database_wrote_is_not_vouched_for(void **state)
 {
-    static const struct kv_ops ops = {.healthy = is_healthy};
-    struct kv ailing = {&ops};
     struct manifest_print print = a_print();
-    watch._kv = &ailing;
+    watch._kv = &database;
+    synced = (struct kv_manifest){0};
     put_text("MANIFEST-000005", O_APPEND, ", a third that its sync lost");
     struct manifest_print later = look();
     assert_memory_equal(&later, &print, sizeof print);
+}
+
+/* RocksDB cuts off again what it appended half-way, when the disk was full. */
+static void half_an_edit_may_go_away_again(void **state)
+{
+    watch._kv = &database;
+    put_text("CURRENT", O_TRUNC, "MANIFEST-000005\n");
+    put_text("MANIFEST-000005", O_TRUNC, "one edit, another edit");
+    synced = (struct kv_manifest){5, 22};
+    put_text("MANIFEST-000005", O_APPEND, ", a th");
+    struct manifest_print print = look();
+    assert_int_equal(print.bytes, 22);
+    assert_int_equal(truncate(path_of("MANIFEST-000005"), 22), 0);
+    assert_int_equal(check(&print), STATUS_OK);
+    assert_int_equal(truncate(path_of("MANIFEST-000005"), 21), 0);
+    assert_int_equal(check(&print), STATUS_CORRUPT);
+}
+
+static void one_that_current_does_not_name_yet_is_not_vouched_for(void **state)
+{
+    struct manifest_print print = a_print();
+    watch._kv = &database;
+    put_text("MANIFEST-000017", O_TRUNC, "new");
+    synced = (struct kv_manifest){17, 3};
+    struct manifest_print later = look();
+    assert_memory_equal(&later, &print, sizeof print);
+    put_text("CURRENT", O_TRUNC, "MANIFEST-000017\n");
+    assert_int_equal(look().number, 17);
+}
+
+static void a_long_one_is_read_in_parts(void **state)
+{
+    put_text("CURRENT", O_TRUNC, "MANIFEST-000005\n");
+    put_text("MANIFEST-000005", O_TRUNC, "");
+    assert_int_equal(truncate(path_of("MANIFEST-000005"), (16 << 20) + 5), 0);
+    struct manifest_print part = look();
+    assert_int_equal(part.bytes, 16 << 20);
+    assert_int_equal(check(&part), STATUS_OK);
+    assert_int_equal(look().bytes, (16 << 20) + 5);
 }
 
 static void a_newer_one_is_accepted_and_an_older_one_refused(void **state)
@@ -164,6 +206,9 @@ int main(void)
         WITH_DIR(a_shorter_one_is_refused),
         WITH_DIR(a_changed_byte_and_an_end_of_zeros_are_refused),
         WITH_DIR(what_an_ailing_database_wrote_is_not_vouched_for),
+        WITH_DIR(half_an_edit_may_go_away_again),
+        WITH_DIR(one_that_current_does_not_name_yet_is_not_vouched_for),
+        WITH_DIR(a_long_one_is_read_in_parts),
         WITH_DIR(a_newer_one_is_accepted_and_an_older_one_refused),
         WITH_DIR(what_is_missing_or_garbled_is_left_to_the_database),
     };

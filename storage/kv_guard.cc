@@ -1,0 +1,286 @@
+/* C++, because the C API of RocksDB (7.8) has no file system to derive from. Nothing here throws: RocksDB is not
+ * exception-safe. */
+#include "kv_guard.h"
+
+#include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <string>
+
+using rocksdb::FileOptions;
+using rocksdb::FSWritableFile;
+using rocksdb::IODebugContext;
+using rocksdb::IOOptions;
+using rocksdb::IOStatus;
+using rocksdb::Slice;
+
+/* As in RocksDB's db/c.cc (7.8), whose header keeps it to itself: options_set_env reads `rep` alone. That the database
+ * uses the guard is asserted at each opening (kv_rocksdb.c). */
+struct rocksdb_env_t {
+    rocksdb::Env *rep;
+    bool is_default;
+};
+
+namespace {
+
+class Guard;
+
+/* Watched is a log or a MANIFEST; a log has the number 0. */
+class Watched : public rocksdb::FSWritableFileOwnerWrapper {
+public:
+    Watched(std::unique_ptr<FSWritableFile> &&file, Guard *guard, std::string path, uint64_t number)
+        : FSWritableFileOwnerWrapper(std::move(file)), _guard(guard), _path(std::move(path)), _number(number)
+    {
+    }
+    ~Watched() override;
+    IOStatus Append(const Slice &data, const IOOptions &options, IODebugContext *dbg) override;
+    IOStatus Append(const Slice &data, const IOOptions &options, const rocksdb::DataVerificationInfo &verification,
+                    IODebugContext *dbg) override;
+    IOStatus Sync(const IOOptions &options, IODebugContext *dbg) override;
+    IOStatus Fsync(const IOOptions &options, IODebugContext *dbg) override;
+
+private:
+    IOStatus before_append(const IOOptions &options, IODebugContext *dbg);
+    IOStatus refused() const;
+    IOStatus appended(IOStatus s, size_t len);
+    IOStatus synced(IOStatus s);
+
+    Guard *_guard;
+    std::string _path;
+    uint64_t _number;
+    uint64_t _bytes = 0; /* one thread at a time appends to a MANIFEST and syncs it */
+};
+
+class Guard : public rocksdb::FileSystemWrapper {
+public:
+    explicit Guard(void (*tell)(const char *, const char *))
+        : FileSystemWrapper(rocksdb::FileSystem::Default()), _tell(tell)
+    {
+    }
+    const char *Name() const override { return "CarillonGuard"; }
+    IOStatus NewWritableFile(const std::string &path, const FileOptions &options, std::unique_ptr<FSWritableFile> *out,
+                             IODebugContext *dbg) override;
+    IOStatus RenameFile(const std::string &from, const std::string &to, const IOOptions &options,
+                        IODebugContext *dbg) override;
+
+    bool failed() const { return _failed.load(std::memory_order_acquire); }
+    void fail(const std::string &path, const IOStatus &s);
+    void note(uint64_t number, uint64_t bytes);
+    void opened();
+    IOStatus begin_log(Watched *log, const std::string &path, const IOOptions &options, IODebugContext *dbg);
+    void end_log(const Watched *log);
+    void manifest(uint64_t *number, uint64_t *bytes) const;
+
+private:
+    void (*_tell)(const char *, const char *);
+    std::atomic<bool> _failed{false};
+    mutable std::mutex _lock; /* over all below */
+    uint64_t _number = 0, _bytes = 0; /* what was synced last */
+    Watched *_log = nullptr; /* that was begun last, while it is open */
+    uint64_t _renamed = 0, _current = 0; /* what CURRENT names; and what it names on disk, too */
+};
+
+IOStatus stopped()
+{
+    return IOStatus::IOError("stopped: a log or MANIFEST failed before");
+}
+
+const char *name_of(const std::string &path)
+{
+    const char *slash = strrchr(path.c_str(), '/');
+    return slash ? slash + 1 : path.c_str();
+}
+
+bool is_log(const std::string &path)
+{
+    return path.size() > 4 && path.compare(path.size() - 4, 4, ".log") == 0;
+}
+
+/* manifest_number returns 0 for what is none. */
+uint64_t manifest_number(const std::string &path)
+{
+    const char *name = name_of(path);
+    return strncmp(name, "MANIFEST-", 9) == 0 ? strtoull(name + 9, nullptr, 10) : 0;
+}
+
+/* --- a file ------------------------------------------------------------------------------------------------------- */
+
+IOStatus Watched::Append(const Slice &data, const IOOptions &options, IODebugContext *dbg)
+{
+    IOStatus s = before_append(options, dbg);
+    return s.ok() ? appended(target()->Append(data, options, dbg), data.size()) : s;
+}
+
+IOStatus Watched::Append(const Slice &data, const IOOptions &options, const rocksdb::DataVerificationInfo &verification,
+                         IODebugContext *dbg)
+{
+    IOStatus s = before_append(options, dbg);
+    return s.ok() ? appended(target()->Append(data, options, verification, dbg), data.size()) : s;
+}
+
+IOStatus Watched::Sync(const IOOptions &options, IODebugContext *dbg)
+{
+    IOStatus s = refused();
+    return s.ok() ? synced(target()->Sync(options, dbg)) : s;
+}
+
+IOStatus Watched::Fsync(const IOOptions &options, IODebugContext *dbg)
+{
+    IOStatus s = refused();
+    return s.ok() ? synced(target()->Fsync(options, dbg)) : s;
+}
+
+Watched::~Watched()
+{
+    if (!_number) _guard->end_log(this);
+}
+
+IOStatus Watched::before_append(const IOOptions &options, IODebugContext *dbg)
+{
+    return _number == 0 && _bytes == 0 ? _guard->begin_log(this, _path, options, dbg) : refused();
+}
+
+/* A log is not refused: RocksDB with assertions on, as Debian's, aborts when a second thread meets a log that failed, and
+ * kv_write and kv_sync ask kv_guard_failed anyway. */
+IOStatus Watched::refused() const
+{
+    return _number && _guard->failed() ? stopped() : IOStatus::OK();
+}
+
+IOStatus Watched::appended(IOStatus s, size_t len)
+{
+    if (s.ok()) _bytes += len;
+    else _guard->fail(_path, s);
+    return s;
+}
+
+IOStatus Watched::synced(IOStatus s)
+{
+    if (!s.ok()) _guard->fail(_path, s);
+    else if (_number) _guard->note(_number, _bytes);
+    return s;
+}
+
+/* --- all of them -------------------------------------------------------------------------------------------------- */
+
+IOStatus Guard::NewWritableFile(const std::string &path, const FileOptions &options,
+                                std::unique_ptr<FSWritableFile> *out, IODebugContext *dbg)
+{
+    uint64_t number = manifest_number(path);
+    if (number && failed()) return stopped();
+    IOStatus s = FileSystemWrapper::NewWritableFile(path, options, out, dbg);
+    if (s.ok() && (number || is_log(path))) *out = std::make_unique<Watched>(std::move(*out), this, path, number);
+    return s;
+}
+
+IOStatus Guard::RenameFile(const std::string &from, const std::string &to, const IOOptions &options, IODebugContext *dbg)
+{
+    bool is_current = strcmp(name_of(to), "CURRENT") == 0;
+    if (is_current && failed()) return stopped();
+    IOStatus s = FileSystemWrapper::RenameFile(from, to, options, dbg);
+    if (!is_current) return s;
+    if (!s.ok()) fail(to, s);
+    std::lock_guard<std::mutex> hold(_lock);
+    _renamed = _number;
+    return s;
+}
+
+/* begin_log syncs the log before, and the directory that names both, ahead of the new one's first record. Else a power loss
+ * may take the end of one log and leave the next: RocksDB sees that only when it is cut within a record, and goes on
+ * with rows behind a hole. Comes once a write buffer. */
+IOStatus Guard::begin_log(Watched *log, const std::string &path, const IOOptions &options, IODebugContext *dbg)
+{
+    std::unique_lock<std::mutex> hold(_lock);
+    IOStatus s;
+    if (_log) {
+        s = _log->target()->Sync(options, dbg);
+        std::unique_ptr<rocksdb::FSDirectory> dir;
+        if (s.ok()) s = target()->NewDirectory(path.substr(0, path.rfind('/')), options, &dir, dbg);
+        if (s.ok()) s = dir->Fsync(options, dbg);
+    }
+    if (s.ok()) _log = log;
+    hold.unlock();
+    if (!s.ok()) fail(path, s);
+    return s;
+}
+
+void Guard::end_log(const Watched *log)
+{
+    std::lock_guard<std::mutex> hold(_lock);
+    if (_log == log) _log = nullptr;
+}
+
+void Guard::fail(const std::string &path, const IOStatus &s)
+{
+    if (!_failed.exchange(true, std::memory_order_acq_rel)) _tell(path.c_str(), s.ToString().c_str());
+}
+
+void Guard::note(uint64_t number, uint64_t bytes)
+{
+    std::lock_guard<std::mutex> hold(_lock);
+    _number = number;
+    _bytes = bytes;
+    /* a second edit: RocksDB has synced the directory behind the renaming, before it ended the first */
+    if (_renamed == number) _current = number;
+}
+
+void Guard::opened()
+{
+    std::lock_guard<std::mutex> hold(_lock);
+    _current = _number;
+}
+
+void Guard::manifest(uint64_t *number, uint64_t *bytes) const
+{
+    std::lock_guard<std::mutex> hold(_lock);
+    bool known = !failed() && _current == _number;
+    *number = known ? _number : 0;
+    *bytes = known ? _bytes : 0;
+}
+
+} // namespace
+
+struct kv_guard {
+    std::shared_ptr<Guard> files;
+    std::unique_ptr<rocksdb::Env> env;
+    rocksdb_env_t handle;
+};
+
+struct kv_guard *kv_guard_new(void (*failed)(const char *path, const char *detail))
+{
+    auto *g = new kv_guard;
+    g->files = std::make_shared<Guard>(failed);
+    g->env = rocksdb::NewCompositeEnv(g->files);
+    g->handle = {g->env.get(), false};
+    return g;
+}
+
+void kv_guard_free(struct kv_guard *g)
+{
+    delete g;
+}
+
+rocksdb_env_t *kv_guard_env(struct kv_guard *g)
+{
+    return &g->handle;
+}
+
+bool kv_guard_failed(const struct kv_guard *g)
+{
+    return g->files->failed();
+}
+
+void kv_guard_opened(struct kv_guard *g)
+{
+    g->files->opened();
+}
+
+void kv_guard_manifest(const struct kv_guard *g, uint64_t *number, uint64_t *bytes)
+{
+    g->files->manifest(number, bytes);
+}
