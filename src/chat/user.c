@@ -55,6 +55,7 @@ struct user {
     struct device_room *devices;
     uint32_t num_devices, cap_devices;
     struct list dirty; /* in core->users_dirty */
+    uint64_t cursor_flush; /* number of the last write of cursors that has some of its */
     struct list idle;  /* in core->users_idle once it is ready, in core->users_leaving while it is leaving */
     uint64_t leave_ns; /* leaving: when it is offline */
     uint64_t hash, last_used_ns;
@@ -139,10 +140,12 @@ static bool has_socket(const struct user *u)
 }
 
 /* A user is evicted only with no socket, nothing to load and nothing to write: what is on disk tells the rest. */
-static bool user_evictable(const struct user *u)
+static bool user_evictable(const struct core *core, const struct user *u)
 {
     if (u->state != USER_READY || u->rooms_state == ROOMS_LOADING || u->waiting.len || u->rooms_waiting.len) return false;
     if (u->dirty.next != &u->dirty) return false;
+    /* read again before they are written, its cursors would be the old ones, and go on from there */
+    if (core->cursor_flush_open && u->cursor_flush == core->cursor_flush_number) return false;
     return u->presence == PRESENCE_OFFLINE && !has_socket(u);
 }
 
@@ -153,7 +156,7 @@ static void user_evict_idle(struct core *core)
         struct list *oldest = list_pop(&core->users_idle);
         if (!oldest) return;
         struct user *u = CONTAINER_OF(oldest, struct user, idle);
-        if (!user_evictable(u) || core->now_ns - u->last_used_ns < 1000000000u) {
+        if (!user_evictable(core, u) || core->now_ns - u->last_used_ns < 1000000000u) {
             list_push(&core->users_idle, &u->idle);
             continue;
         }
@@ -843,9 +846,11 @@ void user_cursors_flush(struct core *core)
     struct cursor_flush *f = malloc(sizeof *f);
     ASSERT(f != NULL);
     f->num = 0;
+    core->cursor_flush_number++;
     bool full = false;
     while (!full && !list_empty(&core->users_dirty)) {
         struct user *u = CONTAINER_OF(core->users_dirty.next, struct user, dirty);
+        u->cursor_flush = core->cursor_flush_number;
         full = !flush_user(f, u);
         if (!full) list_remove(&u->dirty);
     }

@@ -111,6 +111,7 @@ struct core {
     struct queue full_again;                 /* joins of users who are in too many rooms, to be looked at once more */
     bool cursor_flush_open;
     uint64_t cursor_flush_due_ns;
+    uint64_t cursor_flush_number; /* counts the writes, the open one included */
     struct list users_leaving;               /* without a socket, offline at struct user.leave_ns; by that time */
     uint64_t num_user_sockets;               /* sockets of users at home here, on all cores (chat/user.h) */
     uint32_t users_loaded_max, user_waiting_max; /* USERS_LOADED_MAX, USER_WAITING_MAX; tests have less */

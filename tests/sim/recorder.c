@@ -99,15 +99,34 @@ void recorder_left(unsigned room, unsigned user, uint64_t moment)
     history_left(recorder.history, world_now_ns(), cstring(scenario.rooms[room].id), user_text(id, user), 0);
 }
 
-/* What left the gateway before the tenant's end was answered may come later. */
+/* out: the user is no member of the room any more. What was shown before that may still come. */
+static void out(unsigned room, unsigned user)
+{
+    char id[16];
+    const struct scenario_room *r = &scenario.rooms[room];
+    uint64_t visible = truth_visible_head(room, store_version());
+    history_left(recorder.history, world_now_ns(), cstring(r->id), user_text(id, user),
+                 visible > r->seen ? visible : r->seen);
+}
+
 void recorder_deleted(unsigned tenant)
 {
+    for (unsigned r = 0; r < scenario.num_rooms; r++)
+        for (unsigned u = 0; u < scenario.tenants[tenant].num_users; u++)
+            if (scenario.rooms[r].tenant == tenant && scenario_room_known(r)) out(r, u);
+}
+
+/* outs_told: who is in no room in the end though nobody was told so: those of a tenant that was deleted while they asked
+ * to be let in, and those whose joining a fast room has lost with the power. */
+static void outs_told(void)
+{
     for (unsigned r = 0; r < scenario.num_rooms; r++) {
-        if (scenario.rooms[r].tenant != tenant || !scenario_room_known(r)) continue;
-        uint64_t seq = truth_visible_head(r, store_version());
-        for (unsigned u = 0; u < scenario.tenants[tenant].num_users; u++) {
-            char id[16];
-            history_left(recorder.history, world_now_ns(), cstring(scenario.rooms[r].id), user_text(id, u), seq);
+        const struct scenario_tenant *t = &scenario.tenants[scenario.rooms[r].tenant];
+        if (!scenario_room_known(r)) continue;
+        bool lost = t->fast && store_num_lost(slice_str(scenario.rooms[r].id));
+        for (unsigned u = 0; u < t->num_users; u++) {
+            uint64_t changed;
+            if (t->deleted.maybe || (lost && !truth_member(r, u, store_version(), &changed))) out(r, u);
         }
     }
 }
@@ -297,6 +316,7 @@ void recorder_healed(uint64_t since_ns)
             history_device(recorder.history, 0, &by, 0);
         }
     }
+    outs_told();
     history_healed(recorder.history, since_ns, world_now_ns() - since_ns);
 }
 

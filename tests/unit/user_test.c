@@ -481,6 +481,31 @@ static void users_beyond_the_bound_are_evicted_when_idle(void **state)
     assert_int_equal(a->user, ann.number);
 }
 
+static void a_user_whose_cursor_is_being_written_is_not_evicted(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 9);
+    settled(h, harness_ack(h, 0, &ann, room, NULL, 4, false));
+    h->hold_writer = true;
+    struct answer *acked = harness_ack(h, 0, &ann, room, NULL, 7, false);
+    harness_settle(h);
+    expect_waiting(acked);
+    harness_advance(h, 2000);
+    core->users_loaded_max = 1;
+    for (unsigned i = 0; i < 4; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "nobody%u", i); /* makes room for its look-up */
+        settled(h, get(h, 0, id));
+    }
+    expect_cursors(h, &ann, NULL, 7, 0);
+    h->hold_writer = false;
+    expect_ok(settled(h, acked));
+}
+
 static struct client *asks_to_join(struct harness *h, uint64_t room, const char *user)
 {
     struct client *c = client_open(h, 0);
@@ -680,6 +705,7 @@ int main(void)
         TEST(a_failed_store_takes_no_acks),
         TEST(a_user_with_too_many_device_cursors_shares_its_own),
         TEST(users_beyond_the_bound_are_evicted_when_idle),
+        TEST(a_user_whose_cursor_is_being_written_is_not_evicted),
         TEST(a_join_beyond_the_bound_is_looked_at_once_more),
         TEST(a_socket_that_is_refused_takes_no_others_count),
         TEST(a_socket_that_closes_during_the_look_up_is_not_online_for_ever),
