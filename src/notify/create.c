@@ -246,7 +246,7 @@ static void targets_read(void *context, struct read_job *job)
     struct core *core = context;
     struct creation *c = CONTAINER_OF(job, struct creation, job);
     if (c->status != STATUS_OK) create_fail(core, c, ERR_STORE_READ_FAILED, NULL, NULL);
-    else if (c->more && !outbox_has_room(c->tenant, c->num_found)) create_fail(core, c, ERR_OUTBOX_FULL, NULL, NULL);
+    else if (c->more && !outbox_has_room(core, c->tenant, c->num_found)) create_fail(core, c, ERR_OUTBOX_FULL, NULL, NULL);
     else if (c->more && c->num_found <= NOTIFY_TARGETS_MAX) submit(core, c, targets_run, targets_read);
     else if (c->more) create_fail(core, c, ERR_TOO_MANY_ITEMS, "A notification goes to 10000 users at most", "targets");
     else targets_settled(core, c);
@@ -258,7 +258,7 @@ static void targets_find(struct core *core, struct creation *c)
 {
     struct op *op = c->op;
     uint64_t least = op->num_members > NOTIFY_USERS_MAX ? op->num_members - NOTIFY_USERS_MAX : op->num_members > 0;
-    if (!outbox_has_room(c->tenant, least)) {
+    if (!outbox_has_room(core, c->tenant, least)) {
         create_fail(core, c, ERR_OUTBOX_FULL, NULL, NULL);
         return;
     }
@@ -275,7 +275,7 @@ static void targets_settled(struct core *core, struct creation *c)
 {
     if (c->num_targets > NOTIFY_TARGETS_MAX) {
         create_fail(core, c, ERR_TOO_MANY_ITEMS, "A notification goes to 10000 users at most", "targets");
-    } else if (!outbox_has_room(c->tenant, c->num_targets)) {
+    } else if (!outbox_has_room(core, c->tenant, c->num_targets)) {
         create_fail(core, c, ERR_OUTBOX_FULL, NULL, NULL);
     } else {
         c->tenant->waiting += c->num_targets;

@@ -37,8 +37,19 @@ struct notified {
 
 struct sweep;
 
+/* notify_bounds: what limits.h says, as this core keeps to it; a test that is to reach a bound has less. */
+struct notify_bounds {
+    uint32_t pending_user, pending_tenant; /* PENDING_USER_MAX, PENDING_TENANT_MAX */
+    uint32_t creations;                    /* of a tenant: CREATIONS_TENANT_MAX */
+    uint32_t outbox_users;                 /* OUTBOX_USERS_MAX */
+    uint32_t count_rows, sweep_rows;       /* OUTBOX_COUNT_ROWS, NOTIFY_SWEEP_ROWS; ≥ 1 */
+    uint32_t push_batch;                   /* 1 ≤ n ≤ PUSH_BATCH */
+    uint64_t dead_keep_ms;                 /* DEAD_KEEP_MS */
+};
+
 /* notify: one core's share. */
 struct notify {
+    struct notify_bounds bounds; /* constant once the core runs */
     struct map inboxes;      /* struct inbox */
     struct timer_wheel due;  /* inboxes, by what is due next */
     struct past_table past;  /* of users who are at home here */

@@ -20,6 +20,7 @@ struct change {
 struct outbox_count {
     struct read_job job;
     struct outbox_tenant *tenant;
+    uint32_t rows_max;      /* of a page, and the rest of the last user's */
     uint64_t from;          /* the user with whom the page begins */
     /* what the reader found */
     uint64_t next;          /* the user with whom the next page begins */
@@ -83,7 +84,7 @@ uint64_t outbox_waiting(const struct outbox_tenant *t, uint64_t user)
 bool outbox_reserve(struct core *core, struct outbox_tenant *t, uint64_t user)
 {
     struct outbox_user *u = user_get(core, t, user);
-    if (u->waiting >= PENDING_USER_MAX) return false;
+    if (u->waiting >= core->notify->bounds.pending_user) return false;
     u->waiting++;
     return true;
 }
@@ -132,7 +133,7 @@ void outboxes_free(struct core *core)
 static void outboxes_forget(struct core *core, const struct outbox_tenant *keep)
 {
     uint32_t at = 0;
-    if (core->notify->num_outbox_users <= OUTBOX_USERS_MAX) return;
+    if (core->notify->num_outbox_users <= core->notify->bounds.outbox_users) return;
     for (struct outbox_tenant *t; (t = map_next(&core->notify->tenants, &at));)
         if (t != keep && t->state == OUTBOX_COUNTED && t->under_way == 0) users_free(core, t);
 }
@@ -196,7 +197,7 @@ static void count_run(struct read_job *job, struct kv *kv)
             break;
         }
         bool same = c->num && c->users[c->num - 1].user == user;
-        if (num_rows >= OUTBOX_COUNT_ROWS && !same) {
+        if (num_rows >= c->rows_max && !same) {
             c->next = user;
             break;
         }
@@ -264,6 +265,7 @@ static void count_start(struct core *core, struct outbox_tenant *t)
     ASSERT(c != NULL);
     c->job = (struct read_job){.return_core = (uint16_t)core->id, .run = count_run, .done = count_done};
     c->tenant = t;
+    c->rows_max = core->notify->bounds.count_rows;
     t->count = c;
     t->state = OUTBOX_COUNTING;
     read_submit(core->reader, &c->job);
@@ -303,7 +305,7 @@ static void others_next(struct core *core)
 
 enum status outbox_turn(struct core *core, struct outbox_tenant *t, struct turn *turn)
 {
-    if (t->under_way >= CREATIONS_TENANT_MAX) return STATUS_FULL;
+    if (t->under_way >= core->notify->bounds.creations) return STATUS_FULL;
     t->under_way++;
     queue_push(&t->turns, &turn->node);
     if (t->state == OUTBOX_UNKNOWN) count_start(core, t);

@@ -46,9 +46,9 @@ MUST_USE enum status outbox_turn(struct core *core, struct outbox_tenant *t, str
 void outbox_worked(struct core *core, struct outbox_tenant *t);
 void outbox_end(struct outbox_tenant *t); /* whatever became of it */
 
-static inline bool outbox_has_room(const struct outbox_tenant *t, uint64_t more)
+static inline bool outbox_has_room(const struct core *core, const struct outbox_tenant *t, uint64_t more)
 {
-    return t->waiting + more <= PENDING_TENANT_MAX;
+    return t->waiting + more <= core->notify->bounds.pending_tenant;
 }
 uint64_t outbox_waiting(const struct outbox_tenant *t, uint64_t user);
 /* outbox_reserve takes one of the user's places; false: PENDING_USER_MAX wait. outbox_release gives `num` back. Both
