@@ -20,6 +20,7 @@ struct scenario {
     bool restless;                   /* they leave and come back all the time */
     bool crowded;                    /* passers come and go, and homes keep few users and let few requests wait */
     bool forgetful;                  /* few client ids are kept in memory: repeats are looked up on disk */
+    bool notified;                   /* notifications are made, for clients' users and others */
     bool narrow;                     /* a reader's queue is short: who reads slowly is caught up from the log */
     bool healing;                    /* nobody starts anything new */
     unsigned gateway;                /* counts them */

@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "../../src/base/assert.h"
+#include "../../src/chat/ids.h"
 #include "client_state.h"
 #include "faults.h"
+#include "notifier.h"
 #include "oracle.h"
 #include "recorder.h"
 #include "wire.h"
@@ -113,6 +115,8 @@ static void on_text(struct client *c, struct slice text, uint64_t version)
         CHECK(take_ask(c, text, &a) && a.kind == ASK_PING, "%s: a pong that answers nothing", c->name);
     } else if (slice_is(type, "presence.update") || slice_is(type, "typing")) {
         oracle_ephemeral(c, text);
+    } else if (slice_is(type, "notification")) {
+        notifier_pushed(c, text, version);
     } else {
         oracle_push(c, text, version);
     }
@@ -141,6 +145,7 @@ static void on_error(struct client *c, struct slice text)
             return;
         }
     CHECK(take_ask(c, text, &a), "%s: an error that answers nothing: %.*s", c->name, SLICE_FMT(text));
+    if (a.kind == ASK_NOTIFICATION && notifier_ack_refused(&a.look, code)) return;
     bool final = oracle_refused(c, &c->socket, a.room, code);
     if (a.kind == ASK_SEND && final) recorder_fail(c, &c->messages[a.message], code);
     if (a.kind == ASK_SEND && final && c->messages[a.message].state == MESSAGE_OPEN)
@@ -165,6 +170,7 @@ static void on_ok(struct client *c, struct slice text, uint64_t version)
         return;
     case ASK_PRESENCE: oracle_online(c, text); return;
     case ASK_TYPING: return;
+    case ASK_NOTIFICATION: notifier_acked(&a.look); return;
     case ASK_HELLO:
     case ASK_PING: break;
     }
@@ -230,6 +236,7 @@ void socket_connect(struct client *c)
                c->greeted_by_hello ? "Sec-WebSocket-Protocol: carillon.v1.json\r\n" : "");
     c->state = SOCKET_UPGRADING;
     recorder_connect(c);
+    notifier_connected(c);
     world_trace("%s: connects", c->name);
 }
 
@@ -292,5 +299,17 @@ void socket_ask_ping(struct client *c)
     struct buf text = {0};
     ask(c, &text, "ping", (struct ask){.kind = ASK_PING});
     BUF_LIT(&text, "}");
+    say(c, &text);
+}
+
+void socket_ask_notification(struct client *c)
+{
+    struct buf text = {0};
+    struct ask a = {.kind = ASK_NOTIFICATION};
+    char id[ID_TEXT_LEN];
+    if (!notifier_choose_ack(c, &a.look)) return;
+    notification_id_text(id, a.look.number);
+    ask(c, &text, "ack_notification", a);
+    buf_printf(&text, ",\"notification_id\":\"%.*s\"}", (int)ID_TEXT_LEN, id);
     say(c, &text);
 }

@@ -9,6 +9,7 @@
 
 #include "client.h"
 #include "line.h"
+#include "notifier.h"
 
 #define MESSAGES_MAX 48u /* of one client in a run */
 #define ASKED_MAX 8u     /* requests of one socket that wait for their answer */
@@ -42,13 +43,14 @@ struct view {
     bool left;            /* it has been told so since, and nothing after it */
 };
 
-enum ask_kind { ASK_HELLO, ASK_SEND, ASK_ACK, ASK_HISTORY, ASK_SYNC, ASK_PRESENCE, ASK_TYPING, ASK_PING };
+enum ask_kind { ASK_HELLO, ASK_SEND, ASK_ACK, ASK_HISTORY, ASK_SYNC, ASK_PRESENCE, ASK_TYPING, ASK_PING, ASK_NOTIFICATION };
 
 struct ask {
     enum ask_kind kind;
     uint64_t id;
     unsigned message, room;
     uint64_t seq; /* of an ack */
+    struct notice_look look; /* of the notification that is acknowledged */
     uint64_t since_ns;
 };
 

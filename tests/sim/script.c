@@ -3,6 +3,7 @@
 #include "client_rest.h"
 #include "client_socket.h"
 #include "client_state.h"
+#include "notifier.h"
 #include "oracle.h"
 #include "wire.h"
 #include "world.h"
@@ -42,19 +43,25 @@ bool script_behind(const struct client *c)
     return false;
 }
 
+static bool wants_ack(const struct client *c) { return c->num_asked < ASKED_MAX && notifier_wants_ack(c); }
+
 bool script_wants_socket(const struct client *c)
 {
     unsigned message;
     if (!scenario.room_ids[SCENARIO_ROOMS - 1][0]) return false;
     if (c->state == SOCKET_DOWN) return c->retry_ns <= world_now_ns();
     if (c->state != SOCKET_OPEN || socket_paused(c)) return false;
-    return script_wants_repeat(c, &message) || (c->num_asked == 0 && script_behind(c));
+    return script_wants_repeat(c, &message) || (c->num_asked == 0 && script_behind(c)) || wants_ack(c);
 }
 
 static void act_socket(struct client *c)
 {
     unsigned message = 0, room = (unsigned)world_below(SCENARIO_ROOMS);
     if (c->num_asked + 1 >= ASKED_MAX) return;
+    if (scenario.notified && world_chance(6)) {
+        socket_ask_notification(c);
+        return;
+    }
     switch (world_below(16)) {
     case 0:
     case 1:
@@ -123,6 +130,7 @@ static void act_healing(struct client *c)
     if (!script_wants_socket(c)) return;
     if (c->state == SOCKET_DOWN) socket_connect(c);
     else if (script_wants_repeat(c, &message) && c->num_asked < ASKED_MAX) socket_ask_send(c, message);
+    else if (wants_ack(c)) socket_ask_notification(c);
     else if (c->num_asked == 0 && script_behind(c)) socket_drop(c, false, "it is behind");
 }
 

@@ -30,6 +30,8 @@
 #include "fake_ring.h"
 #include "faults.h"
 #include "homes.h"
+#include "inboxes.h"
+#include "notifier.h"
 #include "passer.h"
 #include "recorder.h"
 #include "store_watch.h"
@@ -91,6 +93,7 @@ static void run_seed(uint64_t seed, bool trace)
     struct config_error error;
     ASSERT(config_set(&run.config, "admin.master_key=" SCENARIO_MASTER_KEY, &error) == STATUS_OK);
     recorder_open();
+    notifiers_open(&run.config);
     clients_open();
     gateway_start();
     for (; run.steps < run.plan.chaos_steps; run.steps++) {
@@ -115,6 +118,7 @@ static void run_seed(uint64_t seed, bool trace)
     recorder_close();
     clients_close();
     passers_close();
+    notifiers_close();
     watched_store_end();
     mark_close(run.mark);
     config_free(&run.config);
@@ -144,6 +148,7 @@ static void plan_make(struct plan *plan)
     scenario.crowded = world_chance(2);
     scenario.forgetful = world_chance(2);
     scenario.narrow = world_chance(2);
+    scenario.notified = world_chance(2);
     scenario.num_users = scenario.num_clients > 2 && world_chance(3) ? scenario.num_clients - 1 : scenario.num_clients;
 }
 
@@ -307,6 +312,7 @@ static void gateway_start(void)
         run.gateway.cores[i]->idempotency.window_max = (uint32_t)world_below(8);
         run.gateway.cores[i]->idempotency.run_events = 4 + (uint32_t)world_below(16);
     }
+    for (unsigned i = 0; i < run.gateway.num_cores; i++) notifier_bound(run.gateway.cores[i]);
     scenario.num_cores = run.gateway.num_cores;
     scenario.disk_failed = false;
     scenario.gateway++;
@@ -351,6 +357,7 @@ static void cores_settle(void)
 static void gateway_stop(void)
 {
     for (unsigned i = 0; i < scenario.num_clients; i++) client_leave(i);
+    notifiers_leave();
     scenario.num_cores = 0; /* nobody comes back */
     for (unsigned n = 0; links_open_at_gateway(); n++) {
         CHECK(n < HEALING_STEPS_MAX, "%u connections are never closed", links_open_at_gateway());
@@ -422,10 +429,11 @@ static void check_homes(void)
                 return;
     }
     homes_check(&run.gateway);
+    if (scenario.notified && !scenario.disk_failed) inboxes_check(&run.gateway);
 }
 
 struct choice {
-    enum { CHOICE_ACTOR, CHOICE_CLIENT, CHOICE_PASSER, CHOICE_LINK, CHOICE_TIME } kind;
+    enum { CHOICE_ACTOR, CHOICE_CLIENT, CHOICE_PASSER, CHOICE_NOTIFIER, CHOICE_LINK, CHOICE_TIME } kind;
     unsigned index, weight;
 };
 
@@ -444,6 +452,8 @@ static unsigned choices_make(struct choice *choices)
         if (client_can_step(i)) choices[num++] = (struct choice){CHOICE_CLIENT, i, 3};
     for (unsigned i = 0; i < PASSERS_MAX; i++)
         if (passer_can_step(i)) choices[num++] = (struct choice){CHOICE_PASSER, i, 1};
+    for (unsigned i = 0; i < NOTIFIERS_MAX; i++)
+        if (notifier_can_step(i)) choices[num++] = (struct choice){CHOICE_NOTIFIER, i, 2};
     for (unsigned i = 0; i < links_len(); i++)
         if (link_can_step(i)) choices[num++] = (struct choice){CHOICE_LINK, i, 4};
     if (!scenario.healing) choices[num++] = (struct choice){CHOICE_TIME, 0, 1};
@@ -457,6 +467,8 @@ static uint64_t next_wake_ns(void)
         if (actor_wake_ns(i) < next) next = actor_wake_ns(i);
     for (unsigned i = 0; i < scenario.num_clients; i++)
         if (client_wake_ns(i) < next) next = client_wake_ns(i);
+    for (unsigned i = 0; i < NOTIFIERS_MAX; i++)
+        if (notifier_wake_ns(i) < next) next = notifier_wake_ns(i);
     return next;
 }
 
@@ -478,6 +490,7 @@ static void pass_time(void)
         if (world_chance(2)) run.readers_stand = run.steps + world_below(200);
         ns = 2000000000u + world_below(5000000000u);
     }
+    if (scenario.notified && world_chance(20)) ns = world_below(world_chance(2) ? 400000000u : 4000000000u); /* things fall due */
     if (world_chance(2000)) ns = 20000000000u + world_below(30000000000u);
     advance(ns);
     world_note(1, ns);
@@ -495,6 +508,7 @@ static void choose(const struct choice *choices, unsigned num)
     case CHOICE_ACTOR: actor_resume(c->index); return;
     case CHOICE_CLIENT: client_step(c->index); return;
     case CHOICE_PASSER: passer_step(c->index); return;
+    case CHOICE_NOTIFIER: notifier_step(c->index); return;
     case CHOICE_LINK: link_step(c->index); return;
     case CHOICE_TIME: pass_time(); return;
     }
@@ -503,7 +517,7 @@ static void choose(const struct choice *choices, unsigned num)
 /* step: false when nothing could run and only time passed. */
 static bool step(void)
 {
-    struct choice choices[ACTORS_MAX + CLIENTS_MAX + PASSERS_MAX + LINKS_MAX + 1];
+    struct choice choices[ACTORS_MAX + CLIENTS_MAX + PASSERS_MAX + NOTIFIERS_MAX + LINKS_MAX + 1];
     links_sweep();
     faults_step(&run.gateway);
     check_wakes();
@@ -514,6 +528,7 @@ static bool step(void)
         return true;
     }
     for (unsigned i = 0; i < scenario.num_clients; i++) client_check_stall(i);
+    notifiers_check_stall();
     uint64_t next = next_wake_ns();
     CHECK(next != WORLD_NEVER && next >= world_now_ns(), "nothing can run, and nothing will");
     advance(next - world_now_ns());
@@ -531,17 +546,19 @@ static void heal(void)
     scenario.healing = true;
     passers_leave();
     for (unsigned i = 0; i < scenario.num_clients; i++) client_heal(i);
+    notifiers_heal();
     uint64_t since_ns = world_now_ns();
     for (unsigned n = 0;; n++) {
         const char *missing = NULL;
         unsigned who = 0;
         for (unsigned i = 0; i < scenario.num_clients && !missing; i++) missing = client_unsettled(who = i);
-        if (!missing) {
+        const char *waits = notifiers_unsettled();
+        if (!missing && !waits) {
             recorder_healed(since_ns, scenario.num_clients);
             return;
         }
         CHECK(n < HEALING_STEPS_MAX && world_now_ns() - since_ns < HEALING_NS_MAX,
-              "the run does not come to rest: client %u: %s", who, missing);
+              "the run does not come to rest: %s%.0u%s", missing ? missing : "", who, missing ? "" : waits);
         step();
         run.steps++;
     }

@@ -12,6 +12,7 @@
 #include "../../storage/store.h"
 #include "counts.h"
 #include "faults.h"
+#include "notices.h"
 #include "world.h"
 
 /* event: one row of a log. */
@@ -126,6 +127,7 @@ static struct room *room_of_id(struct slice room_id)
 static void watch_put(struct kv_batch *b, enum kv_cf cf, struct slice key, struct slice value)
 {
     watch.fake->ops->batch_put(b, cf, key, value);
+    notices_put(cf, key, value);
     if (cf != KV_LOG) return;
     if (watch.num_pending == watch.cap_pending) {
         watch.cap_pending = watch.cap_pending ? watch.cap_pending * 2 : 16;
@@ -143,6 +145,7 @@ static void watch_put(struct kv_batch *b, enum kv_cf cf, struct slice key, struc
 static void watch_clear(struct kv_batch *b)
 {
     watch.fake->ops->batch_clear(b);
+    notices_clear();
     while (watch.num_pending) buf_free(&watch.pending[--watch.num_pending].value);
 }
 
@@ -196,6 +199,7 @@ static enum status watch_write(struct kv *kv, struct kv_batch *b)
         }
         watch.written[watch.num_written++] = before;
         for (size_t i = 0; i < watch.num_pending; i++) row_written(&watch.pending[i]);
+        notices_written();
         world_note(watch.num_written, watch.num_pending);
     }
     actor_preempt();
@@ -210,6 +214,7 @@ static void all_durable(void)
         struct room *r = &watch.rooms[i];
         while (r->durable_head < r->head) r->events[r->durable_head++].durable_version = watch.version;
     }
+    notices_durable(watch.version);
     watch.num_written = 0;
 }
 
@@ -248,6 +253,8 @@ void watched_store_crash(void)
     if (tear) keep--;
     if (keep < watch.num_written) take_back(&watch.written[keep]);
     while (watch.num_pending) buf_free(&watch.pending[--watch.num_pending].value);
+    notices_clear();
+    notices_crash(watch.fake);
     all_durable();
 }
 
@@ -307,6 +314,7 @@ static void watch_delete(struct kv_batch *b, enum kv_cf cf, struct slice key)
 {
     CHECK(cf != KV_LOG, "a row of a log is deleted");
     watch.fake->ops->batch_delete(b, cf, key);
+    notices_delete(cf, key);
 }
 static void watch_delete_range(struct kv_batch *b, enum kv_cf cf, struct slice from, struct slice to)
 {
