@@ -27,6 +27,7 @@ static bool mailboxes_drain(struct core *core);
 static bool mailboxes_pending(struct core *core);
 static bool outboxes_movable(struct core *core);
 static void outboxes_publish(struct core *core);
+static void waits_again(struct core *core);
 static void timers_run(struct core *core);
 static uint64_t wake_at(const struct core *core);
 
@@ -48,6 +49,7 @@ bool core_turn(struct core *core, bool may_wait)
     bool busy = net_poll(core->net) > 0;     /* what arrived: requests, messages, ends of connections */
     busy |= mailboxes_drain(core);           /* what other cores want, or answer */
     busy |= commit_poll(core->commit) > 0;   /* what became durable … */
+    waits_again(core);
     busy |= fanout_publish_dirty(core);      /* … goes to its readers, a room's news at once */
     busy |= read_poll(core->reader) > 0;     /* pages of history */
     core->metrics_stale |= busy;
@@ -447,7 +449,18 @@ void core_when_durable(struct core *core, struct durable_wait *w,
     }
     w->go = go;
     w->entry = (struct commit_entry){.class = COMMIT_FSYNC, .done = wait_done};
-    if (commit_push(core->commit, &w->entry) != STATUS_OK) go(core, w, false);
+    enum status s = commit_push(core->commit, &w->entry);
+    if (s == STATUS_FULL) queue_push(&core->durable_waits, &w->node);
+    else if (s != STATUS_OK) go(core, w, false);
+}
+
+/* waits_again tries those once more that found the pipeline full: what fills it is this core's, and has come back. */
+static void waits_again(struct core *core)
+{
+    for (size_t left = core->durable_waits.len; left && !commit_full(core->commit); left--) {
+        struct durable_wait *w = CONTAINER_OF(queue_pop(&core->durable_waits), struct durable_wait, node);
+        core_when_durable(core, w, w->go);
+    }
 }
 
 /* --- mailboxes --------------------------------------------------------------------------------------------------- */

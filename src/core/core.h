@@ -123,6 +123,7 @@ struct core {
     uint64_t replays_due_ns;
     size_t queue_bytes_max; /* of one reader, as net has it now */
     size_t pending_bytes; /* of events not durable yet */
+    struct queue durable_waits; /* struct durable_wait: for room in the pipeline, which this core's own entries fill */
     bool commit_late;     /* the oldest entry that is not durable has waited for COMMIT_AGE_MAX_MS */
     _Atomic int64_t frames_bytes;
     _Atomic uint32_t connections;   /* those a stop waits for: open WebSockets, and entries not durable yet */
@@ -163,6 +164,7 @@ size_t core_message_bytes_max(const struct config *c);
 /* durable_wait: what was read from the store, held back until all that the read could have seen is on disk: another
  * core's entry may be readable before it is durable. Embedded in the reader's own object. */
 struct durable_wait {
+    struct queue_node node; /* in core.durable_waits */
     struct commit_entry entry;
     void (*go)(struct core *core, struct durable_wait *w, bool durable);
 };

@@ -69,6 +69,8 @@ static void pass(struct harness *h, uint64_t ms, uint64_t step_ms)
     }
 }
 
+static void nothing_to_do(void *context, struct commit_entry *entry, enum status result) {}
+
 static void an_answer_waits_for_the_disk(void **state)
 {
     struct harness *h = *state;
@@ -88,6 +90,35 @@ static void an_answer_waits_for_the_disk(void **state)
     h->hold_syncer = false;
     assert_int_equal(client_answer(c), 202);
     expect_text(client_hear(bob), "\"type\":\"notification\"");
+}
+
+/* A full pipeline is no failed one: what was read is shown when there is room again, and who comes meanwhile gets what
+ * waits. */
+static void what_is_read_while_the_pipeline_is_full_is_shown_when_it_has_room(void **state)
+{
+    struct harness *h = *state;
+    static struct commit_entry fills[COMMIT_PENDING_MAX];
+    harness_open(h, 1);
+    struct made made = notified(h, "bob", "1");
+    struct client *c = client_open(h, 0), *bob = socket_open(h, 0, "bob", NULL);
+    char request[256];
+    struct core *core = harness_core(h, 0);
+    h->hold_syncer = true;
+    for (unsigned i = 0; !commit_full(core->commit); i++) {
+        fills[i] = (struct commit_entry){.class = COMMIT_FSYNC, .done = nothing_to_do};
+        assert_int_equal(commit_push(core->commit, &fills[i]), STATUS_OK);
+    }
+    client_say(bob, "{\"type\":\"hello\"}");
+    snprintf(request, sizeof request, "GET /v1/notifications HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: bob\r\n\r\n",
+             h->api_key);
+    client_send(c, slice_str(request));
+    harness_settle(h);
+    assert_int_equal(client_read(c), 0);
+    h->hold_syncer = false;
+    assert_int_equal(client_answer(c), 200);
+    expect_text(c->text.data, made.id);
+    expect_text(client_hear(bob), "welcome");
+    expect_text(client_hear(bob), made.id);
 }
 
 static void attempts_follow_each_other_with_growing_waits(void **state)
@@ -940,6 +971,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(an_answer_waits_for_the_disk),
+        TEST(what_is_read_while_the_pipeline_is_full_is_shown_when_it_has_room),
         TEST(attempts_follow_each_other_with_growing_waits),
         TEST(being_away_is_no_attempt),
         TEST(what_expires_is_a_dead_letter_and_old_ones_go),
