@@ -69,12 +69,15 @@ static bool outbox_full(void)
 static bool creation_refused(struct notifier *n, struct slice code)
 {
     struct creation_asked *c = creation_at(n->creation);
-    if (n->mismatch) return slice_is(code, "idempotency.mismatch");
+    if (n->mismatch && slice_is(code, "idempotency.mismatch")) {
+        count_happened(COUNT_NOTIFY_MISMATCH);
+        return true;
+    }
     if (slice_is(code, "server.overloaded") && notifier_limits()->creations < CREATIONS_TENANT_MAX) {
         count_happened(COUNT_NOTIFY_CROWDED);
         return true;
     }
-    if (!slice_is(code, "notification.outbox_full")) return false;
+    if (!slice_is(code, "notification.outbox_full") || n->mismatch) return false;
     if (c->state == CREATION_OPEN) c->state = CREATION_REFUSED;
     count_happened(COUNT_NOTIFY_FULL);
     return outbox_full();
@@ -419,6 +422,7 @@ bool notifier_choose_ack(const struct client *c, struct notice_look *look)
     uint64_t number = number_to_ack(c, e);
     if (number == 0) return false;
     notifier_ack_asked(look, user_of(c), number);
+    recorder_notified(notice_looked_at(look), NULL); /* one that it was not told of, it has from whoever made it */
     look->gateway = c->socket.gateway;
     return true;
 }
