@@ -358,7 +358,7 @@ static void rows_make(struct core *core, struct creation *c)
     uint32_t num = CREATION_SLICE_BYTES / bytes < CREATION_SLICE ? CREATION_SLICE_BYTES / bytes : CREATION_SLICE;
     for (uint32_t i = 0; i < num && c->num_reserved < c->num_targets; i++) {
         struct target *t = &c->targets[c->num_reserved++];
-        t->full = !outbox_reserve(core, c->tenant, t->user);
+        t->full = !outbox_reserve(core, c->tenant, t->user, c->number);
         c->tenant->waiting -= t->full;
     }
     submit(core, c, rows_run, rows_made);
@@ -370,7 +370,7 @@ static void places_return(struct core *core, struct creation *c)
     c->tenant->waiting -= c->num_targets;
     for (uint32_t i = 0; i < c->num_reserved; i++) {
         c->tenant->waiting += c->targets[i].full;
-        if (!c->targets[i].full) outbox_release(core, c->tenant, c->targets[i].user, 1);
+        if (!c->targets[i].full) ASSERT(outbox_release(core, c->tenant, c->targets[i].user, c->number));
     }
 }
 

@@ -70,7 +70,7 @@ static void answer(struct core *core, struct inbox *in, struct op *op, enum erro
 static void write_or_fail(struct core *core, struct inbox *in, struct rows *rows, enum commit_class class, struct op *op,
                           const struct waiting *returned)
 {
-    enum status s = inbox_write(core, in, rows, class, op, 0, returned);
+    enum status s = inbox_write(core, in, rows, class, op, NULL, 0, returned);
     if (s != STATUS_OK) answer(core, in, op, s == STATUS_FULL ? ERR_STORE_OVERLOADED : ERR_STORE_READ_ONLY);
 }
 

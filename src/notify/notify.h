@@ -58,7 +58,7 @@ struct notify {
     uint32_t creations_read; /* of all tenants, that have their turn: at most CREATIONS_READ_MAX */
     bool turns_held;         /* some tenant's turn waits for that */
     uint32_t turns_at;       /* place in `tenants` of the next one to be looked at then */
-    uint64_t num_outbox_users; /* users that these count */
+    uint64_t num_outbox_users, num_outbox_numbers; /* users that these have, and what waits for them */
     struct sweep *sweep;     /* core 0's */
     _Atomic uint64_t sent[SENT_STATUSES];
     _Atomic uint64_t waiting; /* core 0: in the outbox, as the last sweep counted */

@@ -171,7 +171,7 @@ void push_done(struct core *core, struct push *p)
     }
     if (stuck) postpone(core, in);
     notify_count(core, SENT_SENT, num);
-    if (rows.num && inbox_write(core, in, &rows, COMMIT_FAST, NULL, 0, NULL) != STATUS_OK)
+    if (rows.num && inbox_write(core, in, &rows, COMMIT_FAST, NULL, NULL, 0, NULL) != STATUS_OK)
         LOG(LOG_WARN, "notify", "attempts_not_written", LOG_U64("user", in->user));
     rows_free(&rows);
     buf_free(&p->json);

@@ -350,6 +350,30 @@ static void the_count_follows_whatever_happens(void **state)
     assert_int_equal(tenant_of(h)->waiting, 1);
 }
 
+/* A user's home may hear of its write long after a count has seen what was written: what it tells then is known. */
+static void a_change_that_the_count_has_seen_is_not_counted_again(void **state)
+{
+    struct harness *h = *state;
+    uint64_t first, second;
+    harness_open(h, 2);
+    struct made made = notified(h, "bob", "1");
+    assert_true(notification_id_parse(slice_str(made.id), &first));
+    assert_true(notification_id_parse(slice_str(notified(h, "bob", "2").id), &second));
+    acknowledge(h, "bob", made, 200);
+    harness_restart(h, END_KILLED);
+    notified(h, "ann", "3"); /* counts */
+    assert_int_equal(tenant_of(h)->waiting, 2);
+    struct person bob = harness_person(h, "bob");
+    outbox_tell(harness_core(h, bob.home), h->tenant, bob.number, 0, &first, 1);
+    harness_settle(h);
+    assert_int_equal(waiting_for(h, "bob"), 1);
+    assert_int_equal(tenant_of(h)->waiting, 2);
+    outbox_tell(harness_core(h, bob.home), h->tenant, bob.number, second, NULL, 0);
+    harness_settle(h);
+    assert_int_equal(waiting_for(h, "bob"), 1);
+    assert_int_equal(tenant_of(h)->waiting, 2);
+}
+
 /* counting_kv looks over the shoulder of the store: what was walked through. */
 static struct {
     struct kv_ops ops, real;
@@ -997,6 +1021,7 @@ int main(void)
         TEST(dead_letters_are_kept_for_their_time),
         TEST(a_sweep_looks_at_so_many_rows_at_a_time),
         TEST(the_count_follows_whatever_happens),
+        TEST(a_change_that_the_count_has_seen_is_not_counted_again),
         TEST(who_is_refused_makes_nobody_read),
         TEST(a_large_one_lets_others_pass),
         TEST(a_tenant_makes_so_many_at_a_time),
