@@ -144,6 +144,13 @@ static void letter_retry(struct core *core, const struct look *l)
     write_or_fail(core, in, &rows, COMMIT_FSYNC, op, &back);
 }
 
+/* dead_since_then: what was found to be old may have been tried again, and be dead for a new reason. */
+static bool dead_since_then(const struct look *l)
+{
+    uint64_t by_ms = l->op->in.notification.dead_by_ms;
+    return l->dead && l->op->kind == OP_DEAD_LETTER_DELETE && by_ms && l->letter.ended_ms > by_ms;
+}
+
 static void letter_delete(struct core *core, const struct look *l)
 {
     struct inbox *in = l->inbox;
@@ -173,7 +180,7 @@ static void look_settled(struct core *core, struct durable_wait *w, bool durable
     if (l->status == STATUS_READ_ONLY) answer(core, in, l->op, ERR_STORE_READ_ONLY);
     else if (l->status != STATUS_OK) answer(core, in, l->op, ERR_STORE_READ_FAILED);
     else if (l->op->kind == OP_NOTIFICATION_ACK) late_ack(core, l);
-    else if (!l->dead) answer(core, in, l->op, ERR_DEAD_LETTER_NOT_FOUND);
+    else if (!l->dead || dead_since_then(l)) answer(core, in, l->op, ERR_DEAD_LETTER_NOT_FOUND);
     else if (l->op->kind == OP_DEAD_LETTER_RETRY) letter_retry(core, l);
     else letter_delete(core, l);
     free(l);

@@ -156,6 +156,7 @@ static void found_send(struct core *core, struct sweep *s)
         memcpy(&op->tenant, at.data, 4);
         memcpy(&op->user, at.data + 4, 8);
         memcpy(&op->in.notification.number, at.data + 12, 8);
+        if (kind == OP_DEAD_LETTER_DELETE) op->in.notification.dead_by_ms = s->now_ms - s->dead_keep_ms;
         op->user_id = op_keep(op, slice_of(at.data + 21, len));
         op->flow = s;
         op->then = op_done;

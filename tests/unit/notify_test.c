@@ -954,6 +954,28 @@ static void the_history_is_swept_seldom(void **state)
     assert_in_range(sweeps, 3, 5);
 }
 
+/* The sweep may find a letter old that the operator tries again, and that dies again, before its home hears of it. */
+static void a_letter_that_died_anew_is_not_swept(void **state)
+{
+    struct harness *h = *state;
+    h->config.notify_expires = HOUR;
+    harness_open(h, 2);
+    struct person bob = harness_person(h, "bob");
+    uint64_t number;
+    assert_true(notification_id_parse(slice_str(notified(h, "bob", "1").id), &number));
+    pass(h, 2 * HOUR, HOUR);
+    expect_text(listed(h, "bob"), "\"status\":\"dead\"");
+    for (unsigned late = 0; late < 2; late++) {
+        struct op *op = harness_op(h, 0, OP_DEAD_LETTER_DELETE, &bob, 0, 0);
+        op->in.notification.number = number;
+        op->in.notification.dead_by_ms = late ? h->wall_ms : h->wall_ms - 2 * HOUR;
+        struct answer *answer = settled(h, harness_go(h, op));
+        if (late) expect_ok(answer);
+        else expect_error(answer, ERR_DEAD_LETTER_NOT_FOUND);
+        expect_text(listed(h, "bob"), late ? "\"items\":[]" : "\"status\":\"dead\"");
+    }
+}
+
 static void dead_letters_are_kept_for_their_time(void **state)
 {
     struct harness *h = *state;
@@ -1019,6 +1041,7 @@ int main(void)
         TEST(a_sweep_comes_each_minute),
         TEST(the_history_is_swept_seldom),
         TEST(dead_letters_are_kept_for_their_time),
+        TEST(a_letter_that_died_anew_is_not_swept),
         TEST(a_sweep_looks_at_so_many_rows_at_a_time),
         TEST(the_count_follows_whatever_happens),
         TEST(a_change_that_the_count_has_seen_is_not_counted_again),
