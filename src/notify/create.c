@@ -9,6 +9,7 @@
 
 #include "../../storage/keys.h"
 #include "../base/assert.h"
+#include "../base/planted.h"
 #include "../chat/ids.h"
 #include "../chat/room.h"
 #include "outbox.h"
@@ -395,7 +396,7 @@ static void create_commit(struct core *core, struct creation *c)
     buf_free(&number);
     rows_finish(&c->rows);
     c->entry = (struct commit_entry){
-        .class = COMMIT_FSYNC, .rows = c->rows.rows, .num_rows = (uint16_t)c->rows.num, .done = create_done};
+        .class = PLANTED(notified_before_sync) ? COMMIT_FAST : COMMIT_FSYNC, .rows = c->rows.rows, .num_rows = (uint16_t)c->rows.num, .done = create_done};
     enum status s = commit_push(core->commit, &c->entry);
     if (s != STATUS_OK) {
         create_fail(core, c, s == STATUS_FULL ? ERR_STORE_OVERLOADED : ERR_STORE_READ_ONLY, NULL, NULL);

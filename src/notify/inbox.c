@@ -58,7 +58,7 @@ static struct inbox *inbox_get(struct core *core, uint32_t tenant, uint64_t user
     list_init(&in->openings);
     const struct past *past = past_find(&core->notify->past, tenant, user);
     in->seen = past ? past->seen : 0;
-    in->loaded = past && past->from == PAST_NOTHING_WAITS;
+    in->loaded = past ? past->from == PAST_NOTHING_WAITS : PLANTED(inbox_not_loaded);
     in->stale = !in->loaded;
     memcpy(in->id, id.data, id.len);
     map_insert(&core->notify->inboxes, hash, in);
@@ -106,7 +106,7 @@ void inboxes_free(struct core *core)
 
 bool waiting_before(const struct waiting *w, uint8_t priority, uint64_t number)
 {
-    return w->priority != priority ? w->priority > priority : w->number < number;
+    return w->priority != priority && !PLANTED(least_urgent_first) ? w->priority > priority : w->number < number;
 }
 
 struct waiting *inbox_find(struct inbox *in, uint64_t number)
@@ -488,7 +488,7 @@ static void inbox_ack(struct core *core, struct inbox *in, struct waiting *w, st
         inbox_answer(core, in, op);
         return;
     }
-    inbox_remove(in, w);
+    if (!PLANTED(acked_waits_on)) inbox_remove(in, w);
     notify_count(core, SENT_DELIVERED, 1);
 }
 

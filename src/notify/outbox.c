@@ -4,6 +4,7 @@
 
 #include "../base/assert.h"
 #include "../base/log.h"
+#include "../base/planted.h"
 
 struct outbox_user {
     uint64_t user;
@@ -191,7 +192,7 @@ static void outboxes_forget(struct core *core, const struct outbox_tenant *keep)
 
 void outbox_tell(struct core *core, uint32_t tenant, uint64_t user, uint64_t back, const uint64_t *left, uint32_t num_left)
 {
-    if (back == 0 && num_left == 0) return;
+    if (back == 0 && (num_left == 0 || PLANTED(place_kept))) return;
     notice_post(core, gateway_tenant_home(core->gateway, tenant),
                 notice_new(core, NOTICE_OUTBOX, tenant, user, (struct slice){0}, 0, back,
                            slice_of((const char *)left, num_left * sizeof *left)));
