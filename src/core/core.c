@@ -250,9 +250,10 @@ static void memory_update(struct core *core)
 static uint64_t wake_at(const struct core *core)
 {
     uint64_t at = core->now_ns + 1000000000u; /* once a second at the latest: coarse timers need no more */
-    /* while a write of cursors is under way its end wakes this core; the next one being due would keep it from sleeping */
-    if (!list_empty(&core->users_dirty) && !core->cursor_flush_open && core->cursor_flush_due_ns < at)
-        at = core->cursor_flush_due_ns;
+    /* while a write of cursors is under way, or a full pipeline keeps it from beginning, an end wakes this core; being due
+     * would keep it from sleeping */
+    bool may_flush = !core->cursor_flush_open && !commit_full(core->commit);
+    if (!list_empty(&core->users_dirty) && may_flush && core->cursor_flush_due_ns < at) at = core->cursor_flush_due_ns;
     if (UNLIKELY(core->full_again.len) && user_full_again_ns(core) < at) at = user_full_again_ns(core);
     if (UNLIKELY(!list_empty(&core->replays_waiting)) && core->replays_due_ns < at) at = core->replays_due_ns;
     const uint64_t due[] = {user_presence_wake_at(core), typing_wake_at(core), presence_wake_at(core), notify_wake_ns(core)};
