@@ -18,6 +18,7 @@ static void room_made(struct client *c, struct slice body);
 
 void client_rest_drop(struct client *c, bool reset)
 {
+    if (c->call == CALL_JOIN) c->join_lost_gateway = c->rest.gateway;
     line_close(&c->rest, reset);
     c->call = CALL_NONE;
     c->rest_retry_ns = world_now_ns() + (scenario.healing ? 0 : world_below(50000000));
@@ -174,7 +175,8 @@ static void call_succeeded(struct client *c, struct slice body, uint64_t version
     case CALL_SYNC: oracle_sync(c, body, version); return;
     case CALL_JOIN: v->standing = MEMBER_SURELY; return;
     case CALL_LEAVE:
-        recorder_left(slice_str(scenario.room_ids[c->call_room]), slice_str(c->user_id));
+        if (c->join_lost_gateway != c->rest.gateway)
+            recorder_left(slice_str(scenario.room_ids[c->call_room]), slice_str(c->user_id));
         v->standing = MEMBER_NOT;
         return;
     case CALL_LIST:

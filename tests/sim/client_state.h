@@ -91,6 +91,7 @@ struct client {
     uint64_t call_after, call_head; /* of the page that is asked for: what it begins behind, what had been shown by then */
     bool call_when_out; /* it knew that it is no member when it asked */
     uint64_t call_since_ns, rest_retry_ns;
+    unsigned join_lost_gateway; /* it may let the client in at any time: a join was not answered */
 };
 
 extern struct client clients[CLIENTS_MAX];
