@@ -12,7 +12,7 @@
 
 /* change: of a subscription. */
 struct subscribed {
-    enum surely known;     /* by the last answer */
+    enum surely known; /* by the last answer */
     unsigned open, changes;
     unsigned lost_gateway; /* one that may still do what it has not answered */
 };
@@ -23,7 +23,10 @@ static struct {
     struct subscribed topics[NOTIFIED_USERS][TOPICS];
 } creations;
 
-void creations_open(void) { memset(&creations, 0, sizeof creations); }
+void creations_open(void)
+{
+    memset(&creations, 0, sizeof creations);
+}
 
 void creations_close(void)
 {
@@ -34,9 +37,15 @@ void creations_close(void)
     creations.num = 0;
 }
 
-unsigned creations_len(void) { return creations.num; }
+unsigned creations_len(void)
+{
+    return creations.num;
+}
 
-struct creation_asked *creation_at(unsigned index) { return &creations.all[index]; }
+struct creation_asked *creation_at(unsigned index)
+{
+    return &creations.all[index];
+}
 
 /* --- users and topics ------------------------------------------------------------------------------------------ */
 
@@ -49,7 +58,10 @@ const char *user_name(unsigned user)
 
 _Static_assert(CLIENTS_MAX == 4, "user_name() has so many");
 
-const char *topic_name(unsigned topic) { return topic ? "weather" : "lunch"; }
+const char *topic_name(unsigned topic)
+{
+    return topic ? "weather" : "lunch";
+}
 
 unsigned user_place(struct slice user_id)
 {
@@ -58,7 +70,10 @@ unsigned user_place(struct slice user_id)
     return user;
 }
 
-bool user_is_client(unsigned user) { return user < scenario.num_users; }
+bool user_is_client(unsigned user)
+{
+    return user < scenario.num_users;
+}
 
 unsigned user_random(void)
 {
@@ -80,7 +95,10 @@ enum surely subscription(unsigned user, unsigned topic)
     return s->open || s->lost_gateway == scenario.gateway ? PERHAPS : s->known;
 }
 
-unsigned subscription_changes(unsigned user, unsigned topic) { return creations.topics[user][topic].changes; }
+unsigned subscription_changes(unsigned user, unsigned topic)
+{
+    return creations.topics[user][topic].changes;
+}
 
 void subscription_asked(unsigned user, unsigned topic)
 {
@@ -156,7 +174,8 @@ unsigned creation_new(void)
                                  .priority = (uint8_t)(PRIORITY_LOW + world_below(4))};
     if (!world_chance(3)) snprintf(c->key, sizeof c->key, "notify-%u", index);
     buf_printf(&c->payload, "{\"creation\":%u,\"text\":\"", index);
-    for (uint64_t left = world_chance(6) ? world_below(6000) : world_below(30); left; left--) buf_char(&c->payload, 'x');
+    for (uint64_t left = world_chance(6) ? world_below(6000) : world_below(30); left; left--)
+        buf_char(&c->payload, 'x');
     BUF_LIT(&c->payload, "\"}");
     buf_printf(&c->body, "{\"topic\":\"%s\",\"priority\":\"%s\",\"payload\":%.*s,\"targets\":{", topic_name(c->topic),
                priority_name(c->priority), (int)c->payload.len, c->payload.data);
@@ -169,7 +188,8 @@ unsigned creation_new(void)
     return index;
 }
 
-/* --- made ---------------------------------------------------------------------------------------------------------- */
+/* --- made ----------------------------------------------------------------------------------------------------------
+ */
 
 unsigned creation_made(const struct watched_notice *n)
 {
@@ -180,11 +200,12 @@ unsigned creation_made(const struct watched_notice *n)
     CHECK(slice_eq(buf_slice(&n->payload), buf_slice(&c->payload)) && n->priority == c->priority &&
               slice_is(buf_slice(&n->topic), topic_name(c->topic)),
           "notification %" PRIu64 " says something else than was asked for", n->number);
-    CHECK(user < NOTIFIED_USERS && c->users[user] != SURELY_NOT, "notification %" PRIu64 " is made for %s, whom it is not for",
-          n->number, n->user_id);
-    CHECK(c->state != CREATION_REFUSED || c->tries > 1, "a creation that was refused is made"); /* another try may be late */
-    CHECK(c->stored == 0 || (c->stored == n->number && c->fresh), "one creation makes notifications %" PRIu64 " and %" PRIu64, c->stored,
-          n->number);
+    CHECK(user < NOTIFIED_USERS && c->users[user] != SURELY_NOT,
+          "notification %" PRIu64 " is made for %s, whom it is not for", n->number, n->user_id);
+    CHECK(c->state != CREATION_REFUSED || c->tries > 1,
+          "a creation that was refused is made"); /* another try may be late */
+    CHECK(c->stored == 0 || (c->stored == n->number && c->fresh),
+          "one creation makes notifications %" PRIu64 " and %" PRIu64, c->stored, n->number);
     c->stored = n->number;
     c->num_stored++;
     c->fresh = true;
@@ -224,8 +245,8 @@ void creation_answered(unsigned index, struct slice answer, uint64_t version)
     struct creation_asked *c = &creations.all[index];
     struct slice id;
     uint64_t number, users = json_number(answer, "users");
-    CHECK(json_member(answer, "notification_id", &id) && notification_id_parse(id, &number), "an answer without an id: %.*s",
-          SLICE_FMT(answer));
+    CHECK(json_member(answer, "notification_id", &id) && notification_id_parse(id, &number),
+          "an answer without an id: %.*s", SLICE_FMT(answer));
     if (c->state == CREATION_ANSWERED)
         CHECK(number == c->number && users == c->num_users, "a repeated creation is told of another notification: %.*s",
               SLICE_FMT(answer));
@@ -236,10 +257,11 @@ void creation_answered(unsigned index, struct slice answer, uint64_t version)
         CHECK(n->durable_version && n->durable_version <= version,
               "the answer for notification %" PRIu64 " left before it was durable for %s", number, n->user_id);
     }
-    CHECK(users == c->num_stored, "notification %" PRIu64 " has %u users, and the answer says %" PRIu64, number, c->num_stored,
-          users);
+    CHECK(users == c->num_stored, "notification %" PRIu64 " has %u users, and the answer says %" PRIu64, number,
+          c->num_stored, users);
     for (unsigned user = 0; user < NOTIFIED_USERS && c->num_stored == 0; user++)
-        CHECK(c->users[user] != SURELY, "notification %" PRIu64 " is answered, and %s has none", number, user_name(user));
+        CHECK(c->users[user] != SURELY, "notification %" PRIu64 " is answered, and %s has none", number,
+              user_name(user));
     if (c->state == CREATION_ANSWERED) count_happened(COUNT_NOTICE_REPEATED);
     c->state = CREATION_ANSWERED;
     c->number = number;

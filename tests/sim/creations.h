@@ -1,6 +1,6 @@
-/* creations: what the notifiers of a run have asked to be made, for whom, and what they were answered. Who is subscribed
- * to a topic, and so gets what is made for it, is known here as well, as far as it can be known from outside: for sure, or
- * not while a change is on its way.
+/* creations: what the notifiers of a run have asked to be made, for whom, and what they were answered. Who is
+ * subscribed to a topic, and so gets what is made for it, is known here as well, as far as it can be known from
+ * outside: for sure, or not while a change is on its way.
  *
  * Users have places: the clients' own, those who never come, and the strangers whose sockets passers open. */
 #ifndef CARILLON_TESTS_SIM_CREATIONS_H
@@ -26,21 +26,21 @@ enum creation_state { CREATION_OPEN, CREATION_ANSWERED, CREATION_REFUSED };
 
 struct creation_asked {
     enum creation_state state;
-    char key[16];           /* Idempotency-Key; empty: none, and it is asked for once */
+    char key[16]; /* Idempotency-Key; empty: none, and it is asked for once */
     unsigned topic;
     uint8_t priority;
     struct buf payload, body; /* body: of the request */
     bool subscribers;
     enum surely users[NOTIFIED_USERS];
     bool named[NOTIFIED_USERS]; /* whatever they are subscribed to */
-    unsigned user;          /* who asks: the key is theirs */
+    unsigned user;              /* who asks: the key is theirs */
     unsigned tries;
-    bool under_way;         /* a notifier waits for its answer */
-    uint64_t number;        /* of its notification, as answered */
-    uint64_t num_users;     /* as answered */
-    uint64_t stored;        /* number under which the store has it; 0: it does not */
-    unsigned num_stored;    /* its users there */
-    bool fresh;             /* made by the batch that is being looked at */
+    bool under_way;      /* a notifier waits for its answer */
+    uint64_t number;     /* of its notification, as answered */
+    uint64_t num_users;  /* as answered */
+    uint64_t stored;     /* number under which the store has it; 0: it does not */
+    unsigned num_stored; /* its users there */
+    bool fresh;          /* made by the batch that is being looked at */
 };
 
 void creations_open(void);

@@ -31,9 +31,10 @@ static void check_inbox(const struct inbox *in)
         const struct watched_notice *n = notice_at(i);
         if (n->tenant != in->tenant || n->user != in->user) continue;
         const struct waiting *w = listed(in, n->number);
-        CHECK((n->state == NOTICE_PENDING) == (w != NULL), "notification %" PRIu64 " of %s is %s, and its inbox %s", n->number,
-              n->user_id, notice_state_name(n->state), w ? "has it" : "does not have it");
-        CHECK(!w || w->attempts >= n->waits.attempts, "an inbox has forgotten attempts of notification %" PRIu64, n->number);
+        CHECK((n->state == NOTICE_PENDING) == (w != NULL), "notification %" PRIu64 " of %s is %s, and its inbox %s",
+              n->number, n->user_id, notice_state_name(n->state), w ? "has it" : "does not have it");
+        CHECK(!w || w->attempts >= n->waits.attempts, "an inbox has forgotten attempts of notification %" PRIu64,
+              n->number);
     }
     for (uint32_t i = 1; i < in->num; i++)
         CHECK(waiting_before(&in->list[i - 1], in->list[i].priority, in->list[i].number), "an inbox is out of order");
@@ -46,8 +47,9 @@ static void check_past(const struct gateway *g, const struct watched_notice *n)
     if (n->state != NOTICE_PENDING) return;
     const struct core *home = g->cores[gateway_user_home(g, n->tenant, slice_str(n->user_id))];
     const struct past *past = past_find(&home->notify->past, n->tenant, n->user);
-    CHECK(!past || past->from <= n->number, "notification %" PRIu64 " of %s waits, and its home looks from %" PRIu64 " on",
-          n->number, n->user_id, past->from);
+    CHECK(!past || past->from <= n->number,
+          "notification %" PRIu64 " of %s waits, and its home looks from %" PRIu64 " on", n->number, n->user_id,
+          past->from);
 }
 
 static void check_counts(const struct outbox_tenant *t)
@@ -62,7 +64,8 @@ static void check_counts(const struct outbox_tenant *t)
               notices_pending(n->user), n->user_id, counted);
         waiting++;
     }
-    CHECK(t->waiting == waiting, "%" PRIu64 " notifications of the tenant wait, and %" PRIu64 " are counted", waiting, t->waiting);
+    CHECK(t->waiting == waiting, "%" PRIu64 " notifications of the tenant wait, and %" PRIu64 " are counted", waiting,
+          t->waiting);
 }
 
 void inboxes_check(const struct gateway *g)

@@ -57,9 +57,15 @@ void notices_close(void)
     free(notices.all);
 }
 
-unsigned notices_len(void) { return notices.num; }
+unsigned notices_len(void)
+{
+    return notices.num;
+}
 
-struct watched_notice *notice_at(unsigned index) { return &notices.all[index]; }
+struct watched_notice *notice_at(unsigned index)
+{
+    return &notices.all[index];
+}
 
 struct watched_notice *notice_of(struct slice user_id, uint64_t number)
 {
@@ -95,7 +101,10 @@ const char *notice_state_name(enum notice_state state)
 
 /* --- what is written ----------------------------------------------------------------------------------------- */
 
-static bool of_notices(enum kv_cf cf) { return cf == KV_NOTIFICATIONS || cf == KV_OUTBOX || cf == KV_DEAD_LETTERS; }
+static bool of_notices(enum kv_cf cf)
+{
+    return cf == KV_NOTIFICATIONS || cf == KV_OUTBOX || cf == KV_DEAD_LETTERS;
+}
 
 static struct row *row_add(enum kv_cf cf, struct slice key)
 {
@@ -199,11 +208,14 @@ static void look_again(struct kv *kv, struct watched_notice *n)
     if (n->end) ending_read(n, buf_slice(&value));
     key_outbox(&key, n->tenant, n->user, n->number);
     n->outbox = look(kv, KV_OUTBOX, &key, &value);
-    if (n->outbox) CHECK(outbox_record_decode(&n->waits, buf_slice(&value)) == STATUS_OK, "an outbox row that cannot be decoded");
+    if (n->outbox)
+        CHECK(outbox_record_decode(&n->waits, buf_slice(&value)) == STATUS_OK, "an outbox row that cannot be decoded");
     n->waits.user_id = (struct slice){0};
     key_dead_letter(&key, n->tenant, n->number, n->user);
     n->letter = look(kv, KV_DEAD_LETTERS, &key, &value);
-    if (n->letter) CHECK(dead_letter_record_decode(&n->dead, buf_slice(&value)) == STATUS_OK, "a dead letter that cannot be decoded");
+    if (n->letter)
+        CHECK(dead_letter_record_decode(&n->dead, buf_slice(&value)) == STATUS_OK,
+              "a dead letter that cannot be decoded");
     n->dead.user_id = (struct slice){0};
     buf_free(&value);
 }
@@ -223,8 +235,8 @@ void notices_crash(struct kv *kv)
         if (now == NOTICE_NONE) now = NOTICE_GONE;
         CHECK(now != NOTICE_GONE || n->state == NOTICE_GONE, "notification %" PRIu64 " of %s was durable and is gone",
               n->number, n->user_id);
-        CHECK(now == NOTICE_GONE || !n->deleted, "dead letter %" PRIu64 " of %s was deleted and is there again", n->number,
-              n->user_id);
+        CHECK(now == NOTICE_GONE || !n->deleted, "dead letter %" PRIu64 " of %s was deleted and is there again",
+              n->number, n->user_id);
         n->changes += now != n->state;
         n->state = n->at_start = now;
         n->start_attempts = n->outbox ? n->waits.attempts : 0;
@@ -253,7 +265,8 @@ static void body_read(struct watched_notice *n, struct slice value)
 
 static void ending_read(struct watched_notice *n, struct slice value)
 {
-    CHECK(notification_end_record_decode(&n->ended, value) == STATUS_OK, "an end of a notification that cannot be decoded");
+    CHECK(notification_end_record_decode(&n->ended, value) == STATUS_OK,
+          "an end of a notification that cannot be decoded");
 }
 
 /* outbox_put: the row is made with a notification or a retry, and again by each attempt, which it counts. */
@@ -268,13 +281,14 @@ static void outbox_put(struct watched_notice *n, struct slice value)
     n->waits = r;
     n->outbox = true;
     if (is_new) {
-        CHECK(r.attempts == 0 && r.last_attempt_ms == 0, "notification %" PRIu64 " of %s begins with %u attempts", n->number,
-              n->user_id, r.attempts);
+        CHECK(r.attempts == 0 && r.last_attempt_ms == 0, "notification %" PRIu64 " of %s begins with %u attempts",
+              n->number, n->user_id, r.attempts);
         return;
     }
     /* an attempt's row may find the pipeline full: the next one has both */
     CHECK(r.attempts == was.attempts + 1 || (r.attempts > was.attempts && notifier_writes_refused()),
-          "notification %" PRIu64 " of %s had %u attempts, and now %u", n->number, n->user_id, was.attempts, r.attempts);
+          "notification %" PRIu64 " of %s had %u attempts, and now %u", n->number, n->user_id, was.attempts,
+          r.attempts);
     CHECK(r.expires_ms == was.expires_ms, "an attempt moves the time at which it expires");
     CHECK(user_has_sockets(slice_str(n->user_id)), "%s was never there, and that counts as an attempt", n->user_id);
     count_happened(COUNT_NOTICE_ATTEMPT);
@@ -284,18 +298,22 @@ static void row_apply(struct watched_notice *n, const struct row *row)
 {
     struct slice value = buf_slice(&row->value);
     if (row->cf == KV_OUTBOX) {
-        if (row->put) outbox_put(n, value);
-        else n->outbox = false;
+        if (row->put)
+            outbox_put(n, value);
+        else
+            n->outbox = false;
     } else if (row->cf == KV_DEAD_LETTERS) {
         n->letter = row->put;
-        if (row->put) CHECK(dead_letter_record_decode(&n->dead, value) == STATUS_OK, "a dead letter that cannot be decoded");
+        if (row->put)
+            CHECK(dead_letter_record_decode(&n->dead, value) == STATUS_OK, "a dead letter that cannot be decoded");
         if (row->put) CHECK(slice_is(n->dead.user_id, n->user_id), "a dead letter of somebody else");
         n->dead.user_id = (struct slice){0};
     } else if (row->part == NOTIFICATION_END) {
         n->end = row->put;
         if (row->put) ending_read(n, value);
     } else if (row->put) {
-        CHECK(!n->body && n->state == NOTICE_NONE, "notification %" PRIu64 " of %s is made twice", n->number, n->user_id);
+        CHECK(!n->body && n->state == NOTICE_NONE, "notification %" PRIu64 " of %s is made twice", n->number,
+              n->user_id);
         n->body = true;
         body_read(n, value);
     } else {
@@ -308,7 +326,8 @@ static void row_apply(struct watched_notice *n, const struct row *row)
 static enum notice_state state_of(const struct watched_notice *n)
 {
     if (!n->body) {
-        CHECK(!n->outbox && !n->end && !n->letter, "notification %" PRIu64 " of %s is gone but for a row", n->number, n->user_id);
+        CHECK(!n->outbox && !n->end && !n->letter, "notification %" PRIu64 " of %s is gone but for a row", n->number,
+              n->user_id);
         return NOTICE_NONE;
     }
     CHECK(n->outbox != n->end, "notification %" PRIu64 " of %s %s", n->number, n->user_id,
@@ -317,9 +336,11 @@ static enum notice_state state_of(const struct watched_notice *n)
     CHECK(dead == n->letter, "notification %" PRIu64 " of %s %s", n->number, n->user_id,
           dead ? "is dead without a letter" : "has a dead letter and is not dead");
     if (dead)
-        CHECK(n->dead.reason == n->ended.reason && n->dead.attempts == n->ended.attempts && n->dead.priority == n->priority &&
-                  n->dead.created_ms == n->created_ms && n->dead.ended_ms == n->ended.ended_ms,
-              "the dead letter of notification %" PRIu64 " of %s says something else than its end", n->number, n->user_id);
+        CHECK(n->dead.reason == n->ended.reason && n->dead.attempts == n->ended.attempts &&
+                  n->dead.priority == n->priority && n->dead.created_ms == n->created_ms &&
+                  n->dead.ended_ms == n->ended.ended_ms,
+              "the dead letter of notification %" PRIu64 " of %s says something else than its end", n->number,
+              n->user_id);
     return n->outbox ? NOTICE_PENDING : dead ? NOTICE_DEAD : NOTICE_DELIVERED;
 }
 
@@ -328,13 +349,14 @@ static void check_dead(const struct watched_notice *before, const struct watched
 {
     switch ((enum dead_reason)n->ended.reason) {
     case DEAD_ATTEMPTS:
-        CHECK(n->ended.attempts >= notifier_config()->notify_attempts, "notification %" PRIu64 " of %s is given up after %u attempts",
-              n->number, n->user_id, n->ended.attempts);
+        CHECK(n->ended.attempts >= notifier_config()->notify_attempts,
+              "notification %" PRIu64 " of %s is given up after %u attempts", n->number, n->user_id, n->ended.attempts);
         count_happened(COUNT_NOTICE_DEAD_ATTEMPTS);
         break;
     case DEAD_EXPIRED:
-        CHECK(n->ended.ended_ms >= before->waits.expires_ms, "notification %" PRIu64 " of %s expires %" PRIu64 " ms early",
-              n->number, n->user_id, before->waits.expires_ms - n->ended.ended_ms);
+        CHECK(n->ended.ended_ms >= before->waits.expires_ms,
+              "notification %" PRIu64 " of %s expires %" PRIu64 " ms early", n->number, n->user_id,
+              before->waits.expires_ms - n->ended.ended_ms);
         count_happened(COUNT_NOTICE_DEAD_EXPIRED);
         break;
     case DEAD_FULL:
@@ -360,7 +382,8 @@ static void check_gone(const struct watched_notice *before, const struct watched
     CHECK(before->state == NOTICE_DEAD, "notification %" PRIu64 " of %s was %s and is gone", n->number, n->user_id,
           notice_state_name(before->state));
     bool swept = kept_ms + notifier_dead_keep_ms() <= world_wall_most_ms();
-    CHECK(swept || n->delete_asked, "dead letter %" PRIu64 " of %s goes, and nobody has asked for it", n->number, n->user_id);
+    CHECK(swept || n->delete_asked, "dead letter %" PRIu64 " of %s goes, and nobody has asked for it", n->number,
+          n->user_id);
     count_happened(swept && !n->delete_asked ? COUNT_LETTER_SWEPT : COUNT_LETTER_DELETED);
 }
 
@@ -373,13 +396,16 @@ static void check_change(const struct watched_notice *before, struct watched_not
     switch (n->state) {
     case NOTICE_PENDING:
         CHECK(before->state == NOTICE_NONE || (before->state == NOTICE_DEAD && n->retry_asked),
-              "notification %" PRIu64 " of %s was %s and waits again", n->number, n->user_id, notice_state_name(before->state));
+              "notification %" PRIu64 " of %s was %s and waits again", n->number, n->user_id,
+              notice_state_name(before->state));
         if (before->state == NOTICE_DEAD) count_happened(COUNT_LETTER_RETRIED);
         return;
     case NOTICE_DELIVERED:
-        CHECK(before->state == NOTICE_PENDING || before->state == NOTICE_DEAD, "notification %" PRIu64 " of %s was %s and is delivered",
-              n->number, n->user_id, notice_state_name(before->state));
-        CHECK(n->ack_asked, "notification %" PRIu64 " of %s is delivered, and nobody has acknowledged it", n->number, n->user_id);
+        CHECK(before->state == NOTICE_PENDING || before->state == NOTICE_DEAD,
+              "notification %" PRIu64 " of %s was %s and is delivered", n->number, n->user_id,
+              notice_state_name(before->state));
+        CHECK(n->ack_asked, "notification %" PRIu64 " of %s is delivered, and nobody has acknowledged it", n->number,
+              n->user_id);
         count_happened(before->state == NOTICE_DEAD ? COUNT_NOTICE_ACKED_LATE : COUNT_NOTICE_ACKED);
         return;
     case NOTICE_DEAD:

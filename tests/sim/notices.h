@@ -1,9 +1,9 @@
 /* notices: every notification of a run as the store has it: the rows of notifications, outbox and dead_letters are
- * followed from their write over their sync to the crash that may take them back. What clients, senders and the operator
- * are told of notifications is held against this (notifier.h).
+ * followed from their write over their sync to the crash that may take them back. What clients, senders and the
+ * operator are told of notifications is held against this (notifier.h).
  *
- * Held here, at every write: a notification waits, was delivered, or is a dead letter, with the rows of that state and no
- * others, and goes from one to the next only as docs/PROTOCOL.md says, and only when somebody has asked for it: an
+ * Held here, at every write: a notification waits, was delivered, or is a dead letter, with the rows of that state and
+ * no others, and goes from one to the next only as docs/PROTOCOL.md says, and only when somebody has asked for it: an
  * acknowledgement of its user, the operator, a clock. All users of one creation come into being in one write, those and
  * no others whom it names, with what it says. */
 #ifndef CARILLON_TESTS_SIM_NOTICES_H
@@ -35,15 +35,15 @@ struct watched_notice {
     unsigned creation;        /* that made it: creations.h */
     uint64_t durable_version; /* store_version when it was durable; 0: not yet */
     enum notice_state state;
-    unsigned changes;         /* of the state, so that two looks tell whether there was one between them */
+    unsigned changes;           /* of the state, so that two looks tell whether there was one between them */
     enum notice_state at_start; /* as the gateway that runs now found it */
     uint32_t start_attempts;
     bool body, outbox, end, letter; /* the rows that there are; their contents are valid when there */
     uint8_t priority;
     uint64_t created_ms;
-    struct outbox_record waits;           /* without its text */
+    struct outbox_record waits; /* without its text */
     struct notification_end_record ended;
-    struct dead_letter_record dead;       /* without its text */
+    struct dead_letter_record dead; /* without its text */
     struct buf topic, payload;
     /* what was asked for, ever */
     bool ack_asked, retry_asked, delete_asked;
@@ -68,8 +68,8 @@ void notices_crash(struct kv *kv);
 unsigned notices_len(void);
 struct watched_notice *notice_at(unsigned index);
 struct watched_notice *notice_of(struct slice user_id, uint64_t number); /* NULL: there was none */
-/* notices_pending counts what waits now, of a user (0: of all); notices_pending_most is the most that has waited for all
- * since it was asked last. */
+/* notices_pending counts what waits now, of a user (0: of all); notices_pending_most is the most that has waited for
+ * all since it was asked last. */
 unsigned notices_pending(uint64_t user);
 unsigned notices_pending_most(void);
 const char *notice_state_name(enum notice_state state);

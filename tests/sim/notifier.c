@@ -81,11 +81,20 @@ void notifier_bound(struct core *core)
     if (scenario.notified) core->notify->bounds = limits.bounds;
 }
 
-const struct config *notifier_config(void) { return limits.config; }
+const struct config *notifier_config(void)
+{
+    return limits.config;
+}
 
-uint64_t notifier_dead_keep_ms(void) { return limits.bounds.dead_keep_ms; }
+uint64_t notifier_dead_keep_ms(void)
+{
+    return limits.bounds.dead_keep_ms;
+}
 
-const struct notify_bounds *notifier_limits(void) { return &limits.bounds; }
+const struct notify_bounds *notifier_limits(void)
+{
+    return &limits.bounds;
+}
 
 bool notifier_writes_refused(void)
 {
@@ -102,28 +111,35 @@ struct notice_look notice_looked(unsigned user, uint64_t number)
                                 .gateway = scenario.gateway};
 }
 
-/* --- requests ------------------------------------------------------------------------------------------------------ */
+/* --- requests ------------------------------------------------------------------------------------------------------
+ */
 
-static bool of_operator(enum notifier_call call) { return call >= NOTIFIER_LETTERS; }
+static bool of_operator(enum notifier_call call)
+{
+    return call >= NOTIFIER_LETTERS;
+}
 
 static void request(struct notifier *n, enum notifier_call call, const char *method, const char *path, const char *key,
                     const struct buf *body)
 {
     struct line *l = &n->line;
-    bool operator = of_operator(call);
+    bool operator= of_operator(call);
     n->call = call;
-    if (!l->link) line_open(l, operator && world_chance(2));
+    if (!l->link) line_open(l, operator&& world_chance(2));
     n->look.gateway = l->gateway;
     buf_printf(&l->out, "%s %s HTTP/1.1\r\nHost: gateway\r\n", method, path);
-    if (operator) buf_printf(&l->out, "X-Master-Key: %s\r\n", SCENARIO_MASTER_KEY);
-    else buf_printf(&l->out, "X-API-Key: %s\r\nX-User-Id: %s\r\n", scenario.api_key, user_name(n->user));
+    if (operator)
+        buf_printf(&l->out, "X-Master-Key: %s\r\n", SCENARIO_MASTER_KEY);
+    else
+        buf_printf(&l->out, "X-API-Key: %s\r\nX-User-Id: %s\r\n", scenario.api_key, user_name(n->user));
     if (key && key[0]) buf_printf(&l->out, "Idempotency-Key: %s\r\n", key);
     if (body || strcmp(method, "POST") == 0) buf_printf(&l->out, "Content-Length: %zu\r\n", body ? body->len : 0);
     BUF_LIT(&l->out, "\r\n");
     if (body) buf_slice_append(&l->out, buf_slice(body));
     n->since_ns = world_now_ns();
-    world_trace("notifier %u as %s: %s %s %.*s", (unsigned)(n - notifiers), operator ? "the operator" : user_name(n->user), method,
-                path, body ? (int)(body->len < 120 ? body->len : 120) : 0, body ? body->data : "");
+    world_trace("notifier %u as %s: %s %s %.*s",
+                (unsigned)(n - notifiers), operator? "the operator" : user_name(n->user), method, path,
+                body ? (int)(body->len < 120 ? body->len : 120) : 0, body ? body->data : "");
 }
 
 static void ask_creation(struct notifier *n, unsigned index)
@@ -159,8 +175,10 @@ static bool wants_repeat(unsigned *index)
 static void repeat(struct notifier *n)
 {
     unsigned index;
-    if (world_chance(3) && creations_len()) index = (unsigned)world_below(creations_len());
-    else if (!wants_repeat(&index)) return;
+    if (world_chance(3) && creations_len())
+        index = (unsigned)world_below(creations_len());
+    else if (!wants_repeat(&index))
+        return;
     const struct creation_asked *c = creation_at(index);
     if (c->key[0] && !c->under_way && c->state != CREATION_REFUSED) ask_creation(n, index);
 }
@@ -197,8 +215,10 @@ void notifier_ack_asked(struct notice_look *look, unsigned user, uint64_t number
 {
     struct watched_notice *n = notice_of(slice_str(user_name(user)), number);
     *look = notice_looked(user, number);
-    if (n) n->ack_asked = true;
-    else count_happened(COUNT_ACK_STRANGE);
+    if (n)
+        n->ack_asked = true;
+    else
+        count_happened(COUNT_ACK_STRANGE);
     if (n && n->state == NOTICE_DELIVERED) count_happened(COUNT_ACK_TWICE);
 }
 
@@ -219,8 +239,8 @@ static void look_at_all(struct notifier *n)
     n->num_looks = notices_len();
     for (unsigned i = 0; i < n->num_looks; i++) {
         const struct watched_notice *notice = notice_at(i);
-        n->looks[i] = (struct notice_look){user_place(slice_str(notice->user_id)), notice->number, notice->state, notice->changes,
-                                           scenario.gateway};
+        n->looks[i] = (struct notice_look){user_place(slice_str(notice->user_id)), notice->number, notice->state,
+                                           notice->changes, scenario.gateway};
     }
 }
 
@@ -234,8 +254,10 @@ static void ask_page(struct notifier *n, enum notifier_call call)
     look_at_all(n);
     int len = snprintf(path, sizeof path, "/v1/%s?limit=%u", letters ? "admin/dead-letters" : "notifications", limit);
     char id[DEAD_LETTER_ID_TEXT_LEN];
-    if (goes_on && letters) dead_letter_id_text(id, notice_at(0)->tenant, n->below.number, n->below.user);
-    else if (goes_on) notification_id_text(id, n->below.number);
+    if (goes_on && letters)
+        dead_letter_id_text(id, notice_at(0)->tenant, n->below.number, n->below.user);
+    else if (goes_on)
+        notification_id_text(id, n->below.number);
     if (goes_on)
         snprintf(path + len, sizeof path - (size_t)len, "&cursor=%.*s",
                  (int)(letters ? DEAD_LETTER_ID_TEXT_LEN : ID_TEXT_LEN), id);
@@ -253,8 +275,10 @@ static void ask_subscription(struct notifier *n, bool on)
     n->topic_changes[n->topic] = subscription_changes(n->user, n->topic);
     buf_printf(&body, "{\"topic\":\"%s\"}", topic_name(n->topic));
     snprintf(path, sizeof path, "/v1/users/me/subscriptions/%s", topic_name(n->topic));
-    if (on) request(n, NOTIFIER_SUBSCRIBE, "POST", "/v1/users/me/subscriptions", NULL, &body);
-    else request(n, NOTIFIER_UNSUBSCRIBE, "DELETE", path, NULL, NULL);
+    if (on)
+        request(n, NOTIFIER_SUBSCRIBE, "POST", "/v1/users/me/subscriptions", NULL, &body);
+    else
+        request(n, NOTIFIER_UNSUBSCRIBE, "DELETE", path, NULL, NULL);
     buf_free(&body);
 }
 
@@ -309,7 +333,8 @@ static void act(struct notifier *n)
     }
 }
 
-/* --- connections --------------------------------------------------------------------------------------------------- */
+/* --- connections ---------------------------------------------------------------------------------------------------
+ */
 
 /* call_lost: nobody knows whether it is done. */
 static void call_lost(struct notifier *n)
@@ -334,8 +359,8 @@ static void answer_read(struct notifier *n)
     if (len == 0) return;
     unsigned index = (unsigned)(n - notifiers);
     CHECK(n->call != NOTIFIER_IDLE, "notifier %u: an answer that nobody asked for: %u", index, answer.status);
-    world_trace("notifier %u: answer %u %.*s", index, answer.status, (int)(answer.body.len < 120 ? answer.body.len : 120),
-                answer.body.data);
+    world_trace("notifier %u: answer %u %.*s", index, answer.status,
+                (int)(answer.body.len < 120 ? answer.body.len : 120), answer.body.data);
     notifier_answered(n, &answer, link_version(n->line.link, n->line.offset));
     bool closes = answer.close || of_operator(n->call);
     n->call = NOTIFIER_IDLE;
@@ -406,7 +431,8 @@ const char *notifiers_unsettled(void)
     if (wants_repeat(&index)) return "the making of a notification is not answered";
     for (unsigned i = 0; i < notices_len(); i++) {
         const struct watched_notice *n = notice_at(i);
-        if (n->state == NOTICE_PENDING && user_is_client(user_place(slice_str(n->user_id)))) return "a notification waits for its user";
+        if (n->state == NOTICE_PENDING && user_is_client(user_place(slice_str(n->user_id))))
+            return "a notification waits for its user";
     }
     return NULL;
 }

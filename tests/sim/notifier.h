@@ -29,7 +29,8 @@ struct notice_look {
     unsigned gateway; /* that was asked */
 };
 
-/* notifiers_open chooses the run's bounds and writes its settings; notifier_bound gives a core of a new gateway its own. */
+/* notifiers_open chooses the run's bounds and writes its settings; notifier_bound gives a core of a new gateway its
+ * own. */
 void notifiers_open(struct config *config);
 void notifiers_close(void);
 void notifier_bound(struct core *core);

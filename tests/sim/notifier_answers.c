@@ -23,9 +23,9 @@ struct told {
 /* ear: what a client's socket has been told. */
 struct ear {
     uint64_t connected_ns;
-    bool first;          /* its user has had no other socket at this gateway before, so nothing is pushed out of order */
+    bool first; /* its user has had no other socket at this gateway before, so nothing is pushed out of order */
     bool any;
-    uint8_t priority;    /* the last one in that order */
+    uint8_t priority; /* the last one in that order */
     uint64_t number;
     struct told told[TOLD_MAX];
     unsigned num_told;
@@ -36,7 +36,10 @@ static struct {
     unsigned served_by[CLIENTS_MAX]; /* the last gateway to which the user has opened a socket */
 } answers;
 
-void answers_open(void) { memset(&answers, 0, sizeof answers); }
+void answers_open(void)
+{
+    memset(&answers, 0, sizeof answers);
+}
 
 static struct watched_notice *notice_looked_at(const struct notice_look *look)
 {
@@ -47,10 +50,12 @@ static struct watched_notice *notice_looked_at(const struct notice_look *look)
 static bool unchanged(const struct notice_look *look)
 {
     const struct watched_notice *n = notice_looked_at(look);
-    return look->gateway == scenario.gateway && (n ? n->state == look->state && n->changes == look->changes : look->state == NOTICE_NONE);
+    return look->gateway == scenario.gateway &&
+           (n ? n->state == look->state && n->changes == look->changes : look->state == NOTICE_NONE);
 }
 
-/* --- refusals ------------------------------------------------------------------------------------------------------- */
+/* --- refusals -------------------------------------------------------------------------------------------------------
+ */
 
 static bool excused(const struct line *l, struct slice code)
 {
@@ -62,7 +67,8 @@ static bool excused(const struct line *l, struct slice code)
 
 static bool outbox_full(void)
 {
-    uint64_t most = notices_pending_most(), unsure = (uint64_t)(creations_len() ? 2 * NOTIFIERS_MAX : 0) * NOTIFIED_USERS;
+    uint64_t most = notices_pending_most(),
+             unsure = (uint64_t)(creations_len() ? 2 * NOTIFIERS_MAX : 0) * NOTIFIED_USERS;
     return most + unsure > notifier_limits()->pending_tenant;
 }
 
@@ -87,8 +93,8 @@ bool notifier_ack_refused(const struct notice_look *look, struct slice code)
 {
     if (!slice_is(code, "notification.not_found")) return false;
     bool there = look->state != NOTICE_NONE && look->state != NOTICE_GONE;
-    CHECK(!there || !unchanged(look), "notification %" PRIu64 " of %s is %s, and an acknowledgement does not find it", look->number,
-          user_name(look->user), notice_state_name(look->state));
+    CHECK(!there || !unchanged(look), "notification %" PRIu64 " of %s is %s, and an acknowledgement does not find it",
+          look->number, user_name(look->user), notice_state_name(look->state));
     return true;
 }
 
@@ -112,7 +118,8 @@ static bool refused(struct notifier *n, struct slice code)
     case NOTIFIER_RETRY:
         if (slice_is(code, "notification.outbox_full")) return user_full(&n->look);
         return slice_is(code, "dead_letter.not_found") && !(n->look.state == NOTICE_DEAD && unchanged(&n->look));
-    case NOTIFIER_DELETE: return slice_is(code, "dead_letter.not_found") && !(n->look.state == NOTICE_DEAD && unchanged(&n->look));
+    case NOTIFIER_DELETE:
+        return slice_is(code, "dead_letter.not_found") && !(n->look.state == NOTICE_DEAD && unchanged(&n->look));
     case NOTIFIER_SUBSCRIBE:
     case NOTIFIER_LIST:
     case NOTIFIER_TOPICS:
@@ -122,7 +129,8 @@ static bool refused(struct notifier *n, struct slice code)
     return false;
 }
 
-/* --- lists ------------------------------------------------------------------------------------------------------------ */
+/* --- lists
+ * ------------------------------------------------------------------------------------------------------------ */
 
 /* shown: how an item of a page calls the state, by the list. */
 static enum notice_state shown_state(enum notifier_call call, struct slice item)
@@ -149,16 +157,18 @@ static struct watched_notice *item_notice(const struct notifier *n, struct slice
 {
     struct slice id, user = slice_str(user_name(n->user)), text;
     uint64_t number;
-    CHECK(json_member(item, "notification_id", &id) && notification_id_parse(id, &number), "an item without an id: %.*s",
-          SLICE_FMT(item));
+    CHECK(json_member(item, "notification_id", &id) && notification_id_parse(id, &number),
+          "an item without an id: %.*s", SLICE_FMT(item));
     if (n->call == NOTIFIER_LETTERS) CHECK(json_member(item, "user_id", &user), "a dead letter of nobody");
     struct watched_notice *notice = notice_of(user, number);
     CHECK(notice, "%.*s is shown notification %" PRIu64 ", which is not theirs", SLICE_FMT(user), number);
-    CHECK(notice->durable_version && notice->durable_version <= version, "notification %" PRIu64 " is shown before it is durable",
-          number);
+    CHECK(notice->durable_version && notice->durable_version <= version,
+          "notification %" PRIu64 " is shown before it is durable", number);
     CHECK(json_member(item, "topic", &text) && slice_eq(text, buf_slice(&notice->topic)), "a list has another topic");
-    CHECK(json_member(item, "priority", &text) && slice_is(text, priority_name(notice->priority)), "a list has another priority");
-    bool whole = n->call == NOTIFIER_LETTERS || (json_member(item, "payload", &text) && slice_eq(text, buf_slice(&notice->payload)));
+    CHECK(json_member(item, "priority", &text) && slice_is(text, priority_name(notice->priority)),
+          "a list has another priority");
+    bool whole = n->call == NOTIFIER_LETTERS ||
+                 (json_member(item, "payload", &text) && slice_eq(text, buf_slice(&notice->payload)));
     CHECK(whole, "a list has another payload");
     return notice;
 }
@@ -181,8 +191,8 @@ static void check_missing(const struct notifier *n, struct page last, uint64_t *
         struct page at = {look->number, letters ? notice->user : 0};
         if (!below(at, n->below) || (last.number && below(at, last))) continue;
         for (unsigned l = 0; l < num && !found; l++) found = listed[2 * l] == at.number && listed[2 * l + 1] == at.user;
-        CHECK(found, "a list leaves out notification %" PRIu64 " of %s, which is %s", look->number, user_name(look->user),
-              notice_state_name(look->state));
+        CHECK(found, "a list leaves out notification %" PRIu64 " of %s, which is %s", look->number,
+              user_name(look->user), notice_state_name(look->state));
     }
 }
 
@@ -201,8 +211,9 @@ static void page_answered(struct notifier *n, struct slice body, uint64_t versio
         CHECK(num < 16, "a page longer than was asked for");
         struct page at = {notice->number, letters ? notice->user : 0};
         CHECK(below(at, last), "a list is out of order at notification %" PRIu64, notice->number);
-        CHECK(!look || !unchanged(look) || look->state == state, "notification %" PRIu64 " of %s is %s and is listed as %s",
-              notice->number, notice->user_id, notice_state_name(notice->state), notice_state_name(state));
+        CHECK(!look || !unchanged(look) || look->state == state,
+              "notification %" PRIu64 " of %s is %s and is listed as %s", notice->number, notice->user_id,
+              notice_state_name(notice->state), notice_state_name(state));
         listed[2 * num] = at.number;
         listed[2 * num++ + 1] = at.user;
         last = at;
@@ -229,21 +240,26 @@ static void topics_answered(const struct notifier *n, struct slice body)
         on[t] = true;
     }
     for (unsigned t = 0; t < TOPICS; t++)
-        CHECK(n->topics[t] == PERHAPS || subscription_changes(n->user, t) != n->topic_changes[t] || on[t] == (n->topics[t] == SURELY),
-              "%s %s subscribed to %s, and the list says otherwise", user_name(n->user), n->topics[t] == SURELY ? "is" : "is not",
-              topic_name(t));
+        CHECK(n->topics[t] == PERHAPS || subscription_changes(n->user, t) != n->topic_changes[t] ||
+                  on[t] == (n->topics[t] == SURELY),
+              "%s %s subscribed to %s, and the list says otherwise", user_name(n->user),
+              n->topics[t] == SURELY ? "is" : "is not", topic_name(t));
 }
 
-/* --- what is done ------------------------------------------------------------------------------------------------------ */
+/* --- what is done
+ * ------------------------------------------------------------------------------------------------------ */
 
 void notifier_acked(const struct notice_look *look)
 {
     struct watched_notice *n = notice_looked_at(look);
-    CHECK(n, "%s acknowledges notification %" PRIu64 ", which is not theirs, and that succeeds", user_name(look->user), look->number);
+    CHECK(n, "%s acknowledges notification %" PRIu64 ", which is not theirs, and that succeeds", user_name(look->user),
+          look->number);
     if (look->gateway != scenario.gateway) return; /* a power loss may have taken it back */
-    CHECK(n->state == NOTICE_DELIVERED || n->state == NOTICE_GONE, "notification %" PRIu64 " of %s was acknowledged and is %s",
-          n->number, n->user_id, notice_state_name(n->state));
-    CHECK(look->state != NOTICE_GONE || !unchanged(look), "notification %" PRIu64 " was gone, and is acknowledged", n->number);
+    CHECK(n->state == NOTICE_DELIVERED || n->state == NOTICE_GONE,
+          "notification %" PRIu64 " of %s was acknowledged and is %s", n->number, n->user_id,
+          notice_state_name(n->state));
+    CHECK(look->state != NOTICE_GONE || !unchanged(look), "notification %" PRIu64 " was gone, and is acknowledged",
+          n->number);
     if (n->acked_gateway == scenario.gateway) return;
     n->acked_gateway = scenario.gateway;
     n->acked_ns = world_now_ns();
@@ -254,7 +270,8 @@ static void subscription_done(struct notifier *n, unsigned status)
     bool on = n->call == NOTIFIER_SUBSCRIBE;
     bool alone = subscription_changes(n->user, n->topic) == n->topic_changes[n->topic];
     enum surely was = n->topics[n->topic];
-    if (alone && on) CHECK(was == PERHAPS || (status == 200) == (was == SURELY), "a subscription is answered %u", status);
+    if (alone && on)
+        CHECK(was == PERHAPS || (status == 200) == (was == SURELY), "a subscription is answered %u", status);
     if (alone && !on) CHECK(was != SURELY_NOT, "%s leaves a topic that they are not subscribed to", user_name(n->user));
     subscription_answered(n->user, n->topic, on, n->line.gateway);
     count_happened(COUNT_TOPIC_CHANGED);
@@ -270,8 +287,8 @@ static void letter_done(const struct notifier *n)
         CHECK(notice->changes != n->look.changes || notice->state == NOTICE_GONE, "a retried letter is as it was");
         return;
     }
-    CHECK(notice->state == NOTICE_GONE, "dead letter %" PRIu64 " of %s was deleted and is %s", notice->number, notice->user_id,
-          notice_state_name(notice->state));
+    CHECK(notice->state == NOTICE_GONE, "dead letter %" PRIu64 " of %s was deleted and is %s", notice->number,
+          notice->user_id, notice_state_name(notice->state));
     notice->deleted = true;
 }
 
@@ -305,18 +322,28 @@ void notifier_answered(struct notifier *n, const struct http_answer *answer, uin
     } else {
         CHECK(json_member(answer->body, "code", &code), "a problem without code: %.*s", SLICE_FMT(answer->body));
         bool reason = excused(&n->line, code), final = !reason && refused(n, code);
-        CHECK(reason || final, "a notifier (call %d) is refused without a reason: %.*s", (int)n->call, SLICE_FMT(answer->body));
-        if (subscribes && final) subscription_answered(n->user, n->topic, false, n->line.gateway);
-        else if (subscribes) subscription_lost(n->user, n->topic, n->line.gateway);
+        CHECK(reason || final, "a notifier (call %d) is refused without a reason: %.*s", (int)n->call,
+              SLICE_FMT(answer->body));
+        if (subscribes && final)
+            subscription_answered(n->user, n->topic, false, n->line.gateway);
+        else if (subscribes)
+            subscription_lost(n->user, n->topic, n->line.gateway);
     }
     if (n->call == NOTIFIER_CREATE && !n->mismatch) creation_at(n->creation)->under_way = false;
 }
 
-/* --- pushes -------------------------------------------------------------------------------------------------------------- */
+/* --- pushes
+ * -------------------------------------------------------------------------------------------------------------- */
 
-static struct ear *ear_of(const struct client *c) { return &answers.ears[c - clients]; }
+static struct ear *ear_of(const struct client *c)
+{
+    return &answers.ears[c - clients];
+}
 
-static unsigned user_of(const struct client *c) { return user_place(slice_str(c->user_id)); }
+static unsigned user_of(const struct client *c)
+{
+    return user_place(slice_str(c->user_id));
+}
 
 void notifier_connected(const struct client *c)
 {
@@ -329,15 +356,15 @@ void notifier_connected(const struct client *c)
     answers.served_by[user] = scenario.gateway;
 }
 
-/* check_order: what waited when the gateway started, and was not tried before, comes most urgent first, then in the order
- * of its making. */
+/* check_order: what waited when the gateway started, and was not tried before, comes most urgent first, then in the
+ * order of its making. */
 static void check_order(const struct client *c, struct ear *e, const struct watched_notice *n)
 {
     bool unread = faults_excuse(c->socket.gateway, SLICE("store.read_failed"));
     if (!e->first || unread || n->start_attempts || n->at_start != NOTICE_PENDING || n->was_dead) return;
     bool in_order = !e->any || e->priority > n->priority || (e->priority == n->priority && e->number < n->number);
-    CHECK(in_order, "%s gets notification %" PRIu64 " of priority %u behind %" PRIu64 " of priority %u", c->name, n->number,
-          n->priority, e->number, e->priority);
+    CHECK(in_order, "%s gets notification %" PRIu64 " of priority %u behind %" PRIu64 " of priority %u", c->name,
+          n->number, n->priority, e->number, e->priority);
     if (e->any) count_happened(COUNT_NOTICE_IN_ORDER);
     e->any = true;
     e->priority = n->priority;
@@ -356,10 +383,13 @@ static void check_not_ended(const struct client *c, const struct ear *e, const s
 {
     if (c->socket.gateway != scenario.gateway) return;
     CHECK(n->at_start != NOTICE_DELIVERED && n->at_start != NOTICE_GONE,
-          "%s gets notification %" PRIu64 ", which was %s when the gateway started", c->name, n->number, notice_state_name(n->at_start));
-    CHECK(n->at_start != NOTICE_DEAD || n->retry_asked, "%s gets notification %" PRIu64 ", a dead letter", c->name, n->number);
+          "%s gets notification %" PRIu64 ", which was %s when the gateway started", c->name, n->number,
+          notice_state_name(n->at_start));
+    CHECK(n->at_start != NOTICE_DEAD || n->retry_asked, "%s gets notification %" PRIu64 ", a dead letter", c->name,
+          n->number);
     if (n->acked_gateway != scenario.gateway || n->acked_ns >= e->connected_ns) return;
-    CHECK(t->late_copies++ == 0, "%s gets notification %" PRIu64 " again and again, and it was acknowledged", c->name, n->number);
+    CHECK(t->late_copies++ == 0, "%s gets notification %" PRIu64 " again and again, and it was acknowledged", c->name,
+          n->number);
 }
 
 void notifier_pushed(const struct client *c, struct slice text, uint64_t version)
@@ -367,14 +397,17 @@ void notifier_pushed(const struct client *c, struct slice text, uint64_t version
     struct slice id, value;
     uint64_t number;
     struct ear *e = ear_of(c);
-    CHECK(json_member(text, "notification_id", &id) && notification_id_parse(id, &number), "%s: a push without an id", c->name);
+    CHECK(json_member(text, "notification_id", &id) && notification_id_parse(id, &number), "%s: a push without an id",
+          c->name);
     struct watched_notice *n = notice_of(slice_str(c->user_id), number);
     CHECK(n, "%s is pushed notification %" PRIu64 ", which is not theirs", c->name, number);
-    CHECK(n->durable_version && n->durable_version <= version, "%s is pushed notification %" PRIu64 " before it is durable", c->name,
-          number);
-    CHECK(json_member(text, "payload", &value) && slice_eq(value, buf_slice(&n->payload)), "%s: another payload", c->name);
+    CHECK(n->durable_version && n->durable_version <= version,
+          "%s is pushed notification %" PRIu64 " before it is durable", c->name, number);
+    CHECK(json_member(text, "payload", &value) && slice_eq(value, buf_slice(&n->payload)), "%s: another payload",
+          c->name);
     CHECK(json_member(text, "topic", &value) && slice_eq(value, buf_slice(&n->topic)), "%s: another topic", c->name);
-    CHECK(json_member(text, "priority", &value) && slice_is(value, priority_name(n->priority)), "%s: another priority", c->name);
+    CHECK(json_member(text, "priority", &value) && slice_is(value, priority_name(n->priority)), "%s: another priority",
+          c->name);
     struct told *t = told_of(e, number);
     if (!t) {
         CHECK(e->num_told < TOLD_MAX, "more notifications than a socket is told of");
@@ -389,7 +422,8 @@ void notifier_pushed(const struct client *c, struct slice text, uint64_t version
     recorder_notified(n, c);
 }
 
-/* --- acknowledgements by socket ------------------------------------------------------------------------------------------ */
+/* --- acknowledgements by socket
+ * ------------------------------------------------------------------------------------------ */
 
 static bool waits(const struct client *c, const struct told *t)
 {

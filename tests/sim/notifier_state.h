@@ -31,15 +31,15 @@ struct notifier {
     enum notifier_call call;
     unsigned user, topic; /* places of who asks, and what about */
     unsigned creation;
-    bool mismatch;        /* the key is repeated with another body */
-    struct page below;    /* of the page that is asked for */
-    struct page next;     /* that the last one has left; 0: from the newest */
+    bool mismatch;     /* the key is repeated with another body */
+    struct page below; /* of the page that is asked for */
+    struct page next;  /* that the last one has left; 0: from the newest */
     enum notifier_call next_of;
     unsigned next_user;
-    struct notice_look look;     /* of the one that an ack, a retry or a delete is about */
-    struct notice_look *looks;   /* NOTICES_MAX: of all, when a list was asked for */
+    struct notice_look look;   /* of the one that an ack, a retry or a delete is about */
+    struct notice_look *looks; /* NOTICES_MAX: of all, when a list was asked for */
     unsigned num_looks;
-    enum surely topics[TOPICS];  /* of the user, when asked */
+    enum surely topics[TOPICS]; /* of the user, when asked */
     unsigned topic_changes[TOPICS];
     uint64_t since_ns, retry_ns;
 };
