@@ -250,8 +250,8 @@ static void memory_update(struct core *core)
 static uint64_t wake_at(const struct core *core)
 {
     uint64_t at = core->now_ns + 1000000000u; /* once a second at the latest: coarse timers need no more */
-    /* while a write of cursors is under way, or a full pipeline keeps it from beginning, an end wakes this core; being due
-     * would keep it from sleeping */
+    /* while a write of cursors is under way, or a full pipeline keeps it from beginning, an end wakes this core; being
+     * due would keep it from sleeping */
     bool may_flush = !core->cursor_flush_open && !commit_full(core->commit);
     if (!list_empty(&core->users_dirty) && may_flush && core->cursor_flush_due_ns < at) at = core->cursor_flush_due_ns;
     if (UNLIKELY(core->full_again.len) && user_full_again_ns(core) < at) at = user_full_again_ns(core);

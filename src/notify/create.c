@@ -247,7 +247,8 @@ static void targets_read(void *context, struct read_job *job)
     struct core *core = context;
     struct creation *c = CONTAINER_OF(job, struct creation, job);
     if (c->status != STATUS_OK) create_fail(core, c, ERR_STORE_READ_FAILED, NULL, NULL);
-    else if (c->more && !outbox_has_room(core, c->tenant, c->num_found)) create_fail(core, c, ERR_OUTBOX_FULL, NULL, NULL);
+    else if (c->more && !outbox_has_room(core, c->tenant, c->num_found))
+        create_fail(core, c, ERR_OUTBOX_FULL, NULL, NULL);
     else if (c->more && c->num_found <= NOTIFY_TARGETS_MAX) submit(core, c, targets_run, targets_read);
     else if (c->more) create_fail(core, c, ERR_TOO_MANY_ITEMS, "A notification goes to 10000 users at most", "targets");
     else targets_settled(core, c);
@@ -395,8 +396,10 @@ static void create_commit(struct core *core, struct creation *c)
     buf_slice_append(rows_put(&c->rows, KV_META, &key), buf_slice(&number));
     buf_free(&number);
     rows_finish(&c->rows);
-    c->entry = (struct commit_entry){
-        .class = PLANTED(notified_before_sync) ? COMMIT_FAST : COMMIT_FSYNC, .rows = c->rows.rows, .num_rows = (uint16_t)c->rows.num, .done = create_done};
+    c->entry = (struct commit_entry){.class = PLANTED(notified_before_sync) ? COMMIT_FAST : COMMIT_FSYNC,
+                                     .rows = c->rows.rows,
+                                     .num_rows = (uint16_t)c->rows.num,
+                                     .done = create_done};
     enum status s = commit_push(core->commit, &c->entry);
     if (s != STATUS_OK) {
         create_fail(core, c, s == STATUS_FULL ? ERR_STORE_OVERLOADED : ERR_STORE_READ_ONLY, NULL, NULL);

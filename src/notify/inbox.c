@@ -551,7 +551,8 @@ static void inbox_bury(struct core *core, struct inbox *in)
         num++;
     }
     if (num == 0) return;
-    enum status s = inbox_write(core, in, &rows, COMMIT_FAST, NULL, (const uint64_t *)(const void *)numbers.data, num, NULL);
+    const uint64_t *left = (const void *)numbers.data;
+    enum status s = inbox_write(core, in, &rows, COMMIT_FAST, NULL, left, num, NULL);
     buf_free(&numbers);
     if (s != STATUS_OK) return; /* the timer comes again */
     for (uint32_t i = 0; i < in->num;)

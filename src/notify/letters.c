@@ -115,7 +115,8 @@ static void letter_retry(struct core *core, const struct look *l)
     struct inbox *in = l->inbox;
     struct op *op = l->op;
     uint64_t number = op->in.notification.number;
-    if (in->num >= core->notify->bounds.pending_user) op_fail(op, ERR_OUTBOX_FULL, "As many wait for this user as may", NULL);
+    if (in->num >= core->notify->bounds.pending_user)
+        op_fail(op, ERR_OUTBOX_FULL, "As many wait for this user as may", NULL);
     if (op_failed(op) || !room_may_write(core, op)) {
         inbox_answer(core, in, op);
         return;

@@ -190,7 +190,8 @@ static void outboxes_forget(struct core *core, const struct outbox_tenant *keep)
 
 /* --- what the users' homes tell ------------------------------------------------------------------------------------------ */
 
-void outbox_tell(struct core *core, uint32_t tenant, uint64_t user, uint64_t back, const uint64_t *left, uint32_t num_left)
+void outbox_tell(struct core *core, uint32_t tenant, uint64_t user, uint64_t back, const uint64_t *left,
+                 uint32_t num_left)
 {
     if (back == 0 && (num_left == 0 || PLANTED(place_kept))) return;
     notice_post(core, gateway_tenant_home(core->gateway, tenant),

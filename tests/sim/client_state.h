@@ -43,7 +43,8 @@ struct view {
     bool left;            /* it has been told so since, and nothing after it */
 };
 
-enum ask_kind { ASK_HELLO, ASK_SEND, ASK_ACK, ASK_HISTORY, ASK_SYNC, ASK_PRESENCE, ASK_TYPING, ASK_PING, ASK_NOTIFICATION };
+enum ask_kind { ASK_HELLO, ASK_SEND, ASK_ACK, ASK_HISTORY, ASK_SYNC, ASK_PRESENCE, ASK_TYPING, ASK_PING,
+                ASK_NOTIFICATION };
 
 struct ask {
     enum ask_kind kind;

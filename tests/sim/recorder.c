@@ -256,8 +256,10 @@ void recorder_notified(const struct watched_notice *n, const struct client *c)
 {
     char id[CONNECTION_TEXT_MAX], socket[CONNECTION_TEXT_MAX];
     if (!n || !certain(creation_at(n->creation)) || !user_is_client(user_place(slice_str(n->user_id)))) return;
-    history_notified(recorder.history, world_now_ns(), cstring(n->user_id), c ? socket_name(socket, c) : HISTORY_TEXT("told"),
-                     notification_id(id, n->number), text(buf_slice(&n->payload)));
+    struct history_text by = HISTORY_TEXT("told");
+    if (c) by = socket_name(socket, c);
+    history_notified(recorder.history, world_now_ns(), cstring(n->user_id), by, notification_id(id, n->number),
+                     text(buf_slice(&n->payload)));
 }
 
 /* judge_letters: what was a dead letter at some time has been in the operator's list. */

@@ -40,8 +40,8 @@ void recorder_acked(const struct client *c, struct slice room_id, uint64_t seq);
 /* recorder_cursor: the welcome showed where the device stands. */
 void recorder_cursor(const struct client *c, struct slice room_id, uint64_t seq);
 
-/* recorder_notify: this creation (creations.h) is asked for; those whose users cannot be told beforehand are left out of
- * the history. recorder_notified: its user has been told of it, by a push to the client or otherwise (NULL). */
+/* recorder_notify: this creation (creations.h) is asked for; those whose users cannot be told beforehand are left out
+ * of the history. recorder_notified: its user has been told of it, by a push to the client or otherwise (NULL). */
 void recorder_notify(unsigned creation);
 void recorder_notify_ok(unsigned creation);
 void recorder_notified(const struct watched_notice *n, const struct client *c);

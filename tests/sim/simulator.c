@@ -490,7 +490,8 @@ static void pass_time(void)
         if (world_chance(2)) run.readers_stand = run.steps + world_below(200);
         ns = 2000000000u + world_below(5000000000u);
     }
-    if (scenario.notified && world_chance(20)) ns = world_below(world_chance(2) ? 400000000u : 4000000000u); /* things fall due */
+    if (scenario.notified && world_chance(20)) /* attempts fall due, and what waits expires */
+        ns = world_below(world_chance(2) ? 400000000u : 4000000000u);
     if (world_chance(2000)) ns = 20000000000u + world_below(30000000000u);
     advance(ns);
     world_note(1, ns);
@@ -552,13 +553,13 @@ static void heal(void)
         const char *missing = NULL;
         unsigned who = 0;
         for (unsigned i = 0; i < scenario.num_clients && !missing; i++) missing = client_unsettled(who = i);
-        const char *waits = notifiers_unsettled();
-        if (!missing && !waits) {
+        if (!missing) missing = notifiers_unsettled();
+        if (!missing) {
             recorder_healed(since_ns, scenario.num_clients);
             return;
         }
         CHECK(n < HEALING_STEPS_MAX && world_now_ns() - since_ns < HEALING_NS_MAX,
-              "the run does not come to rest: %s%.0u%s", missing ? missing : "", who, missing ? "" : waits);
+              "the run does not come to rest: client %u, or a notifier: %s", who, missing);
         step();
         run.steps++;
     }

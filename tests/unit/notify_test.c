@@ -109,8 +109,8 @@ static void what_is_read_while_the_pipeline_is_full_is_shown_when_it_has_room(vo
         assert_int_equal(commit_push(core->commit, &fills[i]), STATUS_OK);
     }
     client_say(bob, "{\"type\":\"hello\"}");
-    snprintf(request, sizeof request, "GET /v1/notifications HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: bob\r\n\r\n",
-             h->api_key);
+    snprintf(request, sizeof request,
+             "GET /v1/notifications HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: bob\r\n\r\n", h->api_key);
     client_send(c, slice_str(request));
     harness_settle(h);
     assert_int_equal(client_read(c), 0);
