@@ -339,17 +339,19 @@ static void gateway_crash(void)
     run.crashes++;
 }
 
-/* cores_settle turns the cores, which have left their loops, until nothing is on its way. */
+/* cores_settle turns the cores, which have left their loops, until nothing is on its way: what a turn without work has
+ * submitted, or moved up in front of a mailbox, is work for the next one. */
 static void cores_settle(void)
 {
-    for (bool busy = true; busy;) {
-        busy = false;
+    for (unsigned idle = 0; idle < IDLE_TURNS_MAX; idle++) {
+        bool busy = false;
         for (unsigned i = 0; i < run.gateway.num_cores; i++) {
             struct core *core = run.gateway.cores[i];
             busy |= core_turn(core, false) || commit_pending(core->commit) > 0;
         }
         for (unsigned actor = 0; actor < run.first_core_actor; actor++)
             if (actor_runnable(actor)) actor_resume(actor);
+        if (busy) idle = 0;
     }
 }
 
