@@ -51,7 +51,8 @@ bool script_wants_socket(const struct client *c)
     if (!scenario.room_ids[SCENARIO_ROOMS - 1][0]) return false;
     if (c->state == SOCKET_DOWN) return c->retry_ns <= world_now_ns();
     if (c->state != SOCKET_OPEN || socket_paused(c)) return false;
-    return script_wants_repeat(c, &message) || (c->num_asked == 0 && script_behind(c)) || wants_ack(c);
+    if (c->num_asked >= ASKED_MAX) return false; /* else no time passes, and some answers take theirs */
+    return script_wants_repeat(c, &message) || (c->num_asked == 0 && script_behind(c)) || notifier_wants_ack(c);
 }
 
 static void act_socket(struct client *c)
