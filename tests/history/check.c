@@ -8,6 +8,7 @@
 static void rooms_make(struct checker *c);
 static void rows_make(struct checker *c);
 static void messages_make(struct checker *c);
+static void power_losses(struct checker *c);
 static void rows_known(struct checker *c);
 static void stays_make(struct checker *c);
 static void report_count(struct checker *c);
@@ -20,6 +21,7 @@ uint64_t history_check(const struct history *h, const struct history_options *op
     rooms_make(&c);
     rows_make(&c);
     messages_make(&c);
+    power_losses(&c);
     rows_known(&c);
     stays_make(&c);
     report_count(&c);
@@ -208,9 +210,23 @@ bool is_kept(const struct checker *c, const struct entry *e)
            e->client_id == row->entry->client_id;
 }
 
+bool may_be_another(const struct checker *c, const struct entry *e)
+{
+    const struct room *r = room_with_id(c, e->room);
+    if (!lost_with_power(c, r, e)) return false;
+    const struct row *row = row_find(r, e->seq);
+    return row && row->message && row->message->num_invoked > 1;
+}
+
 static void row_known(struct row *row, const struct entry *e)
 {
     if (!row->known || e->t < row->known->t) row->known = e;
+}
+
+static void power_losses(struct checker *c)
+{
+    for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++)
+        if (e->kind == ENTRY_CRASH && e->power && e->t > c->last_power) c->last_power = e->t;
 }
 
 static void rows_known(struct checker *c)
@@ -219,8 +235,7 @@ static void rows_known(struct checker *c)
         struct room *r = e->kind == ENTRY_RECEIVE || e->kind == ENTRY_OK ? room_with_id(c, e->room) : NULL;
         struct row *row = r ? row_find(r, e->seq) : NULL;
         if (e->kind == ENTRY_RECEIVE) list_add(&c->receipts, e, r, 0, 0, 0, 0);
-        if (row && is_kept(c, e)) row_known(row, e);
-        if (e->kind == ENTRY_CRASH && e->power && e->t > c->last_power) c->last_power = e->t;
+        if (row && is_kept(c, e) && !may_be_another(c, e)) row_known(row, e);
         if (e->kind == ENTRY_HEALED && (!c->healed || e->t > c->healed->t)) c->healed = e;
     }
 }

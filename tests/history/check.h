@@ -89,6 +89,10 @@ size_t row_from(const struct room *r, uint64_t seq);
 bool event_differs(const struct checker *c, const struct entry *receipt, const struct entry *row);
 /* is_kept: the log has what the receipt or the ok tells of. */
 bool is_kept(const struct checker *c, const struct entry *e);
+/* may_be_another: the log has what the receipt or the ok tells of, and yet that may be another event: the power took the
+ * first one, and the message was sent again and came to the same seq. While the clock stands behind the newest event,
+ * its time is the same, too. */
+bool may_be_another(const struct checker *c, const struct entry *e);
 /* lost_with_power: the room may have lost what was known at e, because the power failed after it. */
 bool lost_with_power(const struct checker *c, const struct room *r, const struct entry *e);
 /* stays_of returns the stays of a user in a room, in the order of time; *num may be 0. */

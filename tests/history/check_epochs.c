@@ -31,6 +31,7 @@ static void check_tail(struct checker *c, const struct keyed *items, size_t num)
     const struct entry *lost = NULL, *kept = NULL;
     for (size_t i = 0; i < num; i++) {
         const struct entry *e = items[i].entry;
+        if (may_be_another(c, e)) continue;
         if (is_kept(c, e))
             kept = e;
         else if (!lost)
