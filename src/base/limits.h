@@ -159,7 +159,8 @@
 #define CREATIONS_READ_MAX 16u       /* notifications of a core that readers work on: rows not counted elsewhere yet */
 #define PENDING_USER_MAX 1000u       /* notifications that wait for one user; beyond, a new one is a dead letter */
 #define PENDING_TENANT_MAX 100000u   /* and for all users of a tenant; beyond: 409 notification.outbox_full */
-#define OUTBOX_USERS_MAX 1000000u    /* users for whom something waits, counted by a core: 40 bytes each */
+#define OUTBOX_USERS_MAX 1000000u    /* users for whom something waits, known to a core: 64 bytes each */
+#define OUTBOX_NUMBERS_MAX 4000000u  /* and what waits for them: 8 to 16 bytes each */
 #define OUTBOX_COUNT_ROWS 512u       /* counted by one read, and the rest of the last user's */
 #define PAST_USERS 16384u            /* users of a core of whom it remembers where their outbox begins, 512 KiB */
 #define INBOX_AGAIN_MS 500u          /* after which an inbox that could not be loaded is tried again; doubles each time … */

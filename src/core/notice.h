@@ -14,7 +14,8 @@ enum notice_kind {
     NOTICE_SOCKET_CLOSED, /* connection's core → user home; seq 1: the user typed on it */
     NOTICE_NOTIFIED,      /* tenant home → user home: something new is in the user's outbox: seq its number, body a
                              struct notified */
-    NOTICE_OUTBOX,        /* user home → tenant home: `seq` notifications are back in the user's outbox, `room` have left */
+    NOTICE_OUTBOX,        /* user home → tenant home: `seq`, if any, is back in the user's
+                           * outbox; body: the numbers that have left, u64 each */
     NOTICE_SOCKET_OPENED, /* connection's core → user home: what waits for the user can be pushed; room is the conn_ref */
     NOTICE_SOCKET_DRAINED, /* connection's core → user home: it has room for what waits again, or is gone; room as above */
     NOTICE_ROOM_UNUSED,   /* connection's core → room home: its last subscriber is gone */

@@ -185,6 +185,7 @@ struct op {
         } notify;
         struct {
             uint64_t number;
+            uint64_t dead_by_ms; /* OP_DEAD_LETTER_DELETE: only if it was dead by then; 0: in any case */
         } notification; /* what happens to one of op->user's */
         struct {
             struct conn_ref conn; /* the one socket, or generation 0: all of op->user's */

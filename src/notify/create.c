@@ -9,6 +9,7 @@
 
 #include "../../storage/keys.h"
 #include "../base/assert.h"
+#include "../base/planted.h"
 #include "../chat/ids.h"
 #include "../chat/room.h"
 #include "outbox.h"
@@ -246,7 +247,8 @@ static void targets_read(void *context, struct read_job *job)
     struct core *core = context;
     struct creation *c = CONTAINER_OF(job, struct creation, job);
     if (c->status != STATUS_OK) create_fail(core, c, ERR_STORE_READ_FAILED, NULL, NULL);
-    else if (c->more && !outbox_has_room(c->tenant, c->num_found)) create_fail(core, c, ERR_OUTBOX_FULL, NULL, NULL);
+    else if (c->more && !outbox_has_room(core, c->tenant, c->num_found))
+        create_fail(core, c, ERR_OUTBOX_FULL, NULL, NULL);
     else if (c->more && c->num_found <= NOTIFY_TARGETS_MAX) submit(core, c, targets_run, targets_read);
     else if (c->more) create_fail(core, c, ERR_TOO_MANY_ITEMS, "A notification goes to 10000 users at most", "targets");
     else targets_settled(core, c);
@@ -258,7 +260,7 @@ static void targets_find(struct core *core, struct creation *c)
 {
     struct op *op = c->op;
     uint64_t least = op->num_members > NOTIFY_USERS_MAX ? op->num_members - NOTIFY_USERS_MAX : op->num_members > 0;
-    if (!outbox_has_room(c->tenant, least)) {
+    if (!outbox_has_room(core, c->tenant, least)) {
         create_fail(core, c, ERR_OUTBOX_FULL, NULL, NULL);
         return;
     }
@@ -275,7 +277,7 @@ static void targets_settled(struct core *core, struct creation *c)
 {
     if (c->num_targets > NOTIFY_TARGETS_MAX) {
         create_fail(core, c, ERR_TOO_MANY_ITEMS, "A notification goes to 10000 users at most", "targets");
-    } else if (!outbox_has_room(c->tenant, c->num_targets)) {
+    } else if (!outbox_has_room(core, c->tenant, c->num_targets)) {
         create_fail(core, c, ERR_OUTBOX_FULL, NULL, NULL);
     } else {
         c->tenant->waiting += c->num_targets;
@@ -358,7 +360,7 @@ static void rows_make(struct core *core, struct creation *c)
     uint32_t num = CREATION_SLICE_BYTES / bytes < CREATION_SLICE ? CREATION_SLICE_BYTES / bytes : CREATION_SLICE;
     for (uint32_t i = 0; i < num && c->num_reserved < c->num_targets; i++) {
         struct target *t = &c->targets[c->num_reserved++];
-        t->full = !outbox_reserve(core, c->tenant, t->user);
+        t->full = !outbox_reserve(core, c->tenant, t->user, c->number);
         c->tenant->waiting -= t->full;
     }
     submit(core, c, rows_run, rows_made);
@@ -370,7 +372,7 @@ static void places_return(struct core *core, struct creation *c)
     c->tenant->waiting -= c->num_targets;
     for (uint32_t i = 0; i < c->num_reserved; i++) {
         c->tenant->waiting += c->targets[i].full;
-        if (!c->targets[i].full) outbox_release(core, c->tenant, c->targets[i].user, 1);
+        if (!c->targets[i].full) ASSERT(outbox_release(core, c->tenant, c->targets[i].user, c->number));
     }
 }
 
@@ -394,8 +396,10 @@ static void create_commit(struct core *core, struct creation *c)
     buf_slice_append(rows_put(&c->rows, KV_META, &key), buf_slice(&number));
     buf_free(&number);
     rows_finish(&c->rows);
-    c->entry = (struct commit_entry){
-        .class = COMMIT_FSYNC, .rows = c->rows.rows, .num_rows = (uint16_t)c->rows.num, .done = create_done};
+    c->entry = (struct commit_entry){.class = PLANTED(notified_before_sync) ? COMMIT_FAST : COMMIT_FSYNC,
+                                     .rows = c->rows.rows,
+                                     .num_rows = (uint16_t)c->rows.num,
+                                     .done = create_done};
     enum status s = commit_push(core->commit, &c->entry);
     if (s != STATUS_OK) {
         create_fail(core, c, s == STATUS_FULL ? ERR_STORE_OVERLOADED : ERR_STORE_READ_ONLY, NULL, NULL);

@@ -58,7 +58,7 @@ static struct inbox *inbox_get(struct core *core, uint32_t tenant, uint64_t user
     list_init(&in->openings);
     const struct past *past = past_find(&core->notify->past, tenant, user);
     in->seen = past ? past->seen : 0;
-    in->loaded = past && past->from == PAST_NOTHING_WAITS;
+    in->loaded = past ? past->from == PAST_NOTHING_WAITS : PLANTED(inbox_not_loaded);
     in->stale = !in->loaded;
     memcpy(in->id, id.data, id.len);
     map_insert(&core->notify->inboxes, hash, in);
@@ -106,7 +106,7 @@ void inboxes_free(struct core *core)
 
 bool waiting_before(const struct waiting *w, uint8_t priority, uint64_t number)
 {
-    return w->priority != priority ? w->priority > priority : w->number < number;
+    return w->priority != priority && !PLANTED(least_urgent_first) ? w->priority > priority : w->number < number;
 }
 
 struct waiting *inbox_find(struct inbox *in, uint64_t number)
@@ -416,6 +416,7 @@ struct inbox_entry {
     struct op *op;
     struct waiting returned; /* number 0: none */
     uint32_t num_left;
+    uint64_t left[];
 };
 
 static void entry_done(void *context, struct commit_entry *entry, enum status result)
@@ -425,7 +426,7 @@ static void entry_done(void *context, struct commit_entry *entry, enum status re
     struct inbox *in = e->inbox;
     struct op *op = e->op;
     if (result == STATUS_OK && e->returned.number) inbox_add(in, &e->returned);
-    if (result == STATUS_OK) outbox_tell(core, in->tenant, in->user, e->returned.number != 0, e->num_left);
+    if (result == STATUS_OK) outbox_tell(core, in->tenant, in->user, e->returned.number, e->left, e->num_left);
     rows_free(&e->rows);
     free(e);
     in->ending--;
@@ -435,9 +436,9 @@ static void entry_done(void *context, struct commit_entry *entry, enum status re
 }
 
 enum status inbox_write(struct core *core, struct inbox *in, struct rows *rows, enum commit_class class, struct op *op,
-                        uint32_t num_left, const struct waiting *returned)
+                        const uint64_t *left, uint32_t num_left, const struct waiting *returned)
 {
-    struct inbox_entry *e = calloc(1, sizeof *e);
+    struct inbox_entry *e = calloc(1, sizeof *e + num_left * sizeof *left);
     ASSERT(e != NULL);
     rows_finish(rows);
     e->rows = *rows;
@@ -445,6 +446,7 @@ enum status inbox_write(struct core *core, struct inbox *in, struct rows *rows, 
     e->inbox = in;
     e->op = op;
     e->num_left = num_left;
+    if (num_left) memcpy(e->left, left, num_left * sizeof *left);
     if (returned) e->returned = *returned;
     e->entry = (struct commit_entry){
         .class = class, .rows = e->rows.rows, .num_rows = (uint16_t)e->rows.num, .done = entry_done};
@@ -480,13 +482,13 @@ static void inbox_ack(struct core *core, struct inbox *in, struct waiting *w, st
                                           .last_attempt_ms = w->attempt ? op->now_ms : w->last_attempt_ms,
                                           .ended_ms = op->now_ms};
     inbox_end_rows(&rows, in, w->number, &end);
-    enum status s = inbox_write(core, in, &rows, COMMIT_FAST, op, 1, NULL);
+    enum status s = inbox_write(core, in, &rows, COMMIT_FAST, op, &w->number, 1, NULL);
     if (s != STATUS_OK) {
         op_fail(op, s == STATUS_FULL ? ERR_STORE_OVERLOADED : ERR_STORE_READ_ONLY, NULL, NULL);
         inbox_answer(core, in, op);
         return;
     }
-    inbox_remove(in, w);
+    if (!PLANTED(acked_waits_on)) inbox_remove(in, w);
     notify_count(core, SENT_DELIVERED, 1);
 }
 
@@ -539,15 +541,20 @@ static void bury_rows(const struct core *core, struct rows *rows, const struct i
 static void inbox_bury(struct core *core, struct inbox *in)
 {
     struct rows rows = {0};
+    struct buf numbers = {0};
     uint32_t num = 0;
     for (uint32_t i = 0; i < in->num; i++) {
         enum dead_reason reason = waiting_dead(core, &in->list[i]);
         if (reason == DEAD_NOT) continue;
         bury_rows(core, &rows, in, &in->list[i], reason);
+        buf_append(&numbers, &in->list[i].number, sizeof in->list[i].number);
         num++;
     }
     if (num == 0) return;
-    if (inbox_write(core, in, &rows, COMMIT_FAST, NULL, num, NULL) != STATUS_OK) return; /* the timer comes again */
+    const uint64_t *left = (const void *)numbers.data;
+    enum status s = inbox_write(core, in, &rows, COMMIT_FAST, NULL, left, num, NULL);
+    buf_free(&numbers);
+    if (s != STATUS_OK) return; /* the timer comes again */
     for (uint32_t i = 0; i < in->num;)
         if (waiting_dead(core, &in->list[i]) != DEAD_NOT) inbox_remove(in, &in->list[i]);
         else i++;

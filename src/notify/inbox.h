@@ -69,11 +69,12 @@ struct waiting *inbox_find(struct inbox *in, uint64_t number);
 void inbox_add(struct inbox *in, const struct waiting *w);
 void inbox_remove(struct inbox *in, struct waiting *w);
 
-/* inbox_write pushes rows by which `num_left` notifications leave the outbox; `op` (may be NULL) is answered when they are
- * in the store: its class says how surely. The rows are taken over in any case. STATUS_FULL, READ_ONLY: nothing was taken, and the op is still the caller's. `returned`
+/* inbox_write pushes rows by which the notifications `left` leave the outbox; `op` (may be NULL) is answered when they
+ * are in the store: its class says how surely. The rows are taken over in any case. STATUS_FULL, READ_ONLY: nothing was taken, and the op is still the caller's. `returned`
  * comes back to the inbox then (may be NULL). */
 MUST_USE enum status inbox_write(struct core *core, struct inbox *in, struct rows *rows, enum commit_class class,
-                                 struct op *op, uint32_t num_left, const struct waiting *returned);
+                                 struct op *op, const uint64_t *left, uint32_t num_left,
+                                 const struct waiting *returned);
 /* inbox_end_rows makes the rows by which a notification leaves the outbox. */
 void inbox_end_rows(struct rows *rows, const struct inbox *in, uint64_t number, const struct notification_end_record *end);
 

@@ -4,6 +4,7 @@
 
 #include "../../storage/keys.h"
 #include "../base/assert.h"
+#include "../base/planted.h"
 #include "../chat/ids.h"
 #include "../chat/room.h"
 #include "inbox.h"
@@ -70,7 +71,7 @@ static void answer(struct core *core, struct inbox *in, struct op *op, enum erro
 static void write_or_fail(struct core *core, struct inbox *in, struct rows *rows, enum commit_class class, struct op *op,
                           const struct waiting *returned)
 {
-    enum status s = inbox_write(core, in, rows, class, op, 0, returned);
+    enum status s = inbox_write(core, in, rows, class, op, NULL, 0, returned);
     if (s != STATUS_OK) answer(core, in, op, s == STATUS_FULL ? ERR_STORE_OVERLOADED : ERR_STORE_READ_ONLY);
 }
 
@@ -88,7 +89,7 @@ static void late_ack(struct core *core, const struct look *l)
         return;
     }
     if (!l->exists || !l->ended) {
-        answer(core, in, op, ERR_NOTIFICATION_NOT_FOUND);
+        answer(core, in, op, PLANTED(strangers_ack) ? ERR_NONE : ERR_NOTIFICATION_NOT_FOUND);
         return;
     }
     if (l->end.state == NOTIFICATION_DELIVERED) {
@@ -114,7 +115,8 @@ static void letter_retry(struct core *core, const struct look *l)
     struct inbox *in = l->inbox;
     struct op *op = l->op;
     uint64_t number = op->in.notification.number;
-    if (in->num >= PENDING_USER_MAX) op_fail(op, ERR_OUTBOX_FULL, "As many wait for this user as may", NULL);
+    if (in->num >= core->notify->bounds.pending_user)
+        op_fail(op, ERR_OUTBOX_FULL, "As many wait for this user as may", NULL);
     if (op_failed(op) || !room_may_write(core, op)) {
         inbox_answer(core, in, op);
         return;
@@ -142,6 +144,13 @@ static void letter_retry(struct core *core, const struct look *l)
     op->http_status = 200;
     past_heard(&core->notify->past, in->tenant, in->user, number);
     write_or_fail(core, in, &rows, COMMIT_FSYNC, op, &back);
+}
+
+/* dead_since_then: what was found to be old may have been tried again, and be dead for a new reason. */
+static bool dead_since_then(const struct look *l)
+{
+    uint64_t by_ms = l->op->in.notification.dead_by_ms;
+    return l->dead && l->op->kind == OP_DEAD_LETTER_DELETE && by_ms && l->letter.ended_ms > by_ms;
 }
 
 static void letter_delete(struct core *core, const struct look *l)
@@ -173,7 +182,7 @@ static void look_settled(struct core *core, struct durable_wait *w, bool durable
     if (l->status == STATUS_READ_ONLY) answer(core, in, l->op, ERR_STORE_READ_ONLY);
     else if (l->status != STATUS_OK) answer(core, in, l->op, ERR_STORE_READ_FAILED);
     else if (l->op->kind == OP_NOTIFICATION_ACK) late_ack(core, l);
-    else if (!l->dead) answer(core, in, l->op, ERR_DEAD_LETTER_NOT_FOUND);
+    else if (!l->dead || dead_since_then(l)) answer(core, in, l->op, ERR_DEAD_LETTER_NOT_FOUND);
     else if (l->op->kind == OP_DEAD_LETTER_RETRY) letter_retry(core, l);
     else letter_delete(core, l);
     free(l);

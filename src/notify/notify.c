@@ -11,6 +11,14 @@ struct notify *notify_new(struct core *core)
 {
     struct notify *n = calloc(1, sizeof *n);
     ASSERT(n != NULL);
+    n->bounds = (struct notify_bounds){.pending_user = PENDING_USER_MAX,
+                                       .pending_tenant = PENDING_TENANT_MAX,
+                                       .creations = CREATIONS_TENANT_MAX,
+                                       .outbox_users = OUTBOX_USERS_MAX,
+                                       .count_rows = OUTBOX_COUNT_ROWS,
+                                       .sweep_rows = NOTIFY_SWEEP_ROWS,
+                                       .push_batch = PUSH_BATCH,
+                                       .dead_keep_ms = DEAD_KEEP_MS};
     timer_wheel_init(&n->due, 0);
     if (core->id == 0) n->sweep = sweep_new();
     return n;

@@ -37,8 +37,19 @@ struct notified {
 
 struct sweep;
 
+/* notify_bounds: what limits.h says, as this core keeps to it; a test that is to reach a bound has less. */
+struct notify_bounds {
+    uint32_t pending_user, pending_tenant; /* PENDING_USER_MAX, PENDING_TENANT_MAX */
+    uint32_t creations;                    /* of a tenant: CREATIONS_TENANT_MAX */
+    uint32_t outbox_users;                 /* OUTBOX_USERS_MAX */
+    uint32_t count_rows, sweep_rows;       /* OUTBOX_COUNT_ROWS, NOTIFY_SWEEP_ROWS; ≥ 1 */
+    uint32_t push_batch;                   /* 1 ≤ n ≤ PUSH_BATCH */
+    uint64_t dead_keep_ms;                 /* DEAD_KEEP_MS */
+};
+
 /* notify: one core's share. */
 struct notify {
+    struct notify_bounds bounds; /* constant once the core runs */
     struct map inboxes;      /* struct inbox */
     struct timer_wheel due;  /* inboxes, by what is due next */
     struct past_table past;  /* of users who are at home here */
@@ -47,7 +58,7 @@ struct notify {
     uint32_t creations_read; /* of all tenants, that have their turn: at most CREATIONS_READ_MAX */
     bool turns_held;         /* some tenant's turn waits for that */
     uint32_t turns_at;       /* place in `tenants` of the next one to be looked at then */
-    uint64_t num_outbox_users; /* users that these count */
+    uint64_t num_outbox_users, num_outbox_numbers; /* users that these have, and what waits for them */
     struct sweep *sweep;     /* core 0's */
     _Atomic uint64_t sent[SENT_STATUSES];
     _Atomic uint64_t waiting; /* core 0: in the outbox, as the last sweep counted */

@@ -4,15 +4,23 @@
 
 #include "../base/assert.h"
 #include "../base/log.h"
+#include "../base/planted.h"
 
 struct outbox_user {
     uint64_t user;
-    uint64_t waiting;
+    uint64_t *numbers; /* of what waits, rising */
+    uint32_t num, cap;
+};
+
+/* outbox_row: one that a page has. */
+struct outbox_row {
+    uint64_t user, number;
 };
 
 /* change: what a user's home told while the page was read on which the user may stand. */
 struct change {
-    uint64_t user, num_back, num_left;
+    uint64_t user, number;
+    bool back; /* it waits again; else it has left */
 };
 
 /* outbox_count walks through the tenant's rows. A page ends between two users, so that each user is either counted or
@@ -20,12 +28,13 @@ struct change {
 struct outbox_count {
     struct read_job job;
     struct outbox_tenant *tenant;
+    uint32_t rows_max;      /* of a page, and the rest of the last user's */
     uint64_t from;          /* the user with whom the page begins */
     /* what the reader found */
     uint64_t next;          /* the user with whom the next page begins */
     bool at_end;
     enum status status;
-    struct outbox_user *users; /* of the page */
+    struct outbox_row *rows; /* of the page */
     uint32_t num, cap;
     struct buf changes;     /* struct change */
 };
@@ -74,35 +83,76 @@ static struct outbox_user *user_get(struct core *core, struct outbox_tenant *t, 
     return u;
 }
 
-uint64_t outbox_waiting(const struct outbox_tenant *t, uint64_t user)
+static struct outbox_user *user_find(const struct outbox_tenant *t, uint64_t user)
 {
-    const struct outbox_user *u = map_find(&t->users, hash_u64(user), user_eq, &user);
-    return u ? u->waiting : 0;
+    return map_find(&t->users, hash_u64(user), user_eq, &user);
 }
 
-bool outbox_reserve(struct core *core, struct outbox_tenant *t, uint64_t user)
+/* place_of returns where the number stands, or would; what comes and goes is mostly new. */
+static uint32_t place_of(const struct outbox_user *u, uint64_t number)
 {
-    struct outbox_user *u = user_get(core, t, user);
-    if (u->waiting >= PENDING_USER_MAX) return false;
-    u->waiting++;
+    uint32_t at = u->num;
+    while (at > 0 && u->numbers[at - 1] >= number) at--;
+    return at;
+}
+
+static bool number_add(struct core *core, struct outbox_user *u, uint64_t number)
+{
+    uint32_t at = place_of(u, number);
+    if (at < u->num && u->numbers[at] == number) return false;
+    if (u->num == u->cap) {
+        u->cap = u->cap ? u->cap * 2 : 1;
+        u->numbers = realloc(u->numbers, u->cap * sizeof *u->numbers);
+        ASSERT(u->numbers != NULL);
+    }
+    memmove(&u->numbers[at + 1], &u->numbers[at], (u->num - at) * sizeof *u->numbers);
+    u->numbers[at] = number;
+    u->num++;
+    core->notify->num_outbox_numbers++;
     return true;
 }
 
-void outbox_release(struct core *core, struct outbox_tenant *t, uint64_t user, uint64_t num)
+static void user_free(struct outbox_user *u)
 {
-    struct outbox_user *u = map_find(&t->users, hash_u64(user), user_eq, &user);
-    if (!u) return;
-    u->waiting -= num < u->waiting ? num : u->waiting;
-    if (u->waiting) return;
+    free(u->numbers);
+    free(u);
+}
+
+uint64_t outbox_waiting(const struct outbox_tenant *t, uint64_t user)
+{
+    const struct outbox_user *u = user_find(t, user);
+    return u ? u->num : 0;
+}
+
+bool outbox_reserve(struct core *core, struct outbox_tenant *t, uint64_t user, uint64_t number)
+{
+    if (outbox_waiting(t, user) >= core->notify->bounds.pending_user) return false;
+    ASSERT(number_add(core, user_get(core, t, user), number));
+    return true;
+}
+
+bool outbox_release(struct core *core, struct outbox_tenant *t, uint64_t user, uint64_t number)
+{
+    struct outbox_user *u = user_find(t, user);
+    uint32_t at = u ? place_of(u, number) : 0;
+    if (!u || at == u->num || u->numbers[at] != number) return false;
+    memmove(&u->numbers[at], &u->numbers[at + 1], (u->num - at - 1) * sizeof *u->numbers);
+    u->num--;
+    core->notify->num_outbox_numbers--;
+    if (u->num) return true;
     ASSERT(map_remove(&t->users, hash_u64(user), u));
     core->notify->num_outbox_users--;
-    free(u);
+    user_free(u);
+    return true;
 }
 
 static void users_free(struct core *core, struct outbox_tenant *t)
 {
     uint32_t at = 0;
-    for (struct outbox_user *u; (u = map_next(&t->users, &at));) free(u);
+    for (struct outbox_user *u; (u = map_next(&t->users, &at));) {
+        core->notify->num_outbox_numbers -= u->num;
+        user_free(u);
+    }
     core->notify->num_outbox_users -= t->users.len;
     map_free(&t->users);
     t->waiting = 0;
@@ -112,7 +162,7 @@ static void users_free(struct core *core, struct outbox_tenant *t)
 static void count_free(struct outbox_count *c)
 {
     if (!c) return;
-    free(c->users);
+    free(c->rows);
     buf_free(&c->changes);
     free(c);
 }
@@ -132,26 +182,34 @@ void outboxes_free(struct core *core)
 static void outboxes_forget(struct core *core, const struct outbox_tenant *keep)
 {
     uint32_t at = 0;
-    if (core->notify->num_outbox_users <= OUTBOX_USERS_MAX) return;
+    const struct notify *n = core->notify;
+    if (n->num_outbox_users <= n->bounds.outbox_users && n->num_outbox_numbers <= OUTBOX_NUMBERS_MAX) return;
     for (struct outbox_tenant *t; (t = map_next(&core->notify->tenants, &at));)
         if (t != keep && t->state == OUTBOX_COUNTED && t->under_way == 0) users_free(core, t);
 }
 
 /* --- what the users' homes tell ------------------------------------------------------------------------------------------ */
 
-void outbox_tell(struct core *core, uint32_t tenant, uint64_t user, uint64_t num_back, uint64_t num_left)
+void outbox_tell(struct core *core, uint32_t tenant, uint64_t user, uint64_t back, const uint64_t *left,
+                 uint32_t num_left)
 {
-    if (num_back == 0 && num_left == 0) return;
+    if (back == 0 && (num_left == 0 || PLANTED(place_kept))) return;
     notice_post(core, gateway_tenant_home(core->gateway, tenant),
-                notice_new(core, NOTICE_OUTBOX, tenant, user, (struct slice){0}, num_left, num_back, (struct slice){0}));
+                notice_new(core, NOTICE_OUTBOX, tenant, user, (struct slice){0}, 0, back,
+                           slice_of((const char *)left, num_left * sizeof *left)));
 }
 
 static void change_apply(struct core *core, struct outbox_tenant *t, const struct change *c)
 {
-    if (c->num_back) user_get(core, t, c->user)->waiting += c->num_back;
-    t->waiting += c->num_back;
-    outbox_release(core, t, c->user, c->num_left);
-    t->waiting -= c->num_left < t->waiting ? c->num_left : t->waiting;
+    if (c->back) t->waiting += number_add(core, user_get(core, t, c->user), c->number);
+    else t->waiting -= outbox_release(core, t, c->user, c->number);
+}
+
+static void change_take(struct core *core, struct outbox_tenant *t, const struct change *c)
+{
+    bool counted = t->state == OUTBOX_COUNTED || c->user < t->count->from;
+    if (counted) change_apply(core, t, c);
+    else buf_append(&t->count->changes, c, sizeof *c);
 }
 
 /* While a page is read, nobody knows yet whether a user stands on it. What happens to users of a later page is in the
@@ -159,49 +217,49 @@ static void change_apply(struct core *core, struct outbox_tenant *t, const struc
 void outbox_on_notice(struct core *core, const struct notice *n)
 {
     struct outbox_tenant *t = tenant_find(core, n->tenant);
-    struct change change = {.user = n->user, .num_back = n->seq, .num_left = n->room};
     if (!t || t->state == OUTBOX_UNKNOWN) return;
-    bool counted = t->state == OUTBOX_COUNTED || n->user < t->count->from;
-    if (counted) change_apply(core, t, &change);
-    else buf_append(&t->count->changes, &change, sizeof change);
+    for (struct slice at = notice_body(n); at.len; at = slice_from(at, 8)) {
+        struct change left = {.user = n->user};
+        memcpy(&left.number, at.data, 8);
+        change_take(core, t, &left);
+    }
+    if (n->seq) change_take(core, t, &(struct change){.user = n->user, .number = n->seq, .back = true});
 }
 
 /* --- counting ------------------------------------------------------------------------------------------------------------ */
 
-static void page_add(struct outbox_count *c, uint64_t user)
+static void page_add(struct outbox_count *c, uint64_t user, uint64_t number)
 {
     if (c->num == c->cap) {
         c->cap = c->cap ? c->cap * 2 : 64;
-        c->users = realloc(c->users, c->cap * sizeof *c->users);
-        ASSERT(c->users != NULL);
+        c->rows = realloc(c->rows, c->cap * sizeof *c->rows);
+        ASSERT(c->rows != NULL);
     }
-    c->users[c->num++] = (struct outbox_user){.user = user};
+    c->rows[c->num++] = (struct outbox_row){user, number};
 }
 
 static void count_run(struct read_job *job, struct kv *kv)
 {
     struct outbox_count *c = CONTAINER_OF(job, struct outbox_count, job);
     struct key from, prefix, end;
-    uint32_t num_rows = 0;
     key_tenant(&prefix, c->tenant->tenant);
     key_prefix_end(&end, key_slice(&prefix));
     key_user(&from, c->tenant->tenant, c->from);
     struct kv_iter *i = kv_iter_open(kv, KV_OUTBOX, key_slice(&from), key_slice(&end));
     bool on = kv_iter_first(kv, i);
-    for (; on; on = kv_iter_next(kv, i), num_rows++) {
+    for (; on; on = kv_iter_next(kv, i)) {
         struct slice rest = slice_from(kv_iter_key(kv, i), prefix.len);
-        uint64_t user;
-        if (!key_parse_u64(&rest, &user)) {
+        uint64_t user, number;
+        if (!key_parse_u64(&rest, &user) || !key_parse_u64(&rest, &number)) {
             c->status = STATUS_CORRUPT;
             break;
         }
-        bool same = c->num && c->users[c->num - 1].user == user;
-        if (num_rows >= OUTBOX_COUNT_ROWS && !same) {
+        bool same = c->num && c->rows[c->num - 1].user == user;
+        if (c->num >= c->rows_max && !same) {
             c->next = user;
             break;
         }
-        if (!same) page_add(c, user);
-        c->users[c->num - 1].waiting++;
+        page_add(c, user, number);
     }
     c->at_end = !on;
     enum status closed = kv_iter_close(kv, i);
@@ -222,10 +280,8 @@ static void count_failed(struct core *core, struct outbox_tenant *t, enum status
 
 static void page_take(struct core *core, struct outbox_tenant *t, struct outbox_count *c)
 {
-    for (uint32_t i = 0; i < c->num; i++) {
-        user_get(core, t, c->users[i].user)->waiting += c->users[i].waiting;
-        t->waiting += c->users[i].waiting;
-    }
+    for (uint32_t i = 0; i < c->num; i++)
+        t->waiting += number_add(core, user_get(core, t, c->rows[i].user), c->rows[i].number);
     for (size_t at = 0; at < c->changes.len; at += sizeof(struct change)) {
         struct change change;
         memcpy(&change, c->changes.data + at, sizeof change);
@@ -264,6 +320,7 @@ static void count_start(struct core *core, struct outbox_tenant *t)
     ASSERT(c != NULL);
     c->job = (struct read_job){.return_core = (uint16_t)core->id, .run = count_run, .done = count_done};
     c->tenant = t;
+    c->rows_max = core->notify->bounds.count_rows;
     t->count = c;
     t->state = OUTBOX_COUNTING;
     read_submit(core->reader, &c->job);
@@ -303,7 +360,7 @@ static void others_next(struct core *core)
 
 enum status outbox_turn(struct core *core, struct outbox_tenant *t, struct turn *turn)
 {
-    if (t->under_way >= CREATIONS_TENANT_MAX) return STATUS_FULL;
+    if (t->under_way >= core->notify->bounds.creations) return STATUS_FULL;
     t->under_way++;
     queue_push(&t->turns, &turn->node);
     if (t->state == OUTBOX_UNKNOWN) count_start(core, t);

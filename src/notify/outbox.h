@@ -1,8 +1,12 @@
-/* outbox: how many notifications wait for a tenant, and for each of its users, known at the tenant's home.
+/* outbox: which notifications wait for a tenant, and for each of its users, known at the tenant's home.
  *
  * They are counted once, before the tenant's first notification is made, a page at a time; from then on the changes keep
  * them: who makes a notification reserves its places, and the users' homes tell (NOTICE_OUTBOX) what has left the outbox
  * or come back. So whether there is room is known before any work is done for a notification.
+ *
+ * A change may be told long after the count has seen its row, or its row's end. So the numbers are kept and not only
+ * how many they are: what is told twice changes nothing, and a user's changes are told in the order in which they happened,
+ * so the last one of a number is right whatever the count has seen.
  *
  * Here a tenant's creations take turns as well: a few are at work, some wait, the others are refused. */
 #ifndef CARILLON_NOTIFY_OUTBOX_H
@@ -17,8 +21,8 @@ enum outbox_state {
     OUTBOX_COUNTED,
 };
 
-/* outbox_tenant: one tenant's share. Bound: OUTBOX_USERS_MAX users of all tenants of a core; beyond, tenants that make
- * nothing at the moment are forgotten. */
+/* outbox_tenant: one tenant's share. Bound: OUTBOX_USERS_MAX users and OUTBOX_NUMBERS_MAX notifications of all tenants
+ * of a core; beyond, tenants that make nothing at the moment are forgotten. */
 struct outbox_tenant {
     uint32_t tenant;
     enum outbox_state state;
@@ -46,18 +50,20 @@ MUST_USE enum status outbox_turn(struct core *core, struct outbox_tenant *t, str
 void outbox_worked(struct core *core, struct outbox_tenant *t);
 void outbox_end(struct outbox_tenant *t); /* whatever became of it */
 
-static inline bool outbox_has_room(const struct outbox_tenant *t, uint64_t more)
+static inline bool outbox_has_room(const struct core *core, const struct outbox_tenant *t, uint64_t more)
 {
-    return t->waiting + more <= PENDING_TENANT_MAX;
+    return t->waiting + more <= core->notify->bounds.pending_tenant;
 }
 uint64_t outbox_waiting(const struct outbox_tenant *t, uint64_t user);
-/* outbox_reserve takes one of the user's places; false: PENDING_USER_MAX wait. outbox_release gives `num` back. Both
- * leave t->waiting to the caller. */
-bool outbox_reserve(struct core *core, struct outbox_tenant *t, uint64_t user);
-void outbox_release(struct core *core, struct outbox_tenant *t, uint64_t user, uint64_t num);
+/* outbox_reserve takes one of the user's places for this notification; false: PENDING_USER_MAX wait. outbox_release
+ * gives it back; false: it had none. Both leave t->waiting to the caller. */
+bool outbox_reserve(struct core *core, struct outbox_tenant *t, uint64_t user, uint64_t number);
+bool outbox_release(struct core *core, struct outbox_tenant *t, uint64_t user, uint64_t number);
 
-/* outbox_tell, from the user's home, when it is in the store: how many have come back, and how many left. */
-void outbox_tell(struct core *core, uint32_t tenant, uint64_t user, uint64_t num_back, uint64_t num_left);
+/* outbox_tell, from the user's home, when it is in the store: the number that has come back (0: none), and those that
+ * have left. */
+void outbox_tell(struct core *core, uint32_t tenant, uint64_t user, uint64_t back, const uint64_t *left,
+                 uint32_t num_left);
 void outbox_on_notice(struct core *core, const struct notice *n);
 
 #endif

@@ -25,7 +25,7 @@ static bool beyond(const struct opening *o, const struct waiting *w)
 /* push_choose lists what goes next: to an opening all that it has not had, else what is due. */
 static void push_choose(const struct core *core, struct push *p, struct inbox *in, const struct opening *o)
 {
-    for (uint32_t i = 0; i < in->num && p->num < PUSH_BATCH; i++) {
+    for (uint32_t i = 0; i < in->num && p->num < core->notify->bounds.push_batch; i++) {
         struct waiting *w = &in->list[i];
         if (waiting_dead(core, w) != DEAD_NOT) continue; /* it could not be buried just now */
         if (o ? !beyond(o, w) : w->due_ns > core->now_ns) continue;
@@ -171,7 +171,7 @@ void push_done(struct core *core, struct push *p)
     }
     if (stuck) postpone(core, in);
     notify_count(core, SENT_SENT, num);
-    if (rows.num && inbox_write(core, in, &rows, COMMIT_FAST, NULL, 0, NULL) != STATUS_OK)
+    if (rows.num && inbox_write(core, in, &rows, COMMIT_FAST, NULL, NULL, 0, NULL) != STATUS_OK)
         LOG(LOG_WARN, "notify", "attempts_not_written", LOG_U64("user", in->user));
     rows_free(&rows);
     buf_free(&p->json);

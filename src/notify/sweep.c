@@ -24,7 +24,8 @@ struct sweep {
     bool at_end;        /* the page was the phase's last one */
     uint32_t ops_open;
     uint64_t due_ns, history_due_ns;
-    uint64_t now_ms, keep_ms; /* as the page takes them */
+    uint64_t now_ms, keep_ms, dead_keep_ms; /* as the page takes them */
+    uint32_t rows_max;
     uint64_t waiting;   /* rows of the outbox so far */
     enum status status;
     struct key next;    /* where the next page begins; len 0: at the front */
@@ -97,7 +98,7 @@ static enum status dead_row(struct sweep *s, struct slice key, struct slice valu
     struct dead_letter_record r;
     if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &number) || !key_parse_u64(&key, &user)) return STATUS_CORRUPT;
     enum status status = dead_letter_record_decode(&r, value);
-    if (status == STATUS_OK && r.ended_ms + DEAD_KEEP_MS <= s->now_ms) found(s, tenant, user, number, r.user_id);
+    if (status == STATUS_OK && r.ended_ms + s->dead_keep_ms <= s->now_ms) found(s, tenant, user, number, r.user_id);
     return status;
 }
 
@@ -121,7 +122,7 @@ static void page_run(struct read_job *job, struct kv *kv)
     uint32_t num = 0;
     bool on = kv_iter_first(kv, i);
     s->status = STATUS_OK;
-    for (; on && num < NOTIFY_SWEEP_ROWS && s->status == STATUS_OK; on = kv_iter_next(kv, i), num++)
+    for (; on && num < s->rows_max && s->status == STATUS_OK; on = kv_iter_next(kv, i), num++)
         s->status = page_row(s, kv_iter_key(kv, i), kv_iter_value(kv, i));
     s->at_end = !on;
     if (on) {
@@ -155,6 +156,7 @@ static void found_send(struct core *core, struct sweep *s)
         memcpy(&op->tenant, at.data, 4);
         memcpy(&op->user, at.data + 4, 8);
         memcpy(&op->in.notification.number, at.data + 12, 8);
+        if (kind == OP_DEAD_LETTER_DELETE) op->in.notification.dead_by_ms = s->now_ms - s->dead_keep_ms;
         op->user_id = op_keep(op, slice_of(at.data + 21, len));
         op->flow = s;
         op->then = op_done;
@@ -207,6 +209,8 @@ static void page_read(struct core *core, struct sweep *s)
     s->job = (struct read_job){.return_core = (uint16_t)core->id, .run = page_run, .done = page_done};
     s->now_ms = core->now_ms;
     s->keep_ms = core->gateway->config->notify_keep;
+    s->dead_keep_ms = core->notify->bounds.dead_keep_ms;
+    s->rows_max = core->notify->bounds.sweep_rows;
     s->reading = true;
     read_submit(core->reader, &s->job);
 }

@@ -874,6 +874,26 @@ def near_miss_notification_made_again_after_its_key_was_forgotten(records, expor
     records.append(dict(find(records, op="dead_letter"), notification_id="id-n3-again"))
 
 
+@on_full_history
+def near_miss_lost_with_the_power_and_back_at_the_same_seq(records, export):
+    """f1 and f2 are lost; f2 is sent again, and behind f3 it stands where it stood, and when."""
+    crash = find(records, op="crash")["t"]
+    room = Room(records, export, "r5", crash - 1000)
+    room.record("room", room="r5", durability="fast")
+    room.record("member", room="r5", user="ann")
+    for number in range(3):
+        room.send(f"f{number}", "ann")
+    room.shown("ann", "r5-a", "desk", 1, 2, 3)
+    for _ in range(2):
+        export.remove(room.log.pop())
+    room.clock = crash + 1000
+    room.record("resumed", room="r5", user="ann", device="desk", connection="r5-b", asked=[1, 3], epoch=2,
+                recovered=False, head=1, **{"from": 2})
+    room.send("f3", "ann", epoch=2)
+    room.send("f2", "ann", epoch=2)
+    room.shown("ann", "r5-b", "desk", 2, 3, epoch=2)
+
+
 NEAR_MISSES = [value for name, value in sorted(globals().items()) if name.startswith("near_miss_")]
 
 

@@ -5,9 +5,11 @@
 #include <string.h>
 
 #include "../../src/base/assert.h"
+#include "../../src/chat/ids.h"
 #include "client_state.h"
 #include "counts.h"
 #include "faults.h"
+#include "notifier.h"
 #include "oracle.h"
 #include "recorder.h"
 #include "store_watch.h"
@@ -166,6 +168,8 @@ static void on_text(struct client *c, struct slice text, uint64_t version)
     } else if (slice_is(type, "server.shutdown")) {
         CHECK(line_draining(&c->socket), "%s is told of a shutdown that nobody asked for", c->name);
         count_happened(COUNT_DRAINS_TOLD);
+    } else if (slice_is(type, "notification")) {
+        notifier_pushed(c, text, version);
     } else {
         oracle_push(c, text, version);
     }
@@ -196,6 +200,7 @@ static void on_error(struct client *c, struct slice text, uint64_t version)
     CHECK(take_ask(c, text, &a), "%s: an error that answers nothing: %.*s", c->name, SLICE_FMT(text));
     if (a.kind == ASK_SYNC) c->syncs[SYNC_SOCKET].cursor[0] = '\0';
     if (a.kind == ASK_SUBSCRIBE || a.kind == ASK_UNSUBSCRIBE) c->views[a.room].num_crossing--;
+    if (a.kind == ASK_NOTIFICATION && notifier_ack_refused(&a.look, code)) return;
     bool final = oracle_refused(c, &c->socket, &a, code, version);
     if (a.kind != ASK_SEND || a.twisted || !final) return;
     struct message *m = &clients[a.author].messages[a.message];
@@ -237,6 +242,7 @@ static void on_ok(struct client *c, struct slice text, uint64_t version)
     case ASK_SUBSCRIBE:
     case ASK_UNSUBSCRIBE: oracle_subscribed(c, &a, text); return;
     case ASK_TYPING: return;
+    case ASK_NOTIFICATION: notifier_acked(&a.look); return;
     default: break;
     }
     world_fail("%s: an ok for what is not answered by ok: %.*s", c->name, SLICE_FMT(text));
@@ -325,6 +331,7 @@ void socket_connect(struct client *c)
                c->greeted_by_hello ? "Sec-WebSocket-Protocol: carillon.v1.json\r\n" : "");
     c->state = SOCKET_UPGRADING;
     recorder_connect(c);
+    notifier_connected(c);
     world_trace("%s: connects", c->name);
 }
 
@@ -443,5 +450,17 @@ void socket_ask_unsubscribe(struct client *c, unsigned room)
     count_happened(COUNT_UNSUBSCRIBES);
     ask(c, &text, "unsubscribe", client_ask(ASK_UNSUBSCRIBE, room));
     buf_printf(&text, ",\"room_id\":\"%s\"}", scenario.rooms[room].id);
+    say(c, &text);
+}
+
+void socket_ask_notification(struct client *c)
+{
+    struct buf text = {0};
+    struct ask a = client_ask(ASK_NOTIFICATION, ROOM_ANY);
+    char id[ID_TEXT_LEN];
+    if (!notifier_choose_ack(c, &a.look)) return;
+    notification_id_text(id, a.look.number);
+    ask(c, &text, "ack_notification", a);
+    buf_printf(&text, ",\"notification_id\":\"%.*s\"}", (int)ID_TEXT_LEN, id);
     say(c, &text);
 }

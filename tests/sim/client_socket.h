@@ -23,6 +23,8 @@ void socket_ask_history(struct client *c, unsigned room);
 void socket_ask_sync(struct client *c);
 void socket_ask_ephemeral(struct client *c, unsigned room);
 void socket_ask_ping(struct client *c);
+/* socket_ask_notification acknowledges a notification, if the client knows of one. */
+void socket_ask_notification(struct client *c);
 void socket_ask_subscribe(struct client *c, unsigned room);
 void socket_ask_unsubscribe(struct client *c, unsigned room);
 

@@ -9,6 +9,7 @@
 
 #include "client.h"
 #include "line.h"
+#include "notifier.h"
 #include "truth.h"
 
 #define MESSAGES_MAX 96u /* of one client in a run */
@@ -73,7 +74,8 @@ enum ask_kind {
     ASK_ADD,
     ASK_REMOVE,
     ASK_ROLE,
-    ASK_LIST
+    ASK_LIST,
+    ASK_NOTIFICATION
 };
 
 /* ask: a request that waits for its answer, on the socket or by REST. */
@@ -87,6 +89,7 @@ struct ask {
     bool before;                     /* a page that goes backwards */
     bool twisted;                    /* it must be refused: another body, an ack beyond the head */
     bool after;                      /* a subscription that names a seq */
+    struct notice_look look;         /* of the notification that is acknowledged */
     uint64_t since_ns, version, moment;
     uint64_t seen; /* of the room's log, by anybody, when it was asked: an answer knows as much */
 };

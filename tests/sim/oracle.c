@@ -427,12 +427,17 @@ static bool needs_membership(enum ask_kind kind)
            kind == ASK_SUBSCRIBE;
 }
 
+void oracle_let_in(const char *who, unsigned tenant, const struct line *l, uint64_t moment)
+{
+    const struct scenario_tenant *t = &scenario.tenants[tenant];
+    CHECK(!toggle_must_hold(&t->keys[l->key].revoked, moment), "%s is served with a key that was revoked", who);
+    CHECK(!toggle_must_hold(&t->disabled, moment), "%s is served, and its tenant is switched off", who);
+    CHECK(!toggle_must_hold(&t->deleted, moment), "%s is served, and its tenant is deleted", who);
+}
+
 void oracle_served(const struct client *c, const struct line *l, const struct ask *a, uint64_t version)
 {
-    const struct scenario_tenant *t = &scenario.tenants[c->tenant];
-    CHECK(!toggle_must_hold(&t->keys[l->key].revoked, a->moment), "%s is served with a key that was revoked", c->name);
-    CHECK(!toggle_must_hold(&t->disabled, a->moment), "%s is served, and its tenant is switched off", c->name);
-    CHECK(!toggle_must_hold(&t->deleted, a->moment), "%s is served, and its tenant is deleted", c->name);
+    oracle_let_in(c->name, c->tenant, l, a->moment);
     if (!needs_membership(a->kind)) return;
     CHECK(scenario.rooms[a->room].tenant == c->tenant, "%s is served in a room of another tenant", c->name);
     CHECK(truth_was_in(a->room, c->user, client_span(a, version)), "%s is served in room %u, of which it is no member",
@@ -492,10 +497,9 @@ static bool refused_here(struct client *c, const struct line *l, const struct as
     return false;
 }
 
-/* refused_for_all: by the state of the gateway or the tenant; it may be otherwise later. */
-static bool refused_for_now(struct client *c, const struct line *l, const struct ask *a, struct slice code)
+bool oracle_refused_for_now(unsigned tenant, const struct line *l, uint64_t moment, struct slice code)
 {
-    const struct scenario_tenant *t = &scenario.tenants[c->tenant];
+    const struct scenario_tenant *t = &scenario.tenants[tenant];
     if (faults_excuse(l->gateway, code)) return true;
     if (slice_starts(code, SLICE("store.")))
         return line_disk_failed(l) || (slice_is(code, "store.overloaded") && line_late(l));
@@ -506,15 +510,15 @@ static bool refused_for_now(struct client *c, const struct line *l, const struct
     }
     if (slice_is(code, "auth.invalid_key")) {
         count_happened(COUNT_KEYS_REFUSED);
-        return toggle_may_hold(&t->keys[l->key].revoked, a->moment) || t->deleted.maybe;
+        return toggle_may_hold(&t->keys[l->key].revoked, moment) || t->deleted.maybe;
     }
     if (slice_is(code, "tenant.disabled")) {
         count_happened(COUNT_TENANTS_REFUSED);
-        return toggle_may_hold(&t->disabled, a->moment);
+        return toggle_may_hold(&t->disabled, moment);
     }
     if (slice_is(code, "rate.limited")) {
         count_happened(COUNT_RATES_REFUSED);
-        return toggle_may_hold(&t->limited, a->moment);
+        return toggle_may_hold(&t->limited, moment);
     }
     return false;
 }
@@ -522,7 +526,7 @@ static bool refused_for_now(struct client *c, const struct line *l, const struct
 bool oracle_refused(struct client *c, const struct line *l, const struct ask *a, struct slice code, uint64_t version)
 {
     world_trace("%s: refused: %.*s", c->name, SLICE_FMT(code));
-    if (refused_for_now(c, l, a, code)) return false;
+    if (oracle_refused_for_now(c->tenant, l, a->moment, code)) return false;
     CHECK(refused_here(c, l, a, code, version), "%s is refused without a reason: %.*s (kind %d, room %u)", c->name,
           SLICE_FMT(code), (int)a->kind, a->room);
     return true;

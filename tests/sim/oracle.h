@@ -25,6 +25,11 @@ void oracle_acked(struct client *c, const struct ask *a, unsigned gateway);
 void oracle_subscribed(struct client *c, const struct ask *a, struct slice text);
 /* oracle_served: who asked may have been served at all; with a revoked key, or out of the room, nobody is. */
 void oracle_served(const struct client *c, const struct line *l, const struct ask *a, uint64_t version);
+/* oracle_let_in: the same of any line of the tenant, for what was asked at `moment`. */
+void oracle_let_in(const char *who, unsigned tenant, const struct line *l, uint64_t moment);
+/* oracle_refused_for_now: the state of the gateway or the tenant gives a reason for the code; it may be otherwise
+ * later. */
+bool oracle_refused_for_now(unsigned tenant, const struct line *l, uint64_t moment, struct slice code);
 /* oracle_refused: an error must have a reason that the scenario gave. True: asking again is of no use. */
 bool oracle_refused(struct client *c, const struct line *l, const struct ask *a, struct slice code, uint64_t version);
 /* oracle_online: whoever was greeted is online, and nobody stands in the list who is not. */

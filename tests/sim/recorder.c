@@ -12,6 +12,7 @@
 #include "../../storage/records.h"
 #include "../history/history.h"
 #include "client_state.h"
+#include "creations.h"
 #include "oracle.h"
 #include "store_watch.h"
 #include "wire.h"
@@ -293,6 +294,70 @@ void recorder_cursor(const struct client *c, struct slice room_id, uint64_t seq)
     history_cursor(recorder.history, world_now_ns(), &by, recorder.connected_ns[index_of(c)], seq);
 }
 
+/* --- notifications ------------------------------------------------------------------------------------------------ */
+
+/* certain: everybody for whom it is can be named when it is asked for. */
+static bool certain(const struct creation_asked *c)
+{
+    if (c->subscribers) return false;
+    for (unsigned user = 0; user < NOTIFIED_USERS; user++)
+        if (c->users[user] == PERHAPS) return false;
+    return true;
+}
+
+static struct history_text creation_key(char out[CONNECTION_TEXT_MAX], unsigned creation)
+{
+    snprintf(out, CONNECTION_TEXT_MAX, "creation %u", creation);
+    return cstring(out);
+}
+
+/* Users who have no client are never told, so nothing can be said about what they are told. */
+void recorder_notify(unsigned creation)
+{
+    const struct creation_asked *c = creation_at(creation);
+    char key[CONNECTION_TEXT_MAX];
+    if (!certain(c) || c->tries > 1) return;
+    for (unsigned user = 0; user < NOTIFIED_USERS; user++)
+        if (c->users[user] == SURELY && user_is_client(user))
+            history_notify(recorder.history, world_now_ns(), creation_key(key, creation), cstring(user_name(user)),
+                           text(buf_slice(&c->payload)));
+}
+
+static struct history_text notification_id(char out[CONNECTION_TEXT_MAX], uint64_t number)
+{
+    return (struct history_text){out, (size_t)(notification_id_text(out, number) - out)};
+}
+
+void recorder_notify_ok(unsigned creation)
+{
+    const struct creation_asked *c = creation_at(creation);
+    char key[CONNECTION_TEXT_MAX], id[CONNECTION_TEXT_MAX];
+    if (!certain(c)) return;
+    history_notify_ok(recorder.history, world_now_ns(), creation_key(key, creation), notification_id(id, c->number));
+}
+
+void recorder_notified(const struct watched_notice *n, const struct client *c)
+{
+    char id[CONNECTION_TEXT_MAX], socket[CONNECTION_TEXT_MAX];
+    if (!n || !certain(creation_at(n->creation)) || !user_is_client(user_place(slice_str(n->user_id)))) return;
+    struct history_text by = HISTORY_TEXT("told");
+    if (c) by = socket_name(socket, c);
+    history_notified(recorder.history, world_now_ns(), cstring(n->user_id), by, notification_id(id, n->number),
+                     text(buf_slice(&n->payload)));
+}
+
+/* judge_letters: what was a dead letter at some time has been in the operator's list. */
+static void judge_letters(void)
+{
+    for (unsigned i = 0; i < notices_len(); i++) {
+        const struct watched_notice *n = notice_at(i);
+        char id[CONNECTION_TEXT_MAX];
+        struct history_receiver by = {.user = cstring(n->user_id)};
+        if (n->was_dead && certain(creation_at(n->creation)))
+            history_dead_letter(recorder.history, world_now_ns(), &by, notification_id(id, n->number), 0);
+    }
+}
+
 /* --- faults ------------------------------------------------------------------------------------------------------- */
 
 void recorder_crash(bool power)
@@ -327,6 +392,7 @@ void recorder_judge(struct kv *kv)
     struct history_report report;
     rooms_told();
     judge_rows(kv);
+    judge_letters();
     if (history_check(recorder.history, NULL, &report)) {
         const struct history_violation *v = &report.violations[0];
         if (world_tracing()) history_report_print(&report, stdout);

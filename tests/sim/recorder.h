@@ -13,6 +13,7 @@
 
 struct client;
 struct message;
+struct watched_notice;
 struct kv;
 
 void recorder_open(void);
@@ -45,6 +46,12 @@ void recorder_ack(const struct client *c, struct slice room_id, uint64_t seq);
 void recorder_acked(const struct client *c, struct slice room_id, uint64_t seq, unsigned gateway);
 /* recorder_cursor: the welcome showed where the device stands. */
 void recorder_cursor(const struct client *c, struct slice room_id, uint64_t seq);
+
+/* recorder_notify: this creation (creations.h) is asked for; those whose users cannot be told beforehand are left out
+ * of the history. recorder_notified: its user has been told of it, by a push to the client or otherwise (NULL). */
+void recorder_notify(unsigned creation);
+void recorder_notify_ok(unsigned creation);
+void recorder_notified(const struct watched_notice *n, const struct client *c);
 
 void recorder_crash(bool power);
 /* recorder_forgotten: weeks have passed, and the ids of messages with them: one may rightly be appended again. */

@@ -47,6 +47,7 @@ void scenario_plan(uint64_t steps)
     scenario.narrow = world_chance(2);
     scenario.ruled = world_chance(2);
     scenario.sluggish = world_chance(3);
+    scenario.notified = world_chance(2);
     for (unsigned t = 0; t < scenario.num_tenants; t++) {
         plan_tenant(t);
         plan_room(t, RULE_FIXED, steps);

@@ -89,6 +89,7 @@ struct scenario {
     bool healing;       /* nobody starts anything new */
     bool weeks_pass;    /* at some moment: what was asked before is then no longer known by its idempotency key */
     bool ruled;         /* the operator interferes: keys, kicks, limits, settings, restarts */
+    bool notified;      /* notifications are made, for users of the first tenant and others */
     bool sluggish;      /* clients stop reading for long, through small buffers */
     unsigned gateway;   /* counts them */
     uint64_t epochs[GATEWAYS_MAX];

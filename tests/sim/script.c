@@ -4,6 +4,7 @@
 #include "client_socket.h"
 #include "client_state.h"
 #include "counts.h"
+#include "notifier.h"
 #include "oracle.h"
 #include "wire.h"
 #include "world.h"
@@ -71,7 +72,8 @@ bool script_wants_socket(const struct client *c)
     if (kept_out(c)) return false;
     if (c->state == SOCKET_DOWN) return c->retry_ns <= world_now_ns();
     if (c->state != SOCKET_OPEN || socket_paused(c)) return false;
-    return (script_wants_repeat(c, &message) && c->num_asked < ASKED_MAX) || (c->num_asked == 0 && script_behind(c));
+    if (c->num_asked == ASKED_MAX) return false;
+    return script_wants_repeat(c, &message) || (c->num_asked == 0 && script_behind(c)) || notifier_wants_ack(c);
 }
 
 /* --- what it chooses ----------------------------------------------------------------------------------------- */
@@ -145,6 +147,10 @@ static void act_socket(struct client *c)
 {
     unsigned message = 0, room = some_room(c);
     if (c->num_asked + 2 >= ASKED_MAX || room == scenario.num_rooms) return;
+    if (scenario.notified && world_chance(6)) {
+        socket_ask_notification(c);
+        return;
+    }
     switch (world_below(18)) {
     case 0:
     case 1:
@@ -252,6 +258,7 @@ static void act_healing(struct client *c)
     if (c->state == SOCKET_DOWN) socket_connect(c);
     else if (script_wants_repeat(c, &message) && c->num_asked < ASKED_MAX)
         socket_ask_send(c, c->number, message, false);
+    else if (c->num_asked < ASKED_MAX && notifier_wants_ack(c)) socket_ask_notification(c);
     else if (c->num_asked == 0 && script_behind(c)) socket_drop(c, false, "it is behind");
 }
 

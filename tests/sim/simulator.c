@@ -33,6 +33,9 @@
 #include "fake_ring.h"
 #include "faults.h"
 #include "homes.h"
+#include "inboxes.h"
+#include "notices.h"
+#include "notifier.h"
 #include "operator.h"
 #include "passer.h"
 #include "recorder.h"
@@ -104,6 +107,7 @@ static void run_seed(uint64_t seed, bool trace)
     struct config_error error;
     ASSERT(config_set(&run.config, "admin.master_key=" SCENARIO_MASTER_KEY, &error) == STATUS_OK);
     recorder_open();
+    notifiers_open(&run.config);
     clients_open();
     operator_open();
     truth_begin();
@@ -123,6 +127,7 @@ static void run_seed(uint64_t seed, bool trace)
     operator_close();
     clients_close();
     passers_close();
+    notifiers_close();
     watched_store_end();
     mark_close(run.mark);
     config_free(&run.config);
@@ -190,6 +195,7 @@ static void plan_make(struct plan *plan)
     faults_plan();
     scenario_plan(plan->chaos_steps);
     scenario.weeks_pass = plan->weeks_pass_at > 0;
+    if (scenario.weeks_pass) scenario.notified = false; /* the keys of creations would be forgotten */
 }
 
 /* --- the disk -------------------------------------------------------------------------------------------------- */
@@ -416,12 +422,14 @@ static void gateway_start(void)
         run.gateway.cores[i]->idempotency.window_max = (uint32_t)world_below(8);
         run.gateway.cores[i]->idempotency.run_events = 4 + (uint32_t)world_below(16);
     }
+    for (unsigned i = 0; i < run.gateway.num_cores; i++) notifier_bound(run.gateway.cores[i]);
     scenario.num_cores = run.gateway.num_cores;
     scenario.disk_failed = false;
     scenario.gateway++;
     CHECK(scenario.gateway < GATEWAYS_MAX, "more gateways than a run may have");
     scenario.epochs[scenario.gateway] = run.epoch;
     truth_epoch(run.epoch);
+    notices_start();
     CHECK(commit_start_threads(run.gateway.commit) == STATUS_OK, "the writer does not start");
     CHECK(readers_start_threads(run.gateway.readers) == STATUS_OK, "the readers do not start");
     run.first_core_actor = actors_len();
@@ -443,11 +451,12 @@ static void gateway_crash(void)
     run.crashes++;
 }
 
-/* cores_settle turns the cores, which have left their loops, until nothing is on its way. */
+/* cores_settle turns the cores, which have left their loops, until nothing is on its way: what a turn without work has
+ * submitted, or moved up in front of a mailbox, is work for the next one. */
 static void cores_settle(void)
 {
-    for (bool busy = true; busy;) {
-        busy = false;
+    for (unsigned idle = 0; idle < IDLE_TURNS_MAX; idle++) {
+        bool busy = false;
         for (unsigned i = 0; i < run.gateway.num_cores; i++) {
             struct core *core = run.gateway.cores[i];
             busy |= core_turn(core, false) || commit_pending(core->commit) > 0;
@@ -457,6 +466,7 @@ static void cores_settle(void)
         for (unsigned actor = 0; actor < run.first_core_actor; actor++)
             if (actor_runnable(actor)) actor_resume(actor);
         busy |= rings_have_arrivals(); /* also behind the last look at them */
+        if (busy) idle = 0;
     }
 }
 
@@ -466,6 +476,7 @@ static void links_end(void)
     for (unsigned i = 0; i < scenario.num_clients; i++) client_leave(i);
     operator_leave();
     passers_leave();
+    notifiers_leave();
     scenario.num_cores = 0; /* nobody comes back */
     for (unsigned n = 0; links_open_at_gateway(); n++) {
         CHECK(n < HEALING_STEPS_MAX, "%u connections are never closed", links_open_at_gateway());
@@ -561,6 +572,7 @@ static void check_homes(void)
             if (other != i && (!spsc_empty(core->in[other]) || core->out[other].parked.len)) return;
     }
     homes_check(&run.gateway);
+    if (scenario.notified && !scenario.disk_failed) inboxes_check(&run.gateway);
 }
 
 struct choice {
@@ -568,6 +580,7 @@ struct choice {
         CHOICE_ACTOR,
         CHOICE_CLIENT,
         CHOICE_PASSER,
+        CHOICE_NOTIFIER,
         CHOICE_LINK,
         CHOICE_TIME,
         CHOICE_OPERATOR,
@@ -593,6 +606,8 @@ static unsigned choices_make(struct choice *choices)
         if (client_can_step(i)) choices[num++] = (struct choice){CHOICE_CLIENT, i, 3};
     for (unsigned i = 0; i < PASSERS_MAX; i++)
         if (passer_can_step(i)) choices[num++] = (struct choice){CHOICE_PASSER, i, 1};
+    for (unsigned i = 0; i < NOTIFIERS_MAX; i++)
+        if (notifier_can_step(i)) choices[num++] = (struct choice){CHOICE_NOTIFIER, i, 2};
     for (unsigned i = 0; i < links_len(); i++)
         if (link_can_step(i)) choices[num++] = (struct choice){CHOICE_LINK, i, 4};
     if (operator_can_step()) choices[num++] = (struct choice){CHOICE_OPERATOR, 0, 2};
@@ -608,6 +623,8 @@ static uint64_t next_wake_ns(void)
         if (actor_wake_ns(i) < next) next = actor_wake_ns(i);
     for (unsigned i = 0; i < scenario.num_clients; i++)
         if (client_wake_ns(i) < next) next = client_wake_ns(i);
+    for (unsigned i = 0; i < NOTIFIERS_MAX; i++)
+        if (notifier_wake_ns(i) < next) next = notifier_wake_ns(i);
     return operator_wake_ns() < next ? operator_wake_ns() : next;
 }
 
@@ -633,6 +650,8 @@ static void pass_time(void)
         run.syncer_stands = run.steps + world_below(1000);
         scenario.late_gateways |= 1u << scenario.gateway;
     }
+    if (scenario.notified && world_chance(20)) /* attempts fall due, and what waits expires */
+        ns = world_below(world_chance(2) ? 400000000u : 4000000000u);
     if (world_chance(2000)) ns = 20000000000u + world_below(30000000000u);
     advance(ns);
     world_note(1, ns);
@@ -650,6 +669,7 @@ static void choose(const struct choice *choices, unsigned num)
     case CHOICE_ACTOR: actor_resume(c->index); return;
     case CHOICE_CLIENT: client_step(c->index); return;
     case CHOICE_PASSER: passer_step(c->index); return;
+    case CHOICE_NOTIFIER: notifier_step(c->index); return;
     case CHOICE_LINK: link_step(c->index); return;
     case CHOICE_TIME: pass_time(); return;
     case CHOICE_OPERATOR: operator_step(); return;
@@ -660,7 +680,7 @@ static void choose(const struct choice *choices, unsigned num)
 /* step: false when nothing could run and only time passed. */
 static bool step(void)
 {
-    struct choice choices[ACTORS_MAX + CLIENTS_MAX + PASSERS_MAX + LINKS_MAX + 3];
+    struct choice choices[ACTORS_MAX + CLIENTS_MAX + PASSERS_MAX + NOTIFIERS_MAX + LINKS_MAX + 3];
     links_sweep();
     faults_step(&run.gateway);
     check_wakes();
@@ -671,6 +691,7 @@ static bool step(void)
         return true;
     }
     for (unsigned i = 0; i < scenario.num_clients; i++) client_check_stall(i);
+    notifiers_check_stall();
     uint64_t next = next_wake_ns();
     CHECK(next != WORLD_NEVER && next >= world_now_ns(), "nothing can run, and nothing will");
     advance(next - world_now_ns());
@@ -689,17 +710,19 @@ static void heal(void)
     scenario.healing = true;
     passers_leave();
     for (unsigned i = 0; i < scenario.num_clients; i++) client_heal(i);
+    notifiers_heal();
     uint64_t since_ns = world_now_ns();
     for (unsigned n = 0;; n++) {
         const char *missing = operator_unsettled();
         unsigned who = 0;
         for (unsigned i = 0; i < scenario.num_clients && !missing; i++) missing = client_unsettled(who = i);
+        if (!missing) missing = notifiers_unsettled();
         if (!missing) {
             recorder_healed(since_ns);
             return;
         }
         CHECK(n < HEALING_STEPS_MAX && world_now_ns() - since_ns < HEALING_NS_MAX,
-              "the run does not come to rest: client %u: %s", who, missing);
+              "the run does not come to rest: client %u, or a notifier: %s", who, missing);
         step();
         run.steps++;
     }

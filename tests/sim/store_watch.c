@@ -13,6 +13,7 @@
 #include "counts.h"
 #include "disk.h"
 #include "faults.h"
+#include "notices.h"
 #include "world.h"
 
 struct room {
@@ -142,6 +143,7 @@ struct kv_batch {
 static void watch_put(struct kv_batch *b, enum kv_cf cf, struct slice key, struct slice value)
 {
     watch.fake->ops->batch_put(b->rows, cf, key, value);
+    notices_put(cf, key, value);
     if (cf != KV_LOG) return;
     if (watch.num_pending == watch.cap_pending) {
         watch.cap_pending = watch.cap_pending ? watch.cap_pending * 2 : 16;
@@ -159,6 +161,7 @@ static void watch_put(struct kv_batch *b, enum kv_cf cf, struct slice key, struc
 static void watch_clear(struct kv_batch *b)
 {
     watch.fake->ops->batch_clear(b->rows);
+    notices_clear();
     while (watch.num_pending) buf_free(&watch.pending[--watch.num_pending].value);
 }
 
@@ -220,13 +223,17 @@ static enum status watch_write(struct kv *kv, struct kv_batch *b)
     if (watch.failed) return STATUS_READ_ONLY;
     bool failed = fails(watch.fail_writes), kept = failed && world_chance(2);
     if (failed) count_happened(COUNT_WRITE_FAILS);
-    if (!failed) apply(b->rows, watch.pending, watch.num_pending);
+    if (!failed) {
+        apply(b->rows, watch.pending, watch.num_pending);
+        notices_written();
+    }
     if (kept) {
         count_happened(COUNT_WRITE_FAILS_KEPT);
         watch.limbo = (struct limbo){b->rows, watch.pending, watch.num_pending};
         b->rows = kv_batch_new(watch.fake);
         watch.pending = NULL;
         watch.num_pending = watch.cap_pending = 0;
+        notices_keep();
     }
     actor_preempt();
     return failed ? STATUS_IO : STATUS_OK;
@@ -239,6 +246,7 @@ static void limbo_settle(void)
     if (!limbo.rows) return;
     watch.limbo = (struct limbo){0};
     apply(limbo.rows, limbo.pending, limbo.num_pending);
+    notices_kept_written();
     watch.fake->ops->batch_free(limbo.rows);
     for (size_t i = 0; i < limbo.num_pending; i++) buf_free(&limbo.pending[i].value);
     free(limbo.pending);
@@ -252,6 +260,7 @@ static void all_durable(void)
         struct room *r = &watch.rooms[i];
         while (r->durable_head < r->head) r->events[r->durable_head++].durable_version = watch.version;
     }
+    notices_durable(watch.version);
     watch.num_written = 0;
 }
 
@@ -307,6 +316,8 @@ void watched_store_crash(bool power)
     if (tear) keep--;
     if (keep < watch.num_written) take_back(&watch.written[keep]);
     while (watch.num_pending) buf_free(&watch.pending[--watch.num_pending].value);
+    notices_clear();
+    notices_crash(watch.fake);
     all_durable();
 }
 
@@ -376,6 +387,7 @@ static void watch_delete(struct kv_batch *b, enum kv_cf cf, struct slice key)
 {
     CHECK(cf != KV_LOG, "a row of a log is deleted");
     watch.fake->ops->batch_delete(b->rows, cf, key);
+    notices_delete(cf, key);
 }
 static void watch_delete_range(struct kv_batch *b, enum kv_cf cf, struct slice from, struct slice to)
 {

@@ -42,6 +42,7 @@ static struct world {
     uint64_t now_ns;
     unsigned preempt_of, late_of;
     int64_t wall_drift_ms;
+    uint64_t wall_most_ms; /* that the wall clock has shown before its drift was last set */
     bool trace;
     void (*report)(const char *text);
     struct actor actors[ACTORS_MAX];
@@ -177,12 +178,17 @@ static uint64_t clock_mono(void *context)
     return world.now_ns;
 }
 
-static uint64_t clock_wall(void *context)
+static uint64_t wall_ms(void) { return EPOCH_START_MS + world.now_ns / 1000000 + (uint64_t)world.wall_drift_ms; }
+
+static uint64_t clock_wall(void *context) { return wall_ms(); }
+
+void world_set_wall_drift(int64_t ms)
 {
-    return EPOCH_START_MS + world.now_ns / 1000000 + (uint64_t)world.wall_drift_ms;
+    world.wall_most_ms = world_wall_most_ms();
+    world.wall_drift_ms = ms;
 }
 
-void world_set_wall_drift(int64_t ms) { world.wall_drift_ms = ms; }
+uint64_t world_wall_most_ms(void) { return wall_ms() > world.wall_most_ms ? wall_ms() : world.wall_most_ms; }
 
 const struct clock *world_clock(void)
 {

@@ -66,6 +66,8 @@ const struct clock *world_clock(void);
 const struct random *world_gateway_random(void);
 /* world_set_wall_drift: how far the wall clock is ahead of (or behind) what passed since the run began. */
 void world_set_wall_drift(int64_t ms);
+/* world_wall_most_ms: the latest time that the wall clock has shown so far, in Unix milliseconds. */
+uint64_t world_wall_most_ms(void);
 /* world_set_preemption: an actor loses the processor once in `of` visits to a seam; 0: never. */
 void world_set_preemption(unsigned of);
 unsigned world_preemption(void);

@@ -1,5 +1,7 @@
 #include "harness.h"
 
+#include <time.h>
+
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -64,6 +66,10 @@ static void a_full_mailbox_parks_runs_ops_and_notices_in_order(void **state)
     client_hears_nothing(c);
 }
 
+static struct commit_entry fills[COMMIT_PENDING_MAX];
+
+static void fill_done(void *context, struct commit_entry *entry, enum status result) {}
+
 static void who_sleeps_in_front_of_a_full_mailbox_is_woken_when_there_is_room(void **state)
 {
     struct harness *h = *state;
@@ -87,6 +93,36 @@ static void who_sleeps_in_front_of_a_full_mailbox_is_woken_when_there_is_room(vo
     harness_turn(h, 1); /* nothing is parked: there is nothing to wake it for */
     assert_int_equal(atomic_load(&sender->park.wakes), wakes);
     park_done(&sender->park);
+}
+
+/* The write of cursors is due, and has to wait for room in the pipeline: that is no reason to stay awake. */
+static void who_waits_for_room_in_the_pipeline_sleeps(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 1);
+    struct core *core = harness_core(h, 0);
+    h->hold_syncer = true;
+    for (unsigned i = 0; !commit_full(core->commit); i++) {
+        assert_true(i < COMMIT_PENDING_MAX);
+        fills[i] = (struct commit_entry){.class = COMMIT_FSYNC, .done = fill_done};
+        assert_int_equal(commit_push(core->commit, &fills[i]), STATUS_OK);
+    }
+    struct answer *acked = harness_ack(h, 0, &ann, room, "phone", 1, false);
+    harness_advance(h, 2 * CURSOR_FLUSH_MS);
+    harness_settle(h);
+    assert_false(acked->done);
+    struct timespec before, after;
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    for (unsigned turns = 0; turns < 3; turns++) core_turn(core, true); /* each until the gauges are due, in 100 ms */
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    double seconds = (double)(after.tv_sec - before.tv_sec) + (double)(after.tv_nsec - before.tv_nsec) / 1e9;
+    assert_true(seconds > 0.2);
+    h->hold_syncer = false;
+    harness_settle(h);
+    expect_ok(acked);
 }
 
 static void one_turn_takes_no_more_than_a_ring_from_another_core(void **state)
@@ -358,6 +394,7 @@ int main(void)
         TEST(a_small_machine_s_queues_leave_half_of_its_memory),
         TEST(a_full_mailbox_parks_runs_ops_and_notices_in_order),
         TEST(who_sleeps_in_front_of_a_full_mailbox_is_woken_when_there_is_room),
+        TEST(who_waits_for_room_in_the_pipeline_sleeps),
         TEST(one_turn_takes_no_more_than_a_ring_from_another_core),
         TEST(ops_come_back_to_where_they_were_made),
         TEST(every_op_has_one_home_whoever_asks),

@@ -69,6 +69,8 @@ static void pass(struct harness *h, uint64_t ms, uint64_t step_ms)
     }
 }
 
+static void nothing_to_do(void *context, struct commit_entry *entry, enum status result) {}
+
 static void an_answer_waits_for_the_disk(void **state)
 {
     struct harness *h = *state;
@@ -88,6 +90,35 @@ static void an_answer_waits_for_the_disk(void **state)
     h->hold_syncer = false;
     assert_int_equal(client_answer(c), 202);
     expect_text(client_hear(bob), "\"type\":\"notification\"");
+}
+
+/* A full pipeline is no failed one: what was read is shown when there is room again, and who comes meanwhile gets what
+ * waits. */
+static void what_is_read_while_the_pipeline_is_full_is_shown_when_it_has_room(void **state)
+{
+    struct harness *h = *state;
+    static struct commit_entry fills[COMMIT_PENDING_MAX];
+    harness_open(h, 1);
+    struct made made = notified(h, "bob", "1");
+    struct client *c = client_open(h, 0), *bob = socket_open(h, 0, "bob", NULL);
+    char request[256];
+    struct core *core = harness_core(h, 0);
+    h->hold_syncer = true;
+    for (unsigned i = 0; !commit_full(core->commit); i++) {
+        fills[i] = (struct commit_entry){.class = COMMIT_FSYNC, .done = nothing_to_do};
+        assert_int_equal(commit_push(core->commit, &fills[i]), STATUS_OK);
+    }
+    client_say(bob, "{\"type\":\"hello\"}");
+    snprintf(request, sizeof request,
+             "GET /v1/notifications HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: bob\r\n\r\n", h->api_key);
+    client_send(c, slice_str(request));
+    harness_settle(h);
+    assert_int_equal(client_read(c), 0);
+    h->hold_syncer = false;
+    assert_int_equal(client_answer(c), 200);
+    expect_text(c->text.data, made.id);
+    expect_text(client_hear(bob), "welcome");
+    expect_text(client_hear(bob), made.id);
 }
 
 static void attempts_follow_each_other_with_growing_waits(void **state)
@@ -317,6 +348,30 @@ static void the_count_follows_whatever_happens(void **state)
     assert_int_equal(client_call(c, "POST", path, NULL, "X-Master-Key: " MASTER_KEY "\r\n", ""), 200);
     harness_settle(h);
     assert_int_equal(tenant_of(h)->waiting, 1);
+}
+
+/* A user's home may hear of its write long after a count has seen what was written: what it tells then is known. */
+static void a_change_that_the_count_has_seen_is_not_counted_again(void **state)
+{
+    struct harness *h = *state;
+    uint64_t first, second;
+    harness_open(h, 2);
+    struct made made = notified(h, "bob", "1");
+    assert_true(notification_id_parse(slice_str(made.id), &first));
+    assert_true(notification_id_parse(slice_str(notified(h, "bob", "2").id), &second));
+    acknowledge(h, "bob", made, 200);
+    harness_restart(h, END_KILLED);
+    notified(h, "ann", "3"); /* counts */
+    assert_int_equal(tenant_of(h)->waiting, 2);
+    struct person bob = harness_person(h, "bob");
+    outbox_tell(harness_core(h, bob.home), h->tenant, bob.number, 0, &first, 1);
+    harness_settle(h);
+    assert_int_equal(waiting_for(h, "bob"), 1);
+    assert_int_equal(tenant_of(h)->waiting, 2);
+    outbox_tell(harness_core(h, bob.home), h->tenant, bob.number, second, NULL, 0);
+    harness_settle(h);
+    assert_int_equal(waiting_for(h, "bob"), 1);
+    assert_int_equal(tenant_of(h)->waiting, 2);
 }
 
 /* counting_kv looks over the shoulder of the store: what was walked through. */
@@ -899,6 +954,28 @@ static void the_history_is_swept_seldom(void **state)
     assert_in_range(sweeps, 3, 5);
 }
 
+/* The sweep may find a letter old that the operator tries again, and that dies again, before its home hears of it. */
+static void a_letter_that_died_anew_is_not_swept(void **state)
+{
+    struct harness *h = *state;
+    h->config.notify_expires = HOUR;
+    harness_open(h, 2);
+    struct person bob = harness_person(h, "bob");
+    uint64_t number;
+    assert_true(notification_id_parse(slice_str(notified(h, "bob", "1").id), &number));
+    pass(h, 2 * HOUR, HOUR);
+    expect_text(listed(h, "bob"), "\"status\":\"dead\"");
+    for (unsigned late = 0; late < 2; late++) {
+        struct op *op = harness_op(h, 0, OP_DEAD_LETTER_DELETE, &bob, 0, 0);
+        op->in.notification.number = number;
+        op->in.notification.dead_by_ms = late ? h->wall_ms : h->wall_ms - 2 * HOUR;
+        struct answer *answer = settled(h, harness_go(h, op));
+        if (late) expect_ok(answer);
+        else expect_error(answer, ERR_DEAD_LETTER_NOT_FOUND);
+        expect_text(listed(h, "bob"), late ? "\"items\":[]" : "\"status\":\"dead\"");
+    }
+}
+
 static void dead_letters_are_kept_for_their_time(void **state)
 {
     struct harness *h = *state;
@@ -940,6 +1017,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(an_answer_waits_for_the_disk),
+        TEST(what_is_read_while_the_pipeline_is_full_is_shown_when_it_has_room),
         TEST(attempts_follow_each_other_with_growing_waits),
         TEST(being_away_is_no_attempt),
         TEST(what_expires_is_a_dead_letter_and_old_ones_go),
@@ -963,8 +1041,10 @@ int main(void)
         TEST(a_sweep_comes_each_minute),
         TEST(the_history_is_swept_seldom),
         TEST(dead_letters_are_kept_for_their_time),
+        TEST(a_letter_that_died_anew_is_not_swept),
         TEST(a_sweep_looks_at_so_many_rows_at_a_time),
         TEST(the_count_follows_whatever_happens),
+        TEST(a_change_that_the_count_has_seen_is_not_counted_again),
         TEST(who_is_refused_makes_nobody_read),
         TEST(a_large_one_lets_others_pass),
         TEST(a_tenant_makes_so_many_at_a_time),
