@@ -444,8 +444,8 @@ void oracle_served(const struct client *c, const struct line *l, const struct as
 
 static bool removal_under_way(const struct client *c, const struct line *l, const struct ask *a)
 {
-    const struct removal *m = &scenario.rooms[a->room].removals[c->user];
-    return m->gateway == l->gateway && (m->pending || m->answered_version >= a->version);
+    const struct removal *m = &scenario.rooms[a->room].removals[c->user][l->gateway];
+    return m->pending || m->answered_version >= a->version;
 }
 
 /* out_of_room: the refusal may rest on a leaving that is not durable yet. */
