@@ -766,9 +766,11 @@ static void user_cursor(struct core *core, struct user *u, struct op *op)
     if (op->answered && (moved || core->cursor_flush_open)) {
         core->cursor_flush_due_ns = core->now_ns; /* somebody waits: write now */
         queue_push(&core->cursor_ops, &op->mail.node);
-    } else {
-        op_return(core, op);
+        return;
     }
+    /* where it stood that far already, the write that should have said so may be the one that failed */
+    if (op->answered && commit_poisoned(core->gateway->commit)) op_fail(op, ERR_STORE_READ_ONLY, NULL, NULL);
+    op_return(core, op);
 }
 
 /* --- writing cursors ------------------------------------------------------------------------------------------------------- */

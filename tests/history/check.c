@@ -218,6 +218,14 @@ static bool texts_differ(uint32_t shown, uint32_t kept)
     return shown && kept && shown != kept;
 }
 
+static bool users_differ(const struct checker *c, const struct entry *shown, const struct entry *kept)
+{
+    if (shown->num_users == 0 || kept->num_users == 0) return false;
+    const uint32_t *users = c->h->users;
+    return shown->num_users != kept->num_users ||
+           memcmp(users + shown->users_at, users + kept->users_at, shown->num_users * sizeof *users) != 0;
+}
+
 bool event_differs(const struct checker *c, const struct entry *receipt, const struct entry *row)
 {
     if (receipt->type != row->type) return true;
@@ -226,7 +234,7 @@ bool event_differs(const struct checker *c, const struct entry *receipt, const s
                receipt->client_id != row->client_id || receipt->content != row->content ||
                receipt->created_at != row->created_at;
     return texts_differ(receipt->message_id, row->message_id) || texts_differ(receipt->content, row->content) ||
-           texts_differ(receipt->created_at, row->created_at);
+           texts_differ(receipt->created_at, row->created_at) || users_differ(c, receipt, row);
 }
 
 bool is_kept(const struct checker *c, const struct entry *e)

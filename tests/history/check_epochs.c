@@ -25,16 +25,18 @@ static void check_reuse(struct checker *c, const struct keyed *items, size_t num
 
 /* --- a fast room's tail ------------------------------------------------------------------------------------------ */
 
-/* What was in the log of one epoch together was there in the order of seq: of it, a power loss takes the end. */
+/* What was in the log of one epoch together was there in the order of seq: of it, a power loss takes the end. Messages
+ * alone prove that something was kept: somebody may leave again under the same seq, and in the same millisecond while the
+ * clock stands behind the log. */
 static void check_tail(struct checker *c, const struct keyed *items, size_t num)
 {
     const struct entry *lost = NULL, *kept = NULL;
     for (size_t i = 0; i < num; i++) {
         const struct entry *e = items[i].entry;
-        if (is_surely_kept(c, e))
+        if (!is_kept(c, e))
+            lost = lost ? lost : e;
+        else if (e->message_id && is_surely_kept(c, e))
             kept = e;
-        else if (!lost && !is_kept(c, e))
-            lost = e;
     }
     if (lost && kept && lost->seq < kept->seq)
         violation(c, HISTORY_FAST_TAIL, PLACES(lost, kept),

@@ -160,6 +160,7 @@ bool client_message_on_its_way(unsigned author, unsigned message)
 static void sync_new(const struct client *c, struct sync *s)
 {
     *s = (struct sync){.limit = 1 + (unsigned)world_below(world_chance(2) ? 10 : 400), .version = store_version()};
+    s->epoch = scenario.epochs[scenario.gateway];
     for (unsigned r = 0; r < scenario.num_rooms; r++) {
         if (!client_in(c, r)) continue;
         s->seen[r] = scenario.rooms[r].seen;

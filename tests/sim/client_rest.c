@@ -117,17 +117,14 @@ void client_rest_sync(struct client *c)
 }
 
 /* removal_asked: until it is answered, or that gateway has ended, nobody knows whether the user is a member. */
-static void removal_asked(unsigned room, unsigned user)
+static void removal_asked(const struct client *c, unsigned room, unsigned user)
 {
-    struct removal *m = &scenario.rooms[room].removals[user];
-    if (m->gateway != scenario.gateway) *m = (struct removal){.gateway = scenario.gateway};
-    m->pending++;
+    scenario.rooms[room].removals[user][c->rest.gateway].pending++;
 }
 
 static void removal_answered(const struct client *c, const struct ask *a)
 {
-    struct removal *m = &scenario.rooms[a->room].removals[a->user];
-    if (m->gateway != c->rest.gateway) return;
+    struct removal *m = &scenario.rooms[a->room].removals[a->user][c->rest.gateway];
     m->pending--;
     m->answered_version = store_version();
 }
@@ -139,7 +136,7 @@ void client_rest_membership(struct client *c, unsigned room, bool join)
     a.user = c->user;
     if (join) recorder_joins(room, c->user);
     call_room(c, a, "POST", join ? "/join" : "/leave", &body);
-    if (!join) removal_asked(room, c->user);
+    if (!join) removal_asked(c, room, c->user);
 }
 
 void client_rest_add(struct client *c, unsigned room, unsigned user)
@@ -167,7 +164,7 @@ void client_rest_remove(struct client *c, unsigned room, unsigned user)
     a.user = user;
     snprintf(tail, sizeof tail, "/members/user%u", user);
     call_room(c, a, "DELETE", tail, &body);
-    removal_asked(room, user);
+    removal_asked(c, room, user);
 }
 
 void client_rest_role(struct client *c, unsigned room, unsigned user)

@@ -98,7 +98,8 @@ struct ask {
 struct sync {
     char cursor[192]; /* of the next page; empty: there is none */
     unsigned limit;
-    uint64_t version; /* of the store when its first page was asked for … */
+    uint64_t epoch;   /* of the gateway that its first page was asked of */
+    uint64_t version; /* of the store when that was … */
     uint64_t seen[SCENARIO_ROOMS_MAX]; /* … and of each log, by anybody */
     bool listed[SCENARIO_ROOMS_MAX];   /* a position was named */
     uint64_t epochs[SCENARIO_ROOMS_MAX], seqs[SCENARIO_ROOMS_MAX];

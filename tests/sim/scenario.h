@@ -57,7 +57,7 @@ enum room_rule {
 };
 
 struct removal {
-    unsigned gateway, pending; /* asked of that gateway and not answered */
+    unsigned pending;          /* asked of a gateway and not answered */
     uint64_t answered_version; /* when one was, last */
 };
 
@@ -73,7 +73,7 @@ struct scenario_room {
     uint32_t first_members;  /* bit u: user u */
     unsigned num_strangers;  /* who were added */
     uint64_t seen;           /* highest seq of its log that anybody was shown */
-    struct removal removals[USERS_MAX];
+    struct removal removals[USERS_MAX][GATEWAYS_MAX];
 };
 
 struct scenario {

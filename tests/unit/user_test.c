@@ -437,6 +437,7 @@ static void a_failed_store_takes_no_acks(void **state)
     kv_fake_fail(h->kv, true, true);
     expect_error(settled(h, harness_ack(h, 0, &ann, room, NULL, 1, false)), ERR_STORE_UNKNOWN);
     expect_error(settled(h, harness_ack(h, 0, &ann, room, NULL, 2, false)), ERR_STORE_READ_ONLY);
+    expect_error(settled(h, harness_ack(h, 0, &ann, room, NULL, 2, false)), ERR_STORE_READ_ONLY); /* nor a second time */
 }
 
 static void a_user_with_too_many_device_cursors_shares_its_own(void **state)
