@@ -23,7 +23,7 @@ struct told {
 
 /* ear: what a client's socket has been told. */
 struct ear {
-    uint64_t connected_ns;
+    uint64_t connected_ns, connected_version; /* the store's */
     bool first; /* its user has had no other socket at this gateway before, so nothing is pushed out of order */
     bool any;
     uint8_t priority; /* the last one in that order */
@@ -348,18 +348,20 @@ void notifier_connected(const struct client *c)
     struct ear *e = ear_of(c);
     unsigned user = user_of(c);
     e->connected_ns = world_now_ns();
+    e->connected_version = store_version();
     e->num_told = 0;
     e->any = false;
     e->first = answers.served_by[user] != scenario.gateway && !scenario.crowded;
     answers.served_by[user] = scenario.gateway;
 }
 
-/* check_order: what waited when the gateway started, and was not tried before, comes most urgent first, then in the
- * order of its making. */
+/* check_order: what waited when the user's first socket at this gateway opened, and was not tried before, comes most
+ * urgent first, then in the order of its making. */
 static void check_order(const struct client *c, struct ear *e, const struct watched_notice *n)
 {
     bool unread = faults_excuse(c->socket.gateway, SLICE("store.read_failed"));
-    if (!e->first || unread || n->start_attempts || n->at_start != NOTICE_PENDING || n->was_dead) return;
+    bool waited = n->durable_version <= e->connected_version && !n->start_attempts && !n->was_dead;
+    if (!e->first || unread || !waited) return;
     bool in_order = !e->any || e->priority > n->priority || (e->priority == n->priority && e->number < n->number);
     CHECK(in_order, "%s gets notification %" PRIu64 " of priority %u behind %" PRIu64 " of priority %u", c->name,
           n->number, n->priority, e->number, e->priority);
