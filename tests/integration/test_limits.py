@@ -396,37 +396,51 @@ async def bodies_begun(gateway, user):
     return wires
 
 
+async def memory_with_bodies(make_gateway, **settings):
+    """What a gateway holds with bodies_begun, and what it keeps when they have gone."""
+    gateway = make_gateway(**settings)
+    alice = (await new_tenant(gateway)).user("alice")
+    await alice.new_room("group")
+    wires = await bodies_begun(gateway, alice)
+    await asyncio.sleep(1.5)  # memory is looked at once a second
+    loaded = await metric(gateway, "carillon_memory_used_bytes")
+    for wire in wires:
+        wire.drop()
+    await asyncio.sleep(5)  # what was freed goes back; what has been touched for good, as receive buffers, stays
+    kept = await metric(gateway, "carillon_memory_used_bytes")
+    gateway.stop()
+    return loaded, kept
+
+
 async def test_above_the_bound_on_memory_new_work_is_refused_until_there_is_room_again(make_gateway):
     """Bodies that do not come to their end hold memory; whoever is let go gives it back."""
     cores, small = 12, {"store__cache": "1m", "store__write_buffer": "1m"}
     shares = bound_of("MEMORY_SHARES") * cores * bound_of("MEMORY_SHARE_MIN")  # the most for which they are the least
-    idle = make_gateway(cores=cores, limits__memory=str(shares), **small)
-    alice = (await new_tenant(idle)).user("alice")
-    await alice.new_room("group")
-    wires = await bodies_begun(idle, alice)
-    await asyncio.sleep(1.5)  # memory is looked at once a second
-    loaded = await metric(idle, "carillon_memory_used_bytes")
-    for wire in wires:
-        wire.drop()
-    await asyncio.sleep(5)  # what was freed goes back; what has been touched for good, as receive buffers, stays
-    bound = int(loaded + await metric(idle, "carillon_memory_used_bytes")) // 2
-    idle.stop()
-    gateway = make_gateway(cores=cores, limits__memory=str(bound), **small)
-    if "libjemalloc" not in Path(f"/proc/{gateway.process.pid}/maps").read_text():
-        pytest.skip("a sanitizer's allocator gives nothing back")
-    alice = (await new_tenant(gateway)).user("alice")
-    room_id = await alice.new_room("group")
-    socket = await alice.connect()
-    assert await metric(gateway, "carillon_memory_limit_bytes") == bound
-
-    wires = await bodies_begun(gateway, alice)
+    loaded, kept = await memory_with_bodies(make_gateway, cores=cores, limits__memory=str(shares), **small)
 
     async def is_short():  # a core that has all the bodies it may refuses for that reason, and sooner
         return (await call(gateway, "GET", "/ready")).status == 503
 
+    for part in (0.5, 0.25, 0.1):  # another process need not come as far as the one that was measured
+        bound = int(kept + part * (loaded - kept))
+        gateway = make_gateway(cores=cores, limits__memory=str(bound), **small)
+        if "libjemalloc" not in Path(f"/proc/{gateway.process.pid}/maps").read_text():
+            pytest.skip("a sanitizer's allocator gives nothing back")
+        alice = (await new_tenant(gateway)).user("alice")
+        room_id = await alice.new_room("group")
+        socket = await alice.connect()
+        assert await metric(gateway, "carillon_memory_limit_bytes") == bound
+        wires = await bodies_begun(gateway, alice)
+        try:
+            await eventually(is_short, "memory above its bound", 5)
+            break
+        except AssertionError:
+            if part == 0.1:
+                raise
+            gateway.stop()
+
     async def refuses():
         return (await alice.get("/users/me")).status == 503
-    await eventually(is_short, "memory above its bound")
     await socket.answer(await socket.begin("typing.start", room_id=room_id))  # a core that slept takes notice in its turn
     await eventually(refuses, "a refusal")
     assert await metric(gateway, "carillon_memory_used_bytes") > 0.95 * bound

@@ -288,15 +288,12 @@ async def test_drain_timeout_bounds_a_stop(make_gateway):
     for seconds in ("0", "3"):
         gateway = make_gateway(drain__timeout_s=seconds)
         alice = await user_of(gateway)
-        room_id = await alice.new_room("group")
-        half = await HttpWire.open(gateway)
-        await half.send(b"POST /v1/sync HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
-        await alice.send(room_id, "x")
+        await FrameWire.connect(gateway, alice.headers)
         started = time.monotonic()
         gateway.process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(gateway.await_exit, 0)
         took[seconds] = time.monotonic() - started
-    assert took["0"] < took["3"] < 12, took
+    assert took["0"] + 1 < took["3"] < 12, took  # CLOSE_TIMEOUT_MS, which is less
 
 
 async def test_members_per_room_is_bounded(make_gateway):
