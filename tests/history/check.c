@@ -275,7 +275,7 @@ static void rows_known(struct checker *c)
 /* A receipt may be read long after it was sent; the epoch says better than its time when that was. */
 bool lost_with_power(const struct checker *c, const struct room *r, const struct entry *e)
 {
-    return r->fast && c->last_power && (e->t < c->last_power || (e->epoch && e->epoch < r->newest_epoch));
+    return r->fast && c->last_power && (e->t <= c->last_power || (e->epoch && e->epoch < r->newest_epoch));
 }
 
 /* --- members ----------------------------------------------------------------------------------------------------- */
