@@ -396,6 +396,43 @@ async def bodies_begun(gateway, user):
     return wires
 
 
+async def test_a_bound_on_memory_below_the_least_is_told_at_the_start(make_gateway):
+    small = {"cores": 2, "store__cache": "1m", "store__write_buffer": "1m"}
+    least = bound_of("MEMORY_PROCESS_MIN") + 2 * bound_of("MEMORY_CORE_MIN")
+    assert "memory_below_minimum" in make_gateway(limits__memory=str(least - 1), **small).log_text()
+    assert "memory_below_minimum" not in make_gateway(limits__memory=str(least), **small).log_text()
+
+
+async def test_memory_above_half_of_its_bound_is_looked_at_often(make_gateway):
+    """A burst of bodies is seen long before the second is over at which memory is looked at else."""
+    small = {"cores": 1, "store__cache": "1m", "store__write_buffer": "1m"}
+    used = await metric(make_gateway(**small), "carillon_memory_used_bytes")
+    gateway = make_gateway(limits__memory=str(int(1.8 * used)), **small)
+    alice = (await new_tenant(gateway)).user("alice")
+    await asyncio.sleep(1.2)  # it has seen that half is in use
+    took = []
+    for _ in range(5):
+        before, began = await metric(gateway, "carillon_memory_used_bytes"), time.monotonic()
+        wire = await HttpWire.open(gateway)
+        await wire.send(head_of_body(alice, 900_000))
+        await wire.send("x" * 899_000)
+        while await metric(gateway, "carillon_memory_used_bytes") == before and time.monotonic() < began + 3:
+            await asyncio.sleep(bound_of("MEMORY_INTERVAL_MS") / 1000)
+        took.append(time.monotonic() - began)
+    assert sorted(took)[2] < 0.4, took  # of a second; half of it, on the average, when it looks no oftener
+
+
+async def test_connections_that_have_ended_keep_no_place(make_gateway):
+    """Clients that leak their sockets keep nobody out: neither those that linger, nor those beyond their bound."""
+    gateway = make_gateway(cores=1, limits__connections=20)
+    ask = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\nGET"  # more is to come, so the end waits for it
+    for _ in range(bound_of("CONNECTIONS_LINGERING_MAX") + 30):
+        wire = await HttpWire.open(gateway)
+        await wire.send(ask)
+        assert (await wire.answer()).status == 200
+    assert (await call(gateway, "GET", "/health")).status == 200
+
+
 async def memory_with_bodies(make_gateway, **settings):
     """What a gateway holds with bodies_begun, and what it keeps when they have gone."""
     gateway = make_gateway(**settings)

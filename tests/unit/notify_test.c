@@ -642,6 +642,24 @@ static void tenants_beyond_the_users_that_are_counted_are_forgotten(void **state
     assert_int_equal(tenant_of(h)->waiting, 2);
 }
 
+static void tenants_beyond_the_notifications_that_are_counted_are_forgotten(void **state)
+{
+    struct harness *h = *state;
+    struct turn turn = {.begin = turn_taken};
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    notified(h, "bob", "1");
+    assert_int_equal(core->notify->num_outbox_numbers, 1);
+    core->notify->num_outbox_numbers += OUTBOX_NUMBERS_MAX; /* as if others had so many */
+    struct outbox_tenant *other = outbox_tenant(core, 4711);
+    assert_int_equal(outbox_turn(core, other, &turn), STATUS_OK);
+    harness_settle(h);
+    assert_int_equal(tenant_of(h)->state, OUTBOX_UNKNOWN);
+    core->notify->num_outbox_numbers -= OUTBOX_NUMBERS_MAX;
+    outbox_worked(core, other);
+    outbox_end(other);
+}
+
 static void an_inbox_that_could_not_be_loaded_is_tried_again(void **state)
 {
     struct harness *h = *state;
@@ -1056,6 +1074,7 @@ int main(void)
         TEST(an_inbox_that_cannot_be_loaded_is_tried_more_and_more_seldom),
         TEST(large_payloads_are_made_into_rows_a_little_at_a_time),
         TEST(tenants_beyond_the_users_that_are_counted_are_forgotten),
+        TEST(tenants_beyond_the_notifications_that_are_counted_are_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,6 +51,16 @@ static void nothing_is_reserved(const struct core *core)
     assert_int_equal(core->pages_bytes[PAGES_REPLAYED], 0);
 }
 
+static void what_pages_may_take_follows_from_the_memory(void **state)
+{
+    struct harness *h = *state;
+    h->config.limits_memory = 64ull << 30;
+    harness_open(h, 1);
+    const struct core *core = harness_core(h, 0);
+    assert_int_equal(core->pages_bytes_max, PAGES_BYTES_MAX / PAGES_KINDS);
+    assert_int_equal((uint64_t)core->pages_waiting_max * PAGES_WAITING_BYTES * PAGES_WAITING_PART, core->pages_bytes_max);
+}
+
 static void pages_wait_for_memory_and_go_on_in_their_order(void **state)
 {
     struct harness *h = *state;
@@ -186,6 +196,7 @@ static void a_gateway_may_end_while_pages_wait(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(what_pages_may_take_follows_from_the_memory),
         TEST(pages_wait_for_memory_and_go_on_in_their_order),
         TEST(a_short_page_reserves_what_its_items_may_be),
         TEST(a_tenant_with_many_waiting_is_refused_and_leaves_places_for_others),
