@@ -400,7 +400,7 @@ void oracle_answered(struct client *c, const struct ask *a, struct slice text, u
     count_happened(COUNT_SENDS_ANSWERED);
     if (m->state == MESSAGE_ANSWERED) {
         bool lost = fast(m->room) && (store_lost(room_id, m->serial) || store_lost(room_id, row->serial));
-        bool late = row->record.created_ms >= m->created_ms + WATCHED_WINDOW_MS;
+        bool late = world_wall_most_ms() >= m->created_ms + WATCHED_WINDOW_MS;
         CHECK(m->serial == row->serial || lost || late, "%s is told seq %" PRIu64 " and %" PRIu64 " for %s", c->name,
               m->seq, seen.seq, m->client_id);
         bool window_over = clock_wall_ms(world_clock()) >= m->created_ms + WATCHED_WINDOW_MS;

@@ -69,6 +69,16 @@ unsigned scenario_num_known(void)
     return num;
 }
 
+unsigned scenario_num_unknown(void)
+{
+    unsigned num = 0;
+    for (unsigned r = 0; r < scenario.num_rooms; r++) {
+        const struct scenario_room *room = &scenario.rooms[r];
+        num += room->asked && !scenario_room_known(r) && scenario.tenants[room->tenant].deleted.maybe;
+    }
+    return num;
+}
+
 unsigned scenario_pending(unsigned tenant)
 {
     unsigned r = 0;

@@ -107,6 +107,9 @@ void scenario_plan(uint64_t steps);
 /* scenario_room_known: its id is. scenario_num_known counts such rooms of all tenants. */
 bool scenario_room_known(unsigned room);
 unsigned scenario_num_known(void);
+/* scenario_num_unknown counts those that may have been made for all that anybody knows: asked for, and the tenant was
+ * deleted before an answer came. */
+unsigned scenario_num_unknown(void);
 /* scenario_room_find finds a room that somebody of the tenant was told of; a room that was asked for, and whose
  * maker has not been answered yet, becomes known so. Anything else fails the run. */
 unsigned scenario_room_find(unsigned tenant, struct slice room_id);
