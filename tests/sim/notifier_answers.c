@@ -235,8 +235,8 @@ static void topics_answered(const struct notifier *n, struct slice body)
         unsigned t = 0;
         CHECK(json_member(item, "topic", &topic), "a subscription without a topic");
         while (t < TOPICS && !slice_is(topic, topic_name(t))) t++;
-        /* cppcheck-suppress arrayIndexOutOfBoundsCond ; a CHECK that fails does not return */
         CHECK(t < TOPICS && !on[t], "%s is subscribed to %.*s", user_name(n->user), SLICE_FMT(topic));
+        /* cppcheck-suppress arrayIndexOutOfBoundsCond ; a CHECK that fails does not return */
         on[t] = true;
     }
     for (unsigned t = 0; t < TOPICS; t++)
