@@ -193,7 +193,7 @@
 #define PORT_WAIT_MS 1000u           /* a listening address that is taken: a killed process' ring may take that long */
 #define WATCH_INTERVAL_MS 1000u      /* between two looks at the free disk space and the memory in use */
 #define MEMORY_INTERVAL_MS 20u       /* and at the memory once more than half of limits.memory is in use: a burst takes 100 MB a second */
-#define MEMORY_SHARES 8u             /* of limits.memory: each kind of queue below may hold one, over all cores: half of it in all */
+#define MEMORY_SHARES 8u             /* of limits.memory: each kind of queue that core_bytes_max bounds may hold one, over all cores; they are five */
 #define MEMORY_SHARE_MIN (4u << 20)  /* of a core: a few of the largest bodies and pages */
 #define MEMORY_PERCENT 70u           /* of the machine's memory, when limits.memory is derived: the kernel's sockets and
                                       * page cache, and what a second adds, need the rest */

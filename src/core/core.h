@@ -53,8 +53,8 @@ enum core_queue {
 extern const char *const core_queue_names[CORE_QUEUES];
 uint64_t core_queue_bound(const struct gateway *g, enum core_queue queue);
 /* core_bytes_max returns how many bytes one core may hold of a kind whose bound on a large machine is `most`: assembly,
- * answers, frames, events that are not durable. Memory is looked at once a second, and a burst is faster than that; so
- * the bounds themselves leave limits.memory room for the rest. */
+ * answers, pages, frames, events that are not durable. A burst may be faster than the looks at memory; so the bounds
+ * themselves leave limits.memory room for the rest. */
 size_t core_bytes_max(const struct gateway *g, size_t most);
 /* core_memory: what a core's memory is for, where it is counted; gauges. */
 enum core_memory {
