@@ -31,6 +31,7 @@ static void outboxes_publish(struct core *core);
 static bool durable_waits_push(struct core *core);
 static void timers_run(struct core *core);
 static uint64_t wake_at(const struct core *core);
+static size_t body_bytes_max(const struct config *c);
 
 /* --- the loop ------------------------------------------------------------------------------------------------ */
 
@@ -107,6 +108,14 @@ size_t core_bytes_max(const struct gateway *g, size_t most)
     return memory && share < most ? (size_t)share : most;
 }
 
+/* assembly_bytes_max: a body of the longest length that is taken fits when there is no other one, however small the share:
+ * its buffer has up to twice its length, and a client may hold half of all (net/connection.c). */
+static size_t assembly_bytes_max(const struct gateway *g)
+{
+    size_t share = core_bytes_max(g, ASSEMBLY_BYTES_MAX), one = 4 * (body_bytes_max(g->config) + HTTP_HEAD_BYTES_MAX);
+    return share > one ? share : one;
+}
+
 uint64_t core_queue_bound(const struct gateway *g, enum core_queue queue)
 {
     switch (queue) {
@@ -116,7 +125,7 @@ uint64_t core_queue_bound(const struct gateway *g, enum core_queue queue)
     case QUEUE_MAILBOX: return MAILBOX_CELLS;
     case QUEUE_READS: return READ_RING_CELLS;
     case QUEUE_FRAMES_BYTES: return core_bytes_max(g, FRAMES_BYTES_MAX);
-    case QUEUE_ASSEMBLY_BYTES: return core_bytes_max(g, ASSEMBLY_BYTES_MAX);
+    case QUEUE_ASSEMBLY_BYTES: return assembly_bytes_max(g);
     case QUEUE_PAGES_BYTES: return core_bytes_max(g, PAGES_BYTES_MAX);
     case QUEUE_ROOMS: return ROOMS_LOADED_MAX;
     case QUEUE_USERS: return USERS_LOADED_MAX;
@@ -345,7 +354,7 @@ static struct net_limits core_limits(const struct core *core)
                  .target_bytes_max = HTTP_TARGET_BYTES_MAX,
                  .body_bytes_max = c->debug_echo ? ECHO_MESSAGE_BYTES_MAX : body_bytes_max(c)},
         .ws_message_bytes_max = core_message_bytes_max(c),
-        .assembly_bytes_max = core_bytes_max(core->gateway, ASSEMBLY_BYTES_MAX),
+        .assembly_bytes_max = assembly_bytes_max(core->gateway),
         .send_queue_bytes_max = c->limits_send_queue,
         .requests_in_flight_max = REQUESTS_IN_FLIGHT_MAX,
         .header_timeout_ns = HEADER_TIMEOUT_MS * 1000000ull,
@@ -383,7 +392,7 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     core->user_waiting_max = USER_WAITING_MAX;
     core->presence_sends_max = PRESENCE_SENDS;
     core->presence_room_members = g->config->limits_presence_room_members;
-    core->anyone.assembly_max = core_bytes_max(g, ASSEMBLY_BYTES_MAX) / 2;
+    core->anyone.assembly_max = assembly_bytes_max(g) / 2;
     core->rates = g->ip_requests || g->ip_handshakes || g->config->limits_tenant_rate;
     list_init(&core->replays_waiting);
     for (unsigned other = 0; other < g->num_cores; other++) {

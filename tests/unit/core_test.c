@@ -388,9 +388,22 @@ static void a_small_machine_s_queues_leave_half_of_its_memory(void **state)
     assert_int_equal(core_bytes_max(core->gateway, FRAMES_BYTES_MAX), FRAMES_BYTES_MAX);
 }
 
+static void the_longest_body_fits_a_small_machine(void **state)
+{
+    struct harness *h = *state;
+    h->config.limits_memory = 32u << 20;
+    h->config.limits_content_chars = 100000;
+    harness_open(h, 2);
+    const struct core *core = harness_core(h, 0);
+    size_t body = core_message_bytes_max(&h->config); /* a body is that long at least */
+    assert_true(body > MEMORY_SHARE_MIN / 4); /* else nothing is tried */
+    assert_true(core_queue_bound(core->gateway, QUEUE_ASSEMBLY_BYTES) / 2 >= 2 * body); /* its buffer, half of all */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(the_longest_body_fits_a_small_machine),
         TEST(a_small_machine_s_queues_leave_half_of_its_memory),
         TEST(a_full_mailbox_parks_runs_ops_and_notices_in_order),
         TEST(who_sleeps_in_front_of_a_full_mailbox_is_woken_when_there_is_room),
