@@ -419,7 +419,7 @@ async def test_memory_above_half_of_its_bound_is_looked_at_often(make_gateway):
         while await metric(gateway, "carillon_memory_used_bytes") == before and time.monotonic() < began + 3:
             await asyncio.sleep(bound_of("MEMORY_INTERVAL_MS") / 1000)
         took.append(time.monotonic() - began)
-    assert sorted(took)[2] < 0.4, took  # of a second; half of it, on the average, when it looks no oftener
+    assert sum(took) < 1.2, took  # half a second each, on the average, when it looks no oftener than else
 
 
 async def test_connections_that_have_ended_keep_no_place(make_gateway):
