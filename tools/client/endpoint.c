@@ -53,6 +53,8 @@ bool endpoint_parse(struct endpoint *out, const char *url)
         host_end = rest = colon ? colon : url + len;
     }
     if (!copy_text(out->host, sizeof out->host, host, (size_t)(host_end - host))) return false;
+    /* Brackets are around an IPv6 address and nowhere else (RFC 3986 3.2.2). */
+    if (strpbrk(out->host, "[]") || (*url == '[' && !strchr(out->host, ':'))) return false;
     if (rest == url + len) return true;
     return *rest == ':' && port_parse(out, rest + 1, (size_t)(url + len - rest - 1));
 }
