@@ -6,6 +6,7 @@
 
 #include "../src/base/assert.h"
 #include "../src/base/planted.h"
+#include "../src/base/probe.h"
 
 /* Lent memory that the core keeps for the next who needs it; more is freed when it comes back. */
 #define POOL_KEPT 64u
@@ -88,6 +89,7 @@ void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct soc
     if (peer->ss_family == AF_INET) memcpy(c->peer, &((const struct sockaddr_in *)peer)->sin_addr, 4);
     if (peer->ss_family == AF_INET6) memcpy(c->peer, &((const struct sockaddr_in6 *)peer)->sin6_addr, 16);
     n->stats.accepted++;
+    probe_accept(n->core, c->slot);
     c->refusal = admin ? 0 : conn_admit(n, c);
     if (UNLIKELY(c->refusal)) {
         conn_open_refused(n, c);
@@ -581,6 +583,7 @@ bool conn_flush(struct net *n, struct conn *c)
     c->sending_bytes = (uint32_t)bytes;
     c->sending_entries = num;
     n->stats.sends++;
+    probe_send(n->core, c->slot, bytes, num);
     return true;
 }
 

@@ -11,6 +11,7 @@
 #include "../src/base/limits.h"
 #include "../src/base/log.h"
 #include "../src/base/planted.h"
+#include "../src/base/probe.h"
 #include "../src/base/spsc.h"
 
 #define MARK_SYNC_INTERVAL_NS (MARK_SYNC_INTERVAL_MS * 1000000ull)
@@ -435,6 +436,7 @@ static void note_handed(struct commit *c)
  * soon as `written` is stored: nothing here reads them. */
 static void publish_written(struct commit *c)
 {
+    probe_written(c->batch_entries, c->batch_bytes);
     add(&c->stats.batches, 1);
     add(&c->stats.entries, c->batch_entries);
     add(&c->stats.rows, c->batch_rows);
@@ -492,6 +494,7 @@ static bool sync_store(struct commit *c, uint64_t writes)
         return true;
     }
     if (is_set(&c->poisoned)) return true; /* the writer failed meanwhile: durable heads are frozen */
+    probe_synced(took_ns);
     add(&c->stats.syncs, 1);
     add(&c->stats.sync_ns_sum, took_ns);
     add(&c->stats.sync_ns_bucket[bucket_of(took_ns / 1000)], 1);

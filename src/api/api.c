@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "../base/assert.h"
+#include "../base/probe.h"
 #include "../chat/ids.h"
 #include "../chat/session.h"
 #include "access.h"
@@ -37,6 +38,7 @@ void api_on_request(void *context, struct conn *c, const struct http_request *re
 {
     struct core *core = context;
     struct call call = {.core = core, .conn = c, .request = request, .route = ROUTES, .request_id = core->next_request_id++};
+    probe_parse(core->id, net_ref(c).slot, request->body.len);
     access_begin(&call);
     if (UNLIKELY(core->gateway->config->cors_origins[0])) cors_note(&call);
     if (UNLIKELY(core->gateway->config->debug_echo) && echo_request(&call)) return;

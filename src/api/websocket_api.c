@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "../base/assert.h"
+#include "../base/probe.h"
 #include "../chat/ids.h"
 #include "../chat/presence.h"
 #include "../chat/session.h"
@@ -91,6 +92,7 @@ void api_on_message(void *context, struct conn *c, bool text, struct slice data)
 {
     struct core *core = context;
     struct request r = {.core = core, .conn = c, .session = conn_user(c), .text = data};
+    probe_parse(core->id, net_ref(c).slot, data.len);
     if (!r.session) { /* debug.echo */
         if (text) net_reply_text(core->net, c, data);
         else net_reply_binary(core->net, c, data);

@@ -4,6 +4,7 @@
 
 #include "../base/assert.h"
 #include "../base/planted.h"
+#include "../base/probe.h"
 #include "../core/notice.h"
 #include "event.h"
 #include "room.h"
@@ -190,5 +191,6 @@ void fanout_local(struct core *core, struct frame *f)
     core_count(core, METRIC_DELIVERIES, delivered * f->events);
     if (gateway_room_home(core->gateway, f->tenant, f->room) != core->id)
         core_count(core, METRIC_CROSS_CORE_DELIVERIES, delivered * f->events);
+    probe_fanout(core->id, f->room, f->first_seq, f->last_seq, f->len, delivered);
     frame_unref(f, core->id);
 }

@@ -8,6 +8,7 @@
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "../base/planted.h"
+#include "../base/probe.h"
 #include "../core/notice.h"
 #include "event.h"
 #include "fanout.h"
@@ -195,6 +196,8 @@ static uint16_t event_epoch(struct core *core, struct room *r, struct event *e)
     return 2;
 }
 
+static uint32_t asker(const struct op *op) { return op && op->conn.generation ? op->conn.slot : UINT32_MAX; }
+
 static void event_push(struct core *core, struct room *r, struct event *e, const struct commit_row *rows, uint16_t num_rows)
 {
     e->entry = (struct commit_entry){.class = e->entry.class, .rows = rows, .num_rows = num_rows, .done = event_done};
@@ -203,6 +206,7 @@ static void event_push(struct core *core, struct room *r, struct event *e, const
     r->events_pending++;
     core->pending_bytes += e->record_len;
     core_count(core, METRIC_MESSAGES, e->op && e->op->kind == OP_ROOM_SEND);
+    probe_commit(core->id, r->number, e->seq, e->record_len, e->op ? e->op->origin : core->id, asker(e->op));
     enum status s = commit_push(core->commit, &e->entry);
     ASSERT(s != STATUS_FULL); /* room_may_write looked at the bound in this turn */
     if (UNLIKELY(s != STATUS_OK)) event_failed(core, e, STATUS_IO); /* poisoned since that look */
@@ -300,6 +304,7 @@ static void event_done(void *context, struct commit_entry *entry, enum status re
     core->pending_bytes -= e->record_len;
     ASSERT(e->seq == r->durable_head + 1);
     r->durable_head = e->seq;
+    probe_durable(core->id, r->number, e->seq);
     core_count(core, METRIC_EVENTS_DURABLE, 1);
     if (e->window) e->window->event = NULL;
     struct queue answers = e->repeats;

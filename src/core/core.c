@@ -13,6 +13,7 @@
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "../base/planted.h"
+#include "../base/probe.h"
 #include "../chat/fanout.h"
 #include "../chat/idempotency_sweep.h"
 #include "../chat/presence.h"
@@ -42,6 +43,7 @@ static void turn_begin(struct core *core)
     core->now_ns = clock_mono_ns(core->gateway->clock);
     atomic_store_explicit(&core->turned_ns, core->now_ns, memory_order_relaxed);
     if (core->turn_busy) histogram_record(&core->turn_seconds, core->now_ns - before_ns);
+    probe_turn(core->id);
 }
 
 bool core_turn(struct core *core, bool may_wait)
