@@ -15,6 +15,7 @@
 #include "../src/base/spsc.h"
 
 #define MARK_SYNC_INTERVAL_NS (MARK_SYNC_INTERVAL_MS * 1000000ull)
+#define FAST_SYNC_DELAY_NS (FAST_SYNC_DELAY_MS * 1000000ull)
 #define COMMIT_CLASSES 2u
 
 /* commit_core: what only the pushing core touches.
@@ -85,6 +86,7 @@ struct commit {
 
     /* Private to the syncer. */
     _Alignas(CACHE_LINE) uint64_t synced_writes;
+    uint64_t unsynced_ns;    /* when it first saw a write that nobody waits for; 0: none since the last sync */
     uint64_t mark_synced_ns; /* when the mark was last synced, or the pipeline opened */
     bool mark_dirty;         /* written since */
 
@@ -115,7 +117,10 @@ static void take_entry(struct commit *c, struct lane *lane, const struct commit_
 static size_t entry_bytes_of(const struct commit_entry *e);
 static void note_handed(struct commit *c);
 static void publish_written(struct commit *c);
+static void wake_syncer(struct commit *c);
 static void publish_durable(struct lane *lane, uint64_t ticket, bool wake);
+static bool sync_due(struct commit *c, uint64_t writes);
+static bool sync_awaited(const struct commit *c);
 static bool sync_store(struct commit *c, uint64_t writes);
 static void raise_mark(struct commit *c, uint64_t sequence);
 static bool mark_due(const struct commit *c);
@@ -450,11 +455,23 @@ static void publish_written(struct commit *c)
         if (PLANTED(ack_before_sync)) publish_durable(lane, lane->taken, true);
     }
     atomic_fetch_add_explicit(&c->writes, 1, memory_order_release);
-    park_wake(&c->syncer_park);
+    /* Whoever can be answered now first: on a CPU that they share, the syncer would go before the cores. */
     for (unsigned core = 0; core < c->num_cores; core++) {
         if (c->lanes[core].has_fast) wake_lane(&c->lanes[core]);
         c->lanes[core].has_fast = false;
     }
+    wake_syncer(c);
+}
+
+/* wake_syncer lets it sleep while nobody waits and it already knows of an unsynced write, whose time it waits for. The
+ * fence is one half of a pair, park_prepare's the other: either the syncer sees this write before it sleeps without a
+ * limit, or the writer sees that it had synced all before. */
+static void wake_syncer(struct commit *c)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    uint64_t others = atomic_load_explicit(&c->writes, memory_order_relaxed) - 1;
+    bool known = atomic_load_explicit(&c->synced, memory_order_acquire) < others;
+    if (!known || sync_awaited(c)) park_wake(&c->syncer_park);
 }
 
 static void publish_durable(struct lane *lane, uint64_t ticket, bool wake)
@@ -469,10 +486,31 @@ bool commit_syncer_step(struct commit *c)
 {
     if (is_set(&c->poisoned)) return false;
     uint64_t writes = atomic_load_explicit(&c->writes, memory_order_acquire);
-    if (writes != c->synced_writes) return sync_store(c, writes);
+    if (writes != c->synced_writes && !c->unsynced_ns) c->unsynced_ns = clock_mono_ns(c->clock);
+    if (sync_due(c, writes)) return sync_store(c, writes);
     if (!mark_due(c)) return false;
     sync_mark(c);
     return true;
+}
+
+/* sync_due: what somebody waits for is synced at once. What is all of class fast was answered when it was written: its
+ * sync may come FAST_SYNC_DELAY_MS later and cover more, instead of one sync a batch, which costs the CPU more than the
+ * batch itself. At the end nothing more comes that could be gathered. */
+static bool sync_due(struct commit *c, uint64_t writes)
+{
+    if (writes == c->synced_writes) return false;
+    if (sync_awaited(c) || is_set(&c->writer_ended)) return true;
+    return c->unsynced_ns && clock_mono_ns(c->clock) - c->unsynced_ns >= FAST_SYNC_DELAY_NS;
+}
+
+static bool sync_awaited(const struct commit *c)
+{
+    for (unsigned core = 0; core < c->num_cores; core++) {
+        const struct lane *lane = &c->lanes[core];
+        uint64_t durable = atomic_load_explicit(&lane->durable, memory_order_relaxed);
+        if (atomic_load_explicit(&lane->written_fsync, memory_order_acquire) > durable) return true;
+    }
+    return false;
 }
 
 /* sync_store makes durable what was written before it began, and only that: tickets and sequence are read before
@@ -499,6 +537,7 @@ static bool sync_store(struct commit *c, uint64_t writes)
     add(&c->stats.sync_ns_sum, took_ns);
     add(&c->stats.sync_ns_bucket[bucket_of(took_ns / 1000)], 1);
     c->synced_writes = writes;
+    c->unsynced_ns = 0;
     atomic_store_explicit(&c->synced, writes, memory_order_release);
     for (unsigned core = 0; core < c->num_cores && !PLANTED(ack_before_sync); core++) {
         struct lane *lane = &c->lanes[core];
@@ -648,15 +687,21 @@ static bool syncer_has_work(struct commit *c)
 {
     if (is_set(&c->writer_ended)) return true;
     if (is_set(&c->poisoned)) return false;
-    return atomic_load_explicit(&c->writes, memory_order_acquire) != c->synced_writes || mark_due(c);
+    uint64_t writes = atomic_load_explicit(&c->writes, memory_order_acquire);
+    bool unseen = writes != c->synced_writes && !c->unsynced_ns;
+    return unseen || sync_due(c, writes) || mark_due(c);
 }
 
-/* syncer_timeout_ns lets an idle syncer sleep no longer than until a written mark is due. */
+/* syncer_timeout_ns lets an idle syncer sleep no longer than until a written mark, or a sync that nobody waits for, is due. */
 static uint64_t syncer_timeout_ns(const struct commit *c)
 {
-    if (!c->mark_dirty || is_set(&c->poisoned)) return UINT64_MAX;
-    uint64_t age_ns = clock_mono_ns(c->clock) - c->mark_synced_ns;
-    return age_ns >= MARK_SYNC_INTERVAL_NS ? 0 : MARK_SYNC_INTERVAL_NS - age_ns;
+    if (is_set(&c->poisoned)) return UINT64_MAX;
+    uint64_t now_ns = clock_mono_ns(c->clock), at_ns = UINT64_MAX;
+    if (c->mark_dirty) at_ns = c->mark_synced_ns + MARK_SYNC_INTERVAL_NS;
+    if (c->unsynced_ns && c->unsynced_ns + FAST_SYNC_DELAY_NS < at_ns && !PLANTED(fast_sync_forgotten))
+        at_ns = c->unsynced_ns + FAST_SYNC_DELAY_NS;
+    if (at_ns == UINT64_MAX) return UINT64_MAX;
+    return at_ns > now_ns ? at_ns - now_ns : 0;
 }
 
 /* set_up_thread names the thread and makes it SCHED_BATCH (sched(7)): woken, it does not preempt the core that woke

@@ -557,6 +557,11 @@ static void check_wakes(void)
               "core %u has entries that nobody moves on", i);
     }
     if (!settled || scenario.disk_failed) return;
+    if (!commit_all_durable(run.gateway.commit)) { /* of class fast, which nobody waits for: it has its time */
+        CHECK(actor_wake_ns(SYNCER_ACTOR) <= world_now_ns() + FAST_SYNC_DELAY_MS * 1000000ull,
+              "the syncer sleeps over what is written");
+        return;
+    }
     CHECK(store_unsynced() == 0, "what is written is not synced");
     uint64_t marked = 0, sequence = kv_sequence(run.kv);
     CHECK(mark_read(run.mark, &marked) == STATUS_OK && marked == sequence,

@@ -464,13 +464,44 @@ static void fast_entry_completes_at_the_write(void **state)
     assert_completed(p, 3, 3, STATUS_OK);
 }
 
-static void fast_entries_are_synced_all_the_same(void **state)
+static void write_fast(struct pipeline *p, unsigned core, uint64_t ticket)
+{
+    push(p, core, COMMIT_FAST, ticket);
+    commit_publish(p->core[core]);
+    commit_writer_step(p->commit);
+}
+
+static void fast_entries_share_a_sync_that_comes_in_its_time(void **state)
 {
     struct pipeline *p = *state;
-    push(p, 0, COMMIT_FAST, 1);
-    commit_publish(p->core[0]);
+    write_fast(p, 0, 1);
+    assert_false(commit_syncer_step(p->commit));
+    p->now_ns += FAST_SYNC_DELAY_MS * 1000000ull - 1;
+    write_fast(p, 1, 1); /* a later one does not put it off */
+    assert_false(commit_syncer_step(p->commit));
+    assert_int_equal(p->store.num_syncs, 0);
+    p->now_ns++;
+    assert_true(commit_syncer_step(p->commit));
+    assert_int_equal(p->store.num_syncs, 1);
+    assert_int_equal(atomic_load(&p->store.synced[0]), 1);
+    assert_int_equal(atomic_load(&p->store.synced[1]), 1);
+    write_fast(p, 0, 2);
+    assert_false(commit_syncer_step(p->commit)); /* each has its own time */
+    p->now_ns += FAST_SYNC_DELAY_MS * 1000000ull;
+    assert_true(commit_syncer_step(p->commit));
+    assert_int_equal(atomic_load(&p->store.synced[0]), 2);
+}
+
+static void sync_that_somebody_waits_for_does_not_wait(void **state)
+{
+    struct pipeline *p = *state;
+    write_fast(p, 0, 1);
+    assert_false(commit_syncer_step(p->commit));
+    push(p, 1, COMMIT_FSYNC, 1);
+    commit_publish(p->core[1]);
     commit_writer_step(p->commit);
     assert_true(commit_syncer_step(p->commit));
+    assert_int_equal(commit_poll(p->core[1]), 1);
     assert_int_equal(atomic_load(&p->store.synced[0]), 1);
 }
 
@@ -898,6 +929,25 @@ static void stop_finishes_what_was_published_and_syncs_the_mark(void **state)
     commit_stop_threads(p->commit); /* a second stop finds nothing to end */
 }
 
+static void threads_sync_fast_entries_without_new_work(void **state)
+{
+    struct pipeline *p = *state;
+    assert_int_equal(commit_start_threads(p->commit), STATUS_OK);
+    for (uint64_t ticket = 1; ticket <= 3; ticket++) {
+        push(p, 0, COMMIT_FAST, ticket);
+        commit_publish(p->core[0]);
+        wait_pollable(p, 0);
+        commit_poll(p->core[0]);
+        for (unsigned i = 0; i < 2000 && atomic_load(&p->store.synced[0]) != ticket; i++)
+            nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+        assert_int_equal(atomic_load(&p->store.synced[0]), ticket);
+    }
+    push(p, 0, COMMIT_FAST, 4);
+    commit_publish(p->core[0]);
+    commit_stop_threads(p->commit); /* which does not wait for its time */
+    assert_int_equal(atomic_load(&p->store.synced[0]), 4);
+}
+
 static void idle_threads_sync_the_mark_without_new_work(void **state)
 {
     struct pipeline *p = *state;
@@ -1020,7 +1070,8 @@ int main(void)
         STEP_TEST(rows_of_each_kind_reach_the_store_in_their_order),
         STEP_TEST(sync_covers_only_what_was_written_before_it_began),
         STEP_TEST(fast_entry_completes_at_the_write),
-        STEP_TEST(fast_entries_are_synced_all_the_same),
+        STEP_TEST(fast_entries_share_a_sync_that_comes_in_its_time),
+        STEP_TEST(sync_that_somebody_waits_for_does_not_wait),
         STEP_TEST(core_is_woken_once_by_what_it_waits_for),
         STEP_TEST(full_ring_parks_entries_which_follow_in_order),
         STEP_TEST(push_is_refused_at_the_bound_and_taken_again_below_it),
@@ -1042,6 +1093,7 @@ int main(void)
         STEP_TEST(sleeping_cores_are_woken_by_a_failure),
         THREAD_TEST(next_batch_is_written_while_a_sync_blocks),
         THREAD_TEST(stop_finishes_what_was_published_and_syncs_the_mark),
+        THREAD_TEST(threads_sync_fast_entries_without_new_work),
         THREAD_TEST(idle_threads_sync_the_mark_without_new_work),
         THREAD_TEST(threads_call_back_everything_after_a_failed_sync),
         THREAD_TEST(cores_under_load_see_every_entry_once_in_order_and_durable),
