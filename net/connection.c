@@ -600,8 +600,8 @@ static void conn_flushed(struct net *n, struct conn *c)
 }
 
 /* conn_should_linger: closing resets the connection under its last answer when anything is there, or comes, that was
- * not read. Nothing does from a peer that said so and has kept to it. Beyond the bound of those who linger it is
- * risked. */
+ * not read. Nothing does from a peer that said so, by HTTP or by its close frame, and has kept to it. Beyond the bound of
+ * those who linger it is risked. */
 static bool conn_should_linger(const struct net *n, const struct conn *c)
 {
     bool something_came = c->discarded_bytes > 0 || (c->input && c->input->bytes.len > c->input->at);
@@ -883,6 +883,7 @@ static size_t ws_take(struct net *n, struct conn *c, struct slice bytes)
         break;
     case WS_CLOSE:
         conn_blame(c, CONN_CAUSE_PEER);
+        c->said_last = true; /* nothing follows a close frame (RFC 6455 section 5.5.1) */
         if (c->state == CONN_WEBSOCKET) ws_push_close(n, c, close_code, (struct slice){0});
         conn_end(n, c);
         break;

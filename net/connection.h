@@ -69,7 +69,7 @@ struct conn {
     bool exempt : 1;     /* the caller's mark */
     bool counted : 1;    /* in limits.open_shared */
     bool unread : 1;     /* the open request's body is not kept: its answer closes the connection */
-    bool said_last : 1;  /* the peer said that nothing comes behind the request that was answered last */
+    bool said_last : 1;  /* the peer said that nothing comes behind the request that was answered last, or its close frame */
     uint8_t refusal : 3; /* why it is not let in; 0: it is */
     uint8_t minor_version : 1;
     struct send_queue queue;
