@@ -168,6 +168,13 @@ void ring_send(struct ring *ring, uint32_t ring_fd, const void *data, size_t len
     sqe->flags |= IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS;
 }
 
+void ring_send_last(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = next_sqe(ring, tag);
+    io_uring_prep_send(sqe, (int)ring_fd, data, len, SILENT_SEND | MSG_MORE);
+    sqe->flags |= IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS;
+}
+
 void ring_sendv(struct ring *ring, uint32_t ring_fd, const struct msghdr *message, uint64_t tag)
 {
     struct io_uring_sqe *sqe = next_sqe(ring, tag);

@@ -63,6 +63,9 @@ void ring_accept(struct ring *ring, int listen_fd, struct sockaddr_storage *peer
 void ring_recv(struct ring *ring, uint32_t ring_fd, uint64_t tag);
 /* ring_send is silent: MSG_DONTWAIT|MSG_WAITALL, a completion only when short (count) or failed (-errno). */
 void ring_send(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
+/* ring_send_last is ring_send for the last bytes before the socket is closed: the kernel keeps what does not fill a packet
+ * until the close, and sends it with the end of the stream (MSG_MORE, send(2)); without a close, after 200 ms. */
+void ring_send_last(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
 /* ring_sendv is the same for a message header whose iovecs stay valid as the bytes do. */
 void ring_sendv(struct ring *ring, uint32_t ring_fd, const struct msghdr *message, uint64_t tag);
 /* ring_poll_out completes once when the socket takes bytes again. */

@@ -38,6 +38,7 @@ struct link {
     struct ring *ring; /* from the accept on */
     uint32_t fd;
     bool receiving, polling, shutting;
+    bool sent_last; /* whole: nothing else is sent */
     uint64_t receive_tag, poll_tag, shutdown_tag;
 };
 
@@ -63,6 +64,7 @@ struct operation {
     size_t len;
     const struct msghdr *message; /* … or this */
     uint64_t bytes_hash;          /* of a send's bytes when it was prepared */
+    bool last;                    /* of a send: a close follows it */
     struct sockaddr_storage *peer;
     socklen_t *peer_len;
     struct park *park;
@@ -299,6 +301,12 @@ void ring_send(struct ring *ring, uint32_t ring_fd, const void *data, size_t len
     op->bytes_hash = send_hash(op);
 }
 
+void ring_send_last(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag)
+{
+    ring_send(ring, ring_fd, data, len, tag);
+    ring->prepared[ring->num_prepared - 1].last = true;
+}
+
 void ring_sendv(struct ring *ring, uint32_t ring_fd, const struct msghdr *message, uint64_t tag)
 {
     struct operation *op = prepare(ring, OP_SEND, ring_fd, tag);
@@ -435,6 +443,7 @@ static void submit_send(struct ring *ring, const struct operation *op)
     struct link *l = open_link(ring, op->fd, "send");
     CHECK(send_hash(op) == op->bytes_hash, "bytes of a silent send were changed before it was taken");
     CHECK(!l->shutting, "send behind a shutdown");
+    CHECK(!l->sent_last, "send behind the last one");
     if (fault(network.faults.error_of)) {
         count_happened(COUNT_SEND_FAILS);
         complete(ring, op->fd, op->tag, ONE_OF(-ENOMEM, -ENOBUFS, -EPIPE, -ECONNRESET, -ETIMEDOUT));
@@ -462,6 +471,7 @@ static void submit_send(struct ring *ring, const struct operation *op)
     }
     if (sent) note_version(l);
     world_note(l->number, sent);
+    l->sent_last = op->last && sent == wanted;
     if (sent == wanted) return;
     count_happened(COUNT_SEND_SHORT);
     complete(ring, op->fd, op->tag, sent ? (int32_t)sent : -EAGAIN);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -245,6 +246,40 @@ static void a_vector_is_sent_in_order(void **state)
     pair_close(&p);
 }
 
+static unsigned segments_received(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof info;
+    assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
+    return info.tcpi_segs_in;
+}
+
+/* last_bytes_arrive returns in how many packets the last bytes came with the end of the stream. */
+static unsigned last_bytes_arrive(void)
+{
+    struct pair p = pair_open();
+    unsigned before = segments_received(p.peer);
+    ring_send_last(p.ring, p.socket, "last", 4, tag_make(RING_OP_SEND, 1, 0));
+    ring_enter(p.ring, false, 0);
+    ring_close(p.ring, p.socket, tag_make(RING_OP_CLOSE, 1, 0));
+    struct ring_completion done = next(p.ring);
+    assert_int_equal(done.tag, tag_make(RING_OP_CLOSE, 1, 0));
+    char got[16];
+    assert_int_equal(recv(p.peer, got, sizeof got, MSG_WAITALL), 4);
+    assert_memory_equal(got, "last", 4);
+    assert_int_equal(recv(p.peer, got, sizeof got, 0), 0);
+    unsigned packets = segments_received(p.peer) - before;
+    pair_close(&p);
+    return packets;
+}
+
+static void the_last_bytes_go_with_the_end_of_the_stream(void **state)
+{
+    unsigned packets = 2;
+    for (unsigned i = 0; i < 20 && packets > 1; i++) packets = last_bytes_arrive(); /* who is held up sends two */
+    assert_int_equal(packets, 1);
+}
+
 static void a_send_to_a_peer_that_has_gone_tells_its_error(void **state)
 {
     struct pair p = pair_open();
@@ -405,6 +440,7 @@ int main(void)
         cmocka_unit_test(a_send_taken_whole_is_silent_and_a_short_one_tells_its_count),
         cmocka_unit_test(a_full_socket_is_writable_once_the_peer_has_read),
         cmocka_unit_test(a_vector_is_sent_in_order),
+        cmocka_unit_test(the_last_bytes_go_with_the_end_of_the_stream),
         cmocka_unit_test(a_send_to_a_peer_that_has_gone_tells_its_error),
         cmocka_unit_test(cancelled_operations_complete_and_the_descriptor_comes_back),
         cmocka_unit_test(a_shut_direction_still_receives),

@@ -79,6 +79,7 @@ DECLARE(void, ring_accept, struct ring *ring, int listen_fd, struct sockaddr_sto
         uint64_t tag);
 DECLARE(void, ring_recv, struct ring *ring, uint32_t ring_fd, uint64_t tag);
 DECLARE(void, ring_send, struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
+DECLARE(void, ring_send_last, struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
 DECLARE(void, ring_sendv, struct ring *ring, uint32_t ring_fd, const struct msghdr *message, uint64_t tag);
 DECLARE(void, ring_poll_out, struct ring *ring, uint32_t ring_fd, uint64_t tag);
 DECLARE(void, ring_cancel_tag, struct ring *ring, uint64_t target, uint64_t tag);
@@ -127,14 +128,22 @@ static bool send_fails(uint64_t tag)
     return FAILS(tag, FAULT_SEND_EAGAIN, EAGAIN, ENOBUFS, ENOMEM, EPIPE);
 }
 
+/* sent_len halves a send that is to be short, and tells so. */
+static size_t sent_len(uint64_t tag, size_t len)
+{
+    if (len < 2 || !fault_strikes(FAULT_SEND_SHORT)) return len;
+    complete_with(tag, (int32_t)(len / 2));
+    return len / 2;
+}
+
 void __wrap_ring_send(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag)
 {
-    if (send_fails(tag)) return;
-    if (len >= 2 && fault_strikes(FAULT_SEND_SHORT)) {
-        len /= 2;
-        complete_with(tag, (int32_t)len);
-    }
-    __real_ring_send(ring, ring_fd, data, len, tag);
+    if (!send_fails(tag)) __real_ring_send(ring, ring_fd, data, sent_len(tag, len), tag);
+}
+
+void __wrap_ring_send_last(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag)
+{
+    if (!send_fails(tag)) __real_ring_send_last(ring, ring_fd, data, sent_len(tag, len), tag);
 }
 
 void __wrap_ring_sendv(struct ring *ring, uint32_t ring_fd, const struct msghdr *message, uint64_t tag)
