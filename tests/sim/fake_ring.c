@@ -282,12 +282,24 @@ static uint64_t send_hash(const struct operation *op)
     return h;
 }
 
-void ring_accept(struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len, uint64_t tag)
+void ring_accept(struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len, bool there,
+                 uint64_t tag)
 {
     struct operation *op = prepare(ring, OP_ACCEPT, NO_FD, tag);
     op->listen_fd = listen_fd;
     op->peer = peer;
     op->peer_len = peer_len;
+}
+
+/* Of those who wait some may have given up when they are accepted, and others may have come. */
+unsigned ring_backlog(int listen_fd)
+{
+    unsigned num = 0;
+    for (unsigned i = 0; i < network.num_links; i++) {
+        const struct link *l = network.links[i];
+        num += l->listen_fd == listen_fd && l->fd == NO_FD && !l->gateway_closed;
+    }
+    return world_chance(4) ? (unsigned)world_below(num + 3) : num;
 }
 
 void ring_recv(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_RECV, ring_fd, tag); }

@@ -1846,7 +1846,7 @@ static void accepts_that_fail_back_off(void **state)
     assert_int_equal(net_start(other, &listener, 1), STATUS_OK);
     for (unsigned i = 0; i < 50; i++) net_poll(other);
     uint64_t errors = net_stats(other)->accept_errors;
-    assert_int_equal(errors, ACCEPTS_ARMED_MAX);
+    assert_int_equal(errors, 1);
     uint64_t before_ns = clock_mono_ns(clock_real());
     net_wait(other, UINT64_MAX);
     assert_true(clock_mono_ns(clock_real()) - before_ns > ACCEPT_BACKOFF_MS * 500000ull);

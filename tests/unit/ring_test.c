@@ -86,7 +86,7 @@ static struct pair pair_open(void)
     char why[256], name[LISTENER_NAME_LEN];
     const struct listener_tcp listener = {.address = "127.0.0.1:0", .send_buffer_bytes = 20000};
     assert_int_equal(listener_open_tcp(&p.listen_fd, name, &listener, why, sizeof why), STATUS_OK);
-    ring_accept(p.ring, p.listen_fd, &p.address, &p.address_len, tag_make(RING_OP_ACCEPT, 1, 2));
+    ring_accept(p.ring, p.listen_fd, &p.address, &p.address_len, false, tag_make(RING_OP_ACCEPT, 1, 2));
     p.peer = connect_to(name);
     struct ring_completion done = next(p.ring);
     assert_int_equal(done.tag, tag_make(RING_OP_ACCEPT, 1, 2));
@@ -120,6 +120,32 @@ static void an_accept_tells_the_peers_address(void **state)
     assert_int_equal(p.address.ss_family, AF_INET);
     assert_int_equal(((struct sockaddr_in *)&p.address)->sin_port, local.sin_port);
     pair_close(&p);
+}
+
+static void a_backlog_tells_how_many_wait(void **state)
+{
+    struct ring *ring = open_ring(&small);
+    char why[256], name[LISTENER_NAME_LEN];
+    const struct listener_tcp listener = {.address = "127.0.0.1:0"};
+    struct sockaddr_storage peer[2];
+    socklen_t peer_len[2];
+    int fd;
+    assert_int_equal(listener_open_tcp(&fd, name, &listener, why, sizeof why), STATUS_OK);
+    assert_int_equal(ring_backlog(fd), 0);
+    int clients[2] = {connect_to(name), connect_to(name)};
+    for (unsigned i = 0; i < 5000 && ring_backlog(fd) < 2; i++) usleep(1000); /* the last ACK may be on its way */
+    assert_int_equal(ring_backlog(fd), 2);
+    for (unsigned i = 0; i < 2; i++)
+        ring_accept(ring, fd, &peer[i], &peer_len[i], true, tag_make(RING_OP_ACCEPT, 1, i));
+    assert_true(next(ring).result >= 0);
+    assert_true(next(ring).result >= 0);
+    assert_int_equal(ring_backlog(fd), 0);
+    assert_int_equal(ring_backlog(clients[0]), 0);
+    assert_int_equal(ring_backlog(STDIN_FILENO), 0); /* not even a socket */
+    ring_close_all(ring);
+    close(clients[0]);
+    close(clients[1]);
+    close(fd);
 }
 
 static void a_receive_goes_on_until_the_stream_ends(void **state)
@@ -435,6 +461,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_tag_keeps_its_parts),
         cmocka_unit_test(an_accept_tells_the_peers_address),
+        cmocka_unit_test(a_backlog_tells_how_many_wait),
         cmocka_unit_test(a_receive_goes_on_until_the_stream_ends),
         cmocka_unit_test(running_out_of_buffers_ends_a_receive_and_it_can_be_armed_again),
         cmocka_unit_test(a_send_taken_whole_is_silent_and_a_short_one_tells_its_count),

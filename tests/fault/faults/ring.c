@@ -76,7 +76,7 @@ static void drop_made(struct made *m, unsigned at)
     type __wrap_##name(__VA_ARGS__)
 
 DECLARE(void, ring_accept, struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len,
-        uint64_t tag);
+        bool there, uint64_t tag);
 DECLARE(void, ring_recv, struct ring *ring, uint32_t ring_fd, uint64_t tag);
 DECLARE(void, ring_send, struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
 DECLARE(void, ring_send_last, struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
@@ -110,10 +110,10 @@ static bool fails(uint64_t tag, enum fault_site first, const int *errors, unsign
     fails(tag, first, (const int[]){__VA_ARGS__}, sizeof((const int[]){__VA_ARGS__}) / sizeof(int))
 
 void __wrap_ring_accept(struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len,
-                        uint64_t tag)
+                        bool there, uint64_t tag)
 {
     if (FAILS(tag, FAULT_ACCEPT_EMFILE, EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED)) return;
-    __real_ring_accept(ring, listen_fd, peer, peer_len, tag);
+    __real_ring_accept(ring, listen_fd, peer, peer_len, there, tag);
 }
 
 void __wrap_ring_recv(struct ring *ring, uint32_t ring_fd, uint64_t tag)
