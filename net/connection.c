@@ -542,6 +542,20 @@ static void *scratch_take(struct net *n, size_t bytes)
     return n->scratch + at;
 }
 
+/* conn_ends_behind: `bytes` are the last that this connection sends, and its close follows at once. */
+static bool conn_ends_behind(const struct net *n, const struct conn *c, size_t bytes)
+{
+    if (LIKELY(c->state != CONN_ENDING) || c->shut || bytes < send_queue_bytes(&c->queue)) return false;
+    return c->peer_done || !conn_should_linger(n, c);
+}
+
+static void send_bytes(struct net *n, struct conn *c, const void *data, size_t bytes)
+{
+    uint64_t tag = conn_tag(c, RING_OP_SEND);
+    if (UNLIKELY(conn_ends_behind(n, c, bytes))) ring_send_last(n->ring, c->ring_fd, data, bytes, tag);
+    else ring_send(n->ring, c->ring_fd, data, bytes, tag);
+}
+
 /* send_copied sends small parts as one run of bytes: copying them is cheaper than an iovec each. */
 static bool send_copied(struct net *n, struct conn *c, const struct iovec *parts, unsigned num, size_t bytes)
 {
@@ -549,7 +563,7 @@ static bool send_copied(struct net *n, struct conn *c, const struct iovec *parts
     if (!copy) return false;
     char *at = copy;
     for (unsigned i = 0; i < num; i++) at = put(at, slice_of(parts[i].iov_base, parts[i].iov_len));
-    ring_send(n->ring, c->ring_fd, copy, bytes, conn_tag(c, RING_OP_SEND));
+    send_bytes(n, c, copy, bytes);
     return true;
 }
 
@@ -573,7 +587,7 @@ bool conn_flush(struct net *n, struct conn *c)
     size_t bytes;
     unsigned num = send_queue_peek(&c->queue, &bytes, parts, SEND_VECTOR_MAX, SEND_BYTES_MAX);
     if (num == 1) {
-        ring_send(n->ring, c->ring_fd, parts[0].iov_base, bytes, conn_tag(c, RING_OP_SEND));
+        send_bytes(n, c, parts[0].iov_base, bytes);
     } else {
         bool small = bytes <= SEND_COPY_BYTES_MAX;
         if (!(small ? send_copied(n, c, parts, num, bytes) : send_vector(n, c, parts, num))) return false;
@@ -603,8 +617,8 @@ static void conn_flushed(struct net *n, struct conn *c)
 }
 
 /* conn_should_linger: closing resets the connection under its last answer when anything is there, or comes, that was
- * not read. Nothing does from a peer that said so and has kept to it. Beyond the bound of those who linger it is
- * risked. */
+ * not read. Nothing does from a peer that said so, by HTTP or by its close frame, and has kept to it. Beyond the bound of
+ * those who linger it is risked. */
 static bool conn_should_linger(const struct net *n, const struct conn *c)
 {
     bool something_came = c->discarded_bytes > 0 || (c->input && c->input->bytes.len > c->input->at);
@@ -886,6 +900,7 @@ static size_t ws_take(struct net *n, struct conn *c, struct slice bytes)
         break;
     case WS_CLOSE:
         conn_blame(c, CONN_CAUSE_PEER);
+        c->said_last = true; /* nothing follows a close frame (RFC 6455 section 5.5.1) */
         if (c->state == CONN_WEBSOCKET) ws_push_close(n, c, close_code, (struct slice){0});
         conn_end(n, c);
         break;

@@ -69,7 +69,7 @@ struct conn {
     bool exempt : 1;     /* the caller's mark */
     bool counted : 1;    /* in limits.open_shared */
     bool unread : 1;     /* the open request's body is not kept: its answer closes the connection */
-    bool said_last : 1;  /* the peer said that nothing comes behind the request that was answered last */
+    bool said_last : 1;  /* the peer said that nothing comes behind the request that was answered last, or its close frame */
     uint8_t refusal : 3; /* why it is not let in; 0: it is */
     uint8_t minor_version : 1;
     struct send_queue queue;
@@ -116,6 +116,13 @@ struct accept_slot {
     bool armed;
 };
 
+/* backlog: connections that wait at a listener. */
+struct backlog {
+    uint32_t armed; /* accepts */
+    uint32_t there; /* how many waited besides when it was last asked, and no accept has been armed for them */
+    bool asked;     /* an accept has completed: where one was, there may be others */
+};
+
 struct net_ticks {
     uint32_t header, body, idle, ping, close, stall;
 };
@@ -158,6 +165,7 @@ struct net {
     struct net_listener listeners[LISTENERS_MAX];
     unsigned num_listeners;
     struct accept_slot *accepts; /* ACCEPTS_ARMED_MAX a listener */
+    struct backlog waiting[LISTENERS_MAX];
     unsigned accepts_armed;
     bool accepting;
     uint64_t accept_after_ns; /* no accept is armed before */

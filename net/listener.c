@@ -77,10 +77,12 @@ static bool address_parse(struct sockaddr_storage *out, socklen_t *out_len, cons
 
 static bool socket_prepare(int fd, int family, const struct listener_tcp *listener)
 {
-    int on = 1, bytes = listener->send_buffer_bytes;
+    int on = 1, bytes = listener->send_buffer_bytes, deferred_s = 1;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0) return false;
     if (listener->reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0) return false;
     if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0) return false;
+    if (listener->deferred && setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &deferred_s, sizeof deferred_s) < 0)
+        return false;
     if (bytes > 0 && setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0) return false;
     return family != AF_INET6 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) == 0;
 }

@@ -258,9 +258,12 @@ static void complete(struct net *n, const struct ring_completion *done)
 static void complete_accept(struct net *n, uint32_t at, int32_t result)
 {
     struct accept_slot *accept = &n->accepts[at];
-    ASSERT(accept->armed);
+    struct backlog *b = &n->waiting[at / ACCEPTS_ARMED_MAX];
+    ASSERT(accept->armed && b->armed > 0);
     accept->armed = false;
     n->accepts_armed--;
+    b->armed--;
+    b->asked = true;
     if (result >= 0) {
         struct conn *c = slot_take(n);
         conn_open(n, c, (uint32_t)result, &accept->peer, n->listeners[at / ACCEPTS_ARMED_MAX].trusted);
@@ -274,47 +277,52 @@ static void complete_accept(struct net *n, uint32_t at, int32_t result)
     if (first) LOG(LOG_WARN, "net", "accept_failed", LOG_ERRNO(-result), LOG_U64("core", n->core));
 }
 
-/* accepts_max: every armed accept holds a slot back, so the operator's listener has one: it needs no bursts, and more of
- * them would take the last free slots from everybody else. */
-static uint32_t accepts_max(const struct net *n, unsigned listener)
+static bool accept_has_room(const struct net *n)
 {
-    return n->listeners[listener].trusted ? 1 : ACCEPTS_ARMED_MAX;
+    return n->open + n->accepts_armed < n->limits.connections_max;
 }
 
-/* arm_listener arms one more accept of a listener; false when it has all of them. */
-static bool arm_listener(struct net *n, unsigned listener)
+static void accept_arm(struct net *n, unsigned listener, bool there)
 {
-    for (unsigned i = 0; i < accepts_max(n, listener); i++) {
-        uint32_t at = listener * ACCEPTS_ARMED_MAX + i;
-        struct accept_slot *accept = &n->accepts[at];
-        if (accept->armed) continue;
-        accept->armed = true;
-        n->accepts_armed++;
-        ring_accept(n->ring, n->listeners[listener].fd, &accept->peer, &accept->peer_len,
-                    tag_make(RING_OP_ACCEPT, 0, at));
-        return true;
-    }
-    return false;
+    uint32_t at = listener * ACCEPTS_ARMED_MAX;
+    while (n->accepts[at].armed) at++;
+    struct accept_slot *accept = &n->accepts[at];
+    accept->armed = true;
+    n->accepts_armed++;
+    n->waiting[listener].armed++;
+    ring_accept(n->ring, n->listeners[listener].fd, &accept->peer, &accept->peer_len, there,
+                tag_make(RING_OP_ACCEPT, 0, at));
+}
+
+/* arm_first has one accept armed at least. The operator's listener has no more: it needs no bursts, and every armed one
+ * holds a slot back. */
+static void arm_first(struct net *n, unsigned listener)
+{
+    struct backlog *b = &n->waiting[listener];
+    if (b->asked) b->there = n->listeners[listener].trusted ? 0 : ring_backlog(n->listeners[listener].fd);
+    b->asked = false;
+    if (b->armed > 0 || !accept_has_room(n)) return;
+    accept_arm(n, listener, b->there > 0);
+    if (b->there) b->there--;
+}
+
+/* arm_more arms one for each that waits beside it: they complete at once. */
+static void arm_more(struct net *n, unsigned listener)
+{
+    struct backlog *b = &n->waiting[listener];
+    for (; b->there > 0 && b->armed < ACCEPTS_ARMED_MAX && accept_has_room(n); b->there--) accept_arm(n, listener, true);
+    b->there = 0; /* who is left is asked for when these have completed */
 }
 
 /* arm_accepts never arms more accepts than there are free slots: io_uring accepts first and looks for a free
  * descriptor afterwards, so a client too many would be accepted and dropped instead of waiting in the backlog. */
 static void arm_accepts(struct net *n)
 {
-    uint32_t armed_max = 0;
-    for (unsigned i = 0; i < n->num_listeners; i++) armed_max += accepts_max(n, i);
-    if (!n->accepting || n->accepts_armed == armed_max || n->now_ns < n->accept_after_ns) return;
-    bool trusted_first = true, armed = true;
-    while (armed && n->open + n->accepts_armed < n->limits.connections_max) {
-        armed = false;
-        for (unsigned i = 0; i < n->num_listeners && n->open + n->accepts_armed < n->limits.connections_max; i++) {
-            /* The operator gets in before everybody else does. */
-            if (trusted_first && !n->listeners[i].trusted) continue;
-            if (arm_listener(n, i)) armed = true;
-        }
-        if (trusted_first) armed = true;
-        trusted_first = false;
-    }
+    if (!n->accepting || n->now_ns < n->accept_after_ns) return;
+    for (unsigned i = 0; i < n->num_listeners; i++)
+        if (n->listeners[i].trusted) arm_first(n, i); /* the operator gets in before everybody else does */
+    for (unsigned i = 0; i < n->num_listeners; i++) arm_first(n, i);
+    for (unsigned i = 0; i < n->num_listeners; i++) arm_more(n, i);
 }
 
 void net_stop_accepting(struct net *n)

@@ -15,6 +15,7 @@
 #include "tag.h"
 
 #define BUFFER_GROUP 0
+#define ACCEPT_POLL_FIRST (1u << 2) /* IORING_ACCEPT_POLL_FIRST of linux/io_uring.h, Linux 6.10 */
 
 struct ring {
     struct io_uring uring;
@@ -23,12 +24,14 @@ struct ring {
     size_t buffer_ring_bytes;
     struct ring_config config;
     struct ring_stats stats;
+    bool accept_polls_first;
 };
 
 static enum status ring_fail(struct ring *ring, int error, const char *what, char *why, size_t why_len);
 static int open_uring(struct ring *ring);
 static int open_buffers(struct ring *ring);
 static struct io_uring_sqe *next_sqe(struct ring *ring, uint64_t tag);
+static bool knows_poll_first(struct ring *ring);
 static void submit_all(struct ring *ring);
 static void wait_for_one(struct ring *ring, uint64_t timeout_ns);
 static void flush_overflow(struct ring *ring);
@@ -126,7 +129,20 @@ enum status ring_enable_here(struct ring *ring)
      * slower, so a full table of registered rings is no reason to refuse service. */
     int ignored = io_uring_register_ring_fd(&ring->uring);
     (void)ignored;
+    ring->accept_polls_first = knows_poll_first(ring);
     return STATUS_OK;
+}
+
+/* knows_poll_first has an accept refused: a kernel that does not know the flag says EINVAL before it misses the socket. */
+static bool knows_poll_first(struct ring *ring)
+{
+    struct io_uring_sqe *sqe = next_sqe(ring, 0);
+    io_uring_prep_accept(sqe, -1, NULL, NULL, 0);
+    sqe->ioprio |= ACCEPT_POLL_FIRST;
+    struct ring_completion done = {0};
+    while (!ring_next(ring, &done)) wait_for_one(ring, UINT64_MAX);
+    ring->stats = (struct ring_stats){0}; /* they count what the core asked for */
+    return done.result != -EINVAL;
 }
 
 void ring_close_all(struct ring *ring)
@@ -140,13 +156,24 @@ void ring_close_all(struct ring *ring)
 
 /* --- operations --------------------------------------------------------------------------------------------- */
 
-void ring_accept(struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len, uint64_t tag)
+void ring_accept(struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len, bool there,
+                 uint64_t tag)
 {
     struct io_uring_sqe *sqe = next_sqe(ring, tag);
     *peer_len = sizeof *peer;
     io_uring_prep_accept(sqe, listen_fd, (struct sockaddr *)peer, peer_len, 0);
     /* By hand: liburing 2.3's prep_accept_direct adds one, which turns "any free slot" into "no slot". */
     sqe->file_index = IORING_FILE_INDEX_ALLOC;
+    if (!there && ring->accept_polls_first) sqe->ioprio |= ACCEPT_POLL_FIRST;
+}
+
+/* Of a listening socket tcpi_unacked is the length of its queue (tcp_get_info in net/ipv4/tcp.c). */
+unsigned ring_backlog(int listen_fd)
+{
+    struct tcp_info info;
+    socklen_t len = offsetof(struct tcp_info, tcpi_unacked) + sizeof info.tcpi_unacked;
+    bool known = getsockopt(listen_fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0;
+    return known ? info.tcpi_unacked : 0;
 }
 
 void ring_recv(struct ring *ring, uint32_t ring_fd, uint64_t tag)
@@ -165,6 +192,13 @@ void ring_send(struct ring *ring, uint32_t ring_fd, const void *data, size_t len
 {
     struct io_uring_sqe *sqe = next_sqe(ring, tag);
     io_uring_prep_send(sqe, (int)ring_fd, data, len, SILENT_SEND);
+    sqe->flags |= IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS;
+}
+
+void ring_send_last(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = next_sqe(ring, tag);
+    io_uring_prep_send(sqe, (int)ring_fd, data, len, SILENT_SEND | MSG_MORE);
     sqe->flags |= IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS;
 }
 

@@ -57,12 +57,20 @@ MUST_USE enum status ring_enable_here(struct ring *ring);
 void ring_close_all(struct ring *ring);
 
 /* ring_accept takes one connection from the listening socket `listen_fd` (a plain descriptor). The completion's
- * result is the new ring descriptor. `peer` and `peer_len` must stay valid until the completion. */
-void ring_accept(struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len, uint64_t tag);
+ * result is the new ring descriptor. `peer` and `peer_len` must stay valid until the completion. `there`: a connection is
+ * known to wait. Else the kernel waits for one before it tries (Linux 6.10): an accept makes its socket and file first, and
+ * when nobody is there it has made them for nothing, which costs as much as an accept. */
+void ring_accept(struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len, bool there,
+                 uint64_t tag);
+/* ring_backlog: how many connections wait to be accepted from a TCP socket; of another one it knows nothing and says 0. */
+unsigned ring_backlog(int listen_fd);
 /* ring_recv arms a multishot receive into provided buffers. Result 0 is the peer's end of stream. */
 void ring_recv(struct ring *ring, uint32_t ring_fd, uint64_t tag);
 /* ring_send is silent: MSG_DONTWAIT|MSG_WAITALL, a completion only when short (count) or failed (-errno). */
 void ring_send(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
+/* ring_send_last is ring_send for the last bytes before the socket is closed: the kernel keeps what does not fill a packet
+ * until the close, and sends it with the end of the stream (MSG_MORE, send(2)); without a close, after 200 ms. */
+void ring_send_last(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
 /* ring_sendv is the same for a message header whose iovecs stay valid as the bytes do. */
 void ring_sendv(struct ring *ring, uint32_t ring_fd, const struct msghdr *message, uint64_t tag);
 /* ring_poll_out completes once when the socket takes bytes again. */

@@ -38,6 +38,7 @@ struct link {
     struct ring *ring; /* from the accept on */
     uint32_t fd;
     bool receiving, polling, shutting;
+    bool sent_last; /* whole: nothing else is sent */
     uint64_t receive_tag, poll_tag, shutdown_tag;
 };
 
@@ -63,6 +64,7 @@ struct operation {
     size_t len;
     const struct msghdr *message; /* … or this */
     uint64_t bytes_hash;          /* of a send's bytes when it was prepared */
+    bool last;                    /* of a send: a close follows it */
     struct sockaddr_storage *peer;
     socklen_t *peer_len;
     struct park *park;
@@ -280,12 +282,24 @@ static uint64_t send_hash(const struct operation *op)
     return h;
 }
 
-void ring_accept(struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len, uint64_t tag)
+void ring_accept(struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len, bool there,
+                 uint64_t tag)
 {
     struct operation *op = prepare(ring, OP_ACCEPT, NO_FD, tag);
     op->listen_fd = listen_fd;
     op->peer = peer;
     op->peer_len = peer_len;
+}
+
+/* Of those who wait some may have given up when they are accepted, and others may have come. */
+unsigned ring_backlog(int listen_fd)
+{
+    unsigned num = 0;
+    for (unsigned i = 0; i < network.num_links; i++) {
+        const struct link *l = network.links[i];
+        num += l->listen_fd == listen_fd && l->fd == NO_FD && !l->gateway_closed;
+    }
+    return world_chance(4) ? (unsigned)world_below(num + 3) : num;
 }
 
 void ring_recv(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_RECV, ring_fd, tag); }
@@ -297,6 +311,12 @@ void ring_send(struct ring *ring, uint32_t ring_fd, const void *data, size_t len
     op->data = data;
     op->len = len;
     op->bytes_hash = send_hash(op);
+}
+
+void ring_send_last(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag)
+{
+    ring_send(ring, ring_fd, data, len, tag);
+    ring->prepared[ring->num_prepared - 1].last = true;
 }
 
 void ring_sendv(struct ring *ring, uint32_t ring_fd, const struct msghdr *message, uint64_t tag)
@@ -435,6 +455,7 @@ static void submit_send(struct ring *ring, const struct operation *op)
     struct link *l = open_link(ring, op->fd, "send");
     CHECK(send_hash(op) == op->bytes_hash, "bytes of a silent send were changed before it was taken");
     CHECK(!l->shutting, "send behind a shutdown");
+    CHECK(!l->sent_last, "send behind the last one");
     if (fault(network.faults.error_of)) {
         count_happened(COUNT_SEND_FAILS);
         complete(ring, op->fd, op->tag, ONE_OF(-ENOMEM, -ENOBUFS, -EPIPE, -ECONNRESET, -ETIMEDOUT));
@@ -462,6 +483,7 @@ static void submit_send(struct ring *ring, const struct operation *op)
     }
     if (sent) note_version(l);
     world_note(l->number, sent);
+    l->sent_last = op->last && sent == wanted;
     if (sent == wanted) return;
     count_happened(COUNT_SEND_SHORT);
     complete(ring, op->fd, op->tag, sent ? (int32_t)sent : -EAGAIN);

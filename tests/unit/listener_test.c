@@ -9,6 +9,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "../../net/listener.h"
+#include "../../src/base/clock.h"
 #include "../../src/base/limits.h"
 
 static char why[256], name[LISTENER_NAME_LEN];
@@ -49,6 +51,35 @@ static void port_0_is_answered_with_the_real_port_and_options_are_inherited(void
     assert_int_equal(value, 80000);
     close(server);
     close(client);
+    close(fd);
+}
+
+static void a_deferred_client_is_accepted_with_its_first_bytes_or_after_a_while(void **state)
+{
+    struct listener_tcp listener = {.address = "127.0.0.1:0", .deferred = true};
+    int fd;
+    char byte;
+    assert_int_equal(listener_open_tcp(&fd, name, &listener, why, sizeof why), STATUS_OK);
+    unsigned port = 0;
+    assert_int_equal(sscanf(name, "127.0.0.1:%u", &port), 1);
+    uint64_t before_ns = clock_mono_ns(clock_real());
+    int silent = connect_to(port), talks = connect_to(port);
+    assert_true(talks >= 0 && silent >= 0);
+    assert_int_equal(send(talks, "x", 1, 0), 1);
+    bool at_once = clock_mono_ns(clock_real()) - before_ns < 500000000; /* else the silent one may be there already */
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 60000), 1);
+    int first = accept(fd, NULL, NULL);
+    assert_true(first >= 0);
+    if (at_once) assert_int_equal(recv(first, &byte, 1, MSG_DONTWAIT), 1); /* it was there */
+    assert_int_equal(poll(&p, 1, 60000), 1);
+    int second = accept(fd, NULL, NULL);
+    assert_true(second >= 0);
+    if (at_once) assert_int_equal(recv(second, &byte, 1, MSG_DONTWAIT), -1);
+    close(first);
+    close(second);
+    close(talks);
+    close(silent);
     close(fd);
 }
 
@@ -156,6 +187,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(port_0_is_answered_with_the_real_port_and_options_are_inherited),
+        cmocka_unit_test(a_deferred_client_is_accepted_with_its_first_bytes_or_after_a_while),
         cmocka_unit_test(several_cores_share_a_port_and_strangers_do_not_get_it),
         cmocka_unit_test(an_ipv6_listener_is_ipv6_only),
         cmocka_unit_test(what_is_not_an_address_is_refused),

@@ -777,6 +777,32 @@ static void the_peers_close_is_echoed(void **state)
     app_close(a);
 }
 
+static void behind_both_close_frames_the_connection_is_closed_at_once(void **state)
+{
+    struct app *a = *state;
+    app_open(a);
+    struct client c = ws_connect(a);
+    ws_say(a, &c, 0x88, SLICE("\x03\xe8"));
+    UNTIL(a, client_ended(&c) && net_connections(a->n) == 0); /* the client has not closed its end */
+    client_close(&c);
+
+    c = ws_connect(a);
+    ws_say(a, &c, 0x81, SLICE("close"));
+    UNTIL(a, client_got(&c, 13));
+    ws_say(a, &c, 0x88, SLICE("\x0f\xa1"));
+    UNTIL(a, client_ended(&c) && net_connections(a->n) == 0);
+    client_close(&c);
+
+    c = ws_connect(a); /* unless something comes behind the peer's, which a close would answer with a reset */
+    client_say(a, &c, "\x88\x80\x01\x02\x03\x04\x81\x80\x01\x02\x03\x04");
+    UNTIL(a, client_ended(&c));
+    turns(a, 5);
+    assert_int_equal(net_connections(a->n), 1);
+    client_close(&c);
+    assert_int_equal(net_stats(a->n)->timeouts, 0);
+    app_close(a);
+}
+
 static void our_close_waits_for_the_peers(void **state)
 {
     struct app *a = *state;
@@ -1820,7 +1846,7 @@ static void accepts_that_fail_back_off(void **state)
     assert_int_equal(net_start(other, &listener, 1), STATUS_OK);
     for (unsigned i = 0; i < 50; i++) net_poll(other);
     uint64_t errors = net_stats(other)->accept_errors;
-    assert_int_equal(errors, ACCEPTS_ARMED_MAX);
+    assert_int_equal(errors, 1);
     uint64_t before_ns = clock_mono_ns(clock_real());
     net_wait(other, UINT64_MAX);
     assert_true(clock_mono_ns(clock_real()) - before_ns > ACCEPT_BACKOFF_MS * 500000ull);
@@ -1908,6 +1934,7 @@ int main(void)
         NET_TEST(frames_right_behind_the_upgrade_are_not_lost),
         NET_TEST(the_largest_message_is_echoed_and_a_longer_one_refused),
         NET_TEST(the_peers_close_is_echoed),
+        NET_TEST(behind_both_close_frames_the_connection_is_closed_at_once),
         NET_TEST(our_close_waits_for_the_peers),
         NET_TEST(a_protocol_error_closes_with_its_code),
         NET_TEST(a_connection_aborted_in_its_handler_is_closed_once),

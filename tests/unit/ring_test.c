@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -85,7 +86,7 @@ static struct pair pair_open(void)
     char why[256], name[LISTENER_NAME_LEN];
     const struct listener_tcp listener = {.address = "127.0.0.1:0", .send_buffer_bytes = 20000};
     assert_int_equal(listener_open_tcp(&p.listen_fd, name, &listener, why, sizeof why), STATUS_OK);
-    ring_accept(p.ring, p.listen_fd, &p.address, &p.address_len, tag_make(RING_OP_ACCEPT, 1, 2));
+    ring_accept(p.ring, p.listen_fd, &p.address, &p.address_len, false, tag_make(RING_OP_ACCEPT, 1, 2));
     p.peer = connect_to(name);
     struct ring_completion done = next(p.ring);
     assert_int_equal(done.tag, tag_make(RING_OP_ACCEPT, 1, 2));
@@ -119,6 +120,32 @@ static void an_accept_tells_the_peers_address(void **state)
     assert_int_equal(p.address.ss_family, AF_INET);
     assert_int_equal(((struct sockaddr_in *)&p.address)->sin_port, local.sin_port);
     pair_close(&p);
+}
+
+static void a_backlog_tells_how_many_wait(void **state)
+{
+    struct ring *ring = open_ring(&small);
+    char why[256], name[LISTENER_NAME_LEN];
+    const struct listener_tcp listener = {.address = "127.0.0.1:0"};
+    struct sockaddr_storage peer[2];
+    socklen_t peer_len[2];
+    int fd;
+    assert_int_equal(listener_open_tcp(&fd, name, &listener, why, sizeof why), STATUS_OK);
+    assert_int_equal(ring_backlog(fd), 0);
+    int clients[2] = {connect_to(name), connect_to(name)};
+    for (unsigned i = 0; i < 5000 && ring_backlog(fd) < 2; i++) usleep(1000); /* the last ACK may be on its way */
+    assert_int_equal(ring_backlog(fd), 2);
+    for (unsigned i = 0; i < 2; i++)
+        ring_accept(ring, fd, &peer[i], &peer_len[i], true, tag_make(RING_OP_ACCEPT, 1, i));
+    assert_true(next(ring).result >= 0);
+    assert_true(next(ring).result >= 0);
+    assert_int_equal(ring_backlog(fd), 0);
+    assert_int_equal(ring_backlog(clients[0]), 0);
+    assert_int_equal(ring_backlog(STDIN_FILENO), 0); /* not even a socket */
+    ring_close_all(ring);
+    close(clients[0]);
+    close(clients[1]);
+    close(fd);
 }
 
 static void a_receive_goes_on_until_the_stream_ends(void **state)
@@ -243,6 +270,40 @@ static void a_vector_is_sent_in_order(void **state)
     assert_int_equal(recv(p.peer, got, sizeof got, 0), 5);
     assert_memory_equal(got, "abcde", 5);
     pair_close(&p);
+}
+
+static unsigned segments_received(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof info;
+    assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
+    return info.tcpi_segs_in;
+}
+
+/* last_bytes_arrive returns in how many packets the last bytes came with the end of the stream. */
+static unsigned last_bytes_arrive(void)
+{
+    struct pair p = pair_open();
+    unsigned before = segments_received(p.peer);
+    ring_send_last(p.ring, p.socket, "last", 4, tag_make(RING_OP_SEND, 1, 0));
+    ring_enter(p.ring, false, 0);
+    ring_close(p.ring, p.socket, tag_make(RING_OP_CLOSE, 1, 0));
+    struct ring_completion done = next(p.ring);
+    assert_int_equal(done.tag, tag_make(RING_OP_CLOSE, 1, 0));
+    char got[16];
+    assert_int_equal(recv(p.peer, got, sizeof got, MSG_WAITALL), 4);
+    assert_memory_equal(got, "last", 4);
+    assert_int_equal(recv(p.peer, got, sizeof got, 0), 0);
+    unsigned packets = segments_received(p.peer) - before;
+    pair_close(&p);
+    return packets;
+}
+
+static void the_last_bytes_go_with_the_end_of_the_stream(void **state)
+{
+    unsigned packets = 2;
+    for (unsigned i = 0; i < 20 && packets > 1; i++) packets = last_bytes_arrive(); /* who is held up sends two */
+    assert_int_equal(packets, 1);
 }
 
 static void a_send_to_a_peer_that_has_gone_tells_its_error(void **state)
@@ -400,11 +461,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_tag_keeps_its_parts),
         cmocka_unit_test(an_accept_tells_the_peers_address),
+        cmocka_unit_test(a_backlog_tells_how_many_wait),
         cmocka_unit_test(a_receive_goes_on_until_the_stream_ends),
         cmocka_unit_test(running_out_of_buffers_ends_a_receive_and_it_can_be_armed_again),
         cmocka_unit_test(a_send_taken_whole_is_silent_and_a_short_one_tells_its_count),
         cmocka_unit_test(a_full_socket_is_writable_once_the_peer_has_read),
         cmocka_unit_test(a_vector_is_sent_in_order),
+        cmocka_unit_test(the_last_bytes_go_with_the_end_of_the_stream),
         cmocka_unit_test(a_send_to_a_peer_that_has_gone_tells_its_error),
         cmocka_unit_test(cancelled_operations_complete_and_the_descriptor_comes_back),
         cmocka_unit_test(a_shut_direction_still_receives),

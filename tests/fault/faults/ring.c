@@ -76,9 +76,10 @@ static void drop_made(struct made *m, unsigned at)
     type __wrap_##name(__VA_ARGS__)
 
 DECLARE(void, ring_accept, struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len,
-        uint64_t tag);
+        bool there, uint64_t tag);
 DECLARE(void, ring_recv, struct ring *ring, uint32_t ring_fd, uint64_t tag);
 DECLARE(void, ring_send, struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
+DECLARE(void, ring_send_last, struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
 DECLARE(void, ring_sendv, struct ring *ring, uint32_t ring_fd, const struct msghdr *message, uint64_t tag);
 DECLARE(void, ring_poll_out, struct ring *ring, uint32_t ring_fd, uint64_t tag);
 DECLARE(void, ring_cancel_tag, struct ring *ring, uint64_t target, uint64_t tag);
@@ -109,10 +110,10 @@ static bool fails(uint64_t tag, enum fault_site first, const int *errors, unsign
     fails(tag, first, (const int[]){__VA_ARGS__}, sizeof((const int[]){__VA_ARGS__}) / sizeof(int))
 
 void __wrap_ring_accept(struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len,
-                        uint64_t tag)
+                        bool there, uint64_t tag)
 {
     if (FAILS(tag, FAULT_ACCEPT_EMFILE, EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED)) return;
-    __real_ring_accept(ring, listen_fd, peer, peer_len, tag);
+    __real_ring_accept(ring, listen_fd, peer, peer_len, there, tag);
 }
 
 void __wrap_ring_recv(struct ring *ring, uint32_t ring_fd, uint64_t tag)
@@ -127,14 +128,22 @@ static bool send_fails(uint64_t tag)
     return FAILS(tag, FAULT_SEND_EAGAIN, EAGAIN, ENOBUFS, ENOMEM, EPIPE);
 }
 
+/* sent_len halves a send that is to be short, and tells so. */
+static size_t sent_len(uint64_t tag, size_t len)
+{
+    if (len < 2 || !fault_strikes(FAULT_SEND_SHORT)) return len;
+    complete_with(tag, (int32_t)(len / 2));
+    return len / 2;
+}
+
 void __wrap_ring_send(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag)
 {
-    if (send_fails(tag)) return;
-    if (len >= 2 && fault_strikes(FAULT_SEND_SHORT)) {
-        len /= 2;
-        complete_with(tag, (int32_t)len);
-    }
-    __real_ring_send(ring, ring_fd, data, len, tag);
+    if (!send_fails(tag)) __real_ring_send(ring, ring_fd, data, sent_len(tag, len), tag);
+}
+
+void __wrap_ring_send_last(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag)
+{
+    if (!send_fails(tag)) __real_ring_send_last(ring, ring_fd, data, sent_len(tag, len), tag);
 }
 
 void __wrap_ring_sendv(struct ring *ring, uint32_t ring_fd, const struct msghdr *message, uint64_t tag)
