@@ -125,7 +125,8 @@ static void write_memory(struct buf *out, const struct gateway *g)
 {
     static const char *const parts[MEMORY_PARTS] = {"heap_allocated", "heap_active",   "heap_resident",
                                                     "block_cache",    "write_buffers", "table_readers"};
-    static const char *const core_parts[CORE_MEMORY_PARTS] = {"connections", "answers", "frames", "assembly", "pending"};
+    static const char *const core_parts[CORE_MEMORY_PARTS] = {"connections", "answers", "frames", "tails", "assembly",
+                                                             "pending"};
     char labels[64];
     metric_one(out, METRIC_MEMORY_USED_BYTES, atomic_load_explicit(&g->memory_used, memory_order_relaxed));
     metric_one(out, METRIC_MEMORY_LIMIT_BYTES, atomic_load_explicit(&g->memory_max, memory_order_relaxed));
@@ -160,7 +161,8 @@ static const enum metric_id summed[] = {
     METRIC_WEBSOCKETS_OPENED, METRIC_WEBSOCKET_MESSAGES, METRIC_FRAMES_SENT, METRIC_BYTES_RECEIVED, METRIC_BYTES_SENT,
     METRIC_SEND_QUEUE_BYTES, METRIC_SLOW_READERS_CLOSED, METRIC_ROOMS_LOADED, METRIC_USERS_LOADED,
     METRIC_SESSIONS, METRIC_SUBSCRIPTIONS, METRIC_MESSAGES, METRIC_EVENTS_DURABLE, METRIC_DELIVERIES,
-    METRIC_CROSS_CORE_DELIVERIES, METRIC_FRAMES_BYTES, METRIC_ACKS, METRIC_REPLAYS, METRIC_IDEMPOTENCY_LOOKUPS,
+    METRIC_CROSS_CORE_DELIVERIES, METRIC_FRAMES_BYTES, METRIC_ACKS, METRIC_REPLAYS, METRIC_REPLAY_READS, METRIC_REPLAY_PARTS,
+    METRIC_IDEMPOTENCY_LOOKUPS,
     METRIC_USERS_ONLINE, METRIC_PRESENCE_UPDATES, METRIC_TYPING, METRIC_EPHEMERALS_DROPPED, METRIC_IDEMPOTENCY_SWEPT,
     METRIC_IDEMPOTENT_HITS, METRIC_SENDS, METRIC_SHORT_SENDS, METRIC_RING_ENTERS, METRIC_RING_COMPLETIONS,
     METRIC_RING_OVERFLOWS, METRIC_RECEIVE_BUFFERS_EMPTY, METRIC_MAILBOX_PARKED,

@@ -105,6 +105,8 @@
 #define HISTORY_BYTES_MAX (4u << 20) /* one page's JSON; a page ends early at it, `next` goes on */
 #define REPLAY_BATCH_EVENTS 256u     /* events of one replay read */
 #define REPLAY_BATCH_BYTES (256u << 10)
+#define REPLAY_TURN_BYTES (256u << 10) /* what a core gives in one turn to those who are behind, 0.1 ms: the live ones wait for it */
+#define REPLAY_SEND_BYTES (8u << 10)   /* … where each of them counts as this much more: what a send costs beside its bytes */
 #define DEVICE_CURSORS_MAX 16384u    /* devices × rooms of a user; beyond, a new device shares the user's own cursor */
 #define ROOM_WAITING_MAX 4096u       /* commands parked at one room that loads */
 #define USER_WAITING_MAX 8192u       /* commands, and openings, at one user: a bot may open thousands of sockets */
@@ -115,6 +117,10 @@
 #define ROOMS_LOADED_MAX 100000u     /* a core; idle rooms are evicted above it */
 #define FRAMES_BYTES_MAX (256u << 20) /* bytes of frames in flight from one core; beyond: 503 server.overloaded */
 #define RUN_BYTES_MAX (256u << 10)   /* a room's concatenated run */
+#define TAIL_BYTES_MAX (8u << 20)    /* a core's newest runs, and pages read lately, for who is behind: seconds of a busy room */
+#define TAIL_PART 8u                 /* … at most one part in this of what frames may take */
+#define TAIL_BLOCK_BYTES_MIN (4u << 10)  /* of them lie together: a room that says little … */
+#define TAIL_BLOCK_BYTES_MAX (64u << 10) /* … and a busy one, whose readers get as much by one reference */
 
 /* --- presence and typing ---------------------------------------------------------------------------------- */
 #define PRESENCE_GRACE_MS 5000u      /* between a user's last socket and offline; who is back by then was never away */

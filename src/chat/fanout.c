@@ -9,6 +9,7 @@
 #include "event.h"
 #include "room.h"
 #include "session.h"
+#include "tail.h"
 
 /* --- at the home --------------------------------------------------------------------------------------------------- */
 
@@ -170,6 +171,7 @@ void fanout_local(struct core *core, struct frame *f)
     }
     ASSERT(l->seen_head < f->first_seq || l->seen_head == 0);
     l->seen_head = f->last_seq;
+    tail_append(core, f);
     frame_ref(f, core->id); /* so that the walk's own drops cannot free it */
     uint64_t delivered = 0;
     for (uint32_t i = 0; i < l->num_subs && !(PLANTED(tail_dropped) && i >= 4); i++) {

@@ -4,16 +4,13 @@
 #include <stdlib.h>
 
 #include "../api/admission.h"
-#include "../api/pages.h"
 #include "../base/assert.h"
 #include "../base/log.h"
 #include "../base/planted.h"
 #include "../notify/notify.h"
-#include "history.h"
 #include "ids.h"
 #include "presence.h"
-
-static void replay_next(struct core *core, struct session *s);
+#include "replay.h"
 
 /* --- users known here ---------------------------------------------------------------------------------------------- */
 
@@ -274,7 +271,7 @@ void session_unsubscribe(struct core *core, struct sub *sub)
     free(sub);
 }
 
-static void sub_go_live(struct sub *sub)
+void sub_go_live(struct sub *sub)
 {
     ASSERT(sub->replay_next == sub->room->seen_head + 1);
     list_remove(&sub->replay);
@@ -294,10 +291,7 @@ void session_start(struct core *core, struct sub *sub)
         sub_go_live(sub);
         return;
     }
-    sub->state = SUB_REPLAY;
-    core_count(core, METRIC_REPLAYS, 1);
-    list_push(&sub->session->replays, &sub->replay);
-    replay_next(core, sub->session);
+    replay_begin(core, sub, sub->replay_next);
 }
 
 void session_resumed(struct core *core, struct session *s, const struct room_position *p)
@@ -312,125 +306,20 @@ void session_resumed(struct core *core, struct session *s, const struct room_pos
     buf_free(&out);
 }
 
-/* --- replay: one read at a time, as the socket drains -------------------------------------------------------------------- */
-
-struct replay {
-    struct read_job job;
-    struct conn_ref conn;
-    uint32_t tenant;
-    uint64_t room, from, to;
-    enum status status;
-    uint32_t num;
-    struct buf frames;
-};
-
-static void replay_run(struct read_job *job, struct kv *kv)
-{
-    struct replay *r = CONTAINER_OF(job, struct replay, job);
-    r->status = history_read(&r->frames, &r->num, kv, HISTORY_FRAMES, r->tenant, r->room, r->from, r->to,
-                             REPLAY_BATCH_EVENTS, REPLAY_BATCH_BYTES);
-}
-
-static void replay_send(struct core *core, struct session *s, struct sub *sub, struct replay *r)
-{
-    struct frame *f = frame_new(1, (uint32_t)r->frames.len);
-    memcpy(frame_data(f), r->frames.data, r->frames.len);
-    frame_hold(f, 1);
-    frame_ref(f, core->id);
-    enum status sent = net_send(core->net, s->conn, f, CONN_REPLAY);
-    frame_unref(f, core->id);
-    if (sent != STATUS_OK) return; /* closing; a full queue cannot be: the page waited for the socket to drain */
-    core_count(core, METRIC_DELIVERIES, r->num);
-    sub->replay_next += r->num;
-    if (sub->last_seq && sub->replay_next > sub->last_seq) session_unsubscribe(core, sub);
-    else if (sub->replay_next > sub->room->seen_head) sub_go_live(sub);
-}
-
-static size_t replay_bound(const struct core *core) { return pages_bound(core, REPLAY_BATCH_EVENTS, REPLAY_BATCH_BYTES); }
-
-/* page_given_back lets those go on that waited for it, in this turn. */
-static void page_given_back(struct core *core)
-{
-    pages_release(core, PAGES_REPLAYED, replay_bound(core));
-    if (UNLIKELY(core->replays_want_pages)) core->replays_due_ns = core->now_ns;
-    core->replays_want_pages = false;
-}
-
-static void replay_done(void *context, struct read_job *job)
-{
-    struct core *core = context;
-    struct replay *r = CONTAINER_OF(job, struct replay, job);
-    struct session *s = session_on(core, r->conn);
-    page_given_back(core);
-    if (s) {
-        s->replay_open = false;
-        struct sub *sub = session_sub(s, r->room);
-        /* Not left and joined meanwhile, and nothing behind a leave that came meanwhile: such a page is read again. */
-        bool same = sub && sub->state == SUB_REPLAY && sub->replay_next == r->from &&
-                    (sub->last_seq == 0 || r->to <= sub->last_seq);
-        if (same && r->status == STATUS_OK) {
-            replay_send(core, s, sub, r);
-        } else if (same) {
-            LOG(LOG_ERROR, "session", "replay_failed", LOG_U64("room", r->room), LOG_U64("from", r->from),
-                LOG_STR("status", status_name(r->status)));
-            net_ws_close(core->net, s->conn, 4200, "the history could not be read: reconnect and resume", true);
-        }
-        replay_next(core, s);
-    }
-    buf_free(&r->frames);
-    free(r);
-}
-
-/* replay_fits: is there memory for one more page, among answers that wait for readers and among those under way? The
- * latter is reserved then. */
-static bool replay_fits(struct core *core, const struct session *s)
-{
-    if (UNLIKELY(core->guards & GUARD_REPLIES) && !answers_fit(core, s->key->tenant)) return false;
-    if (LIKELY(pages_reserve(core, PAGES_REPLAYED, replay_bound(core)))) return true;
-    core->replays_want_pages = true;
-    return false;
-}
-
-static void replay_next(struct core *core, struct session *s)
-{
-    if (s->replay_open || list_empty(&s->replays)) return;
-    if (net_queued(s->conn) > REPLAY_BATCH_BYTES) {
-        net_want_drain(core->net, s->conn);
-        return;
-    }
-    if (!replay_fits(core, s)) {
-        if (!list_linked(&s->waiting)) list_push(&core->replays_waiting, &s->waiting);
-        return;
-    }
-    struct sub *sub = CONTAINER_OF(s->replays.next, struct sub, replay);
-    struct replay *r = calloc(1, sizeof *r);
-    ASSERT(r != NULL);
-    r->job = (struct read_job){.return_core = (uint16_t)core->id, .run = replay_run, .done = replay_done};
-    r->conn = net_ref(s->conn);
-    r->tenant = sub->room->tenant;
-    r->room = sub->room->number;
-    r->from = sub->replay_next;
-    r->to = sub->last_seq ? sub->last_seq : sub->room->seen_head;
-    s->replay_open = true;
-    read_submit(core->reader, &r->job);
-}
+/* --- behind, and caught up --------------------------------------------------------------------------------------------- */
 
 void session_on_drain(void *context, struct conn *c)
 {
     struct session *s = conn_user(c);
     if (!s) return;
-    if (!PLANTED(replay_not_resumed)) replay_next(context, s);
+    if (!PLANTED(replay_not_resumed)) replay_go_on(context, s);
     if (s->pushes_wait) notify_session_drained(context, s);
 }
 
 void session_catch_up(struct core *core, struct sub *sub, uint64_t from)
 {
     ASSERT(sub->state == SUB_LIVE);
-    sub->state = SUB_REPLAY;
-    sub->replay_next = from;
-    core_count(core, METRIC_REPLAYS, 1);
-    list_push(&sub->session->replays, &sub->replay);
-    replay_next(core, sub->session);
+    replay_begin(core, sub, from);
 }
 
 /* --- the beginning of a session ---------------------------------------------------------------------------------------------- */
@@ -810,22 +699,8 @@ void session_on_notice(struct core *core, struct notice *n)
 
 /* --- ends ------------------------------------------------------------------------------------------------------------------------ */
 
-/* replays_retry lets replays try again that had to wait until their tenant's answers fit: some of them, in turns. */
-static void replays_retry(struct core *core)
-{
-    if (list_empty(&core->replays_waiting) || core->now_ns < core->replays_due_ns) return;
-    core->replays_due_ns = core->now_ns + REPLAYS_RETRY_MS * 1000000ull;
-    struct list *last = core->replays_waiting.prev;
-    for (unsigned i = 0; i < REPLAYS_RETRIED_MAX; i++) {
-        struct list *n = list_pop(&core->replays_waiting);
-        replay_next(core, CONTAINER_OF(n, struct session, waiting)); /* may go to the end again */
-        if (n == last) return;
-    }
-}
-
 void session_timers(struct core *core)
 {
-    replays_retry(core);
     while (!list_empty(&core->hello_waiting)) {
         struct session *s = CONTAINER_OF(core->hello_waiting.next, struct session, waiting);
         if (s->deadline_ns > core->now_ns) return;

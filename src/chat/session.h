@@ -1,8 +1,8 @@
 /* session: an authenticated WebSocket on its core: who it is, what it is subscribed to, what it still replays.
  *
  * A subscription is asked for at the room's home, which checks membership and pins the live position in the same ring
- * as the runs. It starts held; when it is started it either goes live at once or replays the log, one read at a time, at
- * the socket's own speed, until it reaches what this core has seen live (fanout.h). */
+ * as the runs. It starts held; when it is started it either goes live at once or replays the log, at the socket's own speed,
+ * until it reaches what this core has seen live (replay.h, fanout.h). */
 #ifndef CARILLON_CHAT_SESSION_H
 #define CARILLON_CHAT_SESSION_H
 
@@ -64,7 +64,7 @@ struct session {
     struct sub *subs;
     struct map *index;     /* subs by room, once there are more than a look along the list is worth; else NULL */
     struct list of_user;   /* known_user.sessions */
-    struct list waiting;   /* core->hello_waiting */
+    struct list waiting;   /* core->hello_waiting; later of one of the lists of replay.h */
     struct list replays;   /* struct sub.replay */
     struct list watches;   /* struct watch.of_session */
     uint64_t id;
@@ -75,7 +75,7 @@ struct session {
     bool all;              /* rooms joined later are subscribed too */
     bool subprotocol;      /* carillon.v1.json: begins with hello */
     bool registered;       /* the user's home was told to count this socket (user.h), and is told of its end */
-    bool replay_open;      /* one read is under way */
+    bool replay_open;      /* waits for a page */
     bool typed;            /* has said typing.start */
     bool pushes_wait;      /* notifications for which it had no room: their home is told when it has */
     uint8_t device_len;
@@ -107,8 +107,10 @@ void session_subscribe(struct core *core, struct session *s, struct op *op);
 struct sub *session_subscribed(struct core *core, struct op *op);
 /* session_rewind holds a subscription again, to be started from seq `from`: somebody has wished for that since. */
 void session_rewind(struct sub *sub, uint64_t from);
-/* session_start lets a new subscription run: replay first when it is behind. */
+/* session_start lets a new subscription run: replay first when it is behind (replay.h). */
 void session_start(struct core *core, struct sub *sub);
+/* sub_go_live: it has got all that this core has been told of. */
+void sub_go_live(struct sub *sub);
 /* op_not_in_room: refused because the user is not, or no longer, in the room. Any other refusal says nothing about the
  * membership: a room must never be left out of an answer for it. */
 static inline bool op_not_in_room(const struct op *op)
@@ -118,7 +120,7 @@ static inline bool op_not_in_room(const struct op *op)
 /* session_resumed tells the client where a room's replay begins. */
 void session_resumed(struct core *core, struct session *s, const struct room_position *p);
 
-/* session_catch_up holds a live subscription whose socket's queue is at its cap: it goes on from the log, with `from`,
+/* session_catch_up holds a live subscription whose socket's queue is at its cap: it is behind from `from` on, and goes on
  * when the socket has drained. A socket that takes nothing at all for STALL_TIMEOUT_MS is closed by net (4200). */
 void session_catch_up(struct core *core, struct sub *sub, uint64_t from);
 void session_timers(struct core *core);

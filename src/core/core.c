@@ -17,8 +17,10 @@
 #include "../chat/fanout.h"
 #include "../chat/idempotency_sweep.h"
 #include "../chat/presence.h"
+#include "../chat/replay.h"
 #include "../chat/room.h"
 #include "../chat/session.h"
+#include "../chat/tail.h"
 #include "../chat/typing.h"
 #include "../chat/user.h"
 #include "../notify/notify.h"
@@ -68,7 +70,7 @@ bool core_turn(struct core *core, bool may_wait)
         return busy;
     }
     park_prepare(&core->park);
-    bool work = mailboxes_pending(core) || outboxes_movable(core) || commit_pollable(core->commit) ||
+    bool work = !list_empty(&core->replays_ready) || mailboxes_pending(core) || outboxes_movable(core) || commit_pollable(core->commit) ||
                 read_pollable(core->reader) || control_pollable(core);
     net_wait(core->net, work ? 0 : wake_at(core));
     park_done(&core->park);
@@ -100,7 +102,7 @@ static void queues_fit(struct core *core)
 
 const char *const core_queue_names[CORE_QUEUES] = {"connections", "commit_entries", "commit_bytes",
                                                    "mailbox",     "reads",          "frames_bytes",
-                                                   "assembly_bytes", "pages_bytes", "rooms",        "users"};
+                                                   "assembly_bytes", "pages_bytes", "tail_bytes",   "rooms",        "users"};
 
 size_t core_bytes_max(const struct gateway *g, size_t most)
 {
@@ -129,6 +131,7 @@ uint64_t core_queue_bound(const struct gateway *g, enum core_queue queue)
     case QUEUE_FRAMES_BYTES: return core_bytes_max(g, FRAMES_BYTES_MAX);
     case QUEUE_ASSEMBLY_BYTES: return assembly_bytes_max(g);
     case QUEUE_PAGES_BYTES: return core_bytes_max(g, PAGES_BYTES_MAX);
+    case QUEUE_TAIL_BYTES: return tail_bytes_max(g);
     case QUEUE_ROOMS: return ROOMS_LOADED_MAX;
     case QUEUE_USERS: return USERS_LOADED_MAX;
     case CORE_QUEUES: break;
@@ -152,6 +155,7 @@ static void queues_watch(struct core *core)
     queue_is(core, QUEUE_FRAMES_BYTES, frames > 0 ? (uint64_t)frames : 0);
     queue_is(core, QUEUE_ASSEMBLY_BYTES, net_stats(core->net)->assembly_bytes);
     queue_is(core, QUEUE_PAGES_BYTES, core->pages_bytes[PAGES_ASKED] + core->pages_bytes[PAGES_REPLAYED]);
+    queue_is(core, QUEUE_TAIL_BYTES, tails_bytes(core));
     queue_is(core, QUEUE_READS, read_waiting(core->reader));
 }
 
@@ -175,6 +179,7 @@ static void timers_run(struct core *core)
     net_timers(core->net);
     if (UNLIKELY(core->pages_waiting.len)) pages_poll(core);
     session_timers(core);
+    replays_run(core);
     user_cursors_flush(core);
     user_presence_timers(core);
     typing_timers(core);
@@ -265,6 +270,7 @@ static void memory_update(struct core *core)
                                core->num_subscriptions * (sizeof(struct sub) + sizeof(struct local_sub)),
         [CORE_MEMORY_ANSWERS] = net_reply_bytes(core->net),
         [CORE_MEMORY_FRAMES] = frames > 0 ? (uint64_t)frames : 0,
+        [CORE_MEMORY_TAILS] = tails_bytes(core),
         [CORE_MEMORY_ASSEMBLY] = n->assembly_bytes,
         [CORE_MEMORY_PENDING] = core->pending_bytes};
     for (unsigned part = 0; part < CORE_MEMORY_PARTS; part++)
@@ -397,6 +403,10 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     core->anyone.assembly_max = assembly_bytes_max(g) / 2;
     core->rates = g->ip_requests || g->ip_handshakes || g->config->limits_tenant_rate;
     list_init(&core->replays_waiting);
+    list_init(&core->replays_ready);
+    list_init(&core->page_reads);
+    core->tails = tails_new();
+    core->tail_bytes_max = tail_bytes_max(g);
     for (unsigned other = 0; other < g->num_cores; other++) {
         core->out[other].ring = &g->mailboxes[id * g->num_cores + other];
         core->out[other].wait = &g->mailbox_waits[id * g->num_cores + other];
@@ -455,6 +465,7 @@ void core_close(struct core *core)
     ASSERT(core->net == NULL);
     access_free(core);
     sessions_free(core);
+    tails_free(core);
     presence_free(core);
     typing_free(core);
     rooms_free(core);

@@ -46,6 +46,7 @@ enum core_queue {
     QUEUE_FRAMES_BYTES,
     QUEUE_ASSEMBLY_BYTES,
     QUEUE_PAGES_BYTES,    /* reserved for pages that are being made */
+    QUEUE_TAIL_BYTES,     /* kept for those who are behind; full is ordinary there */
     QUEUE_ROOMS,
     QUEUE_USERS,
     CORE_QUEUES
@@ -61,6 +62,7 @@ enum core_memory {
     CORE_MEMORY_CONNECTIONS,
     CORE_MEMORY_ANSWERS,
     CORE_MEMORY_FRAMES,
+    CORE_MEMORY_TAILS,
     CORE_MEMORY_ASSEMBLY,
     CORE_MEMORY_PENDING,
     CORE_MEMORY_PARTS
@@ -136,6 +138,11 @@ struct core {
     size_t pending_bytes_max; /* of COMMIT_PENDING_BYTES_MAX */
     struct net_account anyone; /* connections that have shown no credential yet */
     struct list replays_waiting; /* struct session.waiting: until answers fit again */
+    struct list replays_ready;   /* struct session.waiting: their turn comes (chat/replay.h) */
+    struct list page_reads;      /* struct page_read: under way, for those who are behind */
+    int64_t replay_credit;       /* bytes that replays may still send in this turn */
+    struct tails *tails;         /* chat/tail.h */
+    size_t tail_bytes_max;
     uint64_t replays_due_ns;
     bool replays_want_pages;     /* some of them wait for pages_bytes */
     struct queue pages_waiting;  /* struct op: until memory for their pages is there (api/pages.h) */

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "../../src/chat/tail.h"
 #include "../../src/core/core.h"
 #include "counts.h"
 #include "world.h"
@@ -21,6 +22,16 @@ static void check_mailboxes(const struct core *core)
     }
 }
 
+/* check_behind: those who wait for a page are in its list, and what is kept for them is within its bound. */
+static void check_behind(const struct core *core)
+{
+    CHECK(tails_bytes(core) <= core->tail_bytes_max, "core %u keeps %zu bytes for who is behind, of %zu", core->id,
+          tails_bytes(core), core->tail_bytes_max);
+    if (core->num_sessions == 0)
+        CHECK(list_empty(&core->replays_ready) && list_empty(&core->replays_waiting),
+              "core %u has somebody who is behind, and no session", core->id);
+}
+
 void bounds_check(const struct core *core)
 {
     const struct gateway_cells *cells = &core->gateway->cells;
@@ -35,6 +46,7 @@ void bounds_check(const struct core *core)
     CHECK(core->pending_bytes <= COMMIT_PENDING_BYTES_MAX, "core %u has %zu bytes that are not durable", core->id,
           core->pending_bytes);
     check_mailboxes(core);
+    check_behind(core);
     bounds_check_net(core->net);
 }
 

@@ -48,6 +48,8 @@ void scenario_plan(uint64_t steps)
     scenario.ruled = world_chance(2);
     scenario.sluggish = world_chance(3);
     scenario.notified = world_chance(2);
+    scenario.forgetful_tails = world_chance(3);
+    scenario.no_tails = world_chance(4);
     for (unsigned t = 0; t < scenario.num_tenants; t++) {
         plan_tenant(t);
         plan_room(t, RULE_FIXED, steps);

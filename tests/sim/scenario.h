@@ -86,6 +86,8 @@ struct scenario {
     bool crowded;       /* passers come and go, and homes keep few users and let few requests wait */
     bool forgetful;     /* few client ids are kept in memory: repeats are looked up on disk */
     bool narrow;        /* a reader's queue is short: who reads slowly is caught up from the log */
+    bool forgetful_tails; /* hardly any run or page is kept for who is behind: blocks go all the time … */
+    bool no_tails;      /* … or none is: only who waits for the same page shares it */
     bool healing;       /* nobody starts anything new */
     bool weeks_pass;    /* at some moment: what was asked before is then no longer known by its idempotency key */
     bool ruled;         /* the operator interferes: keys, kicks, limits, settings, restarts */

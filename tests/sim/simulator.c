@@ -423,6 +423,11 @@ static void gateway_start(void)
         run.gateway.cores[i]->idempotency.window_max = (uint32_t)world_below(8);
         run.gateway.cores[i]->idempotency.run_events = 4 + (uint32_t)world_below(16);
     }
+    for (unsigned i = 0; i < run.gateway.num_cores; i++) {
+        size_t *tail_bytes_max = &run.gateway.cores[i]->tail_bytes_max;
+        if (scenario.forgetful_tails) *tail_bytes_max = (1 + world_below(8)) * TAIL_BLOCK_BYTES_MIN;
+        if (scenario.no_tails) *tail_bytes_max = 0;
+    }
     for (unsigned i = 0; i < run.gateway.num_cores; i++) notifier_bound(run.gateway.cores[i]);
     scenario.num_cores = run.gateway.num_cores;
     scenario.disk_failed = false;

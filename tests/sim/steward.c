@@ -1,6 +1,7 @@
 #include "steward.h"
 
 #include "../../src/chat/session.h"
+#include "../../src/chat/tail.h"
 #include "../../src/core/core.h"
 #include "../../src/core/reload.h"
 #include "counts.h"
@@ -72,12 +73,22 @@ bool steward_drained(void)
     return (told && left == 0) || world_now_ns() >= steward.deadline_ns;
 }
 
-/* A reader that is behind is caught up from the log. It happens where no client sees it, so the call is counted
- * (`-Wl,--wrap=session_catch_up`). */
+/* A reader that is behind is caught up. It happens where no client sees it, so the calls are counted
+ * (`-Wl,--wrap=session_catch_up,--wrap=tail_frame`). */
 void __real_session_catch_up(struct core *core, struct sub *sub, uint64_t from);
 void __wrap_session_catch_up(struct core *core, struct sub *sub, uint64_t from);
 void __wrap_session_catch_up(struct core *core, struct sub *sub, uint64_t from)
 {
     count_happened(COUNT_CATCH_UPS);
     __real_session_catch_up(core, sub, from);
+}
+
+struct frame *__real_tail_frame(struct core *core, const struct tail_part *part);
+struct frame *__wrap_tail_frame(struct core *core, const struct tail_part *part);
+struct frame *__wrap_tail_frame(struct core *core, const struct tail_part *part)
+{
+    struct frame *f = __real_tail_frame(core, part);
+    count_happened(part->kind == TAIL_RUNS ? COUNT_CAUGHT_UP_RUNS : COUNT_CAUGHT_UP_PAGES);
+    if (f->account) count_happened(COUNT_CAUGHT_UP_CUT); /* a copy, which counts as a frame in flight */
+    return f;
 }

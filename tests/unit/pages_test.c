@@ -164,10 +164,17 @@ static void replays_wait_for_memory_of_their_own(void **state)
     struct harness *h = *state;
     struct scene s = scene_open(h);
     struct client *sockets[3];
+    uint64_t rooms[3]; /* one each, for a page is read once for all who want it */
+    h->hold_readers = false;
+    for (unsigned i = 0; i < 3; i++) {
+        rooms[i] = harness_room(h, ROOM_GROUP, 0, PEOPLE(&s.ann));
+        harness_fill(h, &s.ann, rooms[i], 3);
+    }
+    h->hold_readers = true;
     pages_asked(&s, s.socket, 1, 1);
     for (unsigned i = 0; i < 3; i++) {
         sockets[i] = socket_open(h, 0, "ann", HELLO_NONE);
-        client_say(sockets[i], "{\"type\":\"subscribe\",\"room_id\":\"%s\",\"after_seq\":0}", room_name(s.room).text);
+        client_say(sockets[i], "{\"type\":\"subscribe\",\"room_id\":\"%s\",\"after_seq\":0}", room_name(rooms[i]).text);
         expect_text(client_hear(sockets[i]), "\"type\":\"resumed\"");
     }
     assert_int_equal(read_waiting(s.core->reader), 2); /* the page that was asked for, and one replay */
