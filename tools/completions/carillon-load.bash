@@ -17,7 +17,7 @@ _carillon_load()
     --path)
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return ;;
-    --url|--key|--master-key|--rooms|--subscribers|--publishers|--in-flight|--rate|--size|--seconds|--warmup|--messages|--peer|--frame|--source|--pid|--timeout|--members|--connections|--hold|--method|--body)
+    --url|--key|--master-key|--rooms|--subscribers|--publishers|--in-flight|--rate|--size|--seconds|--warmup|--messages|--peer|--frame|--source|--pid|--timeout|--members|--connections|--hold|--users|--method|--body)
         return ;;
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -27,7 +27,7 @@ _carillon_load()
             continue
         fi
         case $word in
-        --url|--key|--master-key|--admin-socket|--state|--rooms|--subscribers|--publishers|--in-flight|--rate|--size|--seconds|--warmup|--messages|--peer|--frame|--source|--pid|--record|--timeout|--members|--connections|--hold|--path|--method|--body) skip=1 ;;
+        --url|--key|--master-key|--admin-socket|--state|--rooms|--subscribers|--publishers|--in-flight|--rate|--size|--seconds|--warmup|--messages|--peer|--frame|--source|--pid|--record|--timeout|--members|--connections|--hold|--users|--path|--method|--body) skip=1 ;;
         -*) ;;
         *) command+=${command:+ }$word ;;
         esac
@@ -49,7 +49,7 @@ _carillon_load()
         [[ $cur == -* ]] && choices='--admin-socket --connections --help --hold --json --key --master-key --peer --pid --rate --source --timeout --url'
         ;;
     'idle'|'idle '*)
-        [[ $cur == -* ]] && choices='--admin-socket --connections --help --json --key --master-key --peer --pid --rooms --seconds --source --state --timeout --tolerate-disconnect --url'
+        [[ $cur == -* ]] && choices='--admin-socket --connections --help --json --key --master-key --peer --pid --rooms --seconds --source --state --timeout --tolerate-disconnect --url --users'
         ;;
     'rest'|'rest '*)
         [[ $cur == -* ]] && choices='--admin-socket --body --connections --help --json --key --master-key --method --path --pid --seconds --source --timeout --url --warmup'

@@ -119,7 +119,7 @@ int connections_idle(const struct options *o, struct report *report)
 
 static uint64_t idle_members(const struct options *o, uint64_t room)
 {
-    return o->connections / o->rooms + (room < o->connections % o->rooms ? 1 : 0);
+    return o->users / o->rooms + (room < o->users % o->rooms ? 1 : 0);
 }
 
 static bool visit_open(struct visit *v, const struct options *o, uint64_t num_visitors,
@@ -137,12 +137,11 @@ static bool visit_open(struct visit *v, const struct options *o, uint64_t num_vi
 static bool begin(struct visit *v, struct visitor *one, uint64_t number, uint64_t due_ns)
 {
     char user[SETUP_USER_BYTES_MAX];
-    uint64_t rooms = v->options->rooms ? v->options->rooms : 1; /* `connect` has none */
-    size_t len =
-        v->idle ? setup_user(user, number % rooms, number / rooms) : setup_user(user, 0, number % CONNECT_USERS);
+    uint64_t rooms = v->idle ? v->options->rooms : 1, who = number % (v->idle ? v->options->users : CONNECT_USERS);
+    size_t len = setup_user(user, who % rooms, who / rooms);
     one->number = number;
     one->due_ns = due_ns;
-    if (session_open(&v->hub, &one->session, number % rooms, slice_of(user, len)) != STATUS_OK) return false;
+    if (session_open(&v->hub, &one->session, who % rooms, slice_of(user, len)) != STATUS_OK) return false;
     one->state = VISITOR_COMING;
     v->num_coming++;
     return true;

@@ -58,6 +58,8 @@ static const struct option_row option_rows[] = {
      "connect: upgrades in all (10000); idle: sockets held (1000); rest: sockets (64)"},
     {"hold", OPTION_COUNT, FIELD(hold), 1, ENGINE_PEERS_MAX, BIT(SCENARIO_CONNECT), "H",
      "connections open at once, the oldest is closed first, default 1000"},
+    {"users", OPTION_COUNT, FIELD(users), 1, ENGINE_PEERS_MAX, BIT(SCENARIO_IDLE), "U",
+     "users that the connections belong to, in turns; default one each"},
     {"path", OPTION_TEXT, FIELD(path), 0, 0, BIT(SCENARIO_REST), "PATH", "what to request, default /health"},
     {"method", OPTION_TEXT, FIELD(method), 0, 0, BIT(SCENARIO_REST), "M", "default GET, or POST with --body"},
     {"body", OPTION_TEXT, FIELD(body), 0, 0, BIT(SCENARIO_REST), "JSON", "body of every request"},
@@ -247,6 +249,7 @@ static bool complete(struct options *o)
     case SCENARIO_IDLE:
         or_default(&o->connections, 1000);
         or_default(&o->rooms, (o->connections + 9999) / 10000);
+        or_default(&o->users, o->connections);
         break;
     case SCENARIO_REST:
         or_default(&o->connections, 64);
@@ -262,8 +265,8 @@ static bool complete(struct options *o)
         return false;
     }
     if ((o->scenario == SCENARIO_DURABLE && o->rooms > o->publishers) ||
-        (o->scenario == SCENARIO_IDLE && o->rooms > o->connections)) {
-        fprintf(stderr, "carillon-load: more rooms than people to be in them\n");
+        (o->scenario == SCENARIO_IDLE && (o->rooms > o->users || o->users > o->connections))) {
+        fprintf(stderr, "carillon-load: more rooms than people to be in them, or more users than connections\n");
         return false;
     }
     return true;

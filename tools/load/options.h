@@ -25,7 +25,7 @@ struct options {
     enum scenario scenario;
     const char *url, *key, *master_key, *admin_socket, *record_path, *state_path, *path, *method, *body,
         *peer, *source;
-    uint64_t rooms, subscribers, members, publishers, in_flight, size, connections, messages, hold, pid, frame;
+    uint64_t rooms, subscribers, members, publishers, in_flight, size, connections, messages, hold, users, pid, frame;
     double seconds, warmup, rate, timeout; /* seconds; rate: a second, 0 none */
     bool json, tolerate_disconnect, client_ids;
     enum dialect dialect;
