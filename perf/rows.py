@@ -18,6 +18,7 @@ LARGE_SETTING = {"limits.content_chars": 20000}
 SOCKETS_MAX = 14000  # of one generator: below carillon-load's own bound
 WRK_CONNECTIONS = 64
 HOLDERS_READY_S = 180
+OTHERS_PERCENT_MAX = 5.0  # of one CPU: what other programs may use during a run without disturbing it
 
 ROWS = {}  # name: (title, whether only --all runs it, function)
 
@@ -123,13 +124,44 @@ class Bench:
         if scenario in ("fanout", "chat") and not isinstance(server, lab.Gateway):
             command += ["--frame", self.frame]
         figures = flat(lab.run(command, lab.cpus()[1] if cpu is None else cpu, timeout_s=seconds + lab.PROGRAM_S))
+        if not self.tiny and figures.get(DELIVERIES) == 0:
+            raise lab.Failure(f"{scenario}: nothing was delivered within {seconds} s")
         if isinstance(server, lab.Gateway) and figures.get("push_bytes"):
             self.frame = round(figures["push_bytes"])  # what the peers are given from now on
         return figures
 
     def alternate(self, contestants, columns, targets):
-        rounds = lab.alternate(contestants, self.runs)
+        rounds = lab.alternate({name: watched(contestant) for name, contestant in contestants.items()}, self.runs)
         return Result(rounds, columns, targets, {name: self.titles.get(name, name) for name in contestants}, dict(self.absent))
+
+
+def watched(contestant):
+    """The contestant, whose figures also say how much of the CPUs others used meanwhile (`others_percent`, 100 is one CPU): a run
+    that was disturbed shows it."""
+    def run():
+        began, before, own = time.monotonic(), busy_seconds(), own_cpu_seconds()
+        figures = contestant()
+        took = time.monotonic() - began
+        others = busy_seconds() - before - (own_cpu_seconds() - own)
+        return {**figures, "others_percent": max(0.0, 100 * others / took)}
+    return run
+
+
+def busy_seconds():
+    """User and system time of all CPUs, without interrupts, which belong to nobody (proc(5))."""
+    with open("/proc/stat", encoding="utf-8") as stat:
+        user, nice, system = stat.readline().split()[1:4]
+    return (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def own_cpu_seconds():
+    """CPU time of this program and of everything that it has started."""
+    times, running = os.times(), 0
+    with open(f"/proc/self/task/{os.getpid()}/children", encoding="utf-8") as children:
+        for pid in children.read().split():
+            with contextlib.suppress(OSError):
+                running += peers.cpu_ns(int(pid))
+    return times.user + times.system + times.children_user + times.children_system + running / 1e9
 
 
 def flat(result, prefix=""):
@@ -493,10 +525,10 @@ def scale_connections(bench):
             while holders.num < num:
                 part = min(SOCKETS_MAX, num - holders.num)
                 holders.add(part, part)
-            took = time.monotonic() - began
+            took, idle = time.monotonic() - began, holders.subscribed()
             figures = bench.load(gateway, "chat", "--rooms", bench.pick(100, 5), "--members", 2, "--rate", 1000)
             holders.whole()
-            return {**figures, "idle": holders.subscribed(), "connecting_s": took, "rss_mib": resident_bytes(gateway.pid) / (1 << 20)}
+            return {**figures, "idle": idle, "connecting_s": took, "rss_mib": resident_bytes(gateway.pid) / (1 << 20)}
     return bench.alternate({"carillon": crowded}, {"idle": "idle", "connecting_s": "connecting s", "rss_mib": "RSS MiB",
                                                    **LATENCY_COLUMNS}, [
         Target("idle connections at once", ">=", figure("idle"), num),
