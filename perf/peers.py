@@ -1,9 +1,9 @@
-"""The servers that a gateway is compared with, each started with a configuration and a directory of its own on the server's
-CPU: uWebSockets, nginx with and without nchan, the npm packages ws and socket.io, Redis. What is not installed is Absent, by
-name and with what to do about it; nothing is downloaded here.
+"""The servers that a gateway is compared with, each started with a configuration and a directory of its own on the
+server's CPU: uWebSockets, nginx with and without nchan, the npm packages ws and socket.io, Redis. What is not installed is
+Absent, by name and with what to do about it; nothing is downloaded here.
 
     with peers.serve("nchan", build) as peer:
-        peer.load("fanout", "--subscribers", 1000, "--frame", 346, seconds=3)"""
+        print(peer.title, peer.url, peer.pid)"""
 import contextlib
 import os
 import re
@@ -31,8 +31,8 @@ class Absent(Exception):
 class Peer:
     """A server that runs; `dialect` is what carillon-load speaks with it, None when it broadcasts nothing."""
 
-    def __init__(self, name, title, build, process, port, dialect):
-        self.name, self.title, self.build, self.process, self.port, self.dialect = name, title, build, process, port, dialect
+    def __init__(self, title, process, port, dialect):
+        self.title, self.process, self.port, self.dialect = title, process, port, dialect
 
     @property
     def pid(self):
@@ -41,15 +41,6 @@ class Peer:
     @property
     def url(self):
         return f"http://127.0.0.1:{self.port}"
-
-    def load(self, scenario, *options, seconds=3, cpu=None):
-        """Runs carillon-load against it on the generator's CPU and returns its JSON."""
-        command = [lab.program(self.build, "carillon-load"), scenario, *options, "--url", self.url, "--pid", self.pid, "--json"]
-        if self.dialect:
-            command += ["--peer", self.dialect]
-        if scenario != "connect":
-            command += ["--seconds", seconds]
-        return lab.run(command, lab.cpus()[1] if cpu is None else cpu, timeout_s=seconds + lab.PROGRAM_S)
 
 
 def cpu_ns(pid):
@@ -68,7 +59,7 @@ def serve(name, build):
         with open(log_path, "wb") as log:
             process = lab.start(command, lab.cpus()[0], stdout=log, stderr=log, cwd=directory, env=_environment())
         port = _ready(name, process, port, log_path)
-        yield Peer(name, title, build, process, port, dialect)
+        yield Peer(title, process, port, dialect)
         if process.poll() is not None:
             raise lab.Failure(f"{name} ended by itself: {_tail(log_path)}")
     finally:
@@ -124,7 +115,7 @@ def _version(pattern, command):
     return found[1] if found else "?"
 
 
-# --- how each is started: (title, command, port or None, dialect) -------------------------------------------------------------
+# --- how each is started: (title, command, port or None, dialect) ---------------------------------------------------
 
 
 def _uws(_, build):
@@ -143,7 +134,8 @@ def _nginx_configuration(directory, port, nchan):
     lines += ["daemon off;", "master_process off;", "user root;" if os.geteuid() == 0 else "",
               f"pid {directory}/pid;", f"error_log {directory}/error.log warn;",
               "worker_rlimit_nofile 20000;", "events { worker_connections 19000; }", "http {", "access_log off;",
-              "keepalive_requests 1000000000;", "keepalive_timeout 300s;", "tcp_nodelay on;", "default_type application/json;"]
+              "keepalive_requests 1000000000;", "keepalive_timeout 300s;", "tcp_nodelay on;",
+              "default_type application/json;"]
     lines += [f"{kind}_temp_path {directory}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")]
     lines += ["nchan_shared_memory_size 256M;"] if nchan else []
     lines += ["server {", f"listen 127.0.0.1:{port} backlog=4096;",
@@ -160,9 +152,8 @@ def _nginx_configuration(directory, port, nchan):
 def _nginx(directory, _, nchan=False):
     program, port = _installed("nginx", "nginx-light"), _free_port()
     version = _version(r"nginx/(\S+)", [program, "-v"])
-    return (f"nginx {version}" + (" with nchan" if nchan else ""),
-            [program, "-p", directory, "-e", f"{directory}/error.log", "-c", _nginx_configuration(directory, port, nchan)],
-            port, "websocket" if nchan else None)
+    command = [program, "-p", directory, "-e", f"{directory}/error.log", "-c", _nginx_configuration(directory, port, nchan)]
+    return f"nginx {version}" + (" with nchan" if nchan else ""), command, port, "websocket" if nchan else None
 
 
 def _nchan(directory, build):

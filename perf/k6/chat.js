@@ -2,8 +2,8 @@
 //
 //   k6 run -e MASTER_KEY=secret -e URL=http://127.0.0.1:8080 -e USERS=100 -e SECONDS=10 perf/k6/chat.js
 //
-// Thresholds fail the run (exit code 99): a send that is not acknowledged, a hole in the order, slow deliveries. k6 itself
-// takes milliseconds for a message: carillon-load is what measures a gateway to its limits.
+// Thresholds fail the run (exit code 99): a send that is not acknowledged, a hole in the order, slow deliveries. k6
+// itself takes milliseconds for a message: carillon-load is what measures a gateway to its limits.
 import ws from 'k6/ws';
 import { check } from 'k6';
 import { Counter, Trend } from 'k6/metrics';

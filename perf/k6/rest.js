@@ -1,4 +1,4 @@
-// A backend's mix over HTTP: four reads of history and one list of rooms for each message that is sent, some health checks.
+// A backend's mix over HTTP: for each message that is sent four reads of history, a list of rooms and a health check.
 //
 //   k6 run -e MASTER_KEY=secret -e URL=http://127.0.0.1:8080 -e USERS=50 -e SECONDS=10 perf/k6/rest.js
 //

@@ -1,5 +1,5 @@
-// A Socket.IO server, WebSocket alone: who connects with ?room=N joins that room, and every event `m` goes to all of it,
-// its sender too. Prints `port N` when it serves.
+// A Socket.IO server, WebSocket alone: who connects with ?room=N joins that room, and every event `m` goes to all of
+// it, its sender too. Prints `port N` when it serves.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 

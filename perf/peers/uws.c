@@ -55,12 +55,15 @@ struct behavior { /* uws_socket_behavior_t */
     void (*subscription)(struct websocket *, const char *topic, size_t len, int now, int before, void *user);
 };
 
+typedef void on_listening(struct listen_socket *, struct listen_config, void *);
+
 /* The functions of the library: return type, name, parameters. The first is always whether TLS is on: 0. */
 #define FUNCTIONS(X)                                                                                                   \
     X(struct app *, uws_create_app, (int, struct ssl_options))                                                         \
-    X(void, uws_app_get, (int, struct app *, const char *, void (*)(struct response *, struct request *, void *), void *)) \
+    X(void, uws_app_get,                                                                                               \
+      (int, struct app *, const char *, void (*)(struct response *, struct request *, void *), void *))                \
     X(void, uws_app_listen_with_config,                                                                                \
-      (int, struct app *, struct listen_config, void (*)(struct listen_socket *, struct listen_config, void *), void *)) \
+      (int, struct app *, struct listen_config, on_listening *, void *))                                               \
     X(void, uws_app_run, (int, struct app *))                                                                          \
     X(int, us_socket_local_port, (int, struct listen_socket *))                                                        \
     X(bool, uws_publish, (int, struct app *, const char *, size_t, const char *, size_t, int, bool))                   \
@@ -70,7 +73,8 @@ struct behavior { /* uws_socket_behavior_t */
     X(size_t, uws_req_get_parameter, (struct request *, unsigned short, const char **))                                \
     X(size_t, uws_req_get_header, (struct request *, const char *, size_t, const char **))                             \
     X(void, uws_res_upgrade,                                                                                           \
-      (int, struct response *, void *, const char *, size_t, const char *, size_t, const char *, size_t, struct context *)) \
+      (int, struct response *, void *, const char *, size_t, const char *, size_t, const char *, size_t,               \
+       struct context *))                                                                                              \
     X(void, uws_res_write_header, (int, struct response *, const char *, size_t, const char *, size_t))                \
     X(void, uws_res_end, (int, struct response *, const char *, size_t, bool))
 

@@ -1,5 +1,5 @@
--- Messages by REST, each with a client_id of its own and answered when it is on disk: the arguments are the API key, the
--- user who sends, and the room.
+-- Messages by REST, each with a client_id of its own and answered when it is on disk: the arguments are the API key,
+-- the user who sends, and the room.
 --
 --   wrk -t1 -c64 -d5s -s perf/wrk/send.lua http://127.0.0.1:8080 -- "$KEY" alice "$ROOM"
 --

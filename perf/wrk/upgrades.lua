@@ -2,9 +2,9 @@
 --
 --   wrk -t1 -c64 -d5s -s perf/wrk/upgrades.lua http://127.0.0.1:8080 -- "$KEY" alice
 --
--- wrk knows no WebSockets: it takes the 101 for an answer and sends the next request behind it, which is no frame, so the
--- gateway closes with 1002 and wrk connects anew. `requests` are upgrades, each with the end of its connection; `lost` are
--- those ends, about as many. `carillon-load connect` measures upgrades without that. The last line is one JSON object.
+-- wrk knows no WebSockets: it takes the 101 for an answer and sends the next request behind it, which is no frame, so
+-- the gateway closes with 1002 and wrk connects anew. `requests` are upgrades, each with the end of its connection;
+-- `lost` are those ends, about as many. `carillon-load connect` measures upgrades without that. The last line is one JSON object.
 function init(args)
     wrk.headers["X-API-Key"] = args[1]
     wrk.headers["X-User-Id"] = args[2]
