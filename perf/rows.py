@@ -15,7 +15,9 @@ import peers
 CONTENT_BYTES = 128
 LARGE_BYTES = 16384
 LARGE_SETTING = {"limits.content_chars": 20000}
-SOCKETS_MAX = 14000  # of one generator: below carillon-load's own bound
+SOCKETS_MAX = 15000  # of one generator: carillon-load's own bound (ENGINE_PEERS_MAX)
+IO_URING_REQUEST_BYTES = 256  # struct io_kiocb of 64-bit Linux 6.1 to 6.18, as /proc/slabinfo has it
+SETTLE_S = 0.3  # late frees and replies are done
 WRK_CONNECTIONS = 64
 HOLDERS_READY_S = 180
 OTHERS_PERCENT_MAX = 5.0  # of one CPU: what other programs may use during a run without disturbing it
@@ -421,27 +423,39 @@ def rest_send(bench):
 # --- memory and scale -------------------------------------------------------------------------------------------------
 
 
-def anonymous_bytes(pid):
+def user_bytes(pid):
+    """Memory of its own that a process has, shared memory too, but no files (proc(5), smaps_rollup: exact, unlike status)."""
     with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as rollup:
-        for line in rollup:
-            if line.startswith("Anonymous:"):
-                return int(line.split()[1]) * 1024
-    raise lab.Failure(f"/proc/{pid}/smaps_rollup has no Anonymous")
+        fields = dict(line.split(":", 1) for line in rollup if ":" in line)
+    return sum(int(fields[name].split()[0]) * 1024 for name in ("Pss_Anon", "Pss_Shmem"))
 
 
-def resident_bytes(pid):
-    with open(f"/proc/{pid}/status", encoding="utf-8") as status:
-        for line in status:
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-    raise lab.Failure(f"/proc/{pid}/status has no VmRSS")
+def resident_mib(pid):
+    with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as rollup:
+        return next(int(line.split()[1]) / 1024 for line in rollup if line.startswith("Rss:"))
+
+
+def io_uring_bytes():
+    """Bytes of all io_uring requests of the machine, None where /proc/slabinfo cannot be read."""
+    try:
+        with open("/proc/slabinfo", encoding="utf-8") as slabs:
+            fields = next(line.split() for line in slabs if line.startswith("io_kiocb "))
+    except (OSError, StopIteration):
+        return None
+    return int(fields[1]) * int(fields[3])
+
+
+def sockets_in_use():
+    with open("/proc/net/sockstat", encoding="utf-8") as sockstat:
+        return next(int(line.split()[2]) for line in sockstat if line.startswith("TCP: inuse"))
 
 
 class Holders:
     """Generators that hold idle connections which are subscribed to rooms; ended with the context."""
 
-    def __init__(self, bench, gateway):
-        self.bench, self.gateway, self.processes, self.num, self.rate = bench, gateway, [], 0, None
+    def __init__(self, bench, server):
+        self.bench, self.server, self.processes, self.num = bench, server, [], 0
+        self.sockets_before = sockets_in_use()
 
     def __enter__(self):
         return self
@@ -451,19 +465,23 @@ class Holders:
             process.kill()
             lab.end(process, 5)
 
-    def add(self, num, users):
-        """Waits until the gateway counts them all."""
+    def add(self, num, users, state=None):
+        """Waits until all are there. With the same `state` file the connections are of the same users and room."""
         self.num += num
-        command = [lab.program(self.bench.build, "carillon-load"), "idle", "--connections", num, "--users", users,
-                   "--rooms", 1, "--source", f"127.0.1.{len(self.processes) + 1}", "--seconds", 3600,
-                   "--url", self.gateway.url, "--master-key", self.gateway.master_key]
+        command = [lab.program(self.bench.build, "carillon-load"), "idle", "--connections", num, "--rooms", 1,
+                   "--source", f"127.0.1.{len(self.processes) + 1}", "--seconds", 3600, "--url", self.server.url]
+        if isinstance(self.server, lab.Gateway):
+            command += ["--master-key", self.server.master_key, "--users", users]
+            command += ["--state", state] if state else []
+        else:
+            command += ["--peer", self.server.dialect]
         self.processes.append(lab.start(command, lab.cpus()[1], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                         text=True))
         until = time.monotonic() + HOLDERS_READY_S
-        while self.subscribed() < self.num:
+        while self.there() < self.num:
             self.whole()
             if time.monotonic() > until:
-                raise lab.Failure(f"{self.subscribed()} of {self.num} idle connections came within {HOLDERS_READY_S} s")
+                raise lab.Failure(f"{self.there()} of {self.num} idle connections came within {HOLDERS_READY_S} s")
             time.sleep(0.05)
 
     def whole(self):
@@ -471,8 +489,11 @@ class Holders:
             if process.poll() is not None:
                 raise lab.Failure(f"a holder of idle connections ended: {process.stderr.read()[-500:]}")
 
-    def subscribed(self):
-        return metric(self.gateway, "carillon_subscriptions")
+    def there(self):
+        """Subscriptions of the gateway; for a peer, which does not say, pairs of sockets."""
+        if isinstance(self.server, lab.Gateway):
+            return metric(self.server, "carillon_subscriptions")
+        return (sockets_in_use() - self.sockets_before) // 2
 
 
 def metric(gateway, name):
@@ -487,40 +508,41 @@ def metric(gateway, name):
 def memory(bench):
     some, more, members = bench.pick(4000, 200), bench.pick(10000, 800), bench.pick(15000, 1000)
 
-    def one_room():
-        figures = {}
+    def further(start):
+        """What `more` sockets take behind `some`: those of the gateway are one user's."""
         with contextlib.ExitStack() as stack:
-            gateway = bench.gateway(stack)
-            holders = stack.enter_context(Holders(bench, gateway))
-            holders.add(some, 1)
-            before, kernel = anonymous_bytes(gateway.pid), kernel_bytes("io_kiocb")
-            holders.add(more, 1)
-            figures["socket_bytes"] = (anonymous_bytes(gateway.pid) - before) / more
-            figures["io_uring_bytes"] = (kernel_bytes("io_kiocb") - kernel) / more / 2  # the generator has one, too
+            server = start(stack)
+            holders = stack.enter_context(Holders(bench, server))
+            state = os.path.join(server.directory, "state") if isinstance(server, lab.Gateway) else None
+            holders.add(some, 1, state)
+            time.sleep(SETTLE_S)
+            before, requests = user_bytes(server.pid), io_uring_bytes()
+            holders.add(more, 1, state)
+            time.sleep(SETTLE_S)
             holders.whole()
+            figures = {"socket_bytes": (user_bytes(server.pid) - before) / more}
+            if requests is not None and isinstance(server, lab.Gateway):
+                # the generator's one receive for each of its sockets is not the gateway's
+                figures["io_uring_bytes"] = (io_uring_bytes() - requests) / more - IO_URING_REQUEST_BYTES
+            return figures
+
+    def crowd():
         with contextlib.ExitStack() as stack:
             gateway = bench.gateway(stack)
             holders = stack.enter_context(Holders(bench, gateway))
-            for part in range(-(-members // SOCKETS_MAX)):
-                num = min(SOCKETS_MAX, members - part * SOCKETS_MAX)
-                holders.add(num, num)
-            figures["rss_mib"] = resident_bytes(gateway.pid) / (1 << 20)
-        return figures
+            holders.add(members, members)
+            return {"rss_mib": resident_mib(gateway.pid)}
+
+    contestants = {"carillon": lambda: {**further(bench.gateway), **crowd()}}
+    for name in ("uws", "nchan", "ws"):
+        with contextlib.ExitStack() as stack:
+            if bench.peer(stack, name):
+                contestants[name] = lambda name=name: further(lambda stack: bench.peer(stack, name))
     columns = {"socket_bytes": "bytes a socket", "io_uring_bytes": "io_uring bytes", "rss_mib": "RSS MiB"}
-    return bench.alternate({"carillon": one_room}, columns, [
+    return bench.alternate(contestants, columns, [
         Target("user-space bytes of an idle connection", "<=", figure("socket_bytes"), 400, 350),
         Target("io_uring requests of an idle connection, in bytes", "<=", figure("io_uring_bytes"), 300),
-        Target(f"RSS with {members} connected members of one room", "<=", figure("rss_mib"), 50, unit=" MiB")])
-
-
-def kernel_bytes(cache):
-    """Bytes of a slab cache's live objects, 0 where /proc/slabinfo cannot be read."""
-    with contextlib.suppress(OSError), open("/proc/slabinfo", encoding="utf-8") as slabs:
-        for line in slabs:
-            fields = line.split()
-            if fields[0] == cache:
-                return int(fields[1]) * int(fields[3])
-    return 0
+        Target(f"RSS with {members:,} connected members of one room", "<=", figure("rss_mib"), 50, unit=" MiB")])
 
 
 @row("scale-connections", "100,000 idle connections at once on 6 cores, and 1000 messages a second beside them", big=True)
@@ -535,10 +557,10 @@ def scale_connections(bench):
             while holders.num < num:
                 part = min(SOCKETS_MAX, num - holders.num)
                 holders.add(part, part)
-            took, idle = time.monotonic() - began, holders.subscribed()
+            took, idle = time.monotonic() - began, holders.there()
             figures = bench.load(gateway, "chat", "--rooms", bench.pick(100, 5), "--members", 2, "--rate", 1000)
             holders.whole()
-            return {**figures, "idle": idle, "connecting_s": took, "rss_mib": resident_bytes(gateway.pid) / (1 << 20)}
+            return {**figures, "idle": idle, "connecting_s": took, "rss_mib": resident_mib(gateway.pid)}
     columns = {"idle": "idle", "connecting_s": "connecting s", "rss_mib": "RSS MiB", **LATENCY_COLUMNS}
     return bench.alternate({"carillon": crowded}, columns, [
         Target("idle connections at once", ">=", figure("idle"), num),
