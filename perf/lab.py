@@ -1,5 +1,5 @@
-"""What the programs of perf/ share: describing the machine, running programs pinned and bounded, a gateway of one's own,
-contestants in alternation, medians, ratios and tables. Standard library only.
+"""What the programs of perf/ share: describing the machine, running programs pinned and bounded, a gateway of one's
+own, contestants in alternation, medians, ratios and tables. Standard library only.
 
     import lab
 
@@ -12,9 +12,9 @@ contestants in alternation, medians, ratios and tables. Standard library only.
 
     lab.main(measure, lab.arguments(__doc__).parse_args())
 
-A number is a median of runs with its least and greatest; contestants run in turns, and a ratio is taken within one round,
-because absolute figures drift from one minute to the next. Each process has a time limit and ends with this one, however
-this one ends. A run that breaks a promise has no number: it raises Failure, and the exit code is 1."""
+A number is a median of runs with its least and greatest; contestants run in turns, and a ratio is taken within one
+round, because absolute figures drift from one minute to the next. Each process has a time limit and ends with this one,
+however this one ends. A run that breaks a promise has no number: it raises Failure, and the exit code is 1."""
 import argparse
 import json
 import os
@@ -48,29 +48,29 @@ class Skip(Exception):
 
 
 def cpus():
-    """(the server's CPU, the generator's CPU): the first two that this process may use, twice the same where there is one."""
+    """(the server's CPU, the generator's CPU): the first two that this process may use; where there is one, twice it."""
     usable = sorted(os.sched_getaffinity(0))
     return usable[0], usable[min(1, len(usable) - 1)]
 
 
-def machine(directory):
+def machine(directory, fsyncs=FSYNCS):
     """What a reader of the figures has to know; `directory` is where the data under test lies."""
     return {
         "cpu": _cpu_model(), "cpus": len(os.sched_getaffinity(0)),
         "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
         "kernel": platform.release(), "descriptors_max": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         "directory": os.path.realpath(directory), "filesystem": filesystem(directory),
-        "fsync": fsync_latency(directory), "commit": commit(),
+        "fsync": fsync_latency(directory, fsyncs), "commit": commit(),
     }
 
 
 def machine_lines(described):
     """The same for people."""
     fsync = described["fsync"]
-    return [f"{described['cpus']} × {described['cpu']}, {described['memory_mib'] / 1024:.0f} GiB, Linux {described['kernel']}, "
-            f"{described['descriptors_max']:,} descriptors a process",
-            f"{described['directory']} on {described['filesystem']}: append and fdatasync p50 {fsync['p50_us']:.0f} µs, "
-            f"p99 {fsync['p99_us']:.0f} µs; commit {described['commit']}"]
+    return [f"{described['cpus']} × {described['cpu']}, {described['memory_mib'] / 1024:.0f} GiB, "
+            f"Linux {described['kernel']}, {described['descriptors_max']:,} descriptors a process",
+            f"{described['directory']} on {described['filesystem']}: append and fdatasync "
+            f"p50 {fsync['p50_us']:.0f} µs, p99 {fsync['p99_us']:.0f} µs; commit {described['commit']}"]
 
 
 def _cpu_model():
@@ -114,7 +114,8 @@ def fsync_latency(directory, times=FSYNCS, size=512):
 def commit():
     """The commit of the tree, with `+` when tracked files differ from it; "unknown" outside of git."""
     def git(*command):
-        return subprocess.run(["git", "-C", ROOT, *command], capture_output=True, text=True, timeout=20, check=True).stdout
+        return subprocess.run(["git", "-C", ROOT, *command], capture_output=True, text=True, timeout=20,
+                              check=True).stdout
     try:
         changed = git("status", "--porcelain", "--untracked-files=no").strip()
         return git("rev-parse", "--short=10", "HEAD").strip() + ("+" if changed else "")
@@ -128,7 +129,7 @@ _running = []  # Popen of what was started and not yet waited for
 
 
 def start(command, cpu=None, **popen):
-    """Starts a program on one CPU. It is killed when this process ends, whatever ends it (PR_SET_PDEATHSIG, prctl(2))."""
+    """Starts a program on one CPU. It is killed when this process ends, whatever ends it: PR_SET_PDEATHSIG, prctl(2)."""
     prefix = ["setpriv", "--pdeathsig", "KILL"]
     if cpu is not None:
         prefix += ["taskset", "--cpu-list", str(cpu)]
@@ -157,7 +158,8 @@ def end_all():
 
 
 def run(command, cpu=None, timeout_s=PROGRAM_S):
-    """Runs a program that prints one JSON object, and returns it. Failure when it fails, takes too long or prints no JSON."""
+    """Runs a program that prints one JSON object, and returns it. Failure when it fails, takes too long or prints
+    something else."""
     name = os.path.basename(str(command[0]))
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = start(command, cpu, stdout=out, stderr=err)
@@ -185,20 +187,21 @@ class Gateway:
     """`carillon serve` on the server's CPU, with data of its own that goes with it. A context manager."""
 
     def __init__(self, build, settings=None, cores=1, cpu=None, directory=None):
-        """`settings` are given by --set; `cpu` is a CPU or a list as of taskset ("0,1"); `directory` holds the data's."""
+        """`settings` are given by --set; `cpu` is a CPU or a list as of taskset ("0,1"); data lies in `directory`."""
         self.build, self.cores, self.settings = build, cores, dict(settings or {})
         self.cpu = cpus()[0] if cpu is None else cpu
-        self.parent, self.directory = directory, None
+        self.parent, self.directory, self.data = directory, None, None
         self.master_key = secrets.token_hex(16)
         self.process, self.address = None, None
 
     def __enter__(self):
         binary = program(self.build, "carillon")
-        self.directory = tempfile.mkdtemp(prefix="carillon-perf-", dir=self.parent)
+        self.directory = tempfile.mkdtemp(prefix="carillon-perf-")  # a short path, as a Unix socket's must be
+        self.data = tempfile.mkdtemp(prefix="carillon-perf-data-", dir=self.parent)
         self.log_path = os.path.join(self.directory, "log")
-        settings = {"admin.master_key": self.master_key, **self.settings}
-        command = [binary, "serve", "--cores", self.cores, "--data", os.path.join(self.directory, "data"),
-                   "--listen", "127.0.0.1:0"]
+        settings = {"admin.master_key": self.master_key, "admin.socket": os.path.join(self.directory, "admin.sock"),
+                    **self.settings}
+        command = [binary, "serve", "--cores", self.cores, "--data", self.data, "--listen", "127.0.0.1:0"]
         for name, value in settings.items():
             command += ["--set", f"{name}={value}"]
         try:
@@ -225,6 +228,7 @@ class Gateway:
         if self.process is not None:
             end(self.process, 5)
         shutil.rmtree(self.directory, ignore_errors=True)
+        shutil.rmtree(self.data, ignore_errors=True)
 
     def _ready(self):
         """The address of its ready line."""
@@ -235,7 +239,7 @@ class Gateway:
                     if line.endswith(b"\n") and b'"event":"ready"' in line:
                         return json.loads(line)["listen"]
             if self.process.poll() is not None:
-                break
+                raise Failure(f"the gateway ended before it was ready: {self.log_tail()}")
             time.sleep(0.02)
         raise Failure(f"the gateway was not ready within {READY_S} s: {self.log_tail()}")
 
@@ -272,12 +276,19 @@ def program(build, name):
     return path
 
 
+def commit_floor(build, directory, rate=5000, seconds=2, size=330):
+    """The least that a durable answer waits on this disk in this minute: {"p50_us", "p99_us", …} of floor-fsync, which
+    appends and syncs what is due at `rate` messages of `size` bytes a second, and has nothing else to do."""
+    return run([program(build, os.path.join("perf", "floor-fsync")), "--rate", rate, "--seconds", seconds,
+                "--bytes", size, "--directory", directory, "--json"], timeout_s=seconds + PROGRAM_S)
+
+
 # --- rounds and what they say -----------------------------------------------------------------------------------------
 
 
 def alternate(contestants, runs):
-    """Runs each contestant (name: function) once a round, `runs` rounds: {name: [result of round 1, …]}. Every other round
-    goes backwards, so that nobody always runs behind the same one."""
+    """Runs each contestant (name: function) once a round, `runs` rounds: {name: [result of round 1, …]}. Every other
+    round goes backwards, so that nobody always runs behind the same one."""
     results = {name: [] for name in contestants}
     for number in range(runs):
         order = list(contestants)
@@ -317,9 +328,12 @@ def _picker(pick):
 
 
 def number(value, unit=""):
-    """Three digits that a person can compare: 2.37M, 163k, 4.95, 0.042. Exact below 10,000 when it is whole."""
+    """Three digits that a person can compare: 2.37M, 163k, 4.95, 0.042; exact below 10,000 when it is whole. With a
+    unit there is no M or k between the two: 12,345 µs."""
     size = abs(value)
-    if size >= 999_500:
+    if unit and size >= 999.5:
+        text = f"{value:,.0f}"
+    elif size >= 999_500:
         text = f"{value / 1e6:.3g}M" if size < 999.5e6 else f"{value / 1e9:.3g}G"
     elif size >= 9_999.5:
         text = f"{value / 1e3:.3g}k"
@@ -338,15 +352,19 @@ def span(measured, unit=""):
     """A spread for people: median (min–max)."""
     if measured["runs"] == 1:
         return number(measured["median"], unit)
-    return f"{number(measured['median'], unit)} ({number(measured['min'])}–{number(measured['max'])})"
+    ends = [number(measured[end], unit).removesuffix(unit) for end in ("min", "max")]
+    return f"{number(measured['median'], unit)} ({'–'.join(ends)})"
 
 
 def table(columns, rows):
     """Lines of aligned columns: the first to the left, the others to the right."""
     cells = [list(columns)] + [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
-    return "\n".join("  ".join([row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])])
-                     .rstrip() for row in cells)
+    lines = []
+    for row in cells:
+        others = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
+        lines.append("  ".join([row[0].ljust(widths[0])] + others).rstrip())
+    return "\n".join(lines)
 
 
 def progress(text):
@@ -361,7 +379,8 @@ def arguments(description, runs=5):
     """The options that every program of perf/ takes; add the program's own."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=positive, default=runs, metavar="N", help=f"runs of each figure ({runs})")
-    parser.add_argument("--tiny", action="store_true", help="the least that shows that everything works; no figures to quote")
+    parser.add_argument("--tiny", action="store_true",
+                        help="the least that shows that everything works; no figures to quote")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"), metavar="DIR",
                         help="build directory (build/release)")

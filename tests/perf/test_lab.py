@@ -56,6 +56,12 @@ def test_numbers_have_three_digits(value, text):
     assert lab.number(value) == text
 
 
+def test_with_a_unit_there_is_no_letter_before_it():
+    assert [lab.number(value, " µs") for value in (12_345, 1234.5, 42)] == ["12,345 µs", "1,234 µs", "42 µs"]
+    assert lab.span(lab.spread([100, 2000, 30]), " ns") == "100 ns (30–2,000)"
+    assert lab.span(lab.spread([163_400]), "") == "163k"
+
+
 def test_a_table_is_aligned():
     assert lab.table(("row", "rate"), [("a", 1), ("longer", 1234)]) == "row     rate\na          1\nlonger  1234"
 
@@ -71,7 +77,8 @@ def test_the_machine_is_described(tmp_path):
 
 def test_a_program_runs_where_it_is_told_and_its_json_comes_back():
     cpu = lab.cpus()[1]
-    assert lab.run(python("import json, os; print(json.dumps({'on': list(os.sched_getaffinity(0))}))"), cpu) == {"on": [cpu]}
+    text = "import json, os; print(json.dumps({'on': list(os.sched_getaffinity(0))}))"
+    assert lab.run(python(text), cpu) == {"on": [cpu]}
 
 
 @pytest.mark.parametrize("text, says", [
@@ -146,3 +153,8 @@ def test_a_gateway_that_does_not_start_says_why(tmp_path):
         with lab.Gateway(BUILD, {"no.such.setting": "1"}, directory=str(tmp_path)):
             pass
     assert not os.listdir(tmp_path) and not lab._running
+
+
+def test_the_commit_floor_is_what_a_durable_answer_waits_at_least(tmp_path):
+    floor = lab.commit_floor(BUILD, str(tmp_path), rate=500, seconds=0.1)
+    assert 0 < floor["p50_us"] <= floor["p99_us"] and floor["messages_per_sync"] >= 1
