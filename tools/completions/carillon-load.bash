@@ -17,7 +17,7 @@ _carillon_load()
     --path)
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return ;;
-    --url|--key|--master-key|--rooms|--subscribers|--publishers|--in-flight|--rate|--size|--seconds|--warmup|--messages|--pid|--timeout|--members|--connections|--hold|--method|--body)
+    --url|--key|--master-key|--rooms|--subscribers|--publishers|--in-flight|--rate|--size|--seconds|--warmup|--messages|--peer|--frame|--source|--pid|--timeout|--members|--connections|--hold|--users|--method|--body)
         return ;;
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -27,7 +27,7 @@ _carillon_load()
             continue
         fi
         case $word in
-        --url|--key|--master-key|--admin-socket|--state|--rooms|--subscribers|--publishers|--in-flight|--rate|--size|--seconds|--warmup|--messages|--pid|--record|--timeout|--members|--connections|--hold|--path|--method|--body) skip=1 ;;
+        --url|--key|--master-key|--admin-socket|--state|--rooms|--subscribers|--publishers|--in-flight|--rate|--size|--seconds|--warmup|--messages|--peer|--frame|--source|--pid|--record|--timeout|--members|--connections|--hold|--users|--path|--method|--body) skip=1 ;;
         -*) ;;
         *) command+=${command:+ }$word ;;
         esac
@@ -35,24 +35,24 @@ _carillon_load()
     case $command in
     '')
         choices='fanout chat durable connect idle rest'
-        [[ $cur == -* ]] && choices='--admin-socket --help --json --key --master-key --pid --timeout --url' ;;
+        [[ $cur == -* ]] && choices='--admin-socket --help --json --key --master-key --pid --source --timeout --url' ;;
     'fanout'|'fanout '*)
-        [[ $cur == -* ]] && choices='--admin-socket --client-ids --help --in-flight --json --key --master-key --messages --pid --publishers --rate --record --rooms --seconds --size --state --subscribers --timeout --tolerate-disconnect --url --warmup'
+        [[ $cur == -* ]] && choices='--admin-socket --client-ids --frame --help --in-flight --json --key --master-key --messages --peer --pid --publishers --rate --record --rooms --seconds --size --source --state --subscribers --timeout --tolerate-disconnect --url --warmup'
         ;;
     'chat'|'chat '*)
-        [[ $cur == -* ]] && choices='--admin-socket --client-ids --help --in-flight --json --key --master-key --members --messages --pid --rate --record --rooms --seconds --size --state --timeout --tolerate-disconnect --url --warmup'
+        [[ $cur == -* ]] && choices='--admin-socket --client-ids --frame --help --in-flight --json --key --master-key --members --messages --peer --pid --rate --record --rooms --seconds --size --source --state --timeout --tolerate-disconnect --url --warmup'
         ;;
     'durable'|'durable '*)
-        [[ $cur == -* ]] && choices='--admin-socket --client-ids --help --in-flight --json --key --master-key --messages --pid --publishers --rate --record --rooms --seconds --size --state --timeout --tolerate-disconnect --url --warmup'
+        [[ $cur == -* ]] && choices='--admin-socket --client-ids --help --in-flight --json --key --master-key --messages --pid --publishers --rate --record --rooms --seconds --size --source --state --timeout --tolerate-disconnect --url --warmup'
         ;;
     'connect'|'connect '*)
-        [[ $cur == -* ]] && choices='--admin-socket --connections --help --hold --json --key --master-key --pid --rate --timeout --url'
+        [[ $cur == -* ]] && choices='--admin-socket --connections --help --hold --json --key --master-key --peer --pid --rate --source --timeout --url'
         ;;
     'idle'|'idle '*)
-        [[ $cur == -* ]] && choices='--admin-socket --connections --help --json --key --master-key --pid --rooms --seconds --state --timeout --tolerate-disconnect --url'
+        [[ $cur == -* ]] && choices='--admin-socket --connections --help --json --key --master-key --peer --pid --rooms --seconds --source --state --timeout --tolerate-disconnect --url --users'
         ;;
     'rest'|'rest '*)
-        [[ $cur == -* ]] && choices='--admin-socket --body --connections --help --json --key --master-key --method --path --pid --seconds --timeout --url --warmup'
+        [[ $cur == -* ]] && choices='--admin-socket --body --connections --help --json --key --master-key --method --path --pid --seconds --source --timeout --url --warmup'
         ;;
     esac
     [[ $choices ]] && mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$cur")

@@ -4,12 +4,16 @@
 #include <stdio.h>
 
 #include "../../src/base/assert.h"
+#include "plain.h"
 #include "publish.h"
 #include "push.h"
 
+static void peer_text(struct crowd *c, struct participant *p, struct slice text, uint64_t now_ns);
+static void peer_joined(struct participant *p, uint64_t wait_ns, uint64_t now_ns);
 static void message(struct crowd *c, struct participant *p, struct slice frame, uint64_t now_ns);
 static void first_receipt(struct crowd *c, struct room *room, struct timing *timing, struct slice frame,
                           uint64_t now_ns);
+static uint64_t peer_place(struct crowd *c, struct participant *p, uint64_t peer_seq);
 static void in_order(struct crowd *c, struct participant *p, uint64_t seq);
 static void answer(struct crowd *c, struct participant *p, struct slice frame, uint64_t now_ns);
 static void answered(struct crowd *c, struct participant *p, uint64_t number, uint64_t seq, struct slice message_id,
@@ -28,6 +32,11 @@ static struct message_key key_of(const struct crowd *c, const struct participant
 void arrival_upgraded(void *context, struct session *s, uint64_t now_ns)
 {
     struct crowd *c = context;
+    if (c->options->dialect) {
+        if (plain_joins_at_upgrade(c->options->dialect))
+            peer_joined((struct participant *)s, ARRIVAL_JOIN_WAIT_NS, now_ns);
+        return;
+    }
     session_send(&c->hub, s,
                  c->subscribe ? SLICE("{\"type\":\"hello\",\"id\":0,\"rooms\":\"all\"}")
                               : SLICE("{\"type\":\"hello\",\"id\":0,\"rooms\":\"none\"}"));
@@ -37,6 +46,10 @@ void arrival_text(void *context, struct session *s, struct slice text, uint64_t 
 {
     struct crowd *c = context;
     struct participant *p = (struct participant *)s;
+    if (c->options->dialect) {
+        peer_text(c, p, text, now_ns);
+        return;
+    }
     switch (push_kind_of(text)) {
     case PUSH_MESSAGE: message(c, p, text, now_ns); break;
     case PUSH_OK: answer(c, p, text, now_ns); break;
@@ -80,6 +93,25 @@ void arrival_ready(struct crowd *c, struct participant *p)
     if (c->subscribe) p->room->num_receivers++;
 }
 
+static void peer_text(struct crowd *c, struct participant *p, struct slice text, uint64_t now_ns)
+{
+    struct slice push;
+    switch (plain_take(&push, &c->hub, &p->session, text)) {
+    case PLAIN_NOTHING: break;
+    case PLAIN_JOINED: peer_joined(p, ARRIVAL_JOIN_WAIT_NS, now_ns); break;
+    case PLAIN_MESSAGE: message(c, p, push, now_ns); break;
+    }
+}
+
+/* peer_joined: nobody talks before all are ready, so the room's first message is the first that everybody gets. */
+static void peer_joined(struct participant *p, uint64_t wait_ns, uint64_t now_ns)
+{
+    if (p->state != PARTICIPANT_GREETING) return;
+    p->state = PARTICIPANT_WELCOME;
+    p->ready_due_ns = now_ns + wait_ns;
+    p->next_seq = 1;
+}
+
 /* message handles a push of the kind that comes by the million. */
 static void message(struct crowd *c, struct participant *p, struct slice frame, uint64_t now_ns)
 {
@@ -95,14 +127,19 @@ static void message(struct crowd *c, struct participant *p, struct slice frame, 
         }
         record_push(c, p, root, now_ns);
     }
-    in_order(c, p, seq);
+    uint64_t peer_seq = seq;
+    if (c->options->dialect)
+        seq = peer_place(c, p, peer_seq);
+    else
+        in_order(c, p, seq);
     struct timing *timing = &room->timings[seq & room->timings_mask];
     if (seq > room->newest_seq) {
         room->newest_seq = seq;
-        *timing = (struct timing){.seq = seq};
+        *timing = (struct timing){.seq = seq, .peer_seq = peer_seq};
         first_receipt(c, room, timing, frame, now_ns);
     }
     if (timing->seq != seq || timing->intended_ns == 0) return;
+    if (timing->peer_seq != peer_seq) violation(c, p, "another order than the first receiver's", timing->peer_seq, peer_seq);
     if (crowd_measures(c, now_ns)) c->deliveries++;
     timing->receipts++;
     if (!crowd_measures(c, timing->intended_ns)) return;
@@ -117,11 +154,24 @@ static void first_receipt(struct crowd *c, struct room *room, struct timing *tim
     struct stamp stamp;
     if (!stamp_read(&stamp, frame) || stamp.run != c->run || stamp.publisher >= c->num_publishers) return;
     timing->intended_ns = stamp.intended_ns;
-    if (crowd_measures(c, now_ns)) c->messages++;
+    if (crowd_measures(c, now_ns)) {
+        c->messages++;
+        c->push_bytes += frame.len;
+    }
     struct participant *speaker = c->speakers[stamp.publisher];
     if (c->ends_at_ok || speaker->state != PARTICIPANT_READY) return;
     settle(c, speaker);
     publish_fill(c, speaker, now_ns);
+}
+
+/* peer_place: a server that is no gateway numbers nothing. A message's place is how many the participant has had, and
+ * each publisher's own numbers must rise by one. */
+static uint64_t peer_place(struct crowd *c, struct participant *p, uint64_t peer_seq)
+{
+    uint64_t *next = &p->next_of[peer_seq % p->room->num_publishers], number = peer_seq / p->room->num_publishers;
+    if (UNLIKELY(number != *next)) violation(c, p, number > *next ? "a hole" : "a step back", *next, number);
+    *next = number + 1;
+    return p->next_seq++;
 }
 
 static void in_order(struct crowd *c, struct participant *p, uint64_t seq)

@@ -6,6 +6,7 @@
 #include "crowd.h"
 
 #define ARRIVAL_POSITION_WAIT_NS 500000000ull /* for the `resumed` of a room that welcome did not list */
+#define ARRIVAL_JOIN_WAIT_NS 20000000ull      /* servers that do not say when they have taken somebody into a room */
 
 /* The handlers of the session hub; `context` is the crowd. */
 void arrival_upgraded(void *context, struct session *s, uint64_t now_ns);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "../../src/base/assert.h"
+#include "plain.h"
 #include "process.h"
 #include "session.h"
 #include "stop.h"
@@ -118,7 +119,7 @@ int connections_idle(const struct options *o, struct report *report)
 
 static uint64_t idle_members(const struct options *o, uint64_t room)
 {
-    return o->connections / o->rooms + (room < o->connections % o->rooms ? 1 : 0);
+    return o->users / o->rooms + (room < o->users % o->rooms ? 1 : 0);
 }
 
 static bool visit_open(struct visit *v, const struct options *o, uint64_t num_visitors,
@@ -130,18 +131,17 @@ static bool visit_open(struct visit *v, const struct options *o, uint64_t num_vi
     v->visitors = calloc(num_visitors, sizeof *v->visitors);
     ASSERT(v->visitors != NULL);
     return setup_make(&v->setup, o, members_of) == STATUS_OK &&
-           session_hub_open(&v->hub, &handlers, &v->setup, "carillon.v1.json") == STATUS_OK;
+           session_hub_open(&v->hub, &handlers, &v->setup, o) == STATUS_OK;
 }
 
 static bool begin(struct visit *v, struct visitor *one, uint64_t number, uint64_t due_ns)
 {
     char user[SETUP_USER_BYTES_MAX];
-    uint64_t rooms = v->options->rooms;
-    size_t len =
-        v->idle ? setup_user(user, number % rooms, number / rooms) : setup_user(user, 0, number % CONNECT_USERS);
+    uint64_t rooms = v->idle ? v->options->rooms : 1, who = number % (v->idle ? v->options->users : CONNECT_USERS);
+    size_t len = setup_user(user, who % rooms, who / rooms);
     one->number = number;
     one->due_ns = due_ns;
-    if (session_open(&v->hub, &one->session, slice_of(user, len)) != STATUS_OK) return false;
+    if (session_open(&v->hub, &one->session, who % rooms, slice_of(user, len)) != STATUS_OK) return false;
     one->state = VISITOR_COMING;
     v->num_coming++;
     return true;
@@ -226,7 +226,9 @@ static void arrived(struct visit *v, struct visitor *one, uint64_t now_ns)
 static void on_upgraded(void *context, struct session *s, uint64_t now_ns)
 {
     struct visit *v = context;
-    if (v->idle)
+    if (v->idle && v->options->dialect) {
+        if (plain_joins_at_upgrade(v->options->dialect)) arrived(v, (struct visitor *)s, now_ns);
+    } else if (v->idle)
         session_send(&v->hub, s, SLICE("{\"type\":\"hello\",\"id\":0,\"rooms\":\"all\"}"));
     else
         arrived(v, (struct visitor *)s, now_ns);
@@ -235,7 +237,10 @@ static void on_upgraded(void *context, struct session *s, uint64_t now_ns)
 static void on_text(void *context, struct session *s, struct slice text, uint64_t now_ns)
 {
     struct visit *v = context;
-    if (slice_starts(text, SLICE("{\"type\":\"welcome\"")))
+    struct slice message;
+    if (v->options->dialect) {
+        if (plain_take(&message, &v->hub, s, text) == PLAIN_JOINED) arrived(v, (struct visitor *)s, now_ns);
+    } else if (slice_starts(text, SLICE("{\"type\":\"welcome\"")))
         arrived(v, (struct visitor *)s, now_ns);
     else if (slice_starts(text, SLICE("{\"type\":\"error\"")))
         session_fail(&v->hub, s, "hello was refused");

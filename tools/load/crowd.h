@@ -17,13 +17,15 @@
 /* timing: when a message was due, by its seq, for the receipts that follow the first. */
 struct timing {
     uint64_t seq, intended_ns; /* intended_ns 0: not a message of this run */
+    uint64_t peer_seq;         /* servers that are no gateway: the seq that the publisher gave (plain.h) */
     uint32_t receipts;
 };
 
 struct room {
     const char *id;
     struct buf needle;      /* "room_id":"…": every push to a member of this room holds it */
-    struct buf send_head;   /* {"type":"send_message","room_id":"…","content":" */
+    struct buf send_head;   /* {"type":"send_message","room_id":"…","content":"; for others see plain_message */
+    uint32_t num_publishers;
     uint32_t num_receivers; /* subscribed participants */
     uint64_t newest_seq;    /* highest seq that anyone received */
     struct timing *timings; /* of seq at seq & timings_mask */
@@ -32,6 +34,7 @@ struct room {
 
 struct publisher {
     uint32_t number;
+    uint32_t index;     /* among the publishers of its room */
     uint32_t in_flight; /* messages that have not met the scenario's end: first receipt, or answer */
     uint64_t num_sent;
     struct window window; /* messages that wait for an answer, when ids are sent */
@@ -52,6 +55,7 @@ struct participant {
     struct room *room;
     struct publisher *publisher; /* NULL: only listens */
     uint64_t next_seq;           /* the seq that must come next; 0: not known yet */
+    uint64_t *next_of;           /* servers that are no gateway: the number that must come next of each publisher */
     uint64_t ready_due_ns;
 };
 
@@ -79,6 +83,7 @@ struct crowd {
     uint64_t measure_from_ns, measure_until_ns; /* by the time a message was due; deliveries by their arrival */
     uint64_t num_sent, num_settled;             /* whole run; settled: met its end or was refused */
     uint64_t messages, deliveries, acked, refused, refused_for_good, violations; /* measured; the last two always */
+    uint64_t push_bytes; /* payload of the frames that were measured as `messages` */
     struct {
         char text[64];
         uint64_t count;

@@ -27,6 +27,7 @@ struct engine {
     struct engine_handlers handlers;
     struct sockaddr_storage server;
     socklen_t server_len;
+    uint32_t source_ipv4;
     struct peer *dirty;   /* peers with bytes to send */
     struct peer *starved; /* peers whose receive ended for want of a buffer */
     unsigned num_peers;
@@ -54,13 +55,14 @@ uint64_t engine_now_ns(void)
 }
 
 enum status engine_open(struct engine **out, const struct engine_handlers *handlers,
-                        const struct sockaddr_storage *server, socklen_t server_len)
+                        const struct sockaddr_storage *server, socklen_t server_len, uint32_t source_ipv4)
 {
     struct engine *e = calloc(1, sizeof *e);
     ASSERT(e != NULL);
     e->handlers = *handlers;
     e->server = *server;
     e->server_len = server_len;
+    e->source_ipv4 = source_ipv4;
     struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                                               IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE,
                                      .cq_entries = COMPLETIONS};
@@ -211,9 +213,11 @@ static int socket_open(struct engine *e)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     const struct sockaddr_in *server = (const struct sockaddr_in *)&e->server;
     uint64_t address = e->num_connects / ENGINE_PORTS_PER_ADDRESS;
-    if (e->server.ss_family == AF_INET && ntohl(server->sin_addr.s_addr) >> 24 == 127 && address > 0) {
+    if (e->server.ss_family == AF_INET && ntohl(server->sin_addr.s_addr) >> 24 == 127 &&
+        (address > 0 || e->source_ipv4 != 0)) {
+        uint32_t first = e->source_ipv4 ? e->source_ipv4 : 0x7f000001u;
         struct sockaddr_in source = {.sin_family = AF_INET,
-                                     .sin_addr.s_addr = htonl((uint32_t)(0x7f000001u + address % 0xfffffeu))};
+                                     .sin_addr.s_addr = htonl(first + (uint32_t)(address % 0xffffu))};
         setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
         if (bind(fd, (struct sockaddr *)&source, sizeof source) != 0) {
             close(fd);

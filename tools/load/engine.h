@@ -54,9 +54,10 @@ struct engine_handlers {
 
 struct engine;
 
-/* engine_open makes the ring; `server` is copied. STATUS_IO with a message on stderr (Linux ≥ 6.1 is needed). */
+/* engine_open makes the ring; `server` is copied. `source_ipv4` (host's byte order) is the first local address, 0 the
+ * one that the kernel chooses. STATUS_IO with a message on stderr (Linux ≥ 6.1 is needed). */
 MUST_USE enum status engine_open(struct engine **out, const struct engine_handlers *handlers,
-                                 const struct sockaddr_storage *server, socklen_t server_len);
+                                 const struct sockaddr_storage *server, socklen_t server_len, uint32_t source_ipv4);
 void engine_close(struct engine *e);
 
 /* engine_descriptors raises RLIMIT_NOFILE as far as allowed; false with a message on stderr when `num_peers` sockets do

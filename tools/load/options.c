@@ -1,5 +1,6 @@
 #include "options.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stddef.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "plain.h"
 
 #define BIT(scenario) (1u << (scenario))
 #define TALKS (BIT(SCENARIO_FANOUT) | BIT(SCENARIO_CHAT) | BIT(SCENARIO_DURABLE))
@@ -56,9 +58,19 @@ static const struct option_row option_rows[] = {
      "connect: upgrades in all (10000); idle: sockets held (1000); rest: sockets (64)"},
     {"hold", OPTION_COUNT, FIELD(hold), 1, ENGINE_PEERS_MAX, BIT(SCENARIO_CONNECT), "H",
      "connections open at once, the oldest is closed first, default 1000"},
+    {"users", OPTION_COUNT, FIELD(users), 1, ENGINE_PEERS_MAX, BIT(SCENARIO_IDLE), "U",
+     "users that the connections belong to, in turns; default one each"},
     {"path", OPTION_TEXT, FIELD(path), 0, 0, BIT(SCENARIO_REST), "PATH", "what to request, default /health"},
     {"method", OPTION_TEXT, FIELD(method), 0, 0, BIT(SCENARIO_REST), "M", "default GET, or POST with --body"},
     {"body", OPTION_TEXT, FIELD(body), 0, 0, BIT(SCENARIO_REST), "JSON", "body of every request"},
+    {"peer", OPTION_TEXT, FIELD(peer), 0, 0,
+     BIT(SCENARIO_FANOUT) | BIT(SCENARIO_CHAT) | BIT(SCENARIO_CONNECT) | BIT(SCENARIO_IDLE), "KIND",
+     "the server is no gateway but one that broadcasts what it gets: websocket (/room/N) or socket.io"},
+    {"frame", OPTION_COUNT, FIELD(frame), CONTENT_BYTES_MIN + PLAIN_SHELL_BYTES_MAX, CONTENT_BYTES_MAX,
+     BIT(SCENARIO_FANOUT) | BIT(SCENARIO_CHAT), "BYTES",
+     "with --peer: length of a message, such as a gateway's push_bytes; default --size and 160"},
+    {"source", OPTION_TEXT, FIELD(source), 0, 0, EVERY, "127.x.y.z",
+     "first local address to connect from: another one for each of several generators at once"},
     {"pid", OPTION_COUNT, FIELD(pid), 1, 4194304, EVERY, "PID",
      "the gateway's process: reports its CPU time and memory"},
     {"record", OPTION_TEXT, FIELD(record_path), 0, 0, TALKS, "FILE",
@@ -91,6 +103,7 @@ static void help(void);
 static void scenario_print_help(enum scenario scenario);
 static bool apply(struct options *o, const struct option_row *row, const char *text);
 static bool complete(struct options *o);
+static bool complete_peer(struct options *o);
 
 const char *scenario_name(enum scenario scenario)
 {
@@ -155,7 +168,9 @@ static void help(void)
            "      an open loop: latencies count from the moment a message was due, so a stall is not hidden\n"
            "  carillon-load durable --admin-socket /tmp/d/admin.sock --publishers 16 --in-flight 64 --json\n"
            "  carillon-load idle --key $KEY --connections 10000 --seconds 30 --pid $(pidof carillon)\n"
-           "  carillon-load rest --path /health --connections 64\n\n"
+           "  carillon-load rest --path /health --connections 64\n"
+           "  carillon-load fanout --peer websocket --url http://127.0.0.1:9001 --frame 330\n"
+           "      the same load for a WebSocket server that broadcasts, to compare a gateway with\n\n"
            "exit code: 0 done, 1 a promise was broken (order, holes, lost connections, refusals for good), 2 usage\n");
 }
 
@@ -234,6 +249,7 @@ static bool complete(struct options *o)
     case SCENARIO_IDLE:
         or_default(&o->connections, 1000);
         or_default(&o->rooms, (o->connections + 9999) / 10000);
+        or_default(&o->users, o->connections);
         break;
     case SCENARIO_REST:
         or_default(&o->connections, 64);
@@ -243,13 +259,45 @@ static bool complete(struct options *o)
     if (o->seconds < 0) o->seconds = o->messages ? MESSAGES_SECONDS : 5;
     if (o->warmup < 0) o->warmup = o->messages ? 0 : 0.5;
     if (o->record_path) o->client_ids = true;
-    if (o->scenario != SCENARIO_REST && !o->key && !own_tenant) {
+    if (!complete_peer(o)) return false;
+    if (o->scenario != SCENARIO_REST && !o->dialect && !o->key && !own_tenant) {
         fprintf(stderr, "carillon-load: give --key, or --master-key or --admin-socket to make a tenant\n");
         return false;
     }
     if ((o->scenario == SCENARIO_DURABLE && o->rooms > o->publishers) ||
-        (o->scenario == SCENARIO_IDLE && o->rooms > o->connections)) {
-        fprintf(stderr, "carillon-load: more rooms than people to be in them\n");
+        (o->scenario == SCENARIO_IDLE && (o->rooms > o->users || o->users > o->connections))) {
+        fprintf(stderr, "carillon-load: more rooms than people to be in them, or more users than connections\n");
+        return false;
+    }
+    return true;
+}
+
+/* complete_peer reads --peer, --frame and --source. */
+static bool complete_peer(struct options *o)
+{
+    struct in_addr source;
+    if (o->source && (inet_pton(AF_INET, o->source, &source) != 1 || ntohl(source.s_addr) >> 24 != 127)) {
+        fprintf(stderr, "carillon-load: --source takes an address of 127.0.0.0/8, not '%s'\n", o->source);
+        return false;
+    }
+    if (o->source) o->source_ipv4 = ntohl(source.s_addr);
+    if (o->peer && strcmp(o->peer, "websocket") == 0) o->dialect = DIALECT_WEBSOCKET;
+    if (o->peer && strcmp(o->peer, "socket.io") == 0) o->dialect = DIALECT_SOCKET_IO;
+    if (o->peer && !o->dialect) {
+        fprintf(stderr, "carillon-load: --peer takes websocket or socket.io, not '%s'\n", o->peer);
+        return false;
+    }
+    if (o->frame && !o->dialect) {
+        fprintf(stderr, "carillon-load: --frame needs --peer: a gateway gives its frames their length itself\n");
+        return false;
+    }
+    if (o->dialect && (o->client_ids || o->record_path || o->state_path)) {
+        fprintf(stderr, "carillon-load: --client-ids, --record and --state need a gateway, not --peer\n");
+        return false;
+    }
+    or_default(&o->frame, o->size + PLAIN_SHELL_BYTES_MAX);
+    if (o->frame < o->size + PLAIN_SHELL_BYTES_MAX) {
+        fprintf(stderr, "carillon-load: --frame must hold --size and %u bytes around it\n", PLAIN_SHELL_BYTES_MAX);
         return false;
     }
     return true;

@@ -18,12 +18,18 @@
 
 enum scenario { SCENARIO_FANOUT, SCENARIO_CHAT, SCENARIO_DURABLE, SCENARIO_CONNECT, SCENARIO_IDLE, SCENARIO_REST };
 
+/* What the server speaks: a gateway, or one of those that it is compared with (plain.h). */
+enum dialect { DIALECT_CARILLON = 0, DIALECT_WEBSOCKET, DIALECT_SOCKET_IO };
+
 struct options {
     enum scenario scenario;
-    const char *url, *key, *master_key, *admin_socket, *record_path, *state_path, *path, *method, *body;
-    uint64_t rooms, subscribers, members, publishers, in_flight, size, connections, messages, hold, pid;
+    const char *url, *key, *master_key, *admin_socket, *record_path, *state_path, *path, *method, *body,
+        *peer, *source;
+    uint64_t rooms, subscribers, members, publishers, in_flight, size, connections, messages, hold, users, pid, frame;
     double seconds, warmup, rate, timeout; /* seconds; rate: a second, 0 none */
     bool json, tolerate_disconnect, client_ids;
+    enum dialect dialect;
+    uint32_t source_ipv4; /* of --source, in the host's byte order; 0: none */
 };
 
 enum options_result { OPTIONS_OK, OPTIONS_HELP, OPTIONS_USAGE };

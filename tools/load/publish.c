@@ -3,10 +3,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "plain.h"
 #include "push.h"
 
 static bool may_send(const struct crowd *c, const struct participant *p);
 static void send_message(struct crowd *c, struct participant *p, uint64_t intended_ns);
+static void build_message(struct crowd *c, struct participant *p, uint64_t number, struct slice content);
 
 void publish_fill(struct crowd *c, struct participant *p, uint64_t now_ns)
 {
@@ -54,20 +56,10 @@ static void send_message(struct crowd *c, struct participant *p, uint64_t intend
     stamp_write(c->content, &stamp);
     struct slice content = slice_of(c->content, c->options->size);
 
-    char client_id[64];
-    size_t client_id_len = publish_client_id(client_id, c, publisher, number);
-    c->text.len = 0;
-    buf_slice_append(&c->text, buf_slice(&p->room->send_head));
-    buf_slice_append(&c->text, content); /* letters and digits only: nothing to escape */
-    if (c->options->client_ids) buf_printf(&c->text, "\",\"client_id\":\"%.*s", (int)client_id_len, client_id);
-    if (c->with_ids) {
-        BUF_LIT(&c->text, "\",\"id\":");
-        buf_u64(&c->text, number);
-        buf_char(&c->text, '}');
-    } else {
-        BUF_LIT(&c->text, "\"}");
-    }
+    build_message(c, p, number, content);
     if (c->record.on) {
+        char client_id[64];
+        size_t client_id_len = publish_client_id(client_id, c, publisher, number);
         char user[SETUP_USER_BYTES_MAX];
         size_t user_len = setup_user(user, p->room_number, p->member);
         const struct message_key key = {slice_str(p->room->id), slice_of(user, user_len),
@@ -78,4 +70,29 @@ static void send_message(struct crowd *c, struct participant *p, uint64_t intend
     publisher->num_sent++;
     publisher->in_flight++;
     c->num_sent++;
+}
+
+/* build_message leaves the message in c->text. */
+static void build_message(struct crowd *c, struct participant *p, uint64_t number, struct slice content)
+{
+    c->text.len = 0;
+    if (c->options->dialect) {
+        uint64_t seq = number * p->room->num_publishers + p->publisher->index;
+        plain_message(&c->text, c->options->dialect, buf_slice(&p->room->send_head), seq, content, c->options->frame);
+        return;
+    }
+    buf_slice_append(&c->text, buf_slice(&p->room->send_head));
+    buf_slice_append(&c->text, content); /* letters and digits only: nothing to escape */
+    if (c->options->client_ids) {
+        char client_id[64];
+        size_t client_id_len = publish_client_id(client_id, c, p->publisher, number);
+        buf_printf(&c->text, "\",\"client_id\":\"%.*s", (int)client_id_len, client_id);
+    }
+    if (c->with_ids) {
+        BUF_LIT(&c->text, "\",\"id\":");
+        buf_u64(&c->text, number);
+        buf_char(&c->text, '}');
+    } else {
+        BUF_LIT(&c->text, "\"}");
+    }
 }

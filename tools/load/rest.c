@@ -82,7 +82,7 @@ static bool office_open(struct office *f, const struct options *o)
         return false;
     }
     const struct engine_handlers handlers = {on_connected, on_bytes, on_closed, f};
-    if (engine_open(&f->engine, &handlers, &address, len) != STATUS_OK) return false;
+    if (engine_open(&f->engine, &handlers, &address, len, o->source_ipv4) != STATUS_OK) return false;
 
     char authority[ENDPOINT_HOST_BYTES_MAX + 16];
     endpoint_authority(&f->setup.endpoint, authority, sizeof authority);

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE /* strerrordesc_np (glibc 2.32) */
 #include "session.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,9 +17,10 @@ static void take_control(struct session_hub *h, struct session *s, unsigned opco
 static uint32_t next_mask(struct session_hub *h);
 
 enum status session_hub_open(struct session_hub *h, const struct session_handlers *handlers, const struct setup *setup,
-                             const char *subprotocol)
+                             const struct options *o)
 {
-    *h = (struct session_hub){.handlers = *handlers, .setup = setup, .subprotocol = subprotocol};
+    *h = (struct session_hub){.handlers = *handlers, .setup = setup, .dialect = o->dialect};
+    h->subprotocol = o->dialect == DIALECT_CARILLON ? "carillon.v1.json" : NULL;
     struct sockaddr_storage address;
     socklen_t len;
     const char *why = endpoint_resolve(&setup->endpoint, &address, &len);
@@ -30,7 +32,7 @@ enum status session_hub_open(struct session_hub *h, const struct session_handler
     ws_client_key(h->key, h->accept);
     h->mask_state = random_u64(random_real()) | 1;
     const struct engine_handlers below = {on_connected, on_bytes, on_closed, h};
-    return engine_open(&h->engine, &below, &address, len);
+    return engine_open(&h->engine, &below, &address, len, o->source_ipv4);
 }
 
 void session_hub_close(struct session_hub *h)
@@ -38,7 +40,7 @@ void session_hub_close(struct session_hub *h)
     engine_close(h->engine);
 }
 
-enum status session_open(struct session_hub *h, struct session *s, struct slice user)
+enum status session_open(struct session_hub *h, struct session *s, uint64_t room, struct slice user)
 {
     s->state = SESSION_UPGRADING;
     s->gone = false;
@@ -46,8 +48,17 @@ enum status session_open(struct session_hub *h, struct session *s, struct slice 
     enum status status = engine_connect(h->engine, &s->peer);
     if (status != STATUS_OK) return status;
     struct buf fields = {0};
-    buf_printf(&fields, "X-API-Key: %s\r\nX-User-Id: %.*s\r\n", h->setup->key, SLICE_FMT(user));
-    ws_client_request(&s->peer.out, h->authority, "/ws", h->key, h->subprotocol, buf_slice(&fields));
+    char target[96] = "/ws";
+    switch (h->dialect) {
+    case DIALECT_CARILLON:
+        buf_printf(&fields, "X-API-Key: %s\r\nX-User-Id: %.*s\r\n", h->setup->key, SLICE_FMT(user));
+        break;
+    case DIALECT_WEBSOCKET: snprintf(target, sizeof target, "/room/%" PRIu64, room); break;
+    case DIALECT_SOCKET_IO:
+        snprintf(target, sizeof target, "/socket.io/?EIO=4&transport=websocket&room=%" PRIu64, room);
+        break;
+    }
+    ws_client_request(&s->peer.out, h->authority, target, h->key, h->subprotocol, buf_slice(&fields));
     buf_free(&fields);
     return STATUS_OK;
 }

@@ -8,6 +8,7 @@
 #include "../../src/base/slice.h"
 #include "../client/ws_client.h"
 #include "engine.h"
+#include "options.h"
 #include "setup.h"
 
 enum session_state {
@@ -38,18 +39,21 @@ struct session_hub {
     struct session_handlers handlers;
     const struct setup *setup;
     const char *subprotocol; /* NULL: none */
+    enum dialect dialect;
     char authority[ENDPOINT_HOST_BYTES_MAX + 16];
     /* One key a run: the nonce only has to prove that the server speaks WebSocket, which one answer proves as well. */
     char key[WS_CLIENT_KEY_LEN], accept[WS_ACCEPT_LEN];
     uint64_t mask_state;
 };
 
+/* session_hub_open speaks carillon.v1.json with a gateway and no subprotocol with others. */
 MUST_USE enum status session_hub_open(struct session_hub *h, const struct session_handlers *handlers,
-                                      const struct setup *setup, const char *subprotocol);
+                                      const struct setup *setup, const struct options *o);
 void session_hub_close(struct session_hub *h);
 
-/* session_open starts a connection as `user`; STATUS_IO when the kernel gives no socket. */
-MUST_USE enum status session_open(struct session_hub *h, struct session *s, struct slice user);
+/* session_open starts a connection as `user`, to a server that is no gateway into room number `room`; STATUS_IO when the
+ * kernel gives no socket. */
+MUST_USE enum status session_open(struct session_hub *h, struct session *s, uint64_t room, struct slice user);
 /* session_send queues one text message; it goes out with the turn. */
 void session_send(struct session_hub *h, struct session *s, struct slice text);
 /* session_leave says goodbye; the server closes. */

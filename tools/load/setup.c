@@ -12,6 +12,7 @@
 #include "../../src/base/json.h"
 #include "../../src/base/limits.h"
 #include "../client/http_client.h"
+#include "plain.h"
 
 #define STATE_BYTES_MAX (16u << 20) /* of a --state file */
 
@@ -23,6 +24,8 @@ struct maker {
     struct json_parser *parser;
 };
 
+static enum status make_plain(struct setup *s, const struct options *o,
+                              uint64_t (*members_of)(const struct options *o, uint64_t room));
 static enum status make_tenant(struct maker *m);
 static enum status make_room(struct maker *m, struct setup_room *room, uint64_t number, uint64_t num_members);
 static enum status add_members(struct maker *m, struct setup_room *room, uint64_t number, uint64_t from, uint64_t to);
@@ -40,6 +43,7 @@ enum status setup_make(struct setup *s, const struct options *o,
         fprintf(stderr, "carillon-load: --url takes http://HOST:PORT, not '%s'\n", o->url);
         return STATUS_INVALID;
     }
+    if (o->dialect) return make_plain(s, o, members_of);
     if (o->key) snprintf(s->key, sizeof s->key, "%s", o->key);
     bool exists = false;
     if (o->state_path && !state_read(s, o, &exists)) return STATUS_INVALID;
@@ -79,6 +83,20 @@ void setup_free(struct setup *s)
 size_t setup_user(char out[SETUP_USER_BYTES_MAX], uint64_t room, uint64_t member)
 {
     return (size_t)snprintf(out, SETUP_USER_BYTES_MAX, "load-%" PRIu64 "-%" PRIu64, room, member);
+}
+
+/* A server that is no gateway knows no rooms but those that somebody is in. */
+static enum status make_plain(struct setup *s, const struct options *o,
+                              uint64_t (*members_of)(const struct options *o, uint64_t room))
+{
+    s->num_rooms = members_of ? o->rooms : 0;
+    s->rooms = calloc(s->num_rooms + 1, sizeof *s->rooms);
+    ASSERT(s->rooms != NULL);
+    for (uint64_t r = 0; r < s->num_rooms; r++) {
+        plain_room(s->rooms[r].id, sizeof s->rooms[r].id, r);
+        s->rooms[r].num_members = members_of(o, r);
+    }
+    return STATUS_OK;
 }
 
 static enum status make_tenant(struct maker *m)

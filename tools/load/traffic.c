@@ -9,6 +9,7 @@
 #include "../../src/base/random.h"
 #include "arrival.h"
 #include "crowd.h"
+#include "plain.h"
 #include "process.h"
 #include "publish.h"
 #include "stop.h"
@@ -56,7 +57,7 @@ int traffic_run(const struct options *o, struct report *report)
     if (status != STATUS_OK) return status == STATUS_IO && o->tolerate_disconnect ? 0 : 1;
     if (o->record_path && record_open(&c->record, o->record_path) != STATUS_OK) return 1;
     const struct session_handlers handlers = {arrival_upgraded, arrival_text, arrival_lost, c};
-    if (session_hub_open(&c->hub, &handlers, &c->setup, "carillon.v1.json") != STATUS_OK || !crowd_make(c)) return 1;
+    if (session_hub_open(&c->hub, &handlers, &c->setup, o) != STATUS_OK || !crowd_make(c)) return 1;
 
     struct measurement m = {0};
     bool greeted = greet(c);
@@ -108,9 +109,12 @@ static bool crowd_make(struct crowd *c)
             char user[SETUP_USER_BYTES_MAX];
             size_t len = setup_user(user, r, member);
             record_member(&c->record, engine_now_ns(), slice_str(p->room->id), slice_of(user, len));
+            if (o->dialect) p->next_of = calloc(p->room->num_publishers, sizeof *p->next_of);
+            ASSERT(!o->dialect || p->next_of != NULL);
             if (member >= publishers_of(o, r)) continue;
             p->publisher = &c->publishers[publisher];
             p->publisher->number = (uint32_t)publisher;
+            p->publisher->index = (uint32_t)member;
             p->publisher->window = (struct window){.first = 1, .next = 1}; /* id 0 is hello's */
             c->speakers[publisher++] = p;
         }
@@ -126,9 +130,11 @@ static void room_make(struct crowd *c, uint64_t number)
     room->id = c->setup.rooms[number].id;
     BUF_LIT(&room->needle, "\"room_id\":");
     buf_json_string(&room->needle, slice_str(room->id));
-    BUF_LIT(&room->send_head, "{\"type\":\"send_message\",");
+    buf_slice_append(&room->send_head,
+                     o->dialect ? SLICE("{\"type\":\"message\",") : SLICE("{\"type\":\"send_message\","));
     buf_slice_append(&room->send_head, buf_slice(&room->needle));
-    BUF_LIT(&room->send_head, ",\"content\":\"");
+    buf_slice_append(&room->send_head, o->dialect ? SLICE(",\"seq\":") : SLICE(",\"content\":\""));
+    room->num_publishers = (uint32_t)publishers_of(o, number);
 
     /* enough for what a closed loop can have between first and last receipt, within a bound for all rooms together */
     uint64_t wanted = o->rate > 0 ? TIMINGS_PER_ROOM_MAX : 4 * o->in_flight * publishers_of(o, number), num = 64;
@@ -148,7 +154,7 @@ static bool greet(struct crowd *c)
             struct participant *p = &c->participants[next++];
             char user[SETUP_USER_BYTES_MAX];
             size_t len = setup_user(user, p->room_number, p->member);
-            if (session_open(&c->hub, &p->session, slice_of(user, len)) != STATUS_OK) return false;
+            if (session_open(&c->hub, &p->session, p->room_number, slice_of(user, len)) != STATUS_OK) return false;
             p->state = PARTICIPANT_GREETING;
             c->num_greeting++;
         }
@@ -248,7 +254,10 @@ static void leave(struct crowd *c)
     while (engine_peers(c->hub.engine) > 0 && (now_ns = engine_now_ns()) < until_ns)
         engine_turn(c->hub.engine, now_ns + TICK_NS);
     session_hub_close(&c->hub);
-    for (uint64_t i = 0; i < c->num_participants; i++) session_free(&c->participants[i].session);
+    for (uint64_t i = 0; i < c->num_participants; i++) {
+        session_free(&c->participants[i].session);
+        free(c->participants[i].next_of);
+    }
     for (uint64_t i = 0; i < c->num_publishers; i++) window_free(&c->publishers[i].window);
     for (uint64_t i = 0; i < c->num_rooms; i++) {
         buf_free(&c->rooms[i].needle);
@@ -296,6 +305,8 @@ static void fill_report(const struct crowd *c, const struct measurement *m, stru
     if (c->subscribe) {
         report_count(report, "messages", "seen", c->messages);
         report_real(report, "messages_per_second", "messages/s", (double)c->messages * per_second);
+        if (c->messages)
+            report_real(report, "push_bytes", "payload of a message's frame", (double)c->push_bytes / (double)c->messages);
         report_count(report, "deliveries", "", c->deliveries);
         report_real(report, "deliveries_per_second", "deliveries/s", (double)c->deliveries * per_second);
         report_latency(report, "latency_delivery", &c->any);

@@ -1,0 +1,136 @@
+"""perf/scenarios and perf/results: what they say of a target, and how they end."""
+
+import importlib.machinery
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+
+from gateway import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "perf"))
+
+import rows  # noqa: E402
+
+SCENARIOS = REPOSITORY / "perf" / "scenarios"
+TIMEOUT_S = 120
+
+
+def run(*arguments, program=SCENARIOS):
+    return subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=TIMEOUT_S)
+
+
+def rounds(**contestants):
+    return {name: [{"rate": value} for value in values] for name, values in contestants.items()}
+
+
+def test_ratio_is_the_median_of_those_of_the_same_round():
+    """Both halve in the second round: the ratio does not move."""
+    value = rows.ratio("rate", "peer")(rounds(carillon=[100, 50, 90], peer=[50, 25, 30]))
+    assert (value["median"], value["min"], value["max"], value["runs"]) == (2, 2, 3, 3)
+
+
+@pytest.mark.parametrize("sign, must, stretch, met", [
+    (">=", 2, 2.1, (True, False)), (">=", 2.1, None, (False, None)), ("<=", 2, 1.9, (True, False)), ("<=", 1.9, 1, (False, False)),
+    (">=", None, 1.0, (None, True)),
+])
+def test_target_is_met_up_to_its_bound(sign, must, stretch, met):
+    target = rows.Target("ratio", sign, rows.ratio("rate", "peer"), must, stretch)
+    judged = target.judge(rounds(carillon=[100], peer=[50]))
+    assert (judged["must_met"], judged["stretch_met"]) == met
+
+
+def test_target_whose_peer_is_absent_is_not_measured_and_says_so():
+    judged = rows.Target("ratio", ">=", rows.ratio("rate", "peer"), 1).judge(rounds(carillon=[100]))
+    assert judged["value"] is None and judged["must_met"] is None and judged["absent"] == "peer"
+    assert "not measured" in rows.target_line(judged)
+
+
+def test_list_names_every_row_and_says_which_are_big():
+    listed = json.loads(run("--list", "--json").stdout)
+    assert set(listed) == set(rows.ROWS) and listed["W1"]["big"] is False and listed["memory"]["big"] is True
+
+
+@pytest.mark.parametrize("arguments, complaint", [
+    (("W2",), "there is no row W2"), (("--check", "--tiny"), "nothing that --check could hold"), (("--runs", "0"), "above 0"),
+])
+def test_what_cannot_be_measured_is_refused(arguments, complaint):
+    refused = run(*arguments)
+    assert refused.returncode == 2 and complaint in refused.stderr
+
+
+def test_row_that_runs_says_figures_absent_peers_and_machine():
+    done = run("durable-1", "--tiny", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    row = result["scenarios"][0]
+    assert row["contestants"]["carillon"]["acked_per_second"]["median"] > 0
+    assert ("redis" in row["contestants"]) != ("redis" in row["absent"])
+    assert result["machine"]["fsync"]["p50_us"] > 0
+
+
+def test_gateway_that_is_not_built_is_a_failure_that_says_how_to_build_it():
+    failed = run("W1", "--tiny", "--build", "/nowhere")
+    assert failed.returncode == 1 and "is not built" in failed.stderr
+
+
+def module(name):
+    loader = importlib.machinery.SourceFileLoader(f"perf_{name}", str(REPOSITORY / "perf" / name))
+    loaded = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(loaded)
+    return loaded
+
+
+def made_up_row(must, others=0.0):
+    """A row whose gateway is twice as fast as the peer."""
+    def measure(_):
+        figures = {name: [{"rate": rate, "others_percent": others}] for name, rate in (("carillon", 100), ("peer", 50))}
+        return rows.Result(figures, {"rate": "rate"}, [rows.Target("speed ÷ peer", ">=", rows.ratio("rate", "peer"), must)],
+                           {"carillon": "Carillon", "peer": "Peer 1.0"}, {"other": "it is not installed"})
+    return "a row that is made up", False, measure
+
+
+@pytest.fixture(name="scenarios")
+def load_scenarios(monkeypatch):
+    program = module("scenarios")
+    options = program.lab.arguments("", runs=1).parse_args([])
+    options.names, options.check, options.all, options.seconds = ["made-up"], True, False, 1
+
+    def measure(must, others=0.0, **changes):
+        monkeypatch.setitem(rows.ROWS, "made-up", made_up_row(must, others))
+        vars(options).update(changes)
+        program.measure_all(options)
+    return measure
+
+
+def test_check_passes_when_every_must_is_met(scenarios, capsys):
+    scenarios(must=1.5)
+    assert "every must that was measured is met" in capsys.readouterr().out
+
+
+def test_check_fails_when_a_must_is_missed_and_says_which(scenarios, capsys):
+    with pytest.raises(rows.lab.Failure, match="missed: made-up: speed ÷ peer"):
+        scenarios(must=3)
+    assert "speed ÷ peer: 2 (must ≥ 3): MISSED" in capsys.readouterr().out
+
+
+def test_run_that_others_disturbed_says_so(scenarios, capsys):
+    scenarios(must=1, others=30.0)
+    assert "DISTURBED: other programs used up to 30 % of a CPU" in capsys.readouterr().out
+
+
+def test_page_has_every_kept_row_with_verdicts_titles_and_absent_peers(scenarios, capsys, tmp_path):
+    scenarios(must=3, check=False, json=True)
+    (tmp_path / "made-up.json").write_text(capsys.readouterr().out, encoding="utf-8")
+    program = module("results")
+    written = program.page(program.read_kept(str(tmp_path)))
+    assert "| made-up | speed ÷ peer | ≥ 3 |  | 2 | **missed** |" in written
+    assert "| Peer 1.0 | 50 |" in written and "Absent: other: it is not installed." in written
+
+
+def test_page_without_anything_measured_says_so(tmp_path):
+    page = tmp_path / "page.md"
+    done = run("--only", "--kept", str(tmp_path), "--output", str(page), program=REPOSITORY / "perf" / "results")
+    assert done.returncode == 0 and "Nothing has been measured yet." in page.read_text(encoding="utf-8")
