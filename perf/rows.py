@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +14,7 @@ import lab
 import peers
 
 CONTENT_BYTES = 128
+WS_HEADER_BYTES = 4  # of a frame with 126 to 65,535 bytes of payload (RFC 6455, section 5.2)
 LARGE_BYTES = 16384
 LARGE_SETTING = {"limits.content_chars": 20000}
 SOCKETS_MAX = 15000  # of one generator: carillon-load's own bound (ENGINE_PEERS_MAX)
@@ -179,12 +181,38 @@ def flat(result, prefix=""):
     return figures
 
 
+def floor_is_there(bench):
+    """Whether the programs of perf/floor/ are built: a sanitizer's build leaves them out."""
+    if os.access(os.path.join(bench.build, "perf", "floor-fanout"), os.X_OK):
+        return True
+    bench.absent["floor"] = "perf/floor is not built"
+    return False
+
+
+def fanout_floor(bench, subscribers, window=1):
+    """[(name, function)]: one prebuilt frame, as long as the gateway's, to as many sockets is what the kernel takes."""
+    bench.titles["floor"] = f"floor: silent io_uring sends of one frame to {subscribers} sockets"
+
+    def run():
+        # the frame's length is known only now: the gateway has run in this round or the one before
+        result = lab.run([lab.program(bench.build, os.path.join("perf", "floor-fanout")), "--json",
+                          "--subscribers", subscribers, "--window", window, "--size", bench.frame + WS_HEADER_BYTES,
+                          "--seconds", bench.seconds])
+        return {DELIVERIES: result["deliveries_per_second"], DELIVERY_CPU: result["cpu_ns_per_delivery"],
+                "messages_per_second": result["messages_per_second"],
+                "generator_cpu_percent": result["receiver_cpu_percent"]}
+    return [("floor", run)] if floor_is_there(bench) else []
+
+
 def commit_floor(bench):
-    """Append and fdatasync, one at a time, where the gateway's data lies: what no durable answer can be quicker than."""
-    bench.titles["commit floor"] = "append and fdatasync, one at a time"
-    measured = lab.fsync_latency(bench.directory or "/tmp", bench.pick(1000, 20))
-    return {"latency_delivery.p50_us": measured["p50_us"], "latency_delivery.p99_us": measured["p99_us"],
-            "p50_us": measured["p50_us"], "p99_us": measured["p99_us"]}
+    """[(name, function)]: the least that a durable answer waits, where the gateway's data lies."""
+    bench.titles["commit floor"] = "commit floor: append and fdatasync of 5000 messages a second as they are due"
+
+    def run():
+        result = lab.commit_floor(bench.build, bench.directory or tempfile.gettempdir(), seconds=bench.seconds)
+        return {"latency_delivery.p50_us": result["p50_us"], "latency_delivery.p99_us": result["p99_us"],
+                "p50_us": result["p50_us"], "p99_us": result["p99_us"]}
+    return [("commit floor", run)] if floor_is_there(bench) else []
 
 
 # --- fan-out ----------------------------------------------------------------------------------------------------------
@@ -196,8 +224,9 @@ BROADCAST_COLUMNS = {DELIVERIES: "deliveries/s", "messages_per_second": "message
                      "generator_cpu_percent": "generator %"}
 
 
-def broadcast(bench, shape, names, targets, fast=False, settings=None, columns=None):
-    """One shape of load (scenario and options) on a gateway, one that is `fast` if asked for, and peers."""
+def broadcast(bench, shape, names, targets, fast=False, settings=None, columns=None, floors=()):
+    """One shape of load (scenario and options) on a gateway, one that is `fast` if asked for, and peers; `floors` are
+    (name, function) that run beside them."""
     with contextlib.ExitStack() as stack:
         contestants = {}
 
@@ -210,8 +239,7 @@ def broadcast(bench, shape, names, targets, fast=False, settings=None, columns=N
             peer = bench.peer(stack, name)
             if peer:
                 contestant(name, peer)
-        if columns is LATENCY_COLUMNS:
-            contestants["commit floor"] = lambda: commit_floor(bench)
+        contestants.update(floors)
         return bench.alternate(contestants, columns or BROADCAST_COLUMNS, targets)
 
 
@@ -220,7 +248,9 @@ def w1(bench):
     shape = ("fanout", "--subscribers", bench.pick(1000, 40), "--in-flight", 1)
     return broadcast(bench, shape, ("uws", "nchan", "ws", "socket.io"), [
         Target("deliveries/s ÷ uws", ">=", ratio(DELIVERIES, "uws"), 0.95, 1.0),
-        Target("CPU of a delivery ÷ uws", "<=", ratio(DELIVERY_CPU, "uws"), 0.9)])
+        Target("deliveries/s ÷ floor", ">=", ratio(DELIVERIES, "floor"), 0.95, 1.0),
+        Target("CPU of a delivery ÷ uws", "<=", ratio(DELIVERY_CPU, "uws"), 0.9)],
+                     floors=fanout_floor(bench, bench.pick(1000, 40)))
 
 
 @row("W16", "1 room, 1000 subscribers, 16 messages in flight")
@@ -229,7 +259,8 @@ def w16(bench):
     return broadcast(bench, shape, ("uws", "nchan", "ws"), [
         Target("deliveries/s ÷ uws", ">=", ratio(DELIVERIES, "uws"), 1.0, 1.1),
         Target("CPU of a delivery ÷ uws", "<=", ratio(DELIVERY_CPU, "uws"), 0.85),
-        Target("deliveries/s ÷ nchan", ">=", ratio(DELIVERIES, "nchan"), 10)])
+        Target("deliveries/s ÷ nchan", ">=", ratio(DELIVERIES, "nchan"), 10)],
+                     floors=fanout_floor(bench, bench.pick(1000, 40), 16))
 
 
 @row("100x10", "100 rooms of 10 subscribers, 100 publishers, 4 messages in flight each")
@@ -253,7 +284,8 @@ def rooms_of_two(bench):
 def large(bench):
     shape = ("fanout", "--subscribers", bench.pick(100, 10), "--size", LARGE_BYTES)
     return broadcast(bench, shape, ("uws",), [
-        Target("deliveries/s ÷ uws", ">=", ratio(DELIVERIES, "uws"), 0.9, 1.0)], settings=LARGE_SETTING)
+        Target("deliveries/s ÷ uws", ">=", ratio(DELIVERIES, "uws"), 0.9, 1.0)], settings=LARGE_SETTING,
+                     floors=fanout_floor(bench, bench.pick(100, 10)))
 
 
 LATENCY_COLUMNS = {"latency_delivery.p50_us": "p50 µs", "latency_delivery.p99_us": "p99 µs",
@@ -267,7 +299,8 @@ def latency(bench):
     return broadcast(bench, shape, ("uws",), [
         Target("p50 above the commit floor's", "<=", above(p50, "commit floor"), 60, unit=" µs"),
         Target("p99 ÷ the commit floor's", "<=", ratio(p99, "commit floor"), 1.5),
-        Target("fast: p50", "<=", figure(p50, "fast"), 60, 45, " µs")], fast=True, columns=LATENCY_COLUMNS)
+        Target("fast: p50", "<=", figure(p50, "fast"), 60, 45, " µs")], fast=True, columns=LATENCY_COLUMNS,
+                     floors=commit_floor(bench))
 
 
 # --- connections ------------------------------------------------------------------------------------------------------
@@ -416,8 +449,8 @@ def rest_send(bench):
     with contextlib.ExitStack() as stack:
         gateway = bench.gateway(stack)
         who = make_room(gateway)
-        return bench.alternate({"carillon": lambda: wrk(bench, gateway, "send.lua", *who),
-                                "commit floor": lambda: commit_floor(bench)}, REST_COLUMNS, targets)
+        contestants = {"carillon": lambda: wrk(bench, gateway, "send.lua", *who), **dict(commit_floor(bench))}
+        return bench.alternate(contestants, REST_COLUMNS, targets)
 
 
 # --- memory and scale -------------------------------------------------------------------------------------------------
