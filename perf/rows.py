@@ -17,11 +17,12 @@ CONTENT_BYTES = 128
 WS_HEADER_BYTES = 4  # of a frame with 126 to 65,535 bytes of payload (RFC 6455, section 5.2)
 LARGE_BYTES = 16384
 LARGE_SETTING = {"limits.content_chars": 20000}
+CROWD_SETTING = {"limits.members_per_room": 15000}
 SOCKETS_MAX = 15000  # of one generator: carillon-load's own bound (ENGINE_PEERS_MAX)
 IO_URING_REQUEST_BYTES = 256  # struct io_kiocb of 64-bit Linux 6.1 to 6.18, as /proc/slabinfo has it
 SETTLE_S = 0.3  # late frees and replies are done
 WRK_CONNECTIONS = 64
-HOLDERS_READY_S = 180
+HOLDERS_READY_S = 60  # for each generator
 OTHERS_PERCENT_MAX = 5.0  # of one CPU: what other programs may use during a run without disturbing it
 
 ROWS = {}  # name: (title, whether only --all runs it, function)
@@ -478,17 +479,13 @@ def io_uring_bytes():
     return int(fields[1]) * int(fields[3])
 
 
-def sockets_in_use():
-    with open("/proc/net/sockstat", encoding="utf-8") as sockstat:
-        return next(int(line.split()[2]) for line in sockstat if line.startswith("TCP: inuse"))
-
-
 class Holders:
     """Generators that hold idle connections which are subscribed to rooms; ended with the context."""
 
     def __init__(self, bench, server):
         self.bench, self.server, self.processes, self.num = bench, server, [], 0
-        self.sockets_before = sockets_in_use()
+        time.sleep(SETTLE_S)  # whoever looked whether it serves is gone
+        self.descriptors_before = self.descriptors()
 
     def __enter__(self):
         return self
@@ -523,10 +520,13 @@ class Holders:
                 raise lab.Failure(f"a holder of idle connections ended: {process.stderr.read()[-500:]}")
 
     def there(self):
-        """Subscriptions of the gateway; for a peer, which does not say, pairs of sockets."""
+        """Subscriptions of the gateway; for a peer, which does not say, what it has opened since."""
         if isinstance(self.server, lab.Gateway):
             return metric(self.server, "carillon_subscriptions")
-        return (sockets_in_use() - self.sockets_before) // 2
+        return self.descriptors() - self.descriptors_before
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.server.pid}/fd"))
 
 
 def metric(gateway, name):
@@ -561,7 +561,7 @@ def memory(bench):
 
     def crowd():
         with contextlib.ExitStack() as stack:
-            gateway = bench.gateway(stack)
+            gateway = bench.gateway(stack, CROWD_SETTING)
             holders = stack.enter_context(Holders(bench, gateway))
             holders.add(members, members)
             return {"rss_mib": resident_mib(gateway.pid)}
@@ -584,7 +584,7 @@ def scale_connections(bench):
 
     def crowded():
         with contextlib.ExitStack() as stack:
-            gateway = bench.gateway(stack, cores=6)
+            gateway = bench.gateway(stack, CROWD_SETTING, cores=6)
             holders = stack.enter_context(Holders(bench, gateway))
             began = time.monotonic()
             while holders.num < num:
