@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -13,13 +14,15 @@ import lab
 import peers
 
 CONTENT_BYTES = 128
+WS_HEADER_BYTES = 4  # of a frame with 126 to 65,535 bytes of payload (RFC 6455, section 5.2)
 LARGE_BYTES = 16384
 LARGE_SETTING = {"limits.content_chars": 20000}
+CROWD_SETTING = {"limits.members_per_room": 15000}
 SOCKETS_MAX = 15000  # of one generator: carillon-load's own bound (ENGINE_PEERS_MAX)
 IO_URING_REQUEST_BYTES = 256  # struct io_kiocb of 64-bit Linux 6.1 to 6.18, as /proc/slabinfo has it
 SETTLE_S = 0.3  # late frees and replies are done
 WRK_CONNECTIONS = 64
-HOLDERS_READY_S = 180
+HOLDERS_READY_S = 60  # for each generator
 OTHERS_PERCENT_MAX = 5.0  # of one CPU: what other programs may use during a run without disturbing it
 
 ROWS = {}  # name: (title, whether only --all runs it, function)
@@ -179,12 +182,38 @@ def flat(result, prefix=""):
     return figures
 
 
+def floor_is_there(bench):
+    """Whether the programs of perf/floor/ are built: a sanitizer's build leaves them out."""
+    if os.access(os.path.join(bench.build, "perf", "floor-fanout"), os.X_OK):
+        return True
+    bench.absent["floor"] = "perf/floor is not built"
+    return False
+
+
+def fanout_floor(bench, subscribers, window=1):
+    """[(name, function)]: one prebuilt frame, as long as the gateway's, to as many sockets is what the kernel takes."""
+    bench.titles["floor"] = f"floor: silent io_uring sends of one frame to {subscribers} sockets"
+
+    def run():
+        # the frame's length is known only now: the gateway has run in this round or the one before
+        result = lab.run([lab.program(bench.build, os.path.join("perf", "floor-fanout")), "--json",
+                          "--subscribers", subscribers, "--window", window, "--size", bench.frame + WS_HEADER_BYTES,
+                          "--seconds", bench.seconds])
+        return {DELIVERIES: result["deliveries_per_second"], DELIVERY_CPU: result["cpu_ns_per_delivery"],
+                "messages_per_second": result["messages_per_second"],
+                "generator_cpu_percent": result["receiver_cpu_percent"]}
+    return [("floor", run)] if floor_is_there(bench) else []
+
+
 def commit_floor(bench):
-    """Append and fdatasync, one at a time, where the gateway's data lies: what no durable answer can be quicker than."""
-    bench.titles["commit floor"] = "append and fdatasync, one at a time"
-    measured = lab.fsync_latency(bench.directory or "/tmp", bench.pick(1000, 20))
-    return {"latency_delivery.p50_us": measured["p50_us"], "latency_delivery.p99_us": measured["p99_us"],
-            "p50_us": measured["p50_us"], "p99_us": measured["p99_us"]}
+    """[(name, function)]: the least that a durable answer waits, where the gateway's data lies."""
+    bench.titles["commit floor"] = "commit floor: append and fdatasync of 5000 messages a second as they are due"
+
+    def run():
+        result = lab.commit_floor(bench.build, bench.directory or tempfile.gettempdir(), seconds=bench.seconds)
+        return {"latency_delivery.p50_us": result["p50_us"], "latency_delivery.p99_us": result["p99_us"],
+                "p50_us": result["p50_us"], "p99_us": result["p99_us"]}
+    return [("commit floor", run)] if floor_is_there(bench) else []
 
 
 # --- fan-out ----------------------------------------------------------------------------------------------------------
@@ -196,8 +225,9 @@ BROADCAST_COLUMNS = {DELIVERIES: "deliveries/s", "messages_per_second": "message
                      "generator_cpu_percent": "generator %"}
 
 
-def broadcast(bench, shape, names, targets, fast=False, settings=None, columns=None):
-    """One shape of load (scenario and options) on a gateway, one that is `fast` if asked for, and peers."""
+def broadcast(bench, shape, names, targets, fast=False, settings=None, columns=None, floors=()):
+    """One shape of load (scenario and options) on a gateway, one that is `fast` if asked for, and peers; `floors` are
+    (name, function) that run beside them."""
     with contextlib.ExitStack() as stack:
         contestants = {}
 
@@ -210,8 +240,7 @@ def broadcast(bench, shape, names, targets, fast=False, settings=None, columns=N
             peer = bench.peer(stack, name)
             if peer:
                 contestant(name, peer)
-        if columns is LATENCY_COLUMNS:
-            contestants["commit floor"] = lambda: commit_floor(bench)
+        contestants.update(floors)
         return bench.alternate(contestants, columns or BROADCAST_COLUMNS, targets)
 
 
@@ -220,7 +249,9 @@ def w1(bench):
     shape = ("fanout", "--subscribers", bench.pick(1000, 40), "--in-flight", 1)
     return broadcast(bench, shape, ("uws", "nchan", "ws", "socket.io"), [
         Target("deliveries/s ÷ uws", ">=", ratio(DELIVERIES, "uws"), 0.95, 1.0),
-        Target("CPU of a delivery ÷ uws", "<=", ratio(DELIVERY_CPU, "uws"), 0.9)])
+        Target("deliveries/s ÷ floor", ">=", ratio(DELIVERIES, "floor"), 0.95, 1.0),
+        Target("CPU of a delivery ÷ uws", "<=", ratio(DELIVERY_CPU, "uws"), 0.9)],
+                     floors=fanout_floor(bench, bench.pick(1000, 40)))
 
 
 @row("W16", "1 room, 1000 subscribers, 16 messages in flight")
@@ -229,7 +260,8 @@ def w16(bench):
     return broadcast(bench, shape, ("uws", "nchan", "ws"), [
         Target("deliveries/s ÷ uws", ">=", ratio(DELIVERIES, "uws"), 1.0, 1.1),
         Target("CPU of a delivery ÷ uws", "<=", ratio(DELIVERY_CPU, "uws"), 0.85),
-        Target("deliveries/s ÷ nchan", ">=", ratio(DELIVERIES, "nchan"), 10)])
+        Target("deliveries/s ÷ nchan", ">=", ratio(DELIVERIES, "nchan"), 10)],
+                     floors=fanout_floor(bench, bench.pick(1000, 40), 16))
 
 
 @row("100x10", "100 rooms of 10 subscribers, 100 publishers, 4 messages in flight each")
@@ -253,7 +285,8 @@ def rooms_of_two(bench):
 def large(bench):
     shape = ("fanout", "--subscribers", bench.pick(100, 10), "--size", LARGE_BYTES)
     return broadcast(bench, shape, ("uws",), [
-        Target("deliveries/s ÷ uws", ">=", ratio(DELIVERIES, "uws"), 0.9, 1.0)], settings=LARGE_SETTING)
+        Target("deliveries/s ÷ uws", ">=", ratio(DELIVERIES, "uws"), 0.9, 1.0)], settings=LARGE_SETTING,
+                     floors=fanout_floor(bench, bench.pick(100, 10)))
 
 
 LATENCY_COLUMNS = {"latency_delivery.p50_us": "p50 µs", "latency_delivery.p99_us": "p99 µs",
@@ -267,7 +300,8 @@ def latency(bench):
     return broadcast(bench, shape, ("uws",), [
         Target("p50 above the commit floor's", "<=", above(p50, "commit floor"), 60, unit=" µs"),
         Target("p99 ÷ the commit floor's", "<=", ratio(p99, "commit floor"), 1.5),
-        Target("fast: p50", "<=", figure(p50, "fast"), 60, 45, " µs")], fast=True, columns=LATENCY_COLUMNS)
+        Target("fast: p50", "<=", figure(p50, "fast"), 60, 45, " µs")], fast=True, columns=LATENCY_COLUMNS,
+                     floors=commit_floor(bench))
 
 
 # --- connections ------------------------------------------------------------------------------------------------------
@@ -416,8 +450,8 @@ def rest_send(bench):
     with contextlib.ExitStack() as stack:
         gateway = bench.gateway(stack)
         who = make_room(gateway)
-        return bench.alternate({"carillon": lambda: wrk(bench, gateway, "send.lua", *who),
-                                "commit floor": lambda: commit_floor(bench)}, REST_COLUMNS, targets)
+        contestants = {"carillon": lambda: wrk(bench, gateway, "send.lua", *who), **dict(commit_floor(bench))}
+        return bench.alternate(contestants, REST_COLUMNS, targets)
 
 
 # --- memory and scale -------------------------------------------------------------------------------------------------
@@ -445,17 +479,13 @@ def io_uring_bytes():
     return int(fields[1]) * int(fields[3])
 
 
-def sockets_in_use():
-    with open("/proc/net/sockstat", encoding="utf-8") as sockstat:
-        return next(int(line.split()[2]) for line in sockstat if line.startswith("TCP: inuse"))
-
-
 class Holders:
     """Generators that hold idle connections which are subscribed to rooms; ended with the context."""
 
     def __init__(self, bench, server):
         self.bench, self.server, self.processes, self.num = bench, server, [], 0
-        self.sockets_before = sockets_in_use()
+        time.sleep(SETTLE_S)  # whoever looked whether it serves is gone
+        self.descriptors_before = self.descriptors()
 
     def __enter__(self):
         return self
@@ -490,10 +520,13 @@ class Holders:
                 raise lab.Failure(f"a holder of idle connections ended: {process.stderr.read()[-500:]}")
 
     def there(self):
-        """Subscriptions of the gateway; for a peer, which does not say, pairs of sockets."""
+        """Subscriptions of the gateway; for a peer, which does not say, what it has opened since."""
         if isinstance(self.server, lab.Gateway):
             return metric(self.server, "carillon_subscriptions")
-        return (sockets_in_use() - self.sockets_before) // 2
+        return self.descriptors() - self.descriptors_before
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.server.pid}/fd"))
 
 
 def metric(gateway, name):
@@ -528,7 +561,7 @@ def memory(bench):
 
     def crowd():
         with contextlib.ExitStack() as stack:
-            gateway = bench.gateway(stack)
+            gateway = bench.gateway(stack, CROWD_SETTING)
             holders = stack.enter_context(Holders(bench, gateway))
             holders.add(members, members)
             return {"rss_mib": resident_mib(gateway.pid)}
@@ -551,7 +584,7 @@ def scale_connections(bench):
 
     def crowded():
         with contextlib.ExitStack() as stack:
-            gateway = bench.gateway(stack, cores=6)
+            gateway = bench.gateway(stack, CROWD_SETTING, cores=6)
             holders = stack.enter_context(Holders(bench, gateway))
             began = time.monotonic()
             while holders.num < num:

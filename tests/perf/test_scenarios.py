@@ -3,15 +3,14 @@
 import importlib.machinery
 import importlib.util
 import json
+import pathlib
 import subprocess
 import sys
 
 import pytest
 
-from gateway import REPOSITORY
-
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "perf"))
-
 import rows  # noqa: E402
 
 SCENARIOS = REPOSITORY / "perf" / "scenarios"
