@@ -3,7 +3,9 @@
  *   core:   commit_push(entry)  ──spsc──▶ writer: one batch of all that all cores queued, kv_write, unsynced
  *   core:   commit_poll ◀─ durable ticket ── syncer: mark what is written, kv_sync, publish, wake
  *
- * While the syncer syncs, the writer fills and writes the next batch; the sync's own length sets the batch size.
+ * While the syncer syncs, the writer fills and writes the next batch; the sync's own length sets the batch size. A sync
+ * begins at once when an entry of class fsync waits for it; what is all of class fast waits up to FAST_SYNC_DELAY_MS for
+ * more, since it was answered at the write.
  *
  * Tickets count each core's entries from 1. Entries of one core complete in push order within their class; an entry
  * is immutable and belongs to the pipeline from commit_push until its `done` ran, which happens on the pushing
