@@ -225,6 +225,30 @@ static void a_small_machine_keeps_little(void **state)
     assert_int_equal(core->tail_bytes_max, (64 << 20) / MEMORY_SHARES / TAIL_PART);
 }
 
+static void a_large_machine_keeps_no_more_than_the_bound(void **state)
+{
+    struct harness *h = *state;
+    h->config.limits_memory = 64ull << 30;
+    assert_int_equal(open_core(h)->tail_bytes_max, TAIL_BYTES_MAX);
+}
+
+static void blocks_grow_with_what_a_room_says(void **state)
+{
+    struct core *core = open_core(*state);
+    uint32_t longest = 0;
+    for (uint64_t seq = 1; seq <= 2000; seq++) append_of(core, ROOM, seq, seq, 200);
+    for (uint64_t seq = 1; seq <= 2000;) {
+        struct tail_part part;
+        assert_true(tail_find(&part, core, TENANT, ROOM, seq, UINT64_MAX));
+        uint32_t len = tail_frame(core, &part)->len;
+        assert_true(seq > 1 || len <= TAIL_BLOCK_BYTES_MIN);
+        assert_true(len <= TAIL_BLOCK_BYTES_MAX);
+        if (len > longest) longest = len;
+        seq = part.last + 1;
+    }
+    assert_true(longest > TAIL_BLOCK_BYTES_MAX * 3 / 4);
+}
+
 static void many_rooms_share_the_bound(void **state)
 {
     struct core *core = open_core(*state);
@@ -249,6 +273,8 @@ int main(void)
         TEST(a_block_that_has_gone_counts_until_the_queues_have_let_go),
         TEST(a_run_longer_than_there_is_room_is_not_kept),
         TEST(a_small_machine_keeps_little),
+        TEST(a_large_machine_keeps_no_more_than_the_bound),
+        TEST(blocks_grow_with_what_a_room_says),
         TEST(many_rooms_share_the_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
