@@ -92,21 +92,43 @@ struct session *session_open(struct core *core, struct conn *conn, struct known_
     s->state = SESSION_HELLO;
     s->id = random_u64(core->gateway->random);
     session_set_device(s, device);
-    s->deadline_ns = core->now_ns + HELLO_TIMEOUT_MS * 1000000ull;
     list_init(&s->of_user);
-    list_init(&s->waiting);
-    list_init(&s->replays);
-    list_init(&s->watches);
     if (list_empty(&user->sessions)) {
         list_remove(&user->idle);
         core->num_known_idle--;
     }
     list_push(&user->sessions, &s->of_user);
-    if (subprotocol) list_push(&core->hello_waiting, &s->waiting);
+    if (subprotocol) {
+        session_aside(s)->deadline_ns = core->now_ns + HELLO_TIMEOUT_MS * 1000000ull;
+        list_push(&core->hello_waiting, &s->aside->waiting);
+    }
     conn_set_user(conn, s);
     core->num_sessions++;
     return s;
 }
+
+struct session_aside *session_aside(struct session *s)
+{
+    if (s->aside) return s->aside;
+    struct session_aside *a = s->aside = calloc(1, sizeof *a);
+    ASSERT(a != NULL);
+    a->session = s;
+    list_init(&a->waiting);
+    list_init(&a->replays);
+    list_init(&a->watches);
+    return a;
+}
+
+void session_tidy(struct session *s)
+{
+    struct session_aside *a = s->aside;
+    if (!a || a->index || list_linked(&a->waiting) || !list_empty(&a->replays) || !list_empty(&a->watches)) return;
+    ASSERT(a->num_watches == 0);
+    free(a);
+    s->aside = NULL;
+}
+
+bool session_replays(const struct session *s) { return s->aside && !list_empty(&s->aside->replays); }
 
 struct session *session_on(struct core *core, struct conn_ref ref)
 {
@@ -114,11 +136,14 @@ struct session *session_on(struct core *core, struct conn_ref ref)
     return c ? conn_user(c) : NULL;
 }
 
-static void index_free(struct session *s)
+/* aside_free ends what was lent; a core that ends has no lists to leave. */
+static void aside_free(struct session *s)
 {
-    if (!s->index) return;
-    map_free(s->index);
-    free(s->index);
+    if (!s->aside) return;
+    if (s->aside->index) map_free(s->aside->index);
+    free(s->aside->index);
+    free(s->aside);
+    s->aside = NULL;
 }
 
 static void session_free(struct core *core, struct session *s)
@@ -132,8 +157,8 @@ static void session_free(struct core *core, struct session *s)
                                            known_user_id(s->user), 0, s->typed, (struct slice){0}));
     }
     list_remove(&s->of_user);
-    list_remove(&s->waiting);
-    index_free(s);
+    if (s->aside) list_remove(&s->aside->waiting);
+    aside_free(s);
     if (list_empty(&s->user->sessions)) {
         list_push(&core->known_idle, &s->user->idle);
         core->num_known_idle++;
@@ -158,7 +183,7 @@ void sessions_free(struct core *core)
         for (struct list *n; (n = list_pop(&u->sessions));) {
             struct session *s = CONTAINER_OF(n, struct session, of_user);
             for (struct sub *sub; (sub = s->subs); free(sub)) s->subs = sub->next;
-            index_free(s);
+            aside_free(s);
             free(s->device);
             free(s);
         }
@@ -184,7 +209,7 @@ static bool sub_eq(const void *value, const void *key)
 
 struct sub *session_sub(struct session *s, uint64_t room)
 {
-    if (s->index) return map_find(s->index, hash_u64(room), sub_eq, &room);
+    if (UNLIKELY(s->aside && s->aside->index)) return map_find(s->aside->index, hash_u64(room), sub_eq, &room);
     for (struct sub *sub = s->subs; sub; sub = sub->next)
         if (sub->room->number == room) return sub;
     return NULL;
@@ -203,13 +228,13 @@ void session_subscribe(struct core *core, struct session *s, struct op *op)
 
 static void index_add(struct session *s, struct sub *sub)
 {
-    if (s->index) {
-        map_insert(s->index, hash_u64(sub->room->number), sub);
+    if (s->aside && s->aside->index) {
+        map_insert(s->aside->index, hash_u64(sub->room->number), sub);
     } else if (s->num_subs > SUBS_LISTED_MAX) {
-        s->index = calloc(1, sizeof *s->index);
-        ASSERT(s->index != NULL);
+        struct map *index = session_aside(s)->index = calloc(1, sizeof *index);
+        ASSERT(index != NULL);
         for (struct sub *each = s->subs; each; each = each->next)
-            map_insert(s->index, hash_u64(each->room->number), each);
+            map_insert(index, hash_u64(each->room->number), each);
     }
 }
 
@@ -253,6 +278,7 @@ void session_rewind(struct sub *sub, uint64_t from)
 {
     ASSERT(from <= sub->room->seen_head + 1);
     list_remove(&sub->replay);
+    session_tidy(sub->session);
     sub->state = SUB_NEW;
     sub->replay_next = from; /* a page that is being read meanwhile is for another state, or just the one that is due */
     sub->room->subs[sub->index].next_seq = SUB_HELD;
@@ -267,17 +293,22 @@ void session_unsubscribe(struct core *core, struct sub *sub)
         break;
     }
     list_remove(&sub->replay);
-    if (s->index) ASSERT(map_remove(s->index, hash_u64(sub->room->number), sub));
+    if (s->aside && s->aside->index) ASSERT(map_remove(s->aside->index, hash_u64(sub->room->number), sub));
+    session_tidy(s);
     s->num_subs--;
     core->num_subscriptions--;
     local_room_remove(core, sub->room, sub);
     free(sub);
 }
 
+/* sub_ends: the replay is through with what was to be seen before a leave. */
+static bool sub_ends(const struct sub *sub) { return sub->left && sub->replay_next > sub->changed_seq; }
+
 static void sub_go_live(struct sub *sub)
 {
     ASSERT(sub->replay_next == sub->room->seen_head + 1);
     list_remove(&sub->replay);
+    session_tidy(sub->session);
     sub->state = SUB_LIVE;
     sub->room->subs[sub->index].next_seq = sub->replay_next;
 }
@@ -285,7 +316,7 @@ static void sub_go_live(struct sub *sub)
 void session_start(struct core *core, struct sub *sub)
 {
     if (sub->state != SUB_NEW) return;
-    if (sub->last_seq && sub->replay_next > sub->last_seq) {
+    if (sub_ends(sub)) {
         session_unsubscribe(core, sub);
         return;
     }
@@ -296,7 +327,7 @@ void session_start(struct core *core, struct sub *sub)
     }
     sub->state = SUB_REPLAY;
     core_count(core, METRIC_REPLAYS, 1);
-    list_push(&sub->session->replays, &sub->replay);
+    list_push(&session_aside(sub->session)->replays, &sub->replay);
     replay_next(core, sub->session);
 }
 
@@ -342,7 +373,7 @@ static void replay_send(struct core *core, struct session *s, struct sub *sub, s
     if (sent != STATUS_OK) return; /* closing; a full queue cannot be: the page waited for the socket to drain */
     core_count(core, METRIC_DELIVERIES, r->num);
     sub->replay_next += r->num;
-    if (sub->last_seq && sub->replay_next > sub->last_seq) session_unsubscribe(core, sub);
+    if (sub_ends(sub)) session_unsubscribe(core, sub);
     else if (sub->replay_next > sub->room->seen_head) sub_go_live(sub);
 }
 
@@ -367,7 +398,7 @@ static void replay_done(void *context, struct read_job *job)
         struct sub *sub = session_sub(s, r->room);
         /* Not left and joined meanwhile, and nothing behind a leave that came meanwhile: such a page is read again. */
         bool same = sub && sub->state == SUB_REPLAY && sub->replay_next == r->from &&
-                    (sub->last_seq == 0 || r->to <= sub->last_seq);
+                    (!sub->left || r->to <= sub->changed_seq);
         if (same && r->status == STATUS_OK) {
             replay_send(core, s, sub, r);
         } else if (same) {
@@ -393,16 +424,16 @@ static bool replay_fits(struct core *core, const struct session *s)
 
 static void replay_next(struct core *core, struct session *s)
 {
-    if (s->replay_open || list_empty(&s->replays)) return;
+    if (s->replay_open || !session_replays(s)) return;
     if (net_queued(s->conn) > REPLAY_BATCH_BYTES) {
         net_want_drain(core->net, s->conn);
         return;
     }
     if (!replay_fits(core, s)) {
-        if (!list_linked(&s->waiting)) list_push(&core->replays_waiting, &s->waiting);
+        if (!list_linked(&s->aside->waiting)) list_push(&core->replays_waiting, &s->aside->waiting);
         return;
     }
-    struct sub *sub = CONTAINER_OF(s->replays.next, struct sub, replay);
+    struct sub *sub = CONTAINER_OF(s->aside->replays.next, struct sub, replay);
     struct replay *r = calloc(1, sizeof *r);
     ASSERT(r != NULL);
     r->job = (struct read_job){.return_core = (uint16_t)core->id, .run = replay_run, .done = replay_done};
@@ -410,7 +441,7 @@ static void replay_next(struct core *core, struct session *s)
     r->tenant = sub->room->tenant;
     r->room = sub->room->number;
     r->from = sub->replay_next;
-    r->to = sub->last_seq ? sub->last_seq : sub->room->seen_head;
+    r->to = sub->left ? sub->changed_seq : sub->room->seen_head;
     s->replay_open = true;
     read_submit(core->reader, &r->job);
 }
@@ -429,7 +460,7 @@ void session_catch_up(struct core *core, struct sub *sub, uint64_t from)
     sub->state = SUB_REPLAY;
     sub->replay_next = from;
     core_count(core, METRIC_REPLAYS, 1);
-    list_push(&sub->session->replays, &sub->replay);
+    list_push(&session_aside(sub->session)->replays, &sub->replay);
     replay_next(core, sub->session);
 }
 
@@ -458,7 +489,8 @@ static void welcome_send(struct core *core, struct session *s, struct opening *o
 void session_begin(struct core *core, struct session *s, struct op *hello, struct session_wish *wish)
 {
     ASSERT(s->state == SESSION_HELLO && !s->registered);
-    list_remove(&s->waiting);
+    if (s->aside) list_remove(&s->aside->waiting);
+    session_tidy(s);
     s->state = SESSION_OPENING;
     s->registered = true;
     s->all = !wish || wish->mode == WISH_ALL;
@@ -773,8 +805,10 @@ static void joined_sockets(struct core *core, struct known_user *u, const struct
         next = at->next;
         struct session *s = CONTAINER_OF(at, struct session, of_user);
         struct sub *sub = session_sub(s, n->room);
-        if (sub && n->seq > sub->joined_seq) sub->joined_seq = n->seq;
-        if (sub && n->seq > sub->last_seq) sub->last_seq = 0; /* back before the replay had reached the leave */
+        if (sub && n->seq > sub->changed_seq) {
+            sub->changed_seq = n->seq;
+            sub->left = false; /* back before the replay had reached the leave */
+        }
         if (sub || !s->all || s->state == SESSION_HELLO) continue;
         struct op *op = op_new(core, OP_ROOM_POSITION, 0);
         op->room = n->room;
@@ -794,9 +828,13 @@ static void removed_sockets(struct core *core, struct known_user *u, const struc
         struct session *s = CONTAINER_OF(at, struct session, of_user);
         presence_ended(core, s, n->room);
         struct sub *sub = session_sub(s, n->room);
-        if (!sub || n->seq < sub->joined_seq || PLANTED(removed_still_served)) continue;
-        if (sub->state == SUB_LIVE || sub->replay_next > n->seq) session_unsubscribe(core, sub);
-        else sub->last_seq = n->seq;
+        if (!sub || n->seq < sub->changed_seq || PLANTED(removed_still_served)) continue;
+        if (sub->state == SUB_LIVE || sub->replay_next > n->seq) {
+            session_unsubscribe(core, sub);
+            continue;
+        }
+        sub->left = true;
+        sub->changed_seq = n->seq;
     }
 }
 
@@ -818,8 +856,11 @@ static void replays_retry(struct core *core)
     struct list *last = core->replays_waiting.prev;
     for (unsigned i = 0; i < REPLAYS_RETRIED_MAX; i++) {
         struct list *n = list_pop(&core->replays_waiting);
-        replay_next(core, CONTAINER_OF(n, struct session, waiting)); /* may go to the end again */
-        if (n == last) return;
+        bool was_last = n == last;
+        struct session *s = CONTAINER_OF(n, struct session_aside, waiting)->session;
+        replay_next(core, s); /* may go to the end again */
+        session_tidy(s);
+        if (was_last) return;
     }
 }
 
@@ -827,9 +868,10 @@ void session_timers(struct core *core)
 {
     replays_retry(core);
     while (!list_empty(&core->hello_waiting)) {
-        struct session *s = CONTAINER_OF(core->hello_waiting.next, struct session, waiting);
-        if (s->deadline_ns > core->now_ns) return;
-        list_remove(&s->waiting);
+        struct session *s = CONTAINER_OF(core->hello_waiting.next, struct session_aside, waiting)->session;
+        if (s->aside->deadline_ns > core->now_ns) return;
+        list_remove(&s->aside->waiting);
+        session_tidy(s);
         net_ws_close(core->net, s->conn, 4001, "no hello", false);
     }
 }
