@@ -82,8 +82,7 @@ void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct soc
     conn_set_state(c, CONN_HTTP);
     c->ring_fd = ring_fd;
     c->admin = admin;
-    c->opened_ns = n->now_ns;
-    c->heard_tick = c->pinged_tick = n->now_tick;
+    c->opened_tick = c->heard_tick = n->now_tick;
     c->deadline_tick = TIMER_NEVER;
     c->peer_family = (uint8_t)peer->ss_family;
     if (peer->ss_family == AF_INET) memcpy(c->peer, &((const struct sockaddr_in *)peer)->sin_addr, 4);
@@ -208,9 +207,12 @@ static void exchange_return(struct net *n, struct conn_exchange *exchange)
 static void input_discard(struct net *n, struct conn *c)
 {
     input_return(n, c);
+    if (c->websocket) {
+        ws_in_end(&c->ws, n->ws_pool);
+        return;
+    }
     exchange_return(n, c->exchange);
     c->exchange = NULL;
-    if (c->websocket) ws_in_end(&c->ws, n->ws_pool);
 }
 
 /* assembly_fits: may the connection hold `bytes`, which are counted already? Whoever needs much gets what is free, and no
@@ -230,7 +232,7 @@ static bool conn_account(struct net *n, struct conn *c)
 {
     size_t bytes = c->websocket ? ws_in_bytes(&c->ws) : 0;
     if (c->input) bytes += c->input->bytes.cap;
-    if (c->exchange) bytes += c->exchange->head.cap + c->exchange->body.cap;
+    if (!c->websocket && c->exchange) bytes += c->exchange->head.cap + c->exchange->body.cap;
     if (bytes > UINT32_MAX) bytes = UINT32_MAX;
     n->assembly_bytes += bytes - c->assembly_bytes;
     if (c->account) c->account->assembly += bytes - c->assembly_bytes;
@@ -366,13 +368,13 @@ void net_ws_accept(struct net *n, struct conn *c, struct slice accept_key, struc
     f->len = (uint32_t)(at - frame_data(f));
     conn_push(n, c, f, CONN_REPLY);
 
+    ASSERT(c->exchange == NULL);
     conn_set_state(c, CONN_WEBSOCKET);
     c->websocket = true;
     c->ws = (struct ws_in){0};
     size_t bytes_max = message_bytes_max ? message_bytes_max : n->limits.ws_message_bytes_max;
     ASSERT(bytes_max <= UINT32_MAX);
     c->ws_message_bytes_max = (uint32_t)bytes_max;
-    c->deadline_tick = TIMER_NEVER;
     c->heard_tick = c->pinged_tick = n->now_tick;
     n->stats.websockets++;
     n->stats.websockets_opened++;
@@ -968,7 +970,7 @@ static void conn_settle(struct net *n, struct conn *c)
         if (c->input) c->discarded_bytes += (uint32_t)(c->input->bytes.len - c->input->at);
         input_discard(n, c);
     }
-    if (UNLIKELY(c->input || c->exchange || c->websocket || c->assembly_bytes) && !conn_account(n, c)) conn_shed(n, c);
+    if (UNLIKELY(c->input || c->websocket || c->exchange || c->assembly_bytes) && !conn_account(n, c)) conn_shed(n, c);
     if (!c->peer_done) return;
     bool flushed = send_queue_empty(&c->queue) && !c->sending;
     if (c->state == CONN_ENDING && flushed) conn_flushed(n, c);
@@ -1071,9 +1073,14 @@ static uint32_t ping_due(const struct net *n, const struct conn *c)
     return tick_after(later(c->heard_tick, c->pinged_tick), n->ticks.ping);
 }
 
+static uint32_t conn_deadline(const struct conn *c)
+{
+    return c->state == CONN_WEBSOCKET ? TIMER_NEVER : c->deadline_tick;
+}
+
 static uint32_t conn_due(const struct net *n, const struct conn *c)
 {
-    uint32_t due = c->deadline_tick;
+    uint32_t due = conn_deadline(c);
     if (c->stalled_tick) due = earlier(due, tick_after(c->stalled_tick, n->ticks.stall));
     if (c->state != CONN_WEBSOCKET) return due;
     return earlier(due, earlier(ping_due(n, c), tick_after(c->heard_tick, n->ticks.idle)));
@@ -1090,6 +1097,7 @@ static void conn_arm_timer(struct net *n, struct conn *c)
 
 static void conn_set_deadline(struct net *n, struct conn *c, uint32_t ticks)
 {
+    ASSERT(c->state != CONN_WEBSOCKET);
     c->deadline_tick = tick_after(n->now_tick, ticks);
     conn_arm_timer(n, c);
 }
@@ -1152,9 +1160,9 @@ void conn_expire(struct net *n, struct conn *c)
     ASSERT(c->state != CONN_FREE && c->state != CONN_RELEASING);
     if (c->stalled_tick && n->now_tick >= tick_after(c->stalled_tick, n->ticks.stall)) {
         conn_stalled(n, c);
-    } else if (n->now_tick >= c->deadline_tick && conn_is_read(c)) {
+    } else if (n->now_tick >= conn_deadline(c) && conn_is_read(c)) {
         conn_set_deadline(n, c, n->ticks.idle); /* an answer on its way: whether it makes progress is what counts */
-    } else if (n->now_tick >= c->deadline_tick) {
+    } else if (n->now_tick >= conn_deadline(c)) {
         if (c->state != CONN_HTTP || c->partial) n->stats.timeouts++;
         conn_blame(c, CONN_CAUSE_TIMEOUT);
         conn_terminate(n, c);
@@ -1173,6 +1181,7 @@ static void conn_end(struct net *n, struct conn *c)
 {
     if (c->state >= CONN_ENDING) return;
     conn_set_state(c, CONN_ENDING);
+    c->discarded_bytes = 0;
     conn_set_deadline(n, c, n->ticks.stall + n->ticks.close);
     if (send_queue_empty(&c->queue) && !c->sending)
         conn_flushed(n, c);
@@ -1322,10 +1331,6 @@ const char *conn_cause_name(enum conn_cause cause)
     ASSERT(cause < CONN_CAUSES);
     return names[cause];
 }
-uint64_t conn_opened_ns(const struct conn *c)
-{
-    return c->opened_ns;
-}
 void conn_charge(struct conn *c, struct net_account *account)
 {
     if (c->account == account) return;
@@ -1364,6 +1369,11 @@ struct conn_note *conn_note(struct conn *c)
 {
     ASSERT(!c->websocket);
     return &c->note;
+}
+
+uint64_t conn_open_ms(const struct net *n, const struct conn *c)
+{
+    return (uint64_t)(n->now_tick - c->opened_tick) * TIMER_TICK_MS;
 }
 
 uint64_t conn_idle_ms(const struct net *n, const struct conn *c)

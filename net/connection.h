@@ -72,36 +72,44 @@ struct conn {
     bool said_last : 1;  /* the peer said that nothing comes behind the request that was answered last, or its close frame */
     uint8_t refusal : 3; /* why it is not let in; 0: it is */
     uint8_t minor_version : 1;
-    struct send_queue queue;
+    uint8_t cause;       /* enum conn_cause + 1; 0: it has not come to its end */
+    uint8_t peer_family; /* AF_INET, AF_INET6 or AF_UNIX */
     uint32_t sending_bytes, sending_entries;
+    uint32_t frames_out;
+    struct send_queue queue;
+    uint32_t stalled_tick;   /* since when a blocked queue has made no progress */
+    uint32_t assembly_bytes; /* of exchange and ws, as net's account knows them */
 
-    void *user; /* in the free list: unused */
     struct net_account *account;
+    void *user; /* in the free list: unused */
     struct timer timer;
-    uint32_t deadline_tick; /* of the state, TIMER_NEVER for none */
-    uint32_t heard_tick;    /* the peer's last bytes */
-    uint32_t pinged_tick;
-    uint32_t stalled_tick;  /* since when a blocked queue has made no progress */
+    union {
+        uint32_t deadline_tick; /* of the state, TIMER_NEVER for none */
+        uint32_t pinged_tick;   /* CONN_WEBSOCKET, which has no deadline of its own */
+        uint32_t next_free;     /* CONN_FREE */
+    };
+    uint32_t heard_tick; /* the peer's last bytes */
 
     struct conn_input *input;
-    struct conn_exchange *exchange;
     union {
-        struct conn_note note; /* of an HTTP request */
+        struct { /* no WebSocket */
+            struct conn_exchange *exchange;
+            struct conn_note note; /* of the open request */
+        };
         struct ws_in ws;
     };
-    uint32_t ws_message_bytes_max;
-    uint32_t assembly_bytes; /* of exchange and ws, as net's account knows them */
-    uint32_t discarded_bytes;
-    uint16_t requests;       /* commands in flight */
-    uint16_t close_code;     /* of a WebSocket: the first that was sent or received; 0: none yet */
-    uint8_t cause;           /* enum conn_cause + 1; 0: it has not come to its end */
-    uint8_t peer_family;     /* AF_INET, AF_INET6 or AF_UNIX */
-    uint8_t peer[16];        /* network order */
-    uint32_t next_free;
-    uint32_t messages_in, frames_out;
-    uint64_t opened_ns;
+    union {
+        uint32_t ws_message_bytes_max; /* while messages are read … */
+        uint32_t discarded_bytes;      /* … and from CONN_ENDING on */
+    };
+    uint32_t messages_in;
+    uint16_t requests;   /* commands in flight */
+    uint16_t close_code; /* of a WebSocket: the first that was sent or received; 0: none yet */
+    uint32_t opened_tick;
+    uint8_t peer[16]; /* network order */
 };
-_Static_assert(sizeof(struct conn) <= 256, "an idle connection's whole share of user space");
+_Static_assert(sizeof(struct conn) == 216, "an idle connection's whole share of net's user space");
+_Static_assert(offsetof(struct conn, account) <= 2 * 64 - 16, "a fan-out and its send stay within two lines' length");
 
 /* conn_list: connections to look at later in the turn. Membership is a flag in the connection, so an entry whose
  * connection has gone meanwhile is passed over. */

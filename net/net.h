@@ -127,7 +127,6 @@ bool conn_is_admin(const struct conn *c);
 bool conn_is_websocket(const struct conn *c);
 /* conn_peer writes the peer's address as text ("192.0.2.1" or "2001:db8::1", "unix" for the admin socket). */
 void conn_peer(const struct conn *c, char out[46]);
-uint64_t conn_opened_ns(const struct conn *c);
 /* conn_peer_bytes is the same address as an IPv6 one, IPv4 in ::ffff:0:0/96; false for the admin socket. */
 bool conn_peer_bytes(const struct conn *c, uint8_t out[16]);
 /* conn_refusal is what on_open said of the connection, 0 when it was let in. */
@@ -180,6 +179,8 @@ void conn_ended(const struct conn *c, struct conn_end *out);
 #define NET_CLOSE_CODES 24u
 /* net_close_code_name is the number as text, "other" for the last place. */
 const char *net_close_code_name(unsigned place);
+/* conn_open_ms: how long the connection is there, in steps of TIMER_TICK_MS. */
+uint64_t conn_open_ms(const struct net *n, const struct conn *c);
 /* conn_idle_ms: how long the peer has sent nothing, in steps of TIMER_TICK_MS. */
 uint64_t conn_idle_ms(const struct net *n, const struct conn *c);
 /* conn_in_request: an HTTP request waits for its answer, or WebSocket requests do. */

@@ -163,9 +163,8 @@ void access_websocket_closed(struct core *core, const struct conn *conn, const s
     if (level == CONFIG_ACCESS_ERRORS && close_is_ordinary(end.close_code)) return;
     char peer[46], tenant[ID_TEXT_LEN];
     conn_peer(conn, peer);
-    uint64_t open_ms = (core->now_ns - conn_opened_ns(conn)) / 1000000;
     LOG_ALWAYS(LOG_INFO, "access", "websocket_close", LOG_U64("code", end.close_code),
-               LOG_STR("reason", conn_cause_name(end.cause)), LOG_U64("duration_ms", open_ms),
+               LOG_STR("reason", conn_cause_name(end.cause)), LOG_U64("duration_ms", conn_open_ms(core->net, conn)),
                LOG_U64("messages_in", end.messages_in), LOG_U64("frames_out", end.frames_out),
                LOG_U64("subscriptions", s->num_subs), LOG_SLICE("tenant", tenant_shown(tenant, s->user->tenant)),
                LOG_SLICE("user", known_user_id(s->user)), LOG_SLICE("device", shown(s->device, s->device_len)),

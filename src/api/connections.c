@@ -264,8 +264,7 @@ static void item_write(struct core *core, struct buf *out, const struct conn *c)
     const struct connection_name name = {(uint8_t)core->id, net_ref(c)};
     connection_id_text(core, id, name);
     conn_peer(c, peer);
-    uint64_t opened_ns = conn_opened_ns(c), age_ns = core->now_ns > opened_ns ? core->now_ns - opened_ns : 0;
-    time_text(time, core->now_ms - age_ns / 1000000u);
+    time_text(time, core->now_ms - conn_open_ms(core->net, c));
     if (s) tenant_id_text(tenant, s->user->tenant);
     if (s) snprintf(session_id, sizeof session_id, "s_%016llx", (unsigned long long)s->id);
     if (out->data[out->len - 1] != '[') BUF_LIT(out, ",");
@@ -278,5 +277,5 @@ static void item_write(struct core *core, struct buf *out, const struct conn *c)
     buf_printf(
         out, ",\"opened_at\":\"%.*s\",\"idle_ms\":%llu,\"rooms\":%u,\"queued_bytes\":%zu,\"replaying\":%s,\"core\":%u}",
         (int)TIME_TEXT_LEN, time, (unsigned long long)conn_idle_ms(core->net, c), s ? s->num_subs : 0, net_queued(c),
-        s && !list_empty(&s->replays) ? "true" : "false", core->id);
+        s && session_replays(s) ? "true" : "false", core->id);
 }

@@ -313,7 +313,7 @@ static uint32_t room_tell(struct core *core, struct local_room *l, struct frame 
     for (uint32_t i = 0; !l->large && i < l->num_subs; i++, looked++) {
         const struct sub *sub = l->subs[i].sub;
         /* not before the welcome, and not after the leave that a replay has yet to reach */
-        if (sub->state != SUB_NEW && sub->last_seq == 0 && !sub->quiet)
+        if (sub->state != SUB_NEW && !sub->left && !sub->quiet)
             session_tell(core, sub->session, f, user, serial, counter);
     }
     for (struct list *at = l->watches.next; at != &l->watches; at = at->next, looked++)
@@ -368,15 +368,16 @@ bool presence_watch(struct core *core, struct session *s, struct local_room *l)
     struct sub *sub = session_sub(s, l->number);
     if (sub) sub->quiet = false;
     if (watch_find(core, s, l->number)) return true;
-    if (s->num_watches >= SUBSCRIPTIONS_MAX) return false;
+    struct session_aside *aside = session_aside(s);
+    if (aside->num_watches >= SUBSCRIPTIONS_MAX) return false;
     struct watch *w = malloc(sizeof *w);
     ASSERT(w != NULL);
     *w = (struct watch){.session = s, .room = l};
     list_init(&w->of_room);
     list_init(&w->of_session);
     list_push(&l->watches, &w->of_room);
-    list_push(&s->watches, &w->of_session);
-    s->num_watches++;
+    list_push(&aside->watches, &w->of_session);
+    aside->num_watches++;
     map_insert(&core->watches, watch_hash(s, l->number), w);
     return true;
 }
@@ -386,7 +387,8 @@ static void watch_free(struct core *core, struct watch *w)
     struct local_room *l = w->room;
     list_remove(&w->of_room);
     list_remove(&w->of_session);
-    w->session->num_watches--;
+    w->session->aside->num_watches--;
+    session_tidy(w->session);
     ASSERT(map_remove(&core->watches, watch_hash(w->session, l->number), w));
     free(w);
     local_room_release(core, l);
@@ -394,7 +396,7 @@ static void watch_free(struct core *core, struct watch *w)
 
 void presence_ended(struct core *core, struct session *s, uint64_t room)
 {
-    struct watch *w = s->num_watches ? watch_find(core, s, room) : NULL;
+    struct watch *w = s->aside && s->aside->num_watches ? watch_find(core, s, room) : NULL;
     if (w) watch_free(core, w);
 }
 
@@ -409,7 +411,8 @@ bool presence_unwatch(struct core *core, struct session *s, uint64_t room)
 
 void presence_session_ended(struct core *core, struct session *s)
 {
-    while (!list_empty(&s->watches)) watch_free(core, CONTAINER_OF(s->watches.next, struct watch, of_session));
+    while (s->aside && !list_empty(&s->aside->watches))
+        watch_free(core, CONTAINER_OF(s->aside->watches.next, struct watch, of_session));
 }
 
 /* --- asking ------------------------------------------------------------------------------------------------------- */

@@ -15,7 +15,7 @@
 struct page_read {
     struct read_job job;
     struct list of_core; /* core->page_reads */
-    struct list waiters; /* struct session.waiting, whoever asked first at the front */
+    struct list waiters; /* struct session_aside.waiting, whoever asked first at the front */
     uint32_t tenant;
     uint64_t room, from, to;
     enum status status;
@@ -35,13 +35,23 @@ void replay_begin(struct core *core, struct sub *sub, uint64_t from)
     sub->replay_next = from;
     core_count(core, METRIC_REPLAYS, 1);
     struct session *s = sub->session;
-    list_push(&s->replays, &sub->replay);
-    if (!s->replay_open && !list_linked(&s->waiting)) list_push(&core->replays_ready, &s->waiting);
+    struct session_aside *aside = session_aside(s);
+    list_push(&aside->replays, &sub->replay);
+    if (!s->replay_open && !list_linked(&aside->waiting)) list_push(&core->replays_ready, &aside->waiting);
 }
 
 void replay_go_on(struct core *core, struct session *s)
 {
-    if (!s->replay_open && !list_linked(&s->waiting)) session_feed(core, s, false);
+    bool waits = s->aside && list_linked(&s->aside->waiting);
+    if (!s->replay_open && !waits) session_feed(core, s, false);
+}
+
+/* waiter_feed feeds a session that has just been taken out of a list; it may go to the end of it again. */
+static void waiter_feed(struct core *core, struct list *waiting, bool first)
+{
+    struct session *s = CONTAINER_OF(waiting, struct session_aside, waiting)->session;
+    session_feed(core, s, first);
+    session_tidy(s);
 }
 
 /* replays_retry lets those try again that had to wait until their tenant's answers fit: some of them, in turns. */
@@ -52,8 +62,9 @@ static void replays_retry(struct core *core)
     struct list *last = core->replays_waiting.prev;
     for (unsigned i = 0; i < REPLAYS_RETRIED_MAX; i++) {
         struct list *n = list_pop(&core->replays_waiting);
-        session_feed(core, CONTAINER_OF(n, struct session, waiting), false); /* may go to the end again */
-        if (n == last) return;
+        bool was_last = n == last; /* it may be gone after this */
+        waiter_feed(core, n, false);
+        if (was_last) return;
     }
 }
 
@@ -62,14 +73,14 @@ void replays_run(struct core *core)
     core->replay_credit = REPLAY_TURN_BYTES;
     replays_retry(core);
     while (core->replay_credit > 0 && !list_empty(&core->replays_ready))
-        session_feed(core, CONTAINER_OF(list_pop(&core->replays_ready), struct session, waiting), false);
+        waiter_feed(core, list_pop(&core->replays_ready), false);
     tails_fit(core);
 }
 
-static uint64_t sub_end(const struct sub *sub)
+static uint64_t sub_goal(const struct sub *sub)
 {
     if (PLANTED(undurable_replay)) return UINT64_MAX;
-    return sub->last_seq ? sub->last_seq : sub->room->seen_head;
+    return sub->left ? sub->changed_seq : sub->room->seen_head;
 }
 
 /* answers_wait: may the tenant's sockets be given no more pages for now? */
@@ -78,25 +89,25 @@ static bool answers_wait(const struct core *core, const struct session *s)
     return UNLIKELY(core->guards & GUARD_REPLIES) && !answers_fit(core, s->key->tenant);
 }
 
-static void wait_for_memory(struct core *core, struct session *s) { list_push(&core->replays_waiting, &s->waiting); }
+static void wait_for_memory(struct core *core, struct session *s) { list_push(&core->replays_waiting, &s->aside->waiting); }
 
 /* session_feed gives a session what it may have now. The first of those for whom a page was read gets it whatever the turn
  * has left: a page that nobody gets would have been read for nothing, for ever. */
 static void session_feed(struct core *core, struct session *s, bool first)
 {
     if (!net_conn(core->net, net_ref(s->conn))) return; /* closing */
-    for (; !list_empty(&s->replays); first = false) {
-        struct sub *sub = CONTAINER_OF(s->replays.next, struct sub, replay);
+    for (; session_replays(s); first = false) {
+        struct sub *sub = CONTAINER_OF(s->aside->replays.next, struct sub, replay);
         struct tail_part part;
         if (net_queued(s->conn) > REPLAY_BATCH_BYTES) {
             net_want_drain(core->net, s->conn);
             return;
         }
         if (core->replay_credit <= 0 && !first) {
-            list_push(&core->replays_ready, &s->waiting);
+            list_push(&core->replays_ready, &s->aside->waiting);
             return;
         }
-        if (!tail_find(&part, core, sub->room->tenant, sub->room->number, sub->replay_next, sub_end(sub))) {
+        if (!tail_find(&part, core, sub->room->tenant, sub->room->number, sub->replay_next, sub_goal(sub))) {
             page_want(core, s, sub);
             return;
         }
@@ -119,11 +130,11 @@ static bool part_send(struct core *core, struct session *s, struct sub *sub, con
     core_count(core, METRIC_DELIVERIES, part->last - part->first + 1);
     core_count(core, METRIC_REPLAY_PARTS, 1);
     sub->replay_next = part->last + 1;
-    if (sub->last_seq && sub->replay_next > sub->last_seq && !PLANTED(caught_up_beyond_leave)) session_unsubscribe(core, sub);
+    if (sub_ends(sub) && !PLANTED(caught_up_beyond_leave)) session_unsubscribe(core, sub);
     else if (sub->replay_next > sub->room->seen_head) sub_go_live(sub);
     else {
         list_remove(&sub->replay);
-        list_push(&s->replays, &sub->replay);
+        list_push(&s->aside->replays, &sub->replay);
     }
     return true;
 }
@@ -191,7 +202,7 @@ static void page_want(struct core *core, struct session *s, const struct sub *su
     }
     if (!r) r = page_ask(core, sub);
     s->replay_open = true;
-    list_push(&r->waiters, &s->waiting);
+    list_push(&r->waiters, &s->aside->waiting);
 }
 
 /* page_given_back lets those go on that waited for it, in this turn. */
@@ -224,11 +235,11 @@ static void page_done(void *context, struct read_job *job)
     }
     bool first = true;
     for (struct list *n; (n = list_pop(&r->waiters)); first = false) {
-        struct session *s = CONTAINER_OF(n, struct session, waiting);
+        struct session *s = CONTAINER_OF(n, struct session_aside, waiting)->session;
         s->replay_open = false;
         if (!first && PLANTED(page_waiter_forgotten)) continue;
         if (!r->frame) page_failed(core, s, r);
-        session_feed(core, s, first);
+        waiter_feed(core, n, first);
     }
     free(r);
 }

@@ -89,21 +89,43 @@ struct session *session_open(struct core *core, struct conn *conn, struct known_
     s->state = SESSION_HELLO;
     s->id = random_u64(core->gateway->random);
     session_set_device(s, device);
-    s->deadline_ns = core->now_ns + HELLO_TIMEOUT_MS * 1000000ull;
     list_init(&s->of_user);
-    list_init(&s->waiting);
-    list_init(&s->replays);
-    list_init(&s->watches);
     if (list_empty(&user->sessions)) {
         list_remove(&user->idle);
         core->num_known_idle--;
     }
     list_push(&user->sessions, &s->of_user);
-    if (subprotocol) list_push(&core->hello_waiting, &s->waiting);
+    if (subprotocol) {
+        session_aside(s)->deadline_ns = core->now_ns + HELLO_TIMEOUT_MS * 1000000ull;
+        list_push(&core->hello_waiting, &s->aside->waiting);
+    }
     conn_set_user(conn, s);
     core->num_sessions++;
     return s;
 }
+
+struct session_aside *session_aside(struct session *s)
+{
+    if (s->aside) return s->aside;
+    struct session_aside *a = s->aside = calloc(1, sizeof *a);
+    ASSERT(a != NULL);
+    a->session = s;
+    list_init(&a->waiting);
+    list_init(&a->replays);
+    list_init(&a->watches);
+    return a;
+}
+
+void session_tidy(struct session *s)
+{
+    struct session_aside *a = s->aside;
+    if (!a || a->index || list_linked(&a->waiting) || !list_empty(&a->replays) || !list_empty(&a->watches)) return;
+    ASSERT(a->num_watches == 0);
+    free(a);
+    s->aside = NULL;
+}
+
+bool session_replays(const struct session *s) { return s->aside && !list_empty(&s->aside->replays); }
 
 struct session *session_on(struct core *core, struct conn_ref ref)
 {
@@ -111,11 +133,14 @@ struct session *session_on(struct core *core, struct conn_ref ref)
     return c ? conn_user(c) : NULL;
 }
 
-static void index_free(struct session *s)
+/* aside_free ends what was lent; a core that ends has no lists to leave. */
+static void aside_free(struct session *s)
 {
-    if (!s->index) return;
-    map_free(s->index);
-    free(s->index);
+    if (!s->aside) return;
+    if (s->aside->index) map_free(s->aside->index);
+    free(s->aside->index);
+    free(s->aside);
+    s->aside = NULL;
 }
 
 static void session_free(struct core *core, struct session *s)
@@ -129,8 +154,8 @@ static void session_free(struct core *core, struct session *s)
                                            known_user_id(s->user), 0, s->typed, (struct slice){0}));
     }
     list_remove(&s->of_user);
-    list_remove(&s->waiting);
-    index_free(s);
+    if (s->aside) list_remove(&s->aside->waiting);
+    aside_free(s);
     if (list_empty(&s->user->sessions)) {
         list_push(&core->known_idle, &s->user->idle);
         core->num_known_idle++;
@@ -155,7 +180,7 @@ void sessions_free(struct core *core)
         for (struct list *n; (n = list_pop(&u->sessions));) {
             struct session *s = CONTAINER_OF(n, struct session, of_user);
             for (struct sub *sub; (sub = s->subs); free(sub)) s->subs = sub->next;
-            index_free(s);
+            aside_free(s);
             free(s->device);
             free(s);
         }
@@ -181,7 +206,7 @@ static bool sub_eq(const void *value, const void *key)
 
 struct sub *session_sub(struct session *s, uint64_t room)
 {
-    if (s->index) return map_find(s->index, hash_u64(room), sub_eq, &room);
+    if (UNLIKELY(s->aside && s->aside->index)) return map_find(s->aside->index, hash_u64(room), sub_eq, &room);
     for (struct sub *sub = s->subs; sub; sub = sub->next)
         if (sub->room->number == room) return sub;
     return NULL;
@@ -200,13 +225,13 @@ void session_subscribe(struct core *core, struct session *s, struct op *op)
 
 static void index_add(struct session *s, struct sub *sub)
 {
-    if (s->index) {
-        map_insert(s->index, hash_u64(sub->room->number), sub);
+    if (s->aside && s->aside->index) {
+        map_insert(s->aside->index, hash_u64(sub->room->number), sub);
     } else if (s->num_subs > SUBS_LISTED_MAX) {
-        s->index = calloc(1, sizeof *s->index);
-        ASSERT(s->index != NULL);
+        struct map *index = session_aside(s)->index = calloc(1, sizeof *index);
+        ASSERT(index != NULL);
         for (struct sub *each = s->subs; each; each = each->next)
-            map_insert(s->index, hash_u64(each->room->number), each);
+            map_insert(index, hash_u64(each->room->number), each);
     }
 }
 
@@ -250,6 +275,7 @@ void session_rewind(struct sub *sub, uint64_t from)
 {
     ASSERT(from <= sub->room->seen_head + 1);
     list_remove(&sub->replay);
+    session_tidy(sub->session);
     sub->state = SUB_NEW;
     sub->replay_next = from; /* a page that is being read meanwhile is for another state, or just the one that is due */
     sub->room->subs[sub->index].next_seq = SUB_HELD;
@@ -264,7 +290,8 @@ void session_unsubscribe(struct core *core, struct sub *sub)
         break;
     }
     list_remove(&sub->replay);
-    if (s->index) ASSERT(map_remove(s->index, hash_u64(sub->room->number), sub));
+    if (s->aside && s->aside->index) ASSERT(map_remove(s->aside->index, hash_u64(sub->room->number), sub));
+    session_tidy(s);
     s->num_subs--;
     core->num_subscriptions--;
     local_room_remove(core, sub->room, sub);
@@ -275,6 +302,7 @@ void sub_go_live(struct sub *sub)
 {
     ASSERT(sub->replay_next == sub->room->seen_head + 1);
     list_remove(&sub->replay);
+    session_tidy(sub->session);
     sub->state = SUB_LIVE;
     sub->room->subs[sub->index].next_seq = sub->replay_next;
 }
@@ -282,7 +310,7 @@ void sub_go_live(struct sub *sub)
 void session_start(struct core *core, struct sub *sub)
 {
     if (sub->state != SUB_NEW) return;
-    if (sub->last_seq && sub->replay_next > sub->last_seq) {
+    if (sub_ends(sub)) {
         session_unsubscribe(core, sub);
         return;
     }
@@ -347,7 +375,8 @@ static void welcome_send(struct core *core, struct session *s, struct opening *o
 void session_begin(struct core *core, struct session *s, struct op *hello, struct session_wish *wish)
 {
     ASSERT(s->state == SESSION_HELLO && !s->registered);
-    list_remove(&s->waiting);
+    if (s->aside) list_remove(&s->aside->waiting);
+    session_tidy(s);
     s->state = SESSION_OPENING;
     s->registered = true;
     s->all = !wish || wish->mode == WISH_ALL;
@@ -662,8 +691,10 @@ static void joined_sockets(struct core *core, struct known_user *u, const struct
         next = at->next;
         struct session *s = CONTAINER_OF(at, struct session, of_user);
         struct sub *sub = session_sub(s, n->room);
-        if (sub && n->seq > sub->joined_seq) sub->joined_seq = n->seq;
-        if (sub && n->seq > sub->last_seq) sub->last_seq = 0; /* back before the replay had reached the leave */
+        if (sub && n->seq > sub->changed_seq) {
+            sub->changed_seq = n->seq;
+            sub->left = false; /* back before the replay had reached the leave */
+        }
         if (sub || !s->all || s->state == SESSION_HELLO) continue;
         struct op *op = op_new(core, OP_ROOM_POSITION, 0);
         op->room = n->room;
@@ -683,9 +714,13 @@ static void removed_sockets(struct core *core, struct known_user *u, const struc
         struct session *s = CONTAINER_OF(at, struct session, of_user);
         presence_ended(core, s, n->room);
         struct sub *sub = session_sub(s, n->room);
-        if (!sub || n->seq < sub->joined_seq || PLANTED(removed_still_served)) continue;
-        if (sub->state == SUB_LIVE || sub->replay_next > n->seq) session_unsubscribe(core, sub);
-        else sub->last_seq = n->seq;
+        if (!sub || n->seq < sub->changed_seq || PLANTED(removed_still_served)) continue;
+        if (sub->state == SUB_LIVE || sub->replay_next > n->seq) {
+            session_unsubscribe(core, sub);
+            continue;
+        }
+        sub->left = true;
+        sub->changed_seq = n->seq;
     }
 }
 
@@ -702,9 +737,10 @@ void session_on_notice(struct core *core, struct notice *n)
 void session_timers(struct core *core)
 {
     while (!list_empty(&core->hello_waiting)) {
-        struct session *s = CONTAINER_OF(core->hello_waiting.next, struct session, waiting);
-        if (s->deadline_ns > core->now_ns) return;
-        list_remove(&s->waiting);
+        struct session *s = CONTAINER_OF(core->hello_waiting.next, struct session_aside, waiting)->session;
+        if (s->aside->deadline_ns > core->now_ns) return;
+        list_remove(&s->aside->waiting);
+        session_tidy(s);
         net_ws_close(core->net, s->conn, 4001, "no hello", false);
     }
 }

@@ -43,12 +43,15 @@ struct sub {
     struct sub *next;   /* of the session */
     struct list replay; /* in session->replays */
     uint64_t replay_next;
-    uint64_t last_seq;  /* the leave that ends it once the replay has got there; 0: none */
-    uint64_t joined_seq; /* the newest join heard of: a leave before it ends nothing */
+    uint64_t changed_seq; /* the newest join or leave heard of: an older one changes nothing */
     uint32_t index;     /* in room->subs */
     uint8_t state;      /* enum sub_state */
+    bool left;          /* changed_seq is a leave, which ends it once the replay has got there */
     bool quiet;         /* presence.unsubscribe: no presence and typing of this room */
 };
+_Static_assert(sizeof(struct sub) == 64, "one line for each room of a socket");
+/* sub_ends: the replay is through with what was to be seen before a leave. */
+static inline bool sub_ends(const struct sub *sub) { return sub->left && sub->replay_next > sub->changed_seq; }
 
 /* watch: a socket that asked for presence and typing of a room, subscribed to it or not (presence.c). */
 struct watch {
@@ -57,20 +60,30 @@ struct watch {
     struct list of_room, of_session;
 };
 
+/* session_aside: what a session needs while it opens, replays, watches or has many rooms; lent for as long as it does. */
+struct session_aside {
+    struct session *session;
+    struct list waiting;   /* in core->hello_waiting; later in one of the lists of replay.h */
+    struct list replays;   /* struct sub.replay */
+    struct list watches;   /* struct watch.of_session */
+    struct map *index;     /* subs by room, once there are more than a look along the list is worth; else NULL */
+    uint64_t deadline_ns;  /* of hello */
+    uint32_t num_watches;
+};
+
 struct session {
     struct conn *conn;
     struct known_user *user;
     struct api_key *key;
     struct sub *subs;
-    struct map *index;     /* subs by room, once there are more than a look along the list is worth; else NULL */
+    struct session_aside *aside; /* NULL: nothing of it is needed now */
     struct list of_user;   /* known_user.sessions */
-    struct list waiting;   /* core->hello_waiting; later of one of the lists of replay.h */
-    struct list replays;   /* struct sub.replay */
-    struct list watches;   /* struct watch.of_session */
     uint64_t id;
-    uint64_t deadline_ns;
     uint64_t told;         /* serial of the last presence or typing push: none comes twice */
-    uint32_t num_subs, num_watches;
+    char *device;          /* device_len bytes; NULL: the user's own */
+    uint16_t num_subs;
+    uint16_t refusals, misuses; /* since window_s: operations beyond a rate; messages in a row that are no operation */
+    uint16_t window_s;     /* second, the lower bits of it */
     uint8_t state;         /* enum session_state */
     bool all;              /* rooms joined later are subscribed too */
     bool subprotocol;      /* carillon.v1.json: begins with hello */
@@ -79,10 +92,15 @@ struct session {
     bool typed;            /* has said typing.start */
     bool pushes_wait;      /* notifications for which it had no room: their home is told when it has */
     uint8_t device_len;
-    uint16_t refusals, misuses; /* since window_s: operations beyond a rate; messages in a row that are no operation */
-    uint16_t window_s;     /* second, the lower bits of it */
-    char *device;          /* device_len bytes; NULL: the user's own */
 };
+_Static_assert(sizeof(struct session) == 96, "of an idle socket's user space");
+_Static_assert(SUBSCRIPTIONS_MAX <= UINT16_MAX, "session.num_subs");
+
+/* session_aside lends what the session has not got yet. session_tidy takes it back when nothing of it is in use. */
+struct session_aside *session_aside(struct session *s);
+void session_tidy(struct session *s);
+/* session_replays: is any of its subscriptions replaying? */
+bool session_replays(const struct session *s);
 
 /* session_open makes the session of a connection that has just become a WebSocket. */
 struct session *session_open(struct core *core, struct conn *conn, struct known_user *user, struct api_key *key,
