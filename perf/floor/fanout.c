@@ -118,8 +118,11 @@ int main(int argc, char **argv)
     struct shared *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ASSERT(shared != MAP_FAILED);
 
-    pid_t child = (pid_t)floor_must(fork(), "fork");
-    if (child == 0) receive(shared, &address, other);
+    pid_t parent = getpid(), child = (pid_t)floor_must(fork(), "fork");
+    if (child == 0) {
+        floor_with_parent(parent);
+        receive(shared, &address, other);
+    }
     floor_pin(cpu);
     struct sender s = {.shared = shared, .frames = frames_new()};
     s.to = calloc(subscribers, sizeof *s.to);
@@ -425,7 +428,6 @@ static void publish(struct receiver *r);
 
 static _Noreturn void receive(struct shared *shared, const struct sockaddr_in *address, int cpu)
 {
-    floor_with_parent();
     floor_pin(cpu);
     struct receiver r = {.shared = shared, .position = calloc(subscribers, sizeof *r.position)};
     ASSERT(r.position);

@@ -238,10 +238,10 @@ void floor_descriptors(uint64_t needed)
                      (unsigned long long)limit.rlim_max);
 }
 
-void floor_with_parent(void)
+void floor_with_parent(pid_t parent)
 {
     floor_must(prctl(PR_SET_PDEATHSIG, SIGKILL), "prctl");
-    if (getppid() == 1) exit(1);                             /* it ended before this was asked for */
+    if (getppid() != parent) exit(1);                        /* it ended before this was asked for */
     alarm(FLOOR_SETUP_S + (unsigned)*this.program->seconds); /* alarms are not inherited, fork(2) */
 }
 

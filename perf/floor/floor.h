@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <time.h>
 
 #define FLOOR_SECONDS_MAX 60.0 /* of one measurement */
@@ -72,8 +73,8 @@ int floor_cpu(unsigned which);
 void floor_pin(int cpu);
 /* floor_descriptors raises the soft limit to the hard one and fails when that is below `needed`. */
 void floor_descriptors(uint64_t needed);
-/* floor_with_parent: the calling child is killed when its parent ends, however that ends. */
-void floor_with_parent(void);
+/* floor_with_parent: the calling child of `parent` is killed when that ends, however it ends. */
+void floor_with_parent(pid_t parent);
 
 /* Samples of a duration; what comes after `capacity` of them replaces a random earlier one, so that memory is bounded
  * and every sample is as likely to count (reservoir sampling, algorithm R). */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <liburing.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,8 +85,11 @@ int main(int argc, char **argv)
     floor_must(listen(listener, BACKLOG), "listen");
     floor_must(getsockname(listener, (struct sockaddr *)&address, &len), "getsockname");
     floor_must(pipe(client_pipe), "pipe");
-    pid_t child = (pid_t)floor_must(fork(), "fork");
-    if (child == 0) client(&address);
+    pid_t parent = getpid(), child = (pid_t)floor_must(fork(), "fork");
+    if (child == 0) {
+        floor_with_parent(parent);
+        client(&address);
+    }
     close(client_pipe[0]);
 
     ring_open();
@@ -266,7 +270,6 @@ static void receive_all(void)
 
 static _Noreturn void client(const struct sockaddr_in *address)
 {
-    floor_with_parent();
     close(client_pipe[1]);
     int *fds = calloc(connections, sizeof *fds);
     ASSERT(fds);

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -137,3 +138,42 @@ def test_what_a_machine_cannot_run_is_said_and_is_no_failure(tmp_path):
     assert done.returncode == ABSENT
     rows = json.loads(done.stdout)["floors"]["ring"].values()
     assert all("io_uring is forbidden" in row["absent"] for row in rows)
+
+
+@pytest.mark.parametrize("name, words", [("fanout", ["--seconds", 30]), ("sockets", ["--settle", 10])])
+def test_a_program_that_is_killed_leaves_no_process(name, words):
+    """Both have another process at the far end of their connections."""
+    command = [floor(name), *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: process.poll() is not None or other_end(process.pid))
+        if process.poll() == ABSENT:
+            pytest.skip("this machine cannot run it")
+        child = other_end(process.pid)
+        process.kill()
+    wait_for(lambda: ended(child))
+
+
+def wait_for(condition, seconds=30):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def other_end(pid):
+    """The number of its child, once the child is a child that ends with it: it opens sockets after that."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+            child = children.read().strip()
+        sockets = [name for name in os.listdir(f"/proc/{child}/fd") if int(name) > 2] if child else []
+        return child if len(sockets) > 5 else None
+    except FileNotFoundError:
+        return None
+
+
+def ended(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
