@@ -631,6 +631,15 @@ def bound(target, word):
     return f"{'≥' if target['sign'] == '>=' else '≤'} {lab.number(target[word])}{target['unit']}"
 
 
+def said(target):
+    """The measured value. A ratio has three digits: 0.997 must not read like 1 beside a bound of 1."""
+    value = target["value"]
+    if target["unit"] or value["median"] >= 10:
+        return lab.span(value, target["unit"])
+    text = f"{value['median']:.3g}"
+    return text if value["runs"] == 1 else f"{text} ({value['min']:.3g}–{value['max']:.3g})"
+
+
 def target_line(target):
     """One judged target for people."""
     bounds = [f"{word} {bound(target, word)}" for word in ("must", "stretch") if target[word] is not None]
@@ -639,5 +648,5 @@ def target_line(target):
     verdict = {True: "met", False: "MISSED", None: ""}[target["must_met"]]
     if target["stretch_met"]:
         verdict = "stretch met"
-    said = f"{target['text']}: {lab.span(target['value'], target['unit'])}"
-    return said + (f" ({', '.join(bounds)})" if bounds else "") + (f": {verdict}" if verdict else "")
+    line = f"{target['text']}: {said(target)}"
+    return line + (f" ({', '.join(bounds)})" if bounds else "") + (f": {verdict}" if verdict else "")
