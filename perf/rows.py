@@ -388,13 +388,16 @@ def durable_1(bench):
 
 def wrk(bench, server, script, *arguments):
     """wrk with one thread and 64 connections; the script's last line is its JSON."""
-    before = peers.cpu_ns(server.pid)
+    before, own = peers.cpu_ns(server.pid), os.times()
     said = json.loads(run_text(["wrk", "-t1", f"-c{WRK_CONNECTIONS}", f"-d{max(1, round(bench.seconds))}s", "-s",
                                 os.path.join(lab.ROOT, "perf", "wrk", script), server.url, "--", *arguments],
                                lab.cpus()[1]).strip().splitlines()[-1])
     if said["failed"] or said["lost"] or not said["requests"]:
         raise lab.Failure(f"wrk: {said['failed']} of {said['requests']} requests failed, {said['lost']} connections were lost")
+    now = os.times()
+    wrk_s = now.children_user + now.children_system - own.children_user - own.children_system
     return {**said, "answers_per_second": said["requests"] / said["seconds"],
+            "generator_cpu_percent": 100 * wrk_s / said["seconds"],
             "cpu_ns": (peers.cpu_ns(server.pid) - before) / said["requests"]}
 
 
@@ -407,7 +410,8 @@ def wrk_installed(bench):
     return True
 
 
-REST_COLUMNS = {"answers_per_second": "answers/s", "cpu_ns": "CPU ns each", "p50_us": "p50 µs", "p99_us": "p99 µs"}
+REST_COLUMNS = {"answers_per_second": "answers/s", "cpu_ns": "CPU ns each", "p50_us": "p50 µs", "p99_us": "p99 µs",
+                "generator_cpu_percent": "generator %"}
 
 
 @row("rest-health", "GET /health by wrk, 64 connections")
@@ -631,6 +635,15 @@ def bound(target, word):
     return f"{'≥' if target['sign'] == '>=' else '≤'} {lab.number(target[word])}{target['unit']}"
 
 
+def said(target):
+    """The measured value. A ratio has three digits: 0.997 must not read like 1 beside a bound of 1."""
+    value = target["value"]
+    if target["unit"] or value["median"] >= 10:
+        return lab.span(value, target["unit"])
+    text = f"{value['median']:.3g}"
+    return text if value["runs"] == 1 else f"{text} ({value['min']:.3g}–{value['max']:.3g})"
+
+
 def target_line(target):
     """One judged target for people."""
     bounds = [f"{word} {bound(target, word)}" for word in ("must", "stretch") if target[word] is not None]
@@ -639,5 +652,5 @@ def target_line(target):
     verdict = {True: "met", False: "MISSED", None: ""}[target["must_met"]]
     if target["stretch_met"]:
         verdict = "stretch met"
-    said = f"{target['text']}: {lab.span(target['value'], target['unit'])}"
-    return said + (f" ({', '.join(bounds)})" if bounds else "") + (f": {verdict}" if verdict else "")
+    line = f"{target['text']}: {said(target)}"
+    return line + (f" ({', '.join(bounds)})" if bounds else "") + (f": {verdict}" if verdict else "")

@@ -21,7 +21,8 @@ def test_a_fault_script_that_cannot_be_run_and_a_missing_shellcheck_fail(tmp_pat
     (tree / "tools").mkdir(parents=True)
     (tree / "tests" / "fault").mkdir(parents=True)
     (tree / "tests" / "integration").mkdir()
-    for test in ("fault/test_nothing.py", "integration/test_nothing.py"):
+    (tree / "tests" / "perf").mkdir()
+    for test in ("fault/test_nothing.py", "integration/test_nothing.py", "perf/test_nothing.py"):
         (tree / "tests" / test).write_text("def test_nothing():\n    pass\n")
     shutil.copy(REPOSITORY / "tools" / "check", tree / "tools" / "check")
     tools.mkdir()

@@ -143,7 +143,8 @@ def test_what_a_machine_cannot_run_is_said_and_is_no_failure(tmp_path):
 @pytest.mark.parametrize("name, words", [("fanout", ["--seconds", 30]), ("sockets", ["--settle", 10])])
 def test_a_program_that_is_killed_leaves_no_process(name, words):
     """Both have another process at the far end of their connections."""
-    with subprocess.Popen([floor(name), *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    command = [floor(name), *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_for(lambda: process.poll() is not None or other_end(process.pid))
         if process.poll() == ABSENT:
             pytest.skip("this machine cannot run it")

@@ -47,6 +47,11 @@ def test_target_whose_peer_is_absent_is_not_measured_and_says_so():
     assert "not measured" in rows.target_line(judged)
 
 
+def test_ratio_just_below_its_bound_does_not_read_like_the_bound():
+    judged = rows.Target("ratio", ">=", rows.ratio("rate", "peer"), 1).judge(rounds(carillon=[0.997], peer=[1]))
+    assert rows.target_line(judged) == "ratio: 0.997 (must ≥ 1): MISSED"
+
+
 def test_list_names_every_row_and_says_which_are_big():
     listed = json.loads(run("--list", "--json").stdout)
     assert set(listed) == set(rows.ROWS) and listed["W1"]["big"] is False and listed["memory"]["big"] is True
