@@ -59,8 +59,8 @@ private:
     uint64_t _bytes = 0; /* one thread at a time appends to a MANIFEST and syncs it */
 };
 
-/* Named is a directory whose names are asked about: those of the logs. Always synced in full: RocksDB would leave it out
- * on btrfs, for files of its own. */
+/* Named is a directory whose names are asked about: those of the logs. Always synced in full: RocksDB would leave it
+ * out on btrfs, for files of its own. */
 class Named : public rocksdb::FSDirectoryWrapper {
 public:
     Named(std::unique_ptr<rocksdb::FSDirectory> &&dir, Guard *guard, std::string path)
@@ -247,10 +247,10 @@ IOStatus Guard::RenameFile(const std::string &from, const std::string &to, const
     return s;
 }
 
-/* begin_log syncs the log before, and the directory if it may not name that one yet, ahead of the new one's first record.
- * Else a power loss may take the end of one log, or all of it, and leave the next: RocksDB sees that only when it is cut
- * within a record, and goes on with rows behind a hole. Comes once a write buffer, and all writes wait for it: RocksDB
- * has mostly synced the directory before, with the log's own first sync. */
+/* begin_log syncs the log before, and the directory if it may not name that one yet, ahead of the new one's first
+ * record. Else a power loss may take the end of one log, or all of it, and leave the next: RocksDB sees that only when
+ * it is cut within a record, and goes on with rows behind a hole. Comes once a write buffer, and all writes wait for it:
+ * RocksDB has mostly synced the directory before, with the log's own first sync. */
 IOStatus Guard::begin_log(Watched *log, const std::string &path, const IOOptions &options, IODebugContext *dbg)
 {
     std::unique_lock<std::mutex> hold(_lock);
