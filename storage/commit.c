@@ -692,7 +692,8 @@ static bool syncer_has_work(struct commit *c)
     return unseen || sync_due(c, writes) || mark_due(c);
 }
 
-/* syncer_timeout_ns lets an idle syncer sleep no longer than until a written mark, or a sync that nobody waits for, is due. */
+/* syncer_timeout_ns lets an idle syncer sleep no longer than until a written mark or a sync that nobody waits for is
+ * due. */
 static uint64_t syncer_timeout_ns(const struct commit *c)
 {
     if (is_set(&c->poisoned)) return UINT64_MAX;

@@ -4,8 +4,8 @@
  *   core:   commit_poll ◀─ durable ticket ── syncer: mark what is written, kv_sync, publish, wake
  *
  * While the syncer syncs, the writer fills and writes the next batch; the sync's own length sets the batch size. A sync
- * begins at once when an entry of class fsync waits for it; what is all of class fast waits up to FAST_SYNC_DELAY_MS for
- * more, since it was answered at the write.
+ * begins at once when an entry of class fsync waits for it; what is all of class fast was answered at the write, and
+ * waits up to FAST_SYNC_DELAY_MS for more.
  *
  * Tickets count each core's entries from 1. Entries of one core complete in push order within their class; an entry
  * is immutable and belongs to the pipeline from commit_push until its `done` ran, which happens on the pushing

@@ -33,11 +33,13 @@ class Guard;
 /* Watched is a log or a MANIFEST; a log has the number 0. */
 class Watched : public rocksdb::FSWritableFileOwnerWrapper {
 public:
-    Watched(std::unique_ptr<FSWritableFile> &&file, Guard *guard, std::string path, uint64_t number)
-        : FSWritableFileOwnerWrapper(std::move(file)), _guard(guard), _path(std::move(path)), _number(number)
+    Watched(std::unique_ptr<FSWritableFile> &&file, Guard *guard, std::string path, uint64_t number, uint64_t order)
+        : FSWritableFileOwnerWrapper(std::move(file)), _guard(guard), _path(std::move(path)), _number(number),
+          _order(order)
     {
     }
     ~Watched() override;
+    uint64_t order() const { return _order; }
     IOStatus Append(const Slice &data, const IOOptions &options, IODebugContext *dbg) override;
     IOStatus Append(const Slice &data, const IOOptions &options, const rocksdb::DataVerificationInfo &verification,
                     IODebugContext *dbg) override;
@@ -53,7 +55,25 @@ private:
     Guard *_guard;
     std::string _path;
     uint64_t _number;
+    uint64_t _order; /* in which logs were made, from 1 */
     uint64_t _bytes = 0; /* one thread at a time appends to a MANIFEST and syncs it */
+};
+
+/* Named is a directory whose names are asked about: those of the logs. Always synced in full: RocksDB would leave it
+ * out on btrfs, for files of its own. */
+class Named : public rocksdb::FSDirectoryWrapper {
+public:
+    Named(std::unique_ptr<rocksdb::FSDirectory> &&dir, Guard *guard, std::string path)
+        : FSDirectoryWrapper(std::move(dir)), _guard(guard), _path(std::move(path))
+    {
+    }
+    IOStatus Fsync(const IOOptions &options, IODebugContext *dbg) override;
+    IOStatus FsyncWithDirOptions(const IOOptions &options, IODebugContext *dbg,
+                                 const rocksdb::DirFsyncOptions &reason) override;
+
+private:
+    Guard *_guard;
+    std::string _path;
 };
 
 class Guard : public rocksdb::FileSystemWrapper {
@@ -65,6 +85,8 @@ public:
     const char *Name() const override { return "CarillonGuard"; }
     IOStatus NewWritableFile(const std::string &path, const FileOptions &options, std::unique_ptr<FSWritableFile> *out,
                              IODebugContext *dbg) override;
+    IOStatus NewDirectory(const std::string &path, const IOOptions &options, std::unique_ptr<rocksdb::FSDirectory> *out,
+                          IODebugContext *dbg) override;
     IOStatus RenameFile(const std::string &from, const std::string &to, const IOOptions &options,
                         IODebugContext *dbg) override;
 
@@ -74,6 +96,8 @@ public:
     void opened();
     IOStatus begin_log(Watched *log, const std::string &path, const IOOptions &options, IODebugContext *dbg);
     void end_log(const Watched *log);
+    uint64_t logs_made() const;
+    void names_synced(const std::string &dir, uint64_t logs_made);
     void manifest(uint64_t *number, uint64_t *bytes) const;
 
 private:
@@ -82,6 +106,8 @@ private:
     mutable std::mutex _lock; /* over all below */
     uint64_t _number = 0, _bytes = 0; /* what was synced last */
     Watched *_log = nullptr; /* that was begun last, while it is open */
+    uint64_t _made = 0, _named = 0; /* logs that were made; up to which their names are on disk */
+    std::string _log_dir;
     uint64_t _renamed = 0, _current = 0; /* what CURRENT names; and what it names on disk, too */
 };
 
@@ -99,6 +125,11 @@ const char *name_of(const std::string &path)
 bool is_log(const std::string &path)
 {
     return path.size() > 4 && path.compare(path.size() - 4, 4, ".log") == 0;
+}
+
+std::string dir_of(const std::string &path)
+{
+    return path.substr(0, path.rfind('/'));
 }
 
 /* manifest_number returns 0 for what is none. */
@@ -166,6 +197,21 @@ IOStatus Watched::synced(IOStatus s)
     return s;
 }
 
+/* --- a directory -------------------------------------------------------------------------------------------------- */
+
+IOStatus Named::Fsync(const IOOptions &options, IODebugContext *dbg)
+{
+    uint64_t made = _guard->logs_made(); /* before: what is made meanwhile may be left out */
+    IOStatus s = FSDirectoryWrapper::Fsync(options, dbg);
+    if (s.ok()) _guard->names_synced(_path, made);
+    return s;
+}
+
+IOStatus Named::FsyncWithDirOptions(const IOOptions &options, IODebugContext *dbg, const rocksdb::DirFsyncOptions &)
+{
+    return Fsync(options, dbg);
+}
+
 /* --- all of them -------------------------------------------------------------------------------------------------- */
 
 IOStatus Guard::NewWritableFile(const std::string &path, const FileOptions &options,
@@ -174,7 +220,18 @@ IOStatus Guard::NewWritableFile(const std::string &path, const FileOptions &opti
     uint64_t number = manifest_number(path);
     if (number && failed()) return stopped();
     IOStatus s = FileSystemWrapper::NewWritableFile(path, options, out, dbg);
-    if (s.ok() && (number || is_log(path))) *out = std::make_unique<Watched>(std::move(*out), this, path, number);
+    if (!s.ok() || (!number && !is_log(path))) return s;
+    std::lock_guard<std::mutex> hold(_lock);
+    if (!number) _log_dir = dir_of(path);
+    *out = std::make_unique<Watched>(std::move(*out), this, path, number, number ? 0 : ++_made);
+    return s;
+}
+
+IOStatus Guard::NewDirectory(const std::string &path, const IOOptions &options,
+                             std::unique_ptr<rocksdb::FSDirectory> *out, IODebugContext *dbg)
+{
+    IOStatus s = FileSystemWrapper::NewDirectory(path, options, out, dbg);
+    if (s.ok()) *out = std::make_unique<Named>(std::move(*out), this, path);
     return s;
 }
 
@@ -190,9 +247,10 @@ IOStatus Guard::RenameFile(const std::string &from, const std::string &to, const
     return s;
 }
 
-/* begin_log syncs the log before, and the directory that names both, ahead of the new one's first record. Else a power loss
- * may take the end of one log and leave the next: RocksDB sees that only when it is cut within a record, and goes on
- * with rows behind a hole. Comes once a write buffer. */
+/* begin_log syncs the log before, and the directory if it may not name that one yet, ahead of the new one's first
+ * record. Else a power loss may take the end of one log, or all of it, and leave the next: RocksDB sees that only when
+ * it is cut within a record, and goes on with rows behind a hole. Comes once a write buffer, and all writes wait for it:
+ * RocksDB has mostly synced the directory before, with the log's own first sync. */
 IOStatus Guard::begin_log(Watched *log, const std::string &path, const IOOptions &options, IODebugContext *dbg)
 {
     std::unique_lock<std::mutex> hold(_lock);
@@ -200,8 +258,10 @@ IOStatus Guard::begin_log(Watched *log, const std::string &path, const IOOptions
     if (_log) {
         s = _log->target()->Sync(options, dbg);
         std::unique_ptr<rocksdb::FSDirectory> dir;
-        if (s.ok()) s = target()->NewDirectory(path.substr(0, path.rfind('/')), options, &dir, dbg);
-        if (s.ok()) s = dir->Fsync(options, dbg);
+        bool named = _log->order() <= _named;
+        if (s.ok() && !named) s = target()->NewDirectory(dir_of(path), options, &dir, dbg);
+        if (s.ok() && !named) s = dir->Fsync(options, dbg);
+        if (s.ok() && !named) _named = _log->order();
     }
     if (s.ok()) _log = log;
     hold.unlock();
@@ -213,6 +273,18 @@ void Guard::end_log(const Watched *log)
 {
     std::lock_guard<std::mutex> hold(_lock);
     if (_log == log) _log = nullptr;
+}
+
+uint64_t Guard::logs_made() const
+{
+    std::lock_guard<std::mutex> hold(_lock);
+    return _made;
+}
+
+void Guard::names_synced(const std::string &dir, uint64_t logs_made)
+{
+    std::lock_guard<std::mutex> hold(_lock);
+    if (dir == _log_dir && logs_made > _named) _named = logs_made;
 }
 
 void Guard::fail(const std::string &path, const IOStatus &s)

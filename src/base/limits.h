@@ -21,7 +21,7 @@
 #define COMMIT_AGE_MAX_MS 2000u    /* of the oldest entry not durable; older: the disk stands, 503 store.overloaded */
 #define COMMIT_BATCH_MAX 4096u     /* entries in one write: bounds its latency and the WriteBatch's memory */
 #define COMMIT_BATCH_BYTES_MAX (8u << 20) /* the same in bytes; one entry may be longer, alone in its batch */
-#define FAST_SYNC_DELAY_MS 5u      /* written in class fast, nobody waits for its fsync: how long that one may gather more */
+#define FAST_SYNC_DELAY_MS 5u      /* nobody waits for the fsync of class fast: how long it may gather more */
 #define MARK_SYNC_INTERVAL_MS 100u /* between two fsyncs of the low-water mark, which may lag: it is a lower bound */
 #define STORE_OPEN_FILES_MAX 512u  /* table files RocksDB keeps open: a small share of the process's descriptors */
 #define STORE_INFO_LOG_BYTES_MAX (8u << 20) /* one of RocksDB's own log files */

@@ -468,7 +468,11 @@ static bool is_manifest(int fd)
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 static char log_path[700];
 static bool log_unsynced, log_left_unsynced;
+static bool log_left_unnamed;        /* another was begun while a power loss could take the name of the one before */
+static unsigned long logs_named;     /* the last log that was there when the directory was last synced */
 static unsigned logs_begun;
+static pthread_t log_writer;        /* the thread that writes rows … */
+static unsigned writer_names_synced; /* … and how often it synced their directory */
 
 static bool log_of(int fd, char path[700])
 {
@@ -480,6 +484,23 @@ static bool log_of(int fd, char path[700])
     return n > 4 && strcmp(path + n - 4, ".log") == 0;
 }
 
+static unsigned long log_number(const char *path) { return strtoul(strrchr(path, '/') + 1, NULL, 10); }
+
+static unsigned long last_log(int dir_fd)
+{
+    char link[64];
+    unsigned long last = 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", dir_fd);
+    DIR *d = opendir(link);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        size_t len = strlen(e->d_name);
+        unsigned long number = len > 4 && strcmp(e->d_name + len - 4, ".log") == 0 ? strtoul(e->d_name, NULL, 10) : 0;
+        if (number > last) last = number;
+    }
+    if (d) closedir(d);
+    return last;
+}
+
 static void note_log(int fd, bool is_sync)
 {
     char path[700];
@@ -489,11 +510,25 @@ static void note_log(int fd, bool is_sync)
     if (is_sync && same) log_unsynced = false;
     if (!is_sync && !same) {
         log_left_unsynced |= log_unsynced;
+        log_left_unnamed |= logs_begun && log_number(log_path) > logs_named;
         logs_begun++;
         snprintf(log_path, sizeof log_path, "%s", path);
     }
     if (!is_sync) log_unsynced = true;
     pthread_mutex_unlock(&log_lock);
+}
+
+int fsync(int fd)
+{
+    struct stat st;
+    bool is_dir = fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
+    unsigned long last = is_dir ? last_log(fd) : 0;
+    int result = (int)syscall(SYS_fsync, fd);
+    pthread_mutex_lock(&log_lock);
+    if (result == 0 && last > logs_named) logs_named = last;
+    writer_names_synced += is_dir && pthread_equal(pthread_self(), log_writer);
+    pthread_mutex_unlock(&log_lock);
+    return result;
 }
 
 /* Half of it arrives, as at the end of a disk. */
@@ -525,20 +560,24 @@ int fdatasync(int fd)
     return (int)syscall(SYS_fdatasync, fd);
 }
 
-/* write_until_refused returns how many rows were written: at most 20 MB, which is many flushes. */
-static uint64_t write_until_refused(struct kv *kv, uint64_t seq)
+static enum status write_long_row(struct kv *kv, uint64_t seq)
 {
     static char value[2000];
     struct kv_batch *b = kv_batch_new(kv);
-    for (uint64_t end = seq + 10000; seq < end; seq++) {
-        struct key k;
-        key_log(&k, 1, 1, seq);
-        for (size_t i = 0; i < sizeof value; i++) value[i] = (char)(seq * 31 + i * i);
-        kv->ops->batch_clear(b);
-        kv->ops->batch_put(b, KV_LOG, key_slice(&k), slice_of(value, sizeof value));
-        if (kv_write(kv, b) != STATUS_OK) break;
-    }
+    struct key k;
+    key_log(&k, 1, 1, seq);
+    for (size_t i = 0; i < sizeof value; i++) value[i] = (char)(seq * 31 + i * i);
+    kv->ops->batch_put(b, KV_LOG, key_slice(&k), slice_of(value, sizeof value));
+    enum status s = kv_write(kv, b);
     kv->ops->batch_free(b);
+    return s;
+}
+
+/* write_until_refused returns how many rows were written: at most 20 MB, which is many flushes. */
+static uint64_t write_until_refused(struct kv *kv, uint64_t seq)
+{
+    for (uint64_t end = seq + 10000; seq < end; seq++)
+        if (write_long_row(kv, seq) != STATUS_OK) break;
     return seq;
 }
 
@@ -629,13 +668,36 @@ static void the_mark_knows_nothing_of_an_edit_whose_sync_failed(void **state)
 static void no_log_is_begun_before_the_one_before_it_is_on_disk(void **state)
 {
     options.write_buffer_bytes = 256 << 10;
+    logs_named = 0;
     struct kv *kv = open_kv();
-    log_unsynced = log_left_unsynced = false;
+    log_unsynced = log_left_unsynced = log_left_unnamed = false;
     logs_begun = 0;
+    log_writer = pthread_self();
     write_until_refused(kv, 1);
     kv_close(kv);
     assert_true(logs_begun > 3);
     assert_false(log_left_unsynced);
+    assert_false(log_left_unnamed); /* nor may the whole of it be lost with its name */
+}
+
+/* All writes wait while a log is begun: names that a sync has put on disk are not synced again. */
+static void a_log_that_is_begun_syncs_no_names_that_are_on_disk(void **state)
+{
+    options.write_buffer_bytes = 256 << 10;
+    logs_named = 0;
+    struct kv *kv = open_kv();
+    logs_begun = writer_names_synced = 0;
+    log_left_unnamed = false;
+    for (uint64_t seq = 1; seq <= 10000 && logs_begun <= 3; seq++) {
+        log_writer = pthread_self();
+        assert_int_equal(write_long_row(kv, seq), STATUS_OK);
+        log_writer = 0; /* a sync's own are right */
+        assert_int_equal(kv_sync(kv), STATUS_OK);
+    }
+    kv_close(kv);
+    assert_true(logs_begun > 3);
+    assert_int_equal(writer_names_synced, 0);
+    assert_false(log_left_unnamed);
 }
 
 static void what_is_synced_of_the_manifest_is_whole_edits(void **state)
@@ -703,6 +765,7 @@ int main(void)
         WITH_DIR(after_a_manifest_that_failed_to_sync_none_is_begun),
         WITH_DIR(the_mark_knows_nothing_of_an_edit_whose_sync_failed),
         WITH_DIR(no_log_is_begun_before_the_one_before_it_is_on_disk),
+        WITH_DIR(a_log_that_is_begun_syncs_no_names_that_are_on_disk),
         WITH_DIR(what_is_synced_of_the_manifest_is_whole_edits),
         WITH_DIR(syncs_run_beside_writes),
     };
