@@ -44,7 +44,10 @@ def synthetic(noise, seed=1):
     memory = [{"connections": c, "rooms": r, "subscriptions": c * r, "slab": 8000 * c,
                "bytes": 8e6 + 1000 * c + 2000 * r + 80 * c * r} for c, r in
               [(2000, 1), (8000, 1), (100, 100), (100, 300), (10, 1000)]]
-    return {"points": points, "memory": memory, "bulk": {"cpu": {"rocksdb": 0.3}, "commit_bytes": 1e8, "written": 2.5e8},
+    bulk = {"messages": 2e5, "sends": 4000.0, "deliveries": 0.0, "syncs": 500.0, "commit_bytes": 4.36e7, "bytes_sent": 3e7,
+            "size": 128, "written": 2.5 * 4.36e7, "cpu": {"rocksdb": 3e-9 * 4.36e7}}
+    bulk["cpu"]["core"] = models.cost(MODEL, "core", bulk)
+    return {"points": points, "memory": memory, "bulk": bulk,
             "upgrades": {"upgrades": 1000.0, "cpu": {"core": 0.018, "workers": 0.002}}, "two_cores": 1.1,
             "pings": {"pings": 1000.0, "cpu": {"core": 0.009}}, "cache_bytes": 256 << 20, "buffer_bytes": 256 << 20}
 
