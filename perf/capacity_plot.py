@@ -45,9 +45,10 @@ def cores(axes, fitted, planned):
         colour = MARK if own else next(shades)
         if points:
             axes.plot(*zip(*points), color=colour, linewidth=2.4 if own else 1.8)
-            name(axes, points, f"{number:,} members", colour, before=one["cpu_total"] / busy > CPUS_MAX)
+            above = one["cpu_total"] / busy > CPUS_MAX
+            name(axes, points, f"{number:,}" if above else f"{number:,} members", colour, above)
     axes.plot(load["messages_per_second"], planned["cpu_total"] / busy, "o", color=MARK, markersize=9, zorder=5)
-    axes.set(xscale="log", yscale="log", xlim=(10, 1e6), ylim=(0.01, CPUS_MAX), xlabel="messages a second, in all",
+    axes.set(xscale="log", yscale="log", xlim=(10, 1e6), ylim=(0.01, 2 * CPUS_MAX), xlabel="messages a second, in all",
              title=f"CPUs, at most {100 * busy:.0f} % busy")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -72,21 +73,21 @@ def memory(axes, fitted, planned):
         axes.plot(*zip(*points), color=SHADES[index], linewidth=1.8)
         name(axes, points, f"in {number} room{'s' if number > 1 else ''} each", SHADES[index])
     axes.plot(load["connections"], planned["memory_total"] / (1 << 20), "o", color=MARK, markersize=9, zorder=5)
-    axes.annotate("this plan", (load["connections"], planned["memory_total"] / (1 << 20)), (8, -14),
-                  textcoords="offset points", color=MARK)
+    axes.annotate("this plan", (load["connections"], planned["memory_total"] / (1 << 20)), (-8, -18),
+                  textcoords="offset points", color=MARK, ha="right", bbox={"fc": "white", "ec": "none", "pad": 0.5})
     store = planned["memory"]["store"] / (1 << 20)
     axes.axhline(store, color="#999999", linewidth=1, linestyle=(0, (4, 3)))
-    axes.text(most, store, "store's cache and buffers ", color="#666666", ha="right", va="bottom")
+    axes.text(most, store, "store's cache and buffers ", color="#666666", ha="right", va="top")
     axes.set(xlim=(0, most), ylim=(0, None), xlabel="connections", title="Memory in MiB")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     plain(axes)
 
 
-def name(axes, points, text, colour, before=False):
-    """A line is named at its end, or before it: no legend to look up."""
-    axes.annotate(text, points[-1], (-10 if before else 6, 0), textcoords="offset points", color=colour, va="center",
-                  ha="right" if before else "left", annotation_clip=False)
+def name(axes, points, text, colour, above=False):
+    """A line is named at its end, or above it where it has left the picture: no legend to look up."""
+    axes.annotate(text, points[-1], (6, 6) if above else (6, 0), textcoords="offset points", color=colour,
+                  va="bottom" if above else "center", ha="right" if above else "left", annotation_clip=False)
 
 
 def plain(axes):

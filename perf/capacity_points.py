@@ -33,6 +33,7 @@ GRID = {
 }
 TINY_GRID = {name: GRID[name] for name in ("pairs, few", "pairs", "small rooms", "a hundred", "4 KiB")}
 UPGRADES_RATE = 3_000   # a second, of the point that measures them
+BULK_SIZE = 128
 BULK_BUFFER = "8m"       # write buffer of the point that measures files
 LOG_WRITE_BUFFERS = 4
 TWO_CORES = (100, 11, 4_000, 128)
@@ -125,7 +126,8 @@ def bulk(build, directory, seconds):
     """What the store costs beyond its log: many messages, nobody who listens, and buffers so small that files are written and
     merged all the time, as in a store of many times their size."""
     with lab.Gateway(build, {"store.write_buffer": BULK_BUFFER}, directory=directory) as gateway:
-        return under(gateway, ["durable", "--publishers", 16, "--in-flight", 64], seconds)
+        point = under(gateway, ["durable", "--publishers", 16, "--in-flight", 64, "--size", BULK_SIZE], seconds)
+    return {**point, "size": BULK_SIZE}
 
 
 def two_cores(build, directory, seconds):

@@ -95,7 +95,7 @@ def profile(*arguments):
 
 def test_a_gateway_under_load_is_sampled_and_every_group_at_work_is_seen(tmp_path):
     svg = tmp_path / "flame.svg"
-    done = profile("chat", "--seconds", "1", "--svg", str(svg), "--json", "--build", BUILD, "--directory", str(tmp_path))
+    done = profile("chat", "--seconds", "1", "--svg", str(svg), "--json", "--build", BUILD)
     if done.returncode == 77:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
