@@ -89,10 +89,13 @@ static bool answers_wait(const struct core *core, const struct session *s)
     return UNLIKELY(core->guards & GUARD_REPLIES) && !answers_fit(core, s->key->tenant);
 }
 
-static void wait_for_memory(struct core *core, struct session *s) { list_push(&core->replays_waiting, &s->aside->waiting); }
+static void wait_for_memory(struct core *core, struct session *s)
+{
+    list_push(&core->replays_waiting, &s->aside->waiting);
+}
 
-/* session_feed gives a session what it may have now. The first of those for whom a page was read gets it whatever the turn
- * has left: a page that nobody gets would have been read for nothing, for ever. */
+/* session_feed gives a session what it may have now. The first of those for whom a page was read gets it whatever the
+ * turn has left: a page that nobody gets would have been read for nothing, for ever. */
 static void session_feed(struct core *core, struct session *s, bool first)
 {
     if (!net_conn(core->net, net_ref(s->conn))) return; /* closing */
@@ -130,8 +133,10 @@ static bool part_send(struct core *core, struct session *s, struct sub *sub, con
     core_count(core, METRIC_DELIVERIES, part->last - part->first + 1);
     core_count(core, METRIC_REPLAY_PARTS, 1);
     sub->replay_next = part->last + 1;
-    if (sub_ends(sub) && !PLANTED(caught_up_beyond_leave)) session_unsubscribe(core, sub);
-    else if (sub->replay_next > sub->room->seen_head) sub_go_live(sub);
+    if (sub_ends(sub) && !PLANTED(caught_up_beyond_leave))
+        session_unsubscribe(core, sub);
+    else if (sub->replay_next > sub->room->seen_head)
+        sub_go_live(sub);
     else {
         list_remove(&sub->replay);
         list_push(&s->aside->replays, &sub->replay);
@@ -139,16 +144,19 @@ static bool part_send(struct core *core, struct session *s, struct sub *sub, con
     return true;
 }
 
-/* --- pages from the store ---------------------------------------------------------------------------------------------- */
+/* --- pages from the store ------------------------------------------------------------------------------------------ */
 
-static size_t page_bound(const struct core *core) { return pages_bound(core, REPLAY_BATCH_EVENTS, REPLAY_BATCH_BYTES); }
+static size_t page_bound(const struct core *core)
+{
+    return pages_bound(core, REPLAY_BATCH_EVENTS, REPLAY_BATCH_BYTES);
+}
 
 static void page_run(struct read_job *job, struct kv *kv)
 {
     struct page_read *r = CONTAINER_OF(job, struct page_read, job);
     struct buf frames = {0};
-    r->status = history_read(&frames, &r->num, kv, HISTORY_FRAMES, r->tenant, r->room, r->from, r->to, REPLAY_BATCH_EVENTS,
-                             REPLAY_BATCH_BYTES);
+    r->status = history_read(&frames, &r->num, kv, HISTORY_FRAMES, r->tenant, r->room, r->from, r->to,
+                             REPLAY_BATCH_EVENTS, REPLAY_BATCH_BYTES);
     if (r->status == STATUS_OK) {
         r->frame = frame_new(1, (uint32_t)frames.len);
         memcpy(frame_data(r->frame), frames.data, frames.len);
@@ -156,8 +164,8 @@ static void page_run(struct read_job *job, struct kv *kv)
     buf_free(&frames);
 }
 
-/* page_under_way finds a read that begins at or before `seq` and may reach it. One that ends before, because its page is full,
- * is followed by another. */
+/* page_under_way finds a read that begins at or before `seq` and may reach it. One that ends before, because its page
+ * is full, is followed by another. */
 static struct page_read *page_under_way(const struct core *core, const struct local_room *l, uint64_t seq)
 {
     for (struct list *at = core->page_reads.next; at != &core->page_reads; at = at->next) {

@@ -7,28 +7,28 @@
 #include "../base/assert.h"
 #include "../base/planted.h"
 
-/* tail: the blocks of one room, in no order of seqs: pages may lie before the runs, overlap each other, or leave gaps. */
+/* tail: the blocks of one room, in no order of seqs: pages may lie before the runs, overlap, or leave gaps. */
 struct tail {
     uint32_t tenant;
     uint64_t number;
-    struct list blocks;       /* struct block.of_tail, the newest last */
-    struct block *open;       /* that takes further runs; NULL: none */
+    struct list blocks; /* struct block.of_tail, the newest last */
+    struct block *open; /* that takes further runs; NULL: none */
 };
 
 struct block {
     struct list of_tail, by_age;
     struct tail *tail;
-    struct frame *frame;      /* one reference is the block's own */
+    struct frame *frame; /* one reference is the block's own */
     uint64_t first, last;
-    uint32_t len, bytes;      /* used; allocated */
-    uint8_t kind;             /* enum tail_kind */
+    uint32_t len, bytes; /* used; allocated */
+    uint8_t kind;        /* enum tail_kind */
 };
 
 struct tails {
-    struct map rooms;                /* struct tail */
-    struct list by_age[TAIL_KINDS];  /* struct block, the oldest first */
+    struct map rooms;               /* struct tail */
+    struct list by_age[TAIL_KINDS]; /* struct block, the oldest first */
     size_t bytes[TAIL_KINDS];
-    struct frame *part;              /* copied from `part_of` in this turn; NULL: none */
+    struct frame *part; /* copied from `part_of` in this turn; NULL: none */
     const struct block *part_of;
     uint64_t part_first, part_last;
 };
@@ -37,7 +37,7 @@ static struct tail *tail_of(const struct core *core, uint32_t tenant, uint64_t n
 static void block_drop(struct core *core, struct block *b);
 static void part_drop(struct core *core);
 
-/* --- bounds ------------------------------------------------------------------------------------------------------------ */
+/* --- bounds -------------------------------------------------------------------------------------------------------- */
 
 size_t tail_bytes_max(const struct gateway *g)
 {
@@ -79,9 +79,12 @@ void tails_free(struct core *core)
     core->tails = NULL;
 }
 
-size_t tails_bytes(const struct core *core) { return core->tails->bytes[TAIL_RUNS] + core->tails->bytes[TAIL_PAGES]; }
+size_t tails_bytes(const struct core *core)
+{
+    return core->tails->bytes[TAIL_RUNS] + core->tails->bytes[TAIL_PAGES];
+}
 
-/* --- rooms ------------------------------------------------------------------------------------------------------------- */
+/* --- rooms --------------------------------------------------------------------------------------------------------- */
 
 struct tail_key {
     uint32_t tenant;
@@ -114,7 +117,7 @@ static struct tail *tail_get(struct core *core, uint32_t tenant, uint64_t number
     return t;
 }
 
-/* --- blocks ------------------------------------------------------------------------------------------------------------ */
+/* --- blocks -------------------------------------------------------------------------------------------------------- */
 
 static struct block *block_add(struct core *core, struct tail *t, enum tail_kind kind, struct frame *f, uint32_t bytes)
 {
@@ -149,8 +152,8 @@ static void block_drop(struct core *core, struct block *b)
     free(t);
 }
 
-/* block_open makes the block that this run and those behind it go into. It is as long as what the room has sent lately lets
- * expect: a quiet room has a small one, a busy one few. */
+/* block_open makes the block that this run and those behind it go into. It is as long as what the room has sent lately
+ * lets expect: a quiet room has a small one, a busy one few. */
 static struct block *block_open(struct core *core, struct tail *t, const struct frame *run)
 {
     uint32_t bytes = t->open ? 2 * t->open->len : TAIL_BLOCK_BYTES_MIN;
@@ -173,7 +176,8 @@ void tail_append(struct core *core, struct frame *run)
     if (run->len > core->tail_bytes_max / TAIL_KINDS || UNLIKELY(core->guards & GUARD_MEMORY)) return;
     struct tail *t = tail_get(core, run->tenant, run->room);
     struct block *b = t->open;
-    if (!b || b->last + 1 != run->first_seq || b->frame->len || b->bytes - b->len < run->len) b = block_open(core, t, run);
+    if (!b || b->last + 1 != run->first_seq || b->frame->len || b->bytes - b->len < run->len)
+        b = block_open(core, t, run);
     memcpy(frame_data(b->frame) + b->len, frame_data(run), run->len);
     b->len += run->len;
     b->last = run->last_seq;
@@ -189,7 +193,7 @@ void tail_add_page(struct core *core, uint32_t tenant, uint64_t room, uint64_t f
     b->len = page->len;
 }
 
-/* --- looking ----------------------------------------------------------------------------------------------------------- */
+/* --- looking ------------------------------------------------------------------------------------------------------- */
 
 /* block_with looks at the newest first: most who are behind are so by little. */
 static struct block *block_with(const struct tail *t, uint64_t seq)
@@ -273,7 +277,8 @@ static struct frame *block_whole(struct block *b)
     return b->frame;
 }
 
-bool tail_find(struct tail_part *part, const struct core *core, uint32_t tenant, uint64_t room, uint64_t seq, uint64_t most)
+bool tail_find(struct tail_part *part, const struct core *core, uint32_t tenant, uint64_t room, uint64_t seq,
+               uint64_t most)
 {
     const struct tail *t = tail_of(core, tenant, room);
     struct block *b = t ? block_with(t, seq) : NULL;

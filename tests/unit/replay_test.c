@@ -11,7 +11,10 @@
 #define HELLO_ALL "{\"type\":\"hello\",\"id\":1}"
 #define HELLO_NONE "{\"type\":\"hello\",\"id\":1,\"rooms\":\"none\"}"
 
-static uint64_t metric(struct harness *h, enum metric_id id) { return atomic_load(&harness_core(h, 0)->metrics.value[id]); }
+static uint64_t metric(struct harness *h, enum metric_id id)
+{
+    return atomic_load(&harness_core(h, 0)->metrics.value[id]);
+}
 
 static void subscribe(struct client *c, uint64_t room, uint64_t after)
 {

@@ -27,7 +27,10 @@ static size_t text_frame(char *out, char letter, size_t len)
     return head + len;
 }
 
-static char letter_of(uint64_t seq) { return (char)('a' + seq % 26); }
+static char letter_of(uint64_t seq)
+{
+    return (char)('a' + seq % 26);
+}
 
 static struct frame *run_of(uint32_t tenant, uint64_t room, uint64_t first, uint64_t last, size_t event_bytes)
 {
@@ -49,7 +52,10 @@ static void append_of(struct core *core, uint64_t room, uint64_t first, uint64_t
     frame_let_go(run);
 }
 
-static void append(struct core *core, uint64_t first, uint64_t last) { append_of(core, ROOM, first, last, 20); }
+static void append(struct core *core, uint64_t first, uint64_t last)
+{
+    append_of(core, ROOM, first, last, 20);
+}
 
 static void add_page(struct core *core, uint64_t first, uint64_t last, size_t event_bytes)
 {
