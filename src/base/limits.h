@@ -113,6 +113,11 @@
 #define ROOMS_LOADED_MAX 100000u     /* a core; idle rooms are evicted above it */
 #define FRAMES_BYTES_MAX (256u << 20) /* bytes of frames in flight from one core; beyond: 503 server.overloaded */
 #define RUN_BYTES_MAX (256u << 10)   /* a room's concatenated run */
+#define FANOUT_SLICE 64u             /* subscribers of one room that a turn sends to, 0.3 ms; the others come in the next */
+#define FANOUT_TURN_SLICES 16u       /* rooms of which a turn walks a slice: 5 ms of sending */
+#define FANOUT_RUNS_MAX 8u           /* runs of a room that are being walked; then its news wait, and become one run */
+#define FANOUT_RUNS_BYTES (12u << 10) /* and their bytes: a longer send is no cheaper for what it carries */
+#define FANOUT_WAITING_BYTES (4u << 20) /* of news that wait for that; beyond, a core takes up no more that became durable */
 
 /* --- presence and typing ---------------------------------------------------------------------------------- */
 #define PRESENCE_GRACE_MS 5000u      /* between a user's last socket and offline; who is back by then was never away */
