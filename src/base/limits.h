@@ -117,7 +117,7 @@
 #define FANOUT_TURN_SLICES 16u       /* rooms of which a turn walks a slice: 5 ms of sending */
 #define FANOUT_RUNS_MAX 8u           /* runs of a room that are being walked; then its news wait, and become one run */
 #define FANOUT_RUNS_BYTES (12u << 10) /* and their bytes: a longer send is no cheaper for what it carries */
-#define FANOUT_WAITING_BYTES (4u << 20) /* of news that wait for that; beyond, a core takes up no more that became durable */
+#define FANOUT_WAITING_BYTES (4u << 20) /* of news that wait for that; beyond, a core takes up no more that is durable */
 
 /* --- presence and typing ---------------------------------------------------------------------------------- */
 #define PRESENCE_GRACE_MS 5000u      /* between a user's last socket and offline; who is back by then was never away */
