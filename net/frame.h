@@ -4,7 +4,8 @@
  * publishes it to a set of cores; on each core, `struct frame_core` counts that core's queue references without
  * atomics. The last reference on a core gives up the core's hold by one atomic decrement, and the last core frees it:
  * one atomic operation a (frame, core), none a recipient. `next` links the frame into that core's parked list, so
- * parking it in front of a full mailbox allocates nothing.
+ * parking it in front of a full mailbox allocates nothing; once it has arrived, the same node queues it up for a walk
+ * over the room's subscribers there.
  *
  * Layout: header, then one frame_core a core on a cache line of its own, then the bytes. */
 #ifndef CARILLON_NET_FRAME_H
@@ -17,9 +18,11 @@
 #include "../src/base/list.h"
 
 struct frame_core {
-    _Alignas(64) struct queue_node parked; /* in the sender's list of frames that wait for a full mailbox */
+    _Alignas(64) struct queue_node parked; /* in the sender's list of frames that wait for a full mailbox, later in
+                                            * the receiver's of runs that are being walked */
     uint32_t parked_kind;                  /* what the node is part of, for a list of several kinds */
     uint32_t refs;                         /* this core's references; touched by that core only */
+    uint64_t walk_end;                     /* fanout: the node links a room's runs here; when this one is through */
 };
 
 struct frame {

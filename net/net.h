@@ -121,6 +121,13 @@ unsigned net_answering(const struct net *n);
 /* net_each walks all open connections: start with *at = 0, or the slot to go on from; NULL at the end. */
 struct conn *net_each(struct net *n, uint32_t *at);
 
+/* net_prefetch asks for the memory that a net_send to the connection will touch. */
+static inline void net_prefetch(const struct conn *c)
+{
+    __builtin_prefetch(c, 1);
+    __builtin_prefetch((const char *)c + 64, 1);
+}
+
 void conn_set_user(struct conn *c, void *user);
 void *conn_user(const struct conn *c);
 bool conn_is_admin(const struct conn *c);

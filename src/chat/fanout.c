@@ -11,17 +11,45 @@
 #include "session.h"
 #include "tail.h"
 
+#define WALK_AHEAD 4u /* connections whose memory is asked for before the walk comes to them */
+
+static bool is_walked_enough(const struct core *core, const struct room *r);
+static void run_queue(struct core *core, struct local_room *l, struct frame *f);
+static void runs_drop(struct core *core, struct local_room *l);
+static void room_walk(struct core *core, struct local_room *l, uint32_t max);
+static bool run_is_through(const struct local_room *l);
+static uint32_t walk_to(struct core *core, const struct local_room *l, struct local_sub *s);
+static void count_deliveries(struct core *core, const struct local_room *l, uint64_t delivered);
+
 /* --- at the home --------------------------------------------------------------------------------------------------- */
 
 bool fanout_publish_dirty(struct core *core)
 {
     bool any = false;
+    struct list waiting;
+    list_init(&waiting);
     for (struct list *n; (n = list_pop(&core->rooms_dirty));) {
-        fanout_publish(core, CONTAINER_OF(n, struct room, dirty));
+        struct room *r = CONTAINER_OF(n, struct room, dirty);
+        if (UNLIKELY(fanout_walking(core)) && is_walked_enough(core, r)) {
+            list_push(&waiting, n);
+            continue;
+        }
+        fanout_publish(core, r);
         any = true;
     }
+    for (struct list *n; (n = list_pop(&waiting));) list_push(&core->rooms_dirty, n);
     return any;
 }
+
+/* is_walked_enough: more runs would not make the walk here quicker, and one run instead of many makes it cheaper. Whoever
+ * waits for the news gets them when a run is through; the core turns until then. */
+static bool is_walked_enough(const struct core *core, const struct room *r)
+{
+    const struct local_room *l = local_room_find(core, r->tenant, r->number);
+    return l && (l->runs.len >= core->fanout_runs_max || l->runs_bytes >= FANOUT_RUNS_BYTES);
+}
+
+bool fanout_takes_news(const struct core *core) { return LIKELY(core->news_bytes < FANOUT_WAITING_BYTES); }
 
 struct run_event {
     struct log_record record;
@@ -86,7 +114,11 @@ void fanout_publish(struct core *core, struct room *r)
             num = run_measure(first, events, RUN_EVENTS_MAX, &bytes);
             run_send(core, r, run_encode_frame(core, r, events, num, bytes));
         }
-        while (num--) event_release(CONTAINER_OF(queue_pop(&r->published), struct event, node));
+        while (num--) {
+            struct event *e = CONTAINER_OF(queue_pop(&r->published), struct event, node);
+            core->news_bytes -= e->record_len;
+            event_release(e);
+        }
     }
 }
 
@@ -120,10 +152,12 @@ struct local_room *local_room_get(struct core *core, uint32_t tenant, uint64_t n
     l->number = number;
     l->large = true;
     list_init(&l->watches);
+    list_init(&l->walking);
     map_insert(&core->local_rooms, hash_u64(number), l);
     return l;
 }
 
+/* local_room_add: one more place makes the way round longer, for the runs that are being walked too. */
 void local_room_add(struct local_room *l, struct conn *conn, struct sub *sub)
 {
     if (l->num_subs == l->cap_subs) {
@@ -133,14 +167,20 @@ void local_room_add(struct local_room *l, struct conn *conn, struct sub *sub)
     }
     sub->index = l->num_subs;
     l->subs[l->num_subs++] = (struct local_sub){conn, sub, SUB_HELD};
+    for (struct queue_node *n = l->runs.head; n; n = n->next) CONTAINER_OF(n, struct frame_core, parked)->walk_end++;
 }
 
 void local_room_remove(struct core *core, struct local_room *l, struct sub *sub)
 {
     ASSERT(sub->index < l->num_subs && l->subs[sub->index].sub == sub);
-    struct local_sub *last = &l->subs[--l->num_subs];
+    struct local_sub *last = &l->subs[l->num_subs - 1];
+    /* The walk may have passed the place that it moves to, or come to both. */
+    if (last->sub != sub && !PLANTED(moved_subscriber_passed)) fanout_overtake(core, last->sub);
+    l->num_subs--;
     l->subs[sub->index] = *last;
     if (!PLANTED(moved_subscriber_lost)) l->subs[sub->index].sub->index = sub->index;
+    if (l->walk_at >= l->num_subs) l->walk_at = 0;
+    if (l->num_subs == 0) runs_drop(core, l);
     local_room_release(core, l);
 }
 
@@ -172,27 +212,118 @@ void fanout_local(struct core *core, struct frame *f)
     ASSERT(l->seen_head < f->first_seq || l->seen_head == 0);
     l->seen_head = f->last_seq;
     tail_append(core, f);
-    frame_ref(f, core->id); /* so that the walk's own drops cannot free it */
+    bool at_once = l->runs.len == 0 && l->num_subs <= core->fanout_slice;
+    run_queue(core, l, f);
+    if (LIKELY(at_once)) room_walk(core, l, l->num_subs);
+}
+
+/* --- the walk ------------------------------------------------------------------------------------------------------------ */
+
+static struct frame *run_of(const struct core *core, struct queue_node *node)
+{
+    struct frame_core *here = CONTAINER_OF(node, struct frame_core, parked);
+    return (struct frame *)((char *)(here - core->id) - offsetof(struct frame, cores));
+}
+
+/* run_queue: the walk holds a reference until the run is through. */
+static void run_queue(struct core *core, struct local_room *l, struct frame *f)
+{
+    struct frame_core *here = &f->cores[core->id];
+    frame_ref(f, core->id);
+    here->walk_end = l->walked + l->num_subs;
+    queue_push(&l->runs, &here->parked);
+    l->runs_bytes += f->len;
+    if (l->runs.len == 1) list_push(&core->rooms_walking, &l->walking);
+}
+
+static void run_pop(struct core *core, struct local_room *l)
+{
+    struct frame *f = run_of(core, queue_pop(&l->runs));
+    l->runs_bytes -= f->len;
+    frame_unref(f, core->id);
+    if (l->runs.len == 0) list_remove(&l->walking);
+}
+
+static void runs_drop(struct core *core, struct local_room *l)
+{
+    while (l->runs.len) run_pop(core, l);
+}
+
+bool fanout_walk(struct core *core)
+{
+    bool any = fanout_walking(core);
+    core->walk_turn++;
+    for (unsigned i = 0; i < FANOUT_TURN_SLICES && fanout_walking(core); i++) {
+        struct local_room *l = CONTAINER_OF(core->rooms_walking.next, struct local_room, walking);
+        if (l->walk_turn == core->walk_turn) break; /* all have had theirs */
+        l->walk_turn = core->walk_turn;
+        list_remove(&l->walking);
+        list_push(&core->rooms_walking, &l->walking);
+        room_walk(core, l, core->fanout_slice);
+    }
+    return any;
+}
+
+/* room_walk comes to the next `max` subscribers, or as many as are missing, and lets go of the runs that are through. */
+static void room_walk(struct core *core, struct local_room *l, uint32_t max)
+{
+    uint64_t missing = CONTAINER_OF(l->runs.tail, struct frame_core, parked)->walk_end - l->walked;
+    uint32_t num = missing < max ? (uint32_t)missing : max;
     uint64_t delivered = 0;
-    for (uint32_t i = 0; i < l->num_subs && !(PLANTED(tail_dropped) && i >= 4); i++) {
-        struct local_sub *s = &l->subs[i];
-        if (s->next_seq != f->first_seq) {
-            ASSERT(s->next_seq == SUB_HELD); /* a live subscription stands exactly at the next run */
-            continue;
-        }
+    for (uint32_t i = 0; i < num; i++) {
+        uint32_t ahead = l->walk_at + WALK_AHEAD;
+        if (ahead < l->num_subs) net_prefetch(l->subs[ahead].conn);
+        delivered += walk_to(core, l, &l->subs[l->walk_at]);
+        if (++l->walk_at == l->num_subs) l->walk_at = 0;
+    }
+    l->walked += num;
+    count_deliveries(core, l, delivered);
+    probe_fanout(core->id, l->number, run_of(core, l->runs.head)->first_seq, l->seen_head, l->runs_bytes, delivered);
+    while (l->runs.len && run_is_through(l)) run_pop(core, l);
+}
+
+static bool run_is_through(const struct local_room *l)
+{
+    if (PLANTED(tail_dropped)) return true;
+    return CONTAINER_OF(l->runs.head, struct frame_core, parked)->walk_end <= l->walked;
+}
+
+/* walk_to gives one subscriber what it has not got of the runs; returns the events. */
+static uint32_t walk_to(struct core *core, const struct local_room *l, struct local_sub *s)
+{
+    uint32_t delivered = 0;
+    for (struct queue_node *n = l->runs.head; n && s->next_seq != SUB_HELD; n = n->next) {
+        struct frame *f = run_of(core, n);
+        if (f->first_seq < s->next_seq && !PLANTED(joiner_walked_again)) continue; /* it got this one, or came later */
+        /* A live subscription stands exactly at a run, or behind them all. */
+        ASSERT(f->first_seq == s->next_seq || PLANTED(joiner_walked_again));
         enum status sent = net_send(core->net, s->conn, f, CONN_DURABLE);
         if (LIKELY(sent == STATUS_OK)) {
             s->next_seq = f->last_seq + 1;
-            delivered++;
+            delivered += f->events;
             continue;
         }
         s->next_seq = SUB_HELD;
         if (sent == STATUS_FULL && !PLANTED(catch_up_forgotten)) /* else it is closing */
             session_catch_up(core, s->sub, f->first_seq);
     }
-    core_count(core, METRIC_DELIVERIES, delivered * f->events);
-    if (gateway_room_home(core->gateway, f->tenant, f->room) != core->id)
-        core_count(core, METRIC_CROSS_CORE_DELIVERIES, delivered * f->events);
-    probe_fanout(core->id, f->room, f->first_seq, f->last_seq, f->len, delivered);
-    frame_unref(f, core->id);
+    return delivered;
+}
+
+static void count_deliveries(struct core *core, const struct local_room *l, uint64_t delivered)
+{
+    core_count(core, METRIC_DELIVERIES, delivered);
+    if (gateway_room_home(core->gateway, l->tenant, l->number) != core->id)
+        core_count(core, METRIC_CROSS_CORE_DELIVERIES, delivered);
+}
+
+void fanout_overtake(struct core *core, struct sub *sub)
+{
+    struct local_room *l = sub->room;
+    count_deliveries(core, l, walk_to(core, l, &l->subs[sub->index]));
+}
+
+void fanout_end(struct core *core)
+{
+    while (fanout_walking(core)) runs_drop(core, CONTAINER_OF(core->rooms_walking.next, struct local_room, walking));
 }

@@ -4,10 +4,18 @@
  * one mail carries it to each core with subscribers; there every subscription that stands at the run's first seq gets
  * one reference. N messages for one socket in one turn are one queue entry and one send.
  *
+ * A room with more than FANOUT_SLICE subscribers on a core is walked in slices, one a turn, because a send costs about
+ * 4 µs: meanwhile the core receives, commits and serves other rooms. The walk goes round and round: runs that come while
+ * it is under way queue up behind it (`runs`), and each subscriber it comes to gets all that it has not got, in one
+ * send. A run is through when the walk has come round once since it came. So the more is said in a room, the fewer sends
+ * carry it. At FANOUT_RUNS_MAX runs or FANOUT_RUNS_BYTES the home keeps the room's news until one is through: they become
+ * one run, and who publishes as fast as the first reader gets it goes as fast as the last.
+ *
  * A subscription is either live (`next_seq` is the next run's first seq) or held (`next_seq` = SUB_HELD: it replays the
  * log; live runs only raise the room's `seen_head`, and the replay ends when it reaches that). So nothing is buffered for
  * a subscription that is behind, and nothing falls between replay and live. A socket whose queue is at its cap when a run
- * comes is held from that run on: it catches up from the log at its own speed. */
+ * comes is held from that run on: it catches up from the log at its own speed. `seen_head` counts the runs that are being
+ * walked, so whoever goes live in the middle of a walk stands behind them. */
 #ifndef CARILLON_CHAT_FANOUT_H
 #define CARILLON_CHAT_FANOUT_H
 
@@ -36,6 +44,12 @@ struct local_room {
     uint32_t pending;   /* subscriptions that are being asked for: the home must go on sending */
     uint32_t num_subs, cap_subs;
     struct local_sub *subs;
+    struct queue runs;   /* frame_core.parked of this core: not given to all yet, the oldest first */
+    struct list walking; /* in core->rooms_walking while there are some */
+    size_t runs_bytes;   /* of those frames */
+    uint64_t walked;     /* subscribers that walks have come to, counted for frame_core.walk_end */
+    uint32_t walk_at;    /* the one that is next */
+    uint32_t walk_turn;  /* core->walk_turn when it last had its slice */
     struct list watches; /* struct watch.of_room: sockets that asked for presence and typing */
     bool large;          /* … which go to them alone; until the home has said so it counts as large */
 };
@@ -45,11 +59,23 @@ struct local_room {
 /* fanout_publish sends a room's newly durable events; fanout_publish_dirty those of all rooms that have some. */
 void fanout_publish(struct core *core, struct room *r);
 bool fanout_publish_dirty(struct core *core);
+/* fanout_takes_news: false while so much waits to be published that nothing more is to become news; what is durable
+ * stays in the pipeline meanwhile, and counts there. */
+bool fanout_takes_news(const struct core *core);
 
 /* --- at a core with subscribers ------------------------------------------------------------------------------------ */
 
-/* fanout_local walks the room's subscribers here; takes over this core's hold on the frame. */
+/* fanout_local gives a run to the room's subscribers here, or to the walk under way; takes over this core's hold on the
+ * frame. */
 void fanout_local(struct core *core, struct frame *f);
+/* fanout_walk goes on with the walks, a slice of a room; false when there are none. */
+bool fanout_walk(struct core *core);
+/* fanout_walking: a walk is under way. */
+static inline bool fanout_walking(const struct core *core) { return !list_empty(&core->rooms_walking); }
+/* fanout_overtake gives a subscription now what the walk would bring it: before something that must come behind that. */
+void fanout_overtake(struct core *core, struct sub *sub);
+/* fanout_end drops what is being walked: the core ends. */
+void fanout_end(struct core *core);
 
 struct local_room *local_room_find(const struct core *core, uint32_t tenant, uint64_t number);
 struct local_room *local_room_get(struct core *core, uint32_t tenant, uint64_t number);

@@ -318,6 +318,7 @@ static void event_done(void *context, struct commit_entry *entry, enum status re
     struct told told = {e->joined, e->left, e->num_joined, e->num_left};
     bool changed = e->extra_rows != NULL;
     e->joined = e->left = NULL;
+    core->news_bytes += e->record_len;
     queue_push(&r->published, &e->node); /* from here on an answer may cause it to be published, and freed */
     if (!list_linked(&r->dirty)) list_push(&core->rooms_dirty, &r->dirty);
     if (op) {

@@ -706,7 +706,8 @@ static void joined_sockets(struct core *core, struct known_user *u, const struct
 }
 
 /* removed_sockets: a live subscription has had the leave itself, which went out before this notice. One that replays
- * goes on up to it, so that its client learns of the end as well. A notice of a later join may have come first: it takes
+ * goes on up to it, so that its client learns of the end as well. A walk brings it the leave later: then it is overtaken. A
+ * notice of a later join may have come first: it takes
  * another way, over the user's home. */
 static void removed_sockets(struct core *core, struct known_user *u, const struct notice *n)
 {
@@ -715,6 +716,7 @@ static void removed_sockets(struct core *core, struct known_user *u, const struc
         presence_ended(core, s, n->room);
         struct sub *sub = session_sub(s, n->room);
         if (!sub || n->seq < sub->changed_seq || PLANTED(removed_still_served)) continue;
+        if (!PLANTED(leave_before_walk)) fanout_overtake(core, sub);
         if (sub->state == SUB_LIVE || sub->replay_next > n->seq) {
             session_unsubscribe(core, sub);
             continue;

@@ -121,6 +121,7 @@ static void turn(struct core_thread *t)
 {
     bool draining = atomic_load_explicit(&t->cores->gateway->draining, memory_order_acquire);
     core_turn(t->core, true);
+    if (core_should_yield(t->core)) sched_yield();
     if (draining) atomic_store_explicit(&t->drain_seen, true, memory_order_release);
 }
 

@@ -54,9 +54,10 @@ bool core_turn(struct core *core, bool may_wait)
     core->now_ms = clock_wall_ms(core->gateway->clock);
     bool busy = net_poll(core->net) > 0;     /* what arrived: requests, messages, ends of connections */
     busy |= mailboxes_drain(core);           /* what other cores want, or answer */
-    busy |= commit_poll(core->commit) > 0;   /* what became durable … */
+    if (fanout_takes_news(core)) busy |= commit_poll(core->commit) > 0; /* what became durable … */
     busy |= durable_waits_push(core);
-    busy |= fanout_publish_dirty(core);      /* … goes to its readers, a room's news at once */
+    busy |= fanout_publish_dirty(core);      /* … goes to its readers, a room's news at once, … */
+    busy |= fanout_walk(core);               /* … to those of a large room in slices */
     busy |= read_poll(core->reader) > 0;     /* pages of history */
     core->metrics_stale |= busy;
     timers_run(core);
@@ -76,6 +77,8 @@ bool core_turn(struct core *core, bool may_wait)
     park_done(&core->park);
     return work;
 }
+
+bool core_should_yield(const struct core *core) { return fanout_walking(core) && commit_pending(core->commit) > 0; }
 
 static void drain_step(struct core *core);
 static void metrics_update(struct core *core);
@@ -379,6 +382,9 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     core->num_cores = g->num_cores;
     core->gateway = g;
     list_init(&core->known_idle);
+    list_init(&core->rooms_walking);
+    core->fanout_slice = FANOUT_SLICE;
+    core->fanout_runs_max = FANOUT_RUNS_MAX;
     list_init(&core->hello_waiting);
     list_init(&core->users_dirty);
     list_init(&core->users_idle);
@@ -456,6 +462,7 @@ enum status core_start(struct core *core, const struct net_listener *listeners, 
 void core_disconnect(struct core *core)
 {
     if (core->net) pages_end(core);
+    fanout_end(core);
     if (core->net) net_close(core->net);
     core->net = NULL;
 }

@@ -88,6 +88,9 @@ struct core {
     struct list known_idle;     /* those without a session, oldest first */
     uint32_t num_known_idle;
     struct map local_rooms;     /* struct local_room: rooms with subscribers here */
+    struct list rooms_walking;  /* those of them with runs that not all subscribers have got yet */
+    uint32_t walk_turn;         /* counts the turns with walks; a room that had its slice has the same number */
+    uint32_t fanout_slice, fanout_runs_max; /* FANOUT_SLICE, FANOUT_RUNS_MAX; tests have less */
     struct list hello_waiting;  /* struct session, by deadline */
     uint64_t num_sessions, num_subscriptions;
     struct map online;          /* numbers of the users who are online, on the whole server */
@@ -122,6 +125,7 @@ struct core {
     struct list typings_expiring, typings_closed; /* by time; see chat/typing.c */
     struct map rooms;                        /* struct room */
     struct list rooms_dirty;                 /* with newly durable events */
+    size_t news_bytes;                       /* of those events, which are not published yet */
     struct list rooms_idle;                  /* least recently used first */
     uint64_t presence_room_members;          /* the setting by which rooms were found large */
     struct map dms_opening;                  /* struct dm_opening */
@@ -177,6 +181,9 @@ struct core {
 };
 
 MUST_USE enum status core_open(struct core **out, struct gateway *g, unsigned id, char *why, size_t why_len);
+/* core_should_yield: the core walks a large room while entries wait for the disk. It never sleeps then, and a writer or
+ * syncer that shares its CPU would get no time before the scheduler takes it away, milliseconds later. */
+bool core_should_yield(const struct core *core);
 /* core_disconnect drops the connections, core_close frees the rest. The threads have ended, and every core is
  * disconnected before the first one is closed: queues hold frames of other cores, which account for them. */
 void core_disconnect(struct core *core);

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "../../src/chat/fanout.h"
 #include "../../src/chat/tail.h"
 #include "../../src/core/core.h"
 #include "counts.h"
@@ -45,6 +46,8 @@ void bounds_check(const struct core *core)
           core->pending_bytes);
     CHECK(core->pending_bytes <= COMMIT_PENDING_BYTES_MAX, "core %u has %zu bytes that are not durable", core->id,
           core->pending_bytes);
+    if (fanout_walking(core)) count_happened(COUNT_ROOMS_WALKED);
+    if (core->news_bytes) count_happened(COUNT_NEWS_WAITED);
     check_mailboxes(core);
     check_behind(core);
     bounds_check_net(core->net);
@@ -69,6 +72,7 @@ void bounds_check_empty(const struct core *core)
     check_none(core, "bytes that strangers began", core->anyone.assembly);
     check_none(core, "bytes of frames", (uint64_t)atomic_load(&core->frames_bytes));
     check_none(core, "bytes that are not durable", core->pending_bytes);
+    check_none(core, "bytes of news", core->news_bytes);
     check_none(core, "entries that are not durable", commit_pending(core->commit));
     check_none(core, "jobs of readers", read_waiting(core->reader));
     check_none(core, "connections of all cores", atomic_load(&core->gateway->open_connections));

@@ -415,6 +415,11 @@ static void gateway_start(void)
     }
     CHECK(opened || gateway_open_all(why, sizeof why) == STATUS_OK, "the gateway does not start again: %s", why);
     check_epoch();
+    bool sliced = world_chance(2); /* the rooms are small, so the slices are */
+    for (unsigned i = 0; sliced && i < run.gateway.num_cores; i++) {
+        run.gateway.cores[i]->fanout_slice = 1 + (uint32_t)world_below(3);
+        run.gateway.cores[i]->fanout_runs_max = 1 + (uint32_t)world_below(3);
+    }
     for (unsigned i = 0; scenario.crowded && i < run.gateway.num_cores; i++) {
         run.gateway.cores[i]->users_loaded_max = 1 + (unsigned)world_below(3);
         run.gateway.cores[i]->user_waiting_max = 1 + (unsigned)world_below(4);

@@ -234,6 +234,159 @@ static void many_sockets_of_one_core_share_one_frame(void **state)
     assert_int_equal(metric(h, 1, METRIC_DELIVERIES), 20);
 }
 
+/* --- walks in slices ------------------------------------------------------------------------------------------------ */
+
+#define SOCKETS 7u
+
+struct walk {
+    struct harness *h;
+    struct core *core;
+    struct person ann, bob;
+    uint64_t room;
+    struct client *sockets[SOCKETS];
+};
+
+/* walk_open makes a room with SOCKETS subscriptions of ann on one core, of which a turn walks `slice`. */
+static void walk_open(struct walk *w, void **state, uint32_t slice, uint32_t runs_max)
+{
+    *w = (struct walk){.h = *state};
+    harness_open(w->h, 1);
+    w->core = harness_core(w->h, 0);
+    w->core->fanout_slice = slice;
+    w->core->fanout_runs_max = runs_max;
+    w->ann = harness_person(w->h, "ann");
+    w->bob = harness_person(w->h, "bob");
+    w->room = harness_room_at(w->h, 0, ROOM_GROUP, PEOPLE(&w->ann, &w->bob));
+    for (unsigned i = 0; i < SOCKETS; i++) w->sockets[i] = socket_open(w->h, 0, "ann", HELLO);
+}
+
+/* walk_say makes one message durable. The turn that follows publishes it. */
+static void walk_say(struct walk *w)
+{
+    harness_send(w->h, 0, &w->ann, w->room, "ding");
+    make_durable(w->h);
+}
+
+static uint64_t num_sends(const struct walk *w) { return net_stats(w->core->net)->sends; }
+
+static void a_turn_sends_to_no_more_of_a_large_room_than_a_slice(void **state)
+{
+    struct walk w;
+    walk_open(&w, state, 3, FANOUT_RUNS_MAX);
+    walk_say(&w);
+    const unsigned expected[] = {3, 3, 1, 0};
+    for (unsigned turn = 0; turn < 4; turn++) {
+        uint64_t before = num_sends(&w);
+        harness_turn(w.h, 0);
+        assert_int_equal(num_sends(&w) - before, expected[turn]);
+    }
+    assert_false(fanout_walking(w.core));
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 1);
+    assert_int_equal(metric(w.h, 0, METRIC_DELIVERIES), SOCKETS);
+}
+
+static void what_is_said_during_a_walk_goes_out_with_the_rest_of_it(void **state)
+{
+    struct walk w;
+    walk_open(&w, state, 2, FANOUT_RUNS_MAX);
+    uint64_t before = num_sends(&w);
+    walk_say(&w);
+    harness_turn(w.h, 0); /* two have the first */
+    walk_say(&w);         /* … and two more: a message takes a turn to the disk */
+    harness_settle(w.h);
+    assert_int_equal(num_sends(&w) - before, SOCKETS + 4); /* three had both in one send */
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 2);
+    assert_int_equal(metric(w.h, 0, METRIC_DELIVERIES), 2 * SOCKETS);
+}
+
+static void who_takes_the_place_of_one_who_left_during_a_walk_misses_nothing(void **state)
+{
+    for (unsigned leaver = 0; leaver < SOCKETS; leaver++) {
+        struct walk w;
+        walk_open(&w, state, 1, FANOUT_RUNS_MAX);
+        walk_say(&w);
+        for (unsigned i = 0; i < 3; i++) harness_turn(w.h, 0); /* three have it */
+        struct session *s = session_on(w.core, net_ref(local_room_find(w.core, w.h->tenant, w.room)->subs[leaver].conn));
+        session_unsubscribe(w.core, session_sub(s, w.room));
+        walk_say(&w);
+        harness_settle(w.h);
+        for (unsigned i = 0; i < SOCKETS; i++) {
+            if (i != leaver) expect_run(w.sockets[i], 1, 2);
+            else if (i < 3) expect_run(w.sockets[i], 1, 1);
+            else client_hears_nothing(w.sockets[i]);
+        }
+        harness_teardown(state);
+        harness_setup(state);
+    }
+}
+
+static void who_subscribes_during_a_walk_gets_each_event_once(void **state)
+{
+    struct walk w;
+    walk_open(&w, state, 1, FANOUT_RUNS_MAX);
+    struct client *late = socket_open(w.h, 0, "ann", "{\"type\":\"hello\",\"rooms\":\"none\"}");
+    walk_say(&w);
+    harness_turn(w.h, 0);
+    client_say(late, "{\"type\":\"subscribe\",\"id\":5,\"room_id\":\"%s\",\"after_seq\":0}", room_name(w.room).text);
+    const struct local_room *l = local_room_find(w.core, w.h->tenant, w.room);
+    for (unsigned turns = 0; l->num_subs == SOCKETS && turns < 3; turns++) harness_turn(w.h, 0);
+    assert_int_equal(l->num_subs, SOCKETS + 1);
+    assert_true(fanout_walking(w.core)); /* it reads the first from the log while the walk is on its way to it */
+    walk_say(&w);
+    expect_text(client_hear(late), "\"re\":5");
+    expect_text(client_hear(late), "\"type\":\"resumed\"");
+    expect_run(late, 1, 2);
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 2);
+}
+
+static void news_of_a_room_that_is_walked_enough_become_one_run(void **state)
+{
+    struct walk w;
+    walk_open(&w, state, 1, 1);
+    walk_say(&w);
+    harness_turn(w.h, 0);
+    uint64_t before = num_sends(&w);
+    for (unsigned i = 0; i < 3; i++) harness_send(w.h, 0, &w.ann, w.room, "dong");
+    make_durable(w.h);
+    harness_turn(w.h, 0);
+    assert_int_equal(room_find(w.core, w.h->tenant, w.room)->published.len, 3);
+    assert_true(w.core->news_bytes > 0);
+    harness_settle(w.h);
+    assert_int_equal(w.core->news_bytes, 0);
+    assert_int_equal(num_sends(&w) - before, SOCKETS - 1 + SOCKETS);
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 4);
+}
+
+static void who_is_removed_during_a_walk_learns_of_it_and_of_what_came_before(void **state)
+{
+    struct walk w;
+    walk_open(&w, state, 1, FANOUT_RUNS_MAX);
+    struct client *bob = socket_open(w.h, 0, "bob", HELLO); /* the walk comes to it last */
+    for (unsigned i = 0; i < SOCKETS; i++) expect_text(client_hear(w.sockets[i]), "presence.update");
+    walk_say(&w);
+    harness_turn(w.h, 0);
+    harness_change(w.h, 0, OP_ROOM_REMOVE, &w.ann, w.room, &w.bob, 0);
+    harness_settle(w.h);
+    expect_run(bob, 1, 2);
+    harness_send(w.h, 0, &w.ann, w.room, "without bob");
+    client_hears_nothing(bob);
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 3);
+}
+
+static void a_core_that_ends_in_the_middle_of_a_walk_lets_go_of_its_runs(void **state)
+{
+    struct walk w;
+    walk_open(&w, state, 1, FANOUT_RUNS_MAX);
+    walk_say(&w);
+    harness_turn(w.h, 0);
+    assert_true(fanout_walking(w.core));
+    assert_true(atomic_load(&w.core->frames_bytes) > 0);
+    fanout_end(w.core);
+    assert_false(fanout_walking(w.core));
+    harness_settle(w.h); /* what was queued is sent */
+    assert_int_equal(atomic_load(&w.core->frames_bytes), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +401,13 @@ int main(void)
         TEST(a_run_on_its_way_when_the_last_subscriber_leaves_is_dropped),
         TEST(rooms_of_the_same_number_in_two_tenants_are_two),
         TEST(many_sockets_of_one_core_share_one_frame),
+        TEST(a_turn_sends_to_no_more_of_a_large_room_than_a_slice),
+        TEST(what_is_said_during_a_walk_goes_out_with_the_rest_of_it),
+        TEST(who_takes_the_place_of_one_who_left_during_a_walk_misses_nothing),
+        TEST(who_subscribes_during_a_walk_gets_each_event_once),
+        TEST(news_of_a_room_that_is_walked_enough_become_one_run),
+        TEST(who_is_removed_during_a_walk_learns_of_it_and_of_what_came_before),
+        TEST(a_core_that_ends_in_the_middle_of_a_walk_lets_go_of_its_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
