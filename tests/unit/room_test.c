@@ -263,7 +263,8 @@ static void a_seq_that_power_took_back_is_never_mistaken_for_its_successor(void 
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
     harness_fill(h, &ann, room, 2);
-    harness_advance(h, FAST_SYNC_DELAY_MS + 1); /* these two reach the disk */
+    harness_advance(h, FAST_SYNC_DELAY_MS);
+    harness_settle(h); /* these two are on disk */
     h->hold_syncer = true;
     struct answer *lost = harness_send(h, 0, &ann, room, "answered, and lost"); /* a fast room may */
     harness_settle(h);
