@@ -294,9 +294,11 @@ static uint32_t walk_to(struct core *core, const struct local_room *l, struct lo
     uint32_t delivered = 0;
     for (struct queue_node *n = l->runs.head; n && s->next_seq != SUB_HELD; n = n->next) {
         struct frame *f = run_of(core, n);
-        if (f->first_seq < s->next_seq && !PLANTED(joiner_walked_again)) continue; /* it got this one, or came later */
-        /* A live subscription stands exactly at a run, or behind them all. */
-        ASSERT(f->first_seq == s->next_seq || PLANTED(joiner_walked_again));
+        if (f->first_seq < s->next_seq) { /* it got this one, or came later */
+            if (!PLANTED(joiner_walked_again)) continue;
+        } else {
+            ASSERT(f->first_seq == s->next_seq); /* a live subscription stands exactly at a run, or behind them all */
+        }
         enum status sent = net_send(core->net, s->conn, f, CONN_DURABLE);
         if (LIKELY(sent == STATUS_OK)) {
             s->next_seq = f->last_seq + 1;
