@@ -26,9 +26,10 @@ install(FILES ${CMAKE_SOURCE_DIR}/tools/systemd/carillon.sysusers DESTINATION li
 install(FILES ${CMAKE_SOURCE_DIR}/tools/systemd/carillon.tmpfiles DESTINATION lib/tmpfiles.d RENAME carillon.conf)
 install(FILES ${CMAKE_SOURCE_DIR}/LICENSE ${CMAKE_SOURCE_DIR}/README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs)
-# What the documents point to: the examples for operators, and each folder's README.
+# What the documents point to: the examples for operators, what was measured, and each folder's README.
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/tools/proxy ${CMAKE_SOURCE_DIR}/tools/observe ${CMAKE_SOURCE_DIR}/tools/web
         DESTINATION ${CMAKE_INSTALL_DOCDIR}/tools)
+install(FILES ${CMAKE_SOURCE_DIR}/perf/RESULTS.md DESTINATION ${CMAKE_INSTALL_DOCDIR}/perf)
 file(GLOB FOLDER_READMES CONFIGURE_DEPENDS RELATIVE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/[a-z]*/README.md
      ${CMAKE_SOURCE_DIR}/tests/[a-z]*/README.md)
 list(FILTER FOLDER_READMES EXCLUDE REGEX "^(build|docs)/")
