@@ -1894,12 +1894,12 @@ static void another_thread_wakes_a_waiting_core_again_and_again(void **state)
     for (unsigned i = 0; i < 3; i++) {
         pthread_t waker;
         park_prepare(&a->park);
-        pthread_create(&waker, NULL, wake_soon, a);
         uint64_t before_ns = clock_mono_ns(clock_real());
-        net_wait(a->n, net_now_ns(a->n) + 5 * SECOND);
+        pthread_create(&waker, NULL, wake_soon, a);
+        net_wait(a->n, net_now_ns(a->n) + 60 * SECOND);
         uint64_t waited_ns = clock_mono_ns(clock_real()) - before_ns;
         park_done(&a->park);
-        assert_true(waited_ns > 20000000 && waited_ns < 2 * SECOND);
+        assert_true(waited_ns > 20000000 && waited_ns < 30 * SECOND); /* woken, not timed out */
         net_poll(a->n);
         pthread_join(waker, NULL);
     }
