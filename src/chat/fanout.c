@@ -231,6 +231,9 @@ static void run_queue(struct core *core, struct local_room *l, struct frame *f)
     struct frame_core *here = &f->cores[core->id];
     frame_ref(f, core->id);
     here->walk_end = l->walked + l->num_subs;
+    /* Fewer may subscribe than when the run before came, which has the longer way then: no run is through before it. */
+    uint64_t before = l->runs.len ? CONTAINER_OF(l->runs.tail, struct frame_core, parked)->walk_end : 0;
+    if (before > here->walk_end) here->walk_end = before;
     queue_push(&l->runs, &here->parked);
     l->runs_bytes += f->len;
     if (l->runs.len == 1) list_push(&core->rooms_walking, &l->walking);

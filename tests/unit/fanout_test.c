@@ -320,6 +320,19 @@ static void who_takes_the_place_of_one_who_left_during_a_walk_misses_nothing(voi
     }
 }
 
+static void a_walk_ends_when_its_room_has_become_small_between_two_runs(void **state)
+{
+    struct walk w;
+    walk_open(&w, state, 1, FANOUT_RUNS_MAX);
+    walk_say(&w);
+    harness_turn(w.h, 0);
+    const struct local_room *l = local_room_find(w.core, w.h->tenant, w.room);
+    while (l->num_subs > 1) session_unsubscribe(w.core, l->subs[0].sub);
+    walk_say(&w); /* one round for this one is less than what is left for the first */
+    for (unsigned turns = 0; fanout_walking(w.core) && turns < 4 * SOCKETS; turns++) harness_turn(w.h, 0);
+    assert_false(fanout_walking(w.core));
+}
+
 static void who_subscribes_during_a_walk_gets_each_event_once(void **state)
 {
     struct walk w;
@@ -404,6 +417,7 @@ int main(void)
         TEST(a_turn_sends_to_no_more_of_a_large_room_than_a_slice),
         TEST(what_is_said_during_a_walk_goes_out_with_the_rest_of_it),
         TEST(who_takes_the_place_of_one_who_left_during_a_walk_misses_nothing),
+        TEST(a_walk_ends_when_its_room_has_become_small_between_two_runs),
         TEST(who_subscribes_during_a_walk_gets_each_event_once),
         TEST(news_of_a_room_that_is_walked_enough_become_one_run),
         TEST(who_is_removed_during_a_walk_learns_of_it_and_of_what_came_before),
