@@ -403,8 +403,9 @@ static bool take_entries(struct commit *c, struct lane *lane, unsigned num_max)
 static void take_entry(struct commit *c, struct lane *lane, const struct commit_entry *e, size_t entry_bytes)
 {
     ASSERT(e->ticket == lane->taken + 1); /* no entry is lost or overtaken between core and writer */
-    for (const struct commit_row *row = e->rows; row < e->rows + e->num_rows; row++) {
-        if (PLANTED(entry_split) && row == e->rows && e->num_rows > 2) continue;
+    for (uint32_t i = 0; i < e->num_rows; i++) {
+        const struct commit_row *row = &e->rows[i];
+        if (PLANTED(entry_split) && i == 0 && e->num_rows > 2) continue;
         ASSERT(row->cf < KV_CFS);
         switch ((enum commit_row_op)row->op) {
         case COMMIT_PUT: c->kv->ops->batch_put(c->batch, row->cf, row->key, row->value); continue;
