@@ -125,14 +125,17 @@ int main(int argc, char **argv)
 
 static double kilobytes(const char *file, const char *field)
 {
-    FILE *f = fopen(file, "re");
-    if (!f) floor_absent("%s cannot be read: %s", file, strerror(errno));
-    char line[256];
     double found = -1;
-    size_t len = strlen(field);
-    while (found < 0 && fgets(line, sizeof line, f))
-        if (strncmp(line, field, len) == 0) found = strtod(line + len, NULL);
-    fclose(f);
+    FILE *f = fopen(file, "re");
+    if (f) {
+        char line[256];
+        size_t len = strlen(field);
+        while (found < 0 && fgets(line, sizeof line, f))
+            if (strncmp(line, field, len) == 0) found = strtod(line + len, NULL);
+        fclose(f);
+    } else {
+        floor_absent("%s cannot be read: %s", file, strerror(errno));
+    }
     if (found < 0) floor_fail("%s has no %s", file, field);
     return found * 1024;
 }
