@@ -271,14 +271,17 @@ struct sub *session_subscribed(struct core *core, struct op *op)
     return sub;
 }
 
-void session_rewind(struct sub *sub, uint64_t from)
+uint64_t session_rewind(struct sub *sub, uint64_t from)
 {
     ASSERT(from <= sub->room->seen_head + 1);
+    uint64_t owed = sub->room->subs[sub->index].next_seq; /* by the walk that is under way; SUB_HELD is above all */
+    if (owed < from) from = owed;
     list_remove(&sub->replay);
     session_tidy(sub->session);
     sub->state = SUB_NEW;
     sub->replay_next = from; /* a page that is being read meanwhile is for another state, or just the one that is due */
     sub->room->subs[sub->index].next_seq = SUB_HELD;
+    return from;
 }
 
 void session_unsubscribe(struct core *core, struct sub *sub)
@@ -532,7 +535,7 @@ static void opening_start(struct core *core, struct session *s, struct opening_r
         p.from = sub->replay_next;
         resume = true;
     }
-    session_rewind(sub, p.from);
+    p.from = session_rewind(sub, p.from);
     if (resume) session_resumed(core, s, &p);
     session_start(core, sub);
 }

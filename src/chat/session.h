@@ -123,8 +123,9 @@ void session_subscribe(struct core *core, struct session *s, struct op *op);
 /* session_subscribed enters the subscription, held, or finds the one that is there and leaves it alone; NULL when it was
  * refused or the socket is gone (op says which). */
 struct sub *session_subscribed(struct core *core, struct op *op);
-/* session_rewind holds a subscription again, to be started from seq `from`: somebody has wished for that since. */
-void session_rewind(struct sub *sub, uint64_t from);
+/* session_rewind holds a subscription again, to be started from seq `from`: somebody has wished for that since. A live one
+ * that a walk has not come to yet is started from what that would have brought it. Returns where it is to be started. */
+uint64_t session_rewind(struct sub *sub, uint64_t from);
 /* session_start lets a new subscription run: replay first when it is behind (replay.h). */
 void session_start(struct core *core, struct sub *sub);
 /* sub_go_live: it has got all that this core has been told of. */

@@ -339,6 +339,24 @@ static void who_subscribes_during_a_walk_gets_each_event_once(void **state)
     for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 2);
 }
 
+/* Whoever has seen the answer to a message of their own may ask for what follows it before the walk has brought the rest. */
+static void who_subscribes_again_during_a_walk_misses_nothing_of_it(void **state)
+{
+    struct walk w;
+    walk_open(&w, state, 1, FANOUT_RUNS_MAX);
+    walk_say(&w);
+    harness_turn(w.h, 0);
+    struct client *last = w.sockets[SOCKETS - 1];
+    client_say(last, "{\"type\":\"subscribe\",\"id\":5,\"room_id\":\"%s\",\"after_seq\":1}", room_name(w.room).text);
+    const struct local_room *l = local_room_find(w.core, w.h->tenant, w.room);
+    for (unsigned turns = 0; l->subs[SOCKETS - 1].next_seq == 1 && turns < 3; turns++) harness_turn(w.h, 0);
+    assert_true(fanout_walking(w.core)); /* it has not come to the last one */
+    walk_say(&w);
+    expect_text(client_hear(last), "\"re\":5");
+    assert_int_equal(number_in(client_hear(last), "from"), 1);
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 2);
+}
+
 static void news_of_a_room_that_is_walked_enough_become_one_run(void **state)
 {
     struct walk w;
@@ -405,6 +423,7 @@ int main(void)
         TEST(what_is_said_during_a_walk_goes_out_with_the_rest_of_it),
         TEST(who_takes_the_place_of_one_who_left_during_a_walk_misses_nothing),
         TEST(who_subscribes_during_a_walk_gets_each_event_once),
+        TEST(who_subscribes_again_during_a_walk_misses_nothing_of_it),
         TEST(news_of_a_room_that_is_walked_enough_become_one_run),
         TEST(who_is_removed_during_a_walk_learns_of_it_and_of_what_came_before),
         TEST(a_core_that_ends_in_the_middle_of_a_walk_lets_go_of_its_runs),
