@@ -708,10 +708,9 @@ static void joined_sockets(struct core *core, struct known_user *u, const struct
     }
 }
 
-/* removed_sockets: a live subscription has had the leave itself, which went out before this notice. One that replays
- * goes on up to it, so that its client learns of the end as well. A walk brings it the leave later: then it is overtaken. A
- * notice of a later join may have come first: it takes
- * another way, over the user's home. */
+/* removed_sockets: a live subscription has had the leave itself, which went out before this notice, or gets it now in
+ * place of a walk that has not come to it. One that replays goes on up to it, so that its client learns of the end as
+ * well. A notice of a later join may have come first: it takes another way, over the user's home. */
 static void removed_sockets(struct core *core, struct known_user *u, const struct notice *n)
 {
     for (struct list *at = u->sessions.next; at != &u->sessions; at = at->next) {

@@ -33,7 +33,7 @@ enum session_state {
 
 enum sub_state {
     SUB_NEW,    /* subscribed at the home, held, not started */
-    SUB_REPLAY, /* in session->replays */
+    SUB_REPLAY, /* in session_aside.replays */
     SUB_LIVE,
 };
 
@@ -41,7 +41,7 @@ struct sub {
     struct session *session;
     struct local_room *room;
     struct sub *next;   /* of the session */
-    struct list replay; /* in session->replays */
+    struct list replay; /* in session_aside.replays */
     uint64_t replay_next;
     uint64_t changed_seq; /* the newest join or leave heard of: an older one changes nothing */
     uint32_t index;     /* in room->subs */
