@@ -500,7 +500,7 @@ static void subscribed(struct core *core, struct op *op)
     struct session *s = session_on(core, op->conn);
     bool again = s && session_sub(s, op->room);
     struct sub *sub = session_subscribed(core, op);
-    if (sub && again && replay) session_rewind(sub, op->position.from); /* it starts again from there */
+    if (sub && again && replay) op->position.from = session_rewind(sub, op->position.from); /* it starts again from there */
     struct buf out = {0};
     struct conn *conn;
     struct room_position p = op->position;

@@ -271,14 +271,17 @@ struct sub *session_subscribed(struct core *core, struct op *op)
     return sub;
 }
 
-void session_rewind(struct sub *sub, uint64_t from)
+uint64_t session_rewind(struct sub *sub, uint64_t from)
 {
     ASSERT(from <= sub->room->seen_head + 1);
+    uint64_t owed = sub->room->subs[sub->index].next_seq; /* by the walk that is under way; SUB_HELD is above all */
+    if (owed < from) from = owed;
     list_remove(&sub->replay);
     session_tidy(sub->session);
     sub->state = SUB_NEW;
     sub->replay_next = from; /* a page that is being read meanwhile is for another state, or just the one that is due */
     sub->room->subs[sub->index].next_seq = SUB_HELD;
+    return from;
 }
 
 void session_unsubscribe(struct core *core, struct sub *sub)
@@ -532,7 +535,7 @@ static void opening_start(struct core *core, struct session *s, struct opening_r
         p.from = sub->replay_next;
         resume = true;
     }
-    session_rewind(sub, p.from);
+    p.from = session_rewind(sub, p.from);
     if (resume) session_resumed(core, s, &p);
     session_start(core, sub);
 }
@@ -705,10 +708,9 @@ static void joined_sockets(struct core *core, struct known_user *u, const struct
     }
 }
 
-/* removed_sockets: a live subscription has had the leave itself, which went out before this notice. One that replays
- * goes on up to it, so that its client learns of the end as well. A walk brings it the leave later: then it is overtaken. A
- * notice of a later join may have come first: it takes
- * another way, over the user's home. */
+/* removed_sockets: a live subscription has had the leave itself, which went out before this notice, or gets it now in
+ * place of a walk that has not come to it. One that replays goes on up to it, so that its client learns of the end as
+ * well. A notice of a later join may have come first: it takes another way, over the user's home. */
 static void removed_sockets(struct core *core, struct known_user *u, const struct notice *n)
 {
     for (struct list *at = u->sessions.next; at != &u->sessions; at = at->next) {

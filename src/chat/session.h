@@ -33,7 +33,7 @@ enum session_state {
 
 enum sub_state {
     SUB_NEW,    /* subscribed at the home, held, not started */
-    SUB_REPLAY, /* in session->replays */
+    SUB_REPLAY, /* in session_aside.replays */
     SUB_LIVE,
 };
 
@@ -41,7 +41,7 @@ struct sub {
     struct session *session;
     struct local_room *room;
     struct sub *next;   /* of the session */
-    struct list replay; /* in session->replays */
+    struct list replay; /* in session_aside.replays */
     uint64_t replay_next;
     uint64_t changed_seq; /* the newest join or leave heard of: an older one changes nothing */
     uint32_t index;     /* in room->subs */
@@ -123,8 +123,9 @@ void session_subscribe(struct core *core, struct session *s, struct op *op);
 /* session_subscribed enters the subscription, held, or finds the one that is there and leaves it alone; NULL when it was
  * refused or the socket is gone (op says which). */
 struct sub *session_subscribed(struct core *core, struct op *op);
-/* session_rewind holds a subscription again, to be started from seq `from`: somebody has wished for that since. */
-void session_rewind(struct sub *sub, uint64_t from);
+/* session_rewind holds a subscription again, to be started from seq `from`: somebody has wished for that since. A live one
+ * that a walk has not come to yet is started from what that would have brought it. Returns where it is to be started. */
+uint64_t session_rewind(struct sub *sub, uint64_t from);
 /* session_start lets a new subscription run: replay first when it is behind (replay.h). */
 void session_start(struct core *core, struct sub *sub);
 /* sub_go_live: it has got all that this core has been told of. */

@@ -91,7 +91,7 @@ struct core {
     struct list rooms_walking;  /* those of them with runs that not all subscribers have got yet */
     uint32_t walk_turn;         /* counts the turns with walks; a room that had its slice has the same number */
     uint32_t fanout_slice, fanout_runs_max; /* FANOUT_SLICE, FANOUT_RUNS_MAX; tests have less */
-    struct list hello_waiting;  /* struct session, by deadline */
+    struct list hello_waiting;  /* struct session_aside.waiting, by deadline */
     uint64_t num_sessions, num_subscriptions;
     struct map online;          /* numbers of the users who are online, on the whole server */
     struct map last_seen;       /* struct last_seen: users who went offline */
@@ -141,8 +141,8 @@ struct core {
     size_t frames_bytes_max;  /* of FRAMES_BYTES_MAX */
     size_t pending_bytes_max; /* of COMMIT_PENDING_BYTES_MAX */
     struct net_account anyone; /* connections that have shown no credential yet */
-    struct list replays_waiting; /* struct session.waiting: until answers fit again */
-    struct list replays_ready;   /* struct session.waiting: their turn comes (chat/replay.h) */
+    struct list replays_waiting; /* struct session_aside.waiting: until answers fit again */
+    struct list replays_ready;   /* struct session_aside.waiting: their turn comes (chat/replay.h) */
     struct list page_reads;      /* struct page_read: under way, for those who are behind */
     int64_t replay_credit;       /* bytes that replays may still send in this turn */
     struct tails *tails;         /* chat/tail.h */

@@ -352,6 +352,24 @@ static void who_subscribes_during_a_walk_gets_each_event_once(void **state)
     for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 2);
 }
 
+/* Whoever has seen the answer to a message of their own may ask for what follows it before the walk has brought the rest. */
+static void who_subscribes_again_during_a_walk_misses_nothing_of_it(void **state)
+{
+    struct walk w;
+    walk_open(&w, state, 1, FANOUT_RUNS_MAX);
+    walk_say(&w);
+    harness_turn(w.h, 0);
+    struct client *last = w.sockets[SOCKETS - 1];
+    client_say(last, "{\"type\":\"subscribe\",\"id\":5,\"room_id\":\"%s\",\"after_seq\":1}", room_name(w.room).text);
+    const struct local_room *l = local_room_find(w.core, w.h->tenant, w.room);
+    for (unsigned turns = 0; l->subs[SOCKETS - 1].next_seq == 1 && turns < 3; turns++) harness_turn(w.h, 0);
+    assert_true(fanout_walking(w.core)); /* it has not come to the last one */
+    walk_say(&w);
+    expect_text(client_hear(last), "\"re\":5");
+    assert_int_equal(number_in(client_hear(last), "from"), 1);
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 2);
+}
+
 static void news_of_a_room_that_is_walked_enough_become_one_run(void **state)
 {
     struct walk w;
@@ -368,6 +386,87 @@ static void news_of_a_room_that_is_walked_enough_become_one_run(void **state)
     assert_int_equal(w.core->news_bytes, 0);
     assert_int_equal(num_sends(&w) - before, SOCKETS - 1 + SOCKETS);
     for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 4);
+}
+
+/* The way round is longer by the one who has come, for a run that began in the middle of the list as well. */
+static void who_subscribes_during_a_walk_takes_nobody_elses_turn(void **state)
+{
+    struct walk w;
+    walk_open(&w, state, 1, FANOUT_RUNS_MAX);
+    struct client *late = socket_open(w.h, 0, "ann", "{\"type\":\"hello\",\"rooms\":\"none\"}");
+    walk_say(&w);
+    harness_turn(w.h, 0);
+    walk_say(&w);
+    harness_turn(w.h, 0);
+    const struct local_room *l = local_room_find(w.core, w.h->tenant, w.room);
+    assert_int_equal(l->runs.len, 2);
+    client_say(late, "{\"type\":\"subscribe\",\"id\":5,\"room_id\":\"%s\"}", room_name(w.room).text);
+    for (unsigned turns = 0; l->num_subs == SOCKETS && turns < 3; turns++) harness_turn(w.h, 0);
+    assert_int_equal(l->num_subs, SOCKETS + 1);
+    assert_int_equal(l->runs.len, 2);
+    expect_text(client_hear(late), "\"re\":5");
+    client_hears_nothing(late);
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 2);
+}
+
+static void news_wait_behind_runs_of_many_bytes_as_well(void **state)
+{
+    struct walk w;
+    char content[FANOUT_RUNS_BYTES];
+    walk_open(&w, state, 1, FANOUT_RUNS_MAX);
+    memset(content, 'x', sizeof content - 1);
+    content[sizeof content - 1] = '\0';
+    harness_send(w.h, 0, &w.ann, w.room, content);
+    make_durable(w.h);
+    harness_turn(w.h, 0);
+    for (unsigned i = 0; i < 3; i++) harness_send(w.h, 0, &w.ann, w.room, "dong");
+    make_durable(w.h);
+    harness_turn(w.h, 0);
+    assert_int_equal(room_find(w.core, w.h->tenant, w.room)->published.len, 3);
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 4);
+}
+
+static void behind_too_much_news_what_is_durable_stays_in_the_pipeline(void **state)
+{
+    struct walk w;
+    static char content[32768];
+    const unsigned num = FANOUT_WAITING_BYTES / sizeof content + 1;
+    walk_open(&w, state, 1, 1);
+    walk_say(&w);
+    harness_turn(w.h, 0);
+    memset(content, 'x', sizeof content - 1);
+    for (unsigned i = 0; i < num; i++) harness_send(w.h, 0, &w.ann, w.room, content);
+    make_durable(w.h);
+    harness_turn(w.h, 0);
+    assert_true(w.core->news_bytes >= FANOUT_WAITING_BYTES);
+    struct answer *late = harness_send(w.h, 0, &w.ann, w.room, "dong");
+    make_durable(w.h);
+    harness_turn(w.h, 0);
+    assert_true(fanout_walking(w.core));
+    expect_waiting(late);
+    expect_ok(settled(w.h, late));
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, num + 2);
+    assert_int_equal(w.core->news_bytes, 0);
+}
+
+static void a_turn_walks_slices_of_so_many_rooms_and_the_others_come_next(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    harness_core(h, 0)->fanout_slice = 1;
+    struct person ann = harness_person(h, "ann");
+    uint64_t rooms[FANOUT_TURN_SLICES + 4];
+    const unsigned num = sizeof rooms / sizeof *rooms;
+    for (unsigned i = 0; i < num; i++) rooms[i] = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
+    for (unsigned i = 0; i < 2; i++) socket_open(h, 0, "ann", HELLO);
+    for (unsigned i = 0; i < num; i++) harness_send(h, 0, &ann, rooms[i], "ding");
+    make_durable(h);
+    const unsigned expected[] = {FANOUT_TURN_SLICES, FANOUT_TURN_SLICES, 8, 0}; /* of 2 for each of the rooms */
+    for (unsigned turn = 0; turn < 4; turn++) {
+        uint64_t before = metric(h, 0, METRIC_DELIVERIES);
+        harness_turn(h, 0);
+        assert_int_equal(metric(h, 0, METRIC_DELIVERIES) - before, expected[turn]);
+    }
 }
 
 static void who_is_removed_during_a_walk_learns_of_it_and_of_what_came_before(void **state)
@@ -419,7 +518,12 @@ int main(void)
         TEST(who_takes_the_place_of_one_who_left_during_a_walk_misses_nothing),
         TEST(a_walk_ends_when_its_room_has_become_small_between_two_runs),
         TEST(who_subscribes_during_a_walk_gets_each_event_once),
+        TEST(who_subscribes_again_during_a_walk_misses_nothing_of_it),
         TEST(news_of_a_room_that_is_walked_enough_become_one_run),
+        TEST(who_subscribes_during_a_walk_takes_nobody_elses_turn),
+        TEST(news_wait_behind_runs_of_many_bytes_as_well),
+        TEST(behind_too_much_news_what_is_durable_stays_in_the_pipeline),
+        TEST(a_turn_walks_slices_of_so_many_rooms_and_the_others_come_next),
         TEST(who_is_removed_during_a_walk_learns_of_it_and_of_what_came_before),
         TEST(a_core_that_ends_in_the_middle_of_a_walk_lets_go_of_its_runs),
     };

@@ -145,10 +145,12 @@ static void a_turn_gives_only_so_much_to_those_who_are_behind(void **state)
         struct session *s = conn_user(c);
         struct sub *sub = s ? session_sub(s, room) : NULL;
         if (!sub || sub->state != SUB_LIVE) continue;
-        session_rewind(sub, 1);
+        (void)session_rewind(sub, 1);
         session_start(core, sub);
     }
     uint64_t most = REPLAY_TURN_BYTES / REPLAY_SEND_BYTES + 1, turns = 0;
+    assert_true(core_turn(core, true)); /* it may sleep, and does not: the others wait */
+    assert_false(list_empty(&core->replays_ready));
     for (uint64_t before; !list_empty(&core->replays_ready); turns++) {
         before = metric(h, METRIC_REPLAY_PARTS);
         harness_turn(h, 0);
@@ -160,6 +162,7 @@ static void a_turn_gives_only_so_much_to_those_who_are_behind(void **state)
     assert_int_equal(metric(h, METRIC_REPLAY_READS), 0);
 }
 
+/* Both rooms of the socket are behind, the busy one first. */
 static void the_rooms_of_a_slow_socket_take_turns(void **state)
 {
     struct harness *h = *state;
@@ -169,17 +172,52 @@ static void the_rooms_of_a_slow_socket_take_turns(void **state)
     harness_core(h, 0)->tail_bytes_max = 0;
     struct person ann = harness_person(h, "ann");
     uint64_t busy = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann)), quiet = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    settled(h, harness_send(h, 0, &ann, quiet, "from the quiet room"));
     struct client *slow = socket_open(h, 0, "ann", HELLO_ALL);
     memset(content, 'x', sizeof content - 1);
     for (unsigned i = 0; i < 1200; i++) settled(h, harness_send(h, 0, &ann, busy, content));
-    settled(h, harness_send(h, 0, &ann, quiet, "hello"));
+    client_say(slow, "{\"type\":\"subscribe\",\"room_id\":\"%s\",\"after_seq\":0}", room_name(quiet).text);
     /* the busy room is ahead for ever: for each event that the reader takes it has another one */
     uint64_t heard = 0, most = 1200;
-    while (heard < most && !strstr(client_hear(slow), room_name(quiet).text)) {
+    while (heard < most && !strstr(client_hear(slow), "from the quiet room")) {
         settled(h, harness_send(h, 0, &ann, busy, content));
         heard++;
     }
     assert_true(heard < most);
+}
+
+/* only_session is that of the one socket there is. */
+static struct session *only_session(struct harness *h)
+{
+    uint32_t at = 0;
+    struct conn *c = net_each(harness_core(h, 0)->net, &at);
+    while (c && !conn_user(c)) c = net_each(harness_core(h, 0)->net, &at);
+    assert_non_null(c);
+    return conn_user(c);
+}
+
+static void what_is_lent_to_a_session_is_given_back(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, room, 3);
+    struct client *c = socket_open(h, 0, "ann", HELLO_NONE);
+    const struct session *s = only_session(h);
+    assert_null(s->aside); /* it has said hello */
+    h->hold_readers = true;
+    subscribe(c, room, 0);
+    assert_non_null(s->aside);
+    h->hold_readers = false;
+    expect_run(c, 1, 3);
+    assert_null(s->aside);
+    client_say(c, "{\"type\":\"presence.subscribe\",\"id\":2,\"room_id\":\"%s\"}", room_name(room).text);
+    expect_text(client_hear(c), "\"re\":2");
+    assert_non_null(s->aside);
+    client_say(c, "{\"type\":\"presence.unsubscribe\",\"id\":3,\"room_id\":\"%s\"}", room_name(room).text);
+    expect_text(client_hear(c), "\"re\":3");
+    assert_null(s->aside);
 }
 
 static void a_leave_ends_what_comes_from_memory_as_well(void **state)
@@ -228,6 +266,7 @@ int main(void)
         TEST(one_who_asks_for_more_than_the_page_that_is_read_goes_on),
         TEST(a_turn_gives_only_so_much_to_those_who_are_behind),
         TEST(the_rooms_of_a_slow_socket_take_turns),
+        TEST(what_is_lent_to_a_session_is_given_back),
         TEST(a_leave_ends_what_comes_from_memory_as_well),
         TEST(who_never_acknowledges_is_served_like_anybody),
     };

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../../src/api/admission.h"
 #include "../../src/chat/tail.h"
 
 /* What of a room's log is kept in memory for those who are behind: what is found, how it is cut, what goes first. */
@@ -223,6 +224,18 @@ static void a_run_longer_than_there_is_room_is_not_kept(void **state)
     assert_true(is_here(core, 2));
 }
 
+static void while_memory_is_short_nothing_is_kept(void **state)
+{
+    struct core *core = open_core(*state);
+    append(core, 1, 2);
+    core->guards = GUARD_MEMORY;
+    append(core, 3, 4);
+    assert_false(is_here(core, 3));
+    assert_true(is_here(core, 2));
+    tails_fit(core);
+    assert_int_equal(tails_bytes(core), 0);
+}
+
 static void a_small_machine_keeps_little(void **state)
 {
     struct harness *h = *state;
@@ -278,6 +291,7 @@ int main(void)
         TEST(pages_do_not_push_out_runs),
         TEST(a_block_that_has_gone_counts_until_the_queues_have_let_go),
         TEST(a_run_longer_than_there_is_room_is_not_kept),
+        TEST(while_memory_is_short_nothing_is_kept),
         TEST(a_small_machine_keeps_little),
         TEST(a_large_machine_keeps_no_more_than_the_bound),
         TEST(blocks_grow_with_what_a_room_says),
