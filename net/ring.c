@@ -16,6 +16,8 @@
 
 #define BUFFER_GROUP 0
 #define ACCEPT_POLL_FIRST (1u << 2) /* IORING_ACCEPT_POLL_FIRST of linux/io_uring.h, Linux 6.10 */
+#define FEAT_RW_ATTR (1u << 16)     /* IORING_FEAT_RW_ATTR, Linux 6.14 */
+#define TAG_UNTOLD UINT64_MAX       /* of an operation that the ring does for itself */
 
 struct ring {
     struct io_uring uring;
@@ -25,6 +27,7 @@ struct ring {
     struct ring_config config;
     struct ring_stats stats;
     bool accept_polls_first;
+    bool closes_late; /* see end_stream */
 };
 
 static enum status ring_fail(struct ring *ring, int error, const char *what, char *why, size_t why_len);
@@ -32,8 +35,10 @@ static int open_uring(struct ring *ring);
 static int open_buffers(struct ring *ring);
 static struct io_uring_sqe *next_sqe(struct ring *ring, uint64_t tag);
 static bool knows_poll_first(struct ring *ring);
+static void end_stream(struct ring *ring, uint32_t ring_fd);
 static void submit_all(struct ring *ring);
 static void wait_for_one(struct ring *ring, uint64_t timeout_ns);
+static bool take_one(struct ring *ring, struct ring_completion *out);
 static void flush_overflow(struct ring *ring);
 
 enum status ring_open(struct ring **out, const struct ring_config *config, char *why, size_t why_len)
@@ -49,6 +54,7 @@ enum status ring_open(struct ring **out, const struct ring_config *config, char 
     if (error) return ring_fail(ring, error, "io_uring_setup", why, why_len);
     if (!(ring->uring.features & IORING_FEAT_EXT_ARG) || !(ring->uring.features & IORING_FEAT_CQE_SKIP))
         return ring_fail(ring, EINVAL, "io_uring features", why, why_len);
+    ring->closes_late = !(ring->uring.features & FEAT_RW_ATTR);
     error = -io_uring_register_files_sparse(&ring->uring, config->descriptors);
     if (error) return ring_fail(ring, error, "io_uring descriptor table", why, why_len);
     error = open_buffers(ring);
@@ -133,7 +139,8 @@ enum status ring_enable_here(struct ring *ring)
     return STATUS_OK;
 }
 
-/* knows_poll_first has an accept refused: a kernel that does not know the flag says EINVAL before it misses the socket. */
+/* knows_poll_first has an accept refused: a kernel that does not know the flag says EINVAL before it misses the
+ * socket. */
 static bool knows_poll_first(struct ring *ring)
 {
     struct io_uring_sqe *sqe = next_sqe(ring, 0);
@@ -250,8 +257,21 @@ void ring_bound_unsent(struct ring *ring, uint32_t ring_fd, uint64_t tag)
 
 void ring_close(struct ring *ring, uint32_t ring_fd, uint64_t tag)
 {
+    if (UNLIKELY(ring->closes_late)) end_stream(ring, ring_fd);
     struct io_uring_sqe *sqe = next_sqe(ring, tag);
     io_uring_prep_close_direct(sqe, ring_fd);
+}
+
+/* end_stream: before Linux 6.13 a file that has left the ring's table is let go of a second later at the earliest, and
+ * not before all operations have ended that had begun, on whichever socket (io_uring/rsrc.c). Its peer would get the
+ * last bytes after 200 ms, and wait for the end of the stream as long as another one is connected. So the stream is
+ * ended first, and the close linked behind. No feature tells 6.13 from those before it: one of 6.14 does. */
+static void end_stream(struct ring *ring, uint32_t ring_fd)
+{
+    while (io_uring_sq_space_left(&ring->uring) < 2) submit_all(ring); /* a link ends with its submission */
+    struct io_uring_sqe *sqe = next_sqe(ring, TAG_UNTOLD);
+    io_uring_prep_shutdown(sqe, (int)ring_fd, SHUT_RDWR);
+    sqe->flags |= IOSQE_FIXED_FILE | IOSQE_IO_HARDLINK | IOSQE_CQE_SKIP_SUCCESS; /* it fails when the peer has reset */
 }
 
 void ring_watch(struct ring *ring, struct park *park, uint64_t tag)
@@ -311,6 +331,16 @@ static void wait_for_one(struct ring *ring, uint64_t timeout_ns)
 
 bool ring_next(struct ring *ring, struct ring_completion *out)
 {
+    do {
+        if (!take_one(ring, out)) return false;
+    } while (UNLIKELY(out->tag == TAG_UNTOLD));
+    ring->stats.completed++;
+    if (out->result == -ENOBUFS && tag_op(out->tag) == RING_OP_RECV) ring->stats.buffers_empty++;
+    return true;
+}
+
+static bool take_one(struct ring *ring, struct ring_completion *out)
+{
     if (UNLIKELY(!io_uring_cq_ready(&ring->uring) && io_uring_cq_has_overflow(&ring->uring))) flush_overflow(ring);
     unsigned head = *ring->uring.cq.khead;
     if (head == io_uring_smp_load_acquire(ring->uring.cq.ktail)) return false;
@@ -324,8 +354,6 @@ bool ring_next(struct ring *ring, struct ring_completion *out)
         out->buffer = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
     }
     io_uring_cq_advance(&ring->uring, 1);
-    ring->stats.completed++;
-    if (out->result == -ENOBUFS && tag_op(out->tag) == RING_OP_RECV) ring->stats.buffers_empty++;
     return true;
 }
 

@@ -280,6 +280,13 @@ static unsigned segments_received(int fd)
     return info.tcpi_segs_in;
 }
 
+static ssize_t take(int fd, char *out, size_t room)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 5000), 1);
+    return recv(fd, out, room, 0);
+}
+
 /* last_bytes_arrive returns in how many packets the last bytes came with the end of the stream. */
 static unsigned last_bytes_arrive(void)
 {
@@ -291,9 +298,9 @@ static unsigned last_bytes_arrive(void)
     struct ring_completion done = next(p.ring);
     assert_int_equal(done.tag, tag_make(RING_OP_CLOSE, 1, 0));
     char got[16];
-    assert_int_equal(recv(p.peer, got, sizeof got, MSG_WAITALL), 4);
+    assert_int_equal(take(p.peer, got, sizeof got), 4);
     assert_memory_equal(got, "last", 4);
-    assert_int_equal(recv(p.peer, got, sizeof got, 0), 0);
+    assert_int_equal(take(p.peer, got, sizeof got), 0);
     unsigned packets = segments_received(p.peer) - before;
     pair_close(&p);
     return packets;
@@ -353,6 +360,31 @@ static void cancelled_operations_complete_and_the_descriptor_comes_back(void **s
     assert_int_equal(poll(&end, 1, 5000), 1);
     char byte;
     assert_int_equal(recv(p.peer, &byte, 1, 0), 0);
+    pair_close(&p);
+}
+
+static void a_closed_socket_ends_its_stream_while_others_are_read_from(void **state)
+{
+    struct pair p = pair_open();
+    ring_recv(p.ring, p.socket, tag_make(RING_OP_RECV, 1, 0));
+    assert_true(nothing_comes(p.ring));
+    char name[LISTENER_NAME_LEN];
+    struct sockaddr_in at;
+    socklen_t at_len = sizeof at;
+    assert_int_equal(getsockname(p.listen_fd, (struct sockaddr *)&at, &at_len), 0);
+    snprintf(name, sizeof name, "127.0.0.1:%u", ntohs(at.sin_port));
+    ring_accept(p.ring, p.listen_fd, &p.address, &p.address_len, false, tag_make(RING_OP_ACCEPT, 1, 3));
+    int other = connect_to(name);
+    struct ring_completion done = next(p.ring);
+    assert_true(done.result >= 0);
+    ring_send_last(p.ring, (uint32_t)done.result, "last", 4, tag_make(RING_OP_SEND, 1, 0));
+    ring_enter(p.ring, false, 0);
+    ring_close(p.ring, (uint32_t)done.result, tag_make(RING_OP_CLOSE, 1, 0));
+    assert_int_equal(next(p.ring).tag, tag_make(RING_OP_CLOSE, 1, 0));
+    char got[16];
+    assert_int_equal(take(other, got, sizeof got), 4);
+    assert_int_equal(take(other, got, sizeof got), 0);
+    close(other);
     pair_close(&p);
 }
 
@@ -470,6 +502,7 @@ int main(void)
         cmocka_unit_test(the_last_bytes_go_with_the_end_of_the_stream),
         cmocka_unit_test(a_send_to_a_peer_that_has_gone_tells_its_error),
         cmocka_unit_test(cancelled_operations_complete_and_the_descriptor_comes_back),
+        cmocka_unit_test(a_closed_socket_ends_its_stream_while_others_are_read_from),
         cmocka_unit_test(a_shut_direction_still_receives),
         cmocka_unit_test(what_a_peer_does_not_take_can_be_bounded),
         cmocka_unit_test(more_operations_than_the_queue_holds_are_all_done),
