@@ -138,3 +138,15 @@ def test_page_without_anything_measured_says_so(tmp_path):
     page = tmp_path / "page.md"
     done = run("--only", "--kept", str(tmp_path), "--output", str(page), program=REPOSITORY / "perf" / "results")
     assert done.returncode == 0 and "Nothing has been measured yet." in page.read_text(encoding="utf-8")
+
+
+def test_tiny_run_leaves_the_page_and_what_was_measured_as_they_are(tmp_path):
+    page, kept = tmp_path / "page.md", tmp_path / "kept"
+    kept.mkdir()
+    (kept / "durable-1.json").write_text("{}", encoding="utf-8")
+    page.write_text("what was measured\n", encoding="utf-8")
+    done = run("--only", "durable-1", "--tiny", "--kept", str(kept), "--output", str(page),
+               program=REPOSITORY / "perf" / "results")
+    assert done.returncode == 0, done.stderr
+    assert page.read_text(encoding="utf-8") == "what was measured\n"
+    assert (kept / "durable-1.json").read_text(encoding="utf-8") == "{}"
