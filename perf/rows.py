@@ -108,7 +108,7 @@ class Bench:
     def peer(self, stack, name):
         """The peer, or None when it is absent."""
         try:
-            peer = stack.enter_context(peers.serve(name, self.build))
+            peer = stack.enter_context(peers.serve(name, self.build, self.directory))
         except peers.Absent as reason:
             self.absent[name] = str(reason)
             return None
