@@ -47,6 +47,12 @@ def test_target_whose_peer_is_absent_is_not_measured_and_says_so():
     assert "not measured" in rows.target_line(judged)
 
 
+@pytest.mark.parametrize("value", [rows.figure("speed"), rows.ratio("speed", "peer"), rows.above("speed", "peer")])
+def test_target_whose_figure_nobody_has_is_a_failure(value):
+    with pytest.raises(rows.lab.Failure, match="no figure speed"):
+        rows.Target("speed", ">=", value, 1).judge(rounds(carillon=[100], peer=[50]))
+
+
 def test_ratio_just_below_its_bound_does_not_read_like_the_bound():
     judged = rows.Target("ratio", ">=", rows.ratio("rate", "peer"), 1).judge(rounds(carillon=[0.997], peer=[1]))
     assert rows.target_line(judged) == "ratio: 0.997 (must ≥ 1): MISSED"
