@@ -49,9 +49,10 @@ def cpu_ns(pid):
 
 
 @contextlib.contextmanager
-def serve(name, build):
-    """The peer of that name, ended at the end. Absent when it is not installed, lab.Failure when it does not start."""
-    directory = tempfile.mkdtemp(prefix="carillon-peer-")
+def serve(name, build, parent=None):
+    """The peer of that name, ended at the end; what it writes lies in `parent`, on the disk that a gateway is measured
+    on. Absent when it is not installed, lab.Failure when it does not start."""
+    directory = tempfile.mkdtemp(prefix="carillon-peer-", dir=parent)
     process = None
     try:
         title, command, port, dialect = STARTERS[name](directory, build)

@@ -1,5 +1,7 @@
 """perf/peers.py: a peer serves and ends, and one that is not there is said to be absent by what is missing."""
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "perf"))
 import lab  # noqa: E402
 import peers  # noqa: E402
+import rows  # noqa: E402
 
 BUILD = os.environ.get("CARILLON_BUILD", os.path.join(ROOT, "build", "release"))
 
@@ -49,3 +52,15 @@ def test_peer_broadcasts_in_order_and_ends_with_the_measurement(name):
         pytest.skip(str(reason))
     assert run.returncode == 0, run.stderr
     assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_what_redis_syncs_lies_on_the_disk_that_the_gateway_is_measured_on(tmp_path):
+    bench = rows.Bench(lab.arguments("", runs=1).parse_args(["--tiny", "--directory", str(tmp_path)]))
+    with contextlib.ExitStack() as stack:
+        redis = bench.peer(stack, "redis")
+        if not redis:
+            pytest.skip(bench.absent["redis"])
+        with socket.create_connection(("127.0.0.1", redis.port)) as client:
+            client.sendall(b"CONFIG GET dir\r\n")
+            assert str(tmp_path) in client.recv(4096).decode()
+    assert not os.listdir(tmp_path)

@@ -47,6 +47,12 @@ def test_target_whose_peer_is_absent_is_not_measured_and_says_so():
     assert "not measured" in rows.target_line(judged)
 
 
+@pytest.mark.parametrize("value", [rows.figure("speed"), rows.ratio("speed", "peer"), rows.above("speed", "peer")])
+def test_target_whose_figure_nobody_has_is_a_failure(value):
+    with pytest.raises(rows.lab.Failure, match="no figure speed"):
+        rows.Target("speed", ">=", value, 1).judge(rounds(carillon=[100], peer=[50]))
+
+
 def test_ratio_just_below_its_bound_does_not_read_like_the_bound():
     judged = rows.Target("ratio", ">=", rows.ratio("rate", "peer"), 1).judge(rounds(carillon=[0.997], peer=[1]))
     assert rows.target_line(judged) == "ratio: 0.997 (must ≥ 1): MISSED"
@@ -138,3 +144,15 @@ def test_page_without_anything_measured_says_so(tmp_path):
     page = tmp_path / "page.md"
     done = run("--only", "--kept", str(tmp_path), "--output", str(page), program=REPOSITORY / "perf" / "results")
     assert done.returncode == 0 and "Nothing has been measured yet." in page.read_text(encoding="utf-8")
+
+
+def test_tiny_run_leaves_the_page_and_what_was_measured_as_they_are(tmp_path):
+    page, kept = tmp_path / "page.md", tmp_path / "kept"
+    kept.mkdir()
+    (kept / "durable-1.json").write_text("{}", encoding="utf-8")
+    page.write_text("what was measured\n", encoding="utf-8")
+    done = run("--only", "durable-1", "--tiny", "--kept", str(kept), "--output", str(page),
+               program=REPOSITORY / "perf" / "results")
+    assert done.returncode == 0, done.stderr
+    assert page.read_text(encoding="utf-8") == "what was measured\n"
+    assert (kept / "durable-1.json").read_text(encoding="utf-8") == "{}"
