@@ -27,6 +27,7 @@ static void conn_open_refused(struct net *n, struct conn *c);
 static void conn_end(struct net *n, struct conn *c);
 static void conn_join(struct net *n, struct conn *c);
 static void conn_read_on(struct net *n, struct conn *c);
+static void conn_end_receive(struct net *n, struct conn *c);
 static bool conn_should_linger(const struct net *n, const struct conn *c);
 static void conn_linger(struct net *n, struct conn *c);
 static void conn_bound_unsent(struct net *n, struct conn *c);
@@ -764,11 +765,16 @@ static void conn_hold(struct net *n, struct conn *c, struct slice bytes)
     }
     buf_reserve(&input->bytes, bytes.len + NET_PADDING);
     buf_append(&input->bytes, bytes.data, bytes.len);
-    if (c->receiving && !c->resting && !conn_reads(c)) {
-        c->resting = true;
-        op_begin(c);
-        ring_cancel_tag(n->ring, conn_tag(c, RING_OP_RECV), conn_tag(c, RING_OP_CANCEL));
-    }
+    if (!conn_reads(c)) conn_end_receive(n, c);
+}
+
+/* conn_end_receive has the receive complete, once; it is armed again then if the connection reads (conn_on_recv). */
+static void conn_end_receive(struct net *n, struct conn *c)
+{
+    if (!c->receiving || c->resting) return;
+    c->resting = true;
+    op_begin(c);
+    ring_cancel_tag(n->ring, conn_tag(c, RING_OP_RECV), conn_tag(c, RING_OP_CANCEL));
 }
 
 /* http_deliver hands a whole request up; from here on it is the core's to answer. */
@@ -1170,6 +1176,8 @@ void conn_expire(struct net *n, struct conn *c)
         websocket_expire(n, c);
     }
     if (c->state < CONN_RELEASING) conn_arm_timer(n, c);
+    /* Silent or not, each comes by here once a ping interval, or idle timeout for HTTP (conn_arm_timer). */
+    if (UNLIKELY(ring_keeps_closed(n->ring)) && c->state < CONN_ENDING) conn_end_receive(n, c);
 }
 
 /* --- the end ------------------------------------------------------------------------------------------------ */

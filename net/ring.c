@@ -274,6 +274,8 @@ static void end_stream(struct ring *ring, uint32_t ring_fd)
     sqe->flags |= IOSQE_FIXED_FILE | IOSQE_IO_HARDLINK | IOSQE_CQE_SKIP_SUCCESS; /* it fails when the peer has reset */
 }
 
+bool ring_keeps_closed(const struct ring *ring) { return ring->closes_late; }
+
 void ring_watch(struct ring *ring, struct park *park, uint64_t tag)
 {
     struct io_uring_sqe *sqe = next_sqe(ring, tag);

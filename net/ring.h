@@ -86,9 +86,12 @@ void ring_shutdown_out(struct ring *ring, uint32_t ring_fd, uint64_t tag);
 /* ring_bound_unsent has the kernel let go of what the peer does not take once it has taken nothing for PEER_TIMEOUT_MS
  * (TCP_USER_TIMEOUT, tcp(7)): for a TCP socket that is about to be closed. -EOPNOTSUPP before Linux 6.7. */
 void ring_bound_unsent(struct ring *ring, uint32_t ring_fd, uint64_t tag);
-/* ring_close gives the descriptor back; only after every other operation on it has completed. The peer sees the end of the
- * stream at once, whatever the kernel; the socket's memory comes back late before Linux 6.13 (end_stream in ring.c). */
+/* ring_close gives the descriptor back; only after every other operation on it has completed. The peer sees the end of
+ * the stream at once, whatever the kernel; the socket's memory may come back late (ring_keeps_closed). */
 void ring_close(struct ring *ring, uint32_t ring_fd, uint64_t tag);
+/* ring_keeps_closed: this kernel keeps a closed socket until all operations on sockets have ended that had begun before
+ * (end_stream in ring.c), so one that waits for long has to be ended and begun anew now and then. */
+bool ring_keeps_closed(const struct ring *ring);
 /* ring_watch arms a multishot poll on a park's eventfd. */
 void ring_watch(struct ring *ring, struct park *park, uint64_t tag);
 

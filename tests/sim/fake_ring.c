@@ -39,8 +39,12 @@ struct link {
     uint32_t fd;
     bool receiving, polling, shutting;
     bool sent_last; /* whole: nothing else is sent */
+    bool upgraded;
     uint64_t receive_tag, poll_tag, shutdown_tag;
+    uint64_t receives_since_ns;
 };
+
+#define RECEIVES_NS_MAX 100000000000ull /* far beyond net.ping_interval */
 
 enum operation_kind {
     OP_ACCEPT,
@@ -104,6 +108,8 @@ struct ring {
     bool signalled;  /* and this came while it was not: an eventfd stays readable */
     bool overflowed; /* completions that were to be shown did not fit */
     bool enabled;
+    uint64_t entered_ns;
+    bool keeps_closed; /* as kernels before 6.13 do; its sockets end at once all the same */
 };
 
 static struct network {
@@ -145,6 +151,8 @@ enum status ring_open(struct ring **out, const struct ring_config *config, char 
     struct ring *r = calloc(1, sizeof *r);
     CHECK(r && network.num_rings < RINGS_MAX, "too many rings");
     r->config = *config;
+    r->keeps_closed = world_chance(2);
+    if (r->keeps_closed) count_happened(COUNT_RING_KEEPS_CLOSED);
     unsigned buffers = network.faults.buffers;
     r->num_buffers = buffers && buffers < config->buffers ? buffers : config->buffers;
     r->descriptors = calloc(config->descriptors, sizeof *r->descriptors);
@@ -341,6 +349,8 @@ void ring_bound_unsent(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prep
 
 void ring_close(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_CLOSE, ring_fd, tag); }
 
+bool ring_keeps_closed(const struct ring *ring) { return ring->keeps_closed; }
+
 void ring_watch(struct ring *ring, struct park *park, uint64_t tag)
 {
     prepare(ring, OP_WATCH, NO_FD, tag)->park = park;
@@ -358,8 +368,24 @@ static void submit_prepared(struct ring *ring)
     ring->num_prepared = 0;
 }
 
+/* check_receives: each that is older keeps the sockets that have been closed since. An HTTP request may wait for long,
+ * and weeks may pass in between. */
+static void check_receives(struct ring *ring)
+{
+    uint64_t now_ns = world_now_ns();
+    bool jumped = now_ns - ring->entered_ns >= RECEIVES_NS_MAX;
+    ring->entered_ns = now_ns;
+    for (unsigned i = 0; i < network.num_links; i++) {
+        struct link *l = network.links[i];
+        if (l->ring != ring || !l->receiving || !l->upgraded) continue;
+        if (jumped) l->receives_since_ns = now_ns;
+        CHECK(now_ns - l->receives_since_ns < RECEIVES_NS_MAX, "a receive of link %u is never begun anew", l->number);
+    }
+}
+
 void ring_enter(struct ring *ring, bool wait, uint64_t timeout_ns)
 {
+    if (ring->keeps_closed) check_receives(ring);
     submit_prepared(ring);
     if (wait && !ring_has_arrivals(ring)) actor_sleep_on_ring(ring, timeout_ns);
     show_arrivals(ring);
@@ -456,6 +482,7 @@ static void submit_send(struct ring *ring, const struct operation *op)
     CHECK(send_hash(op) == op->bytes_hash, "bytes of a silent send were changed before it was taken");
     CHECK(!l->shutting, "send behind a shutdown");
     CHECK(!l->sent_last, "send behind the last one");
+    l->upgraded |= op->data && op->len > 12 && memcmp(op->data, "HTTP/1.1 101", 12) == 0;
     if (fault(network.faults.error_of)) {
         count_happened(COUNT_SEND_FAILS);
         complete(ring, op->fd, op->tag, ONE_OF(-ENOMEM, -ENOBUFS, -EPIPE, -ECONNRESET, -ETIMEDOUT));
@@ -556,6 +583,7 @@ static void submit(struct ring *ring, const struct operation *op)
         CHECK(!l->receiving, "two receives are armed on descriptor %u", op->fd);
         l->receiving = true;
         l->receive_tag = op->tag;
+        l->receives_since_ns = world_now_ns();
         return;
     case OP_SEND: submit_send(ring, op); return;
     case OP_POLL_OUT:
