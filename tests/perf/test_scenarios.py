@@ -1,11 +1,13 @@
 """perf/scenarios and perf/results: what they say of a target, and how they end."""
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import json
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -156,3 +158,33 @@ def test_tiny_run_leaves_the_page_and_what_was_measured_as_they_are(tmp_path):
     assert done.returncode == 0, done.stderr
     assert page.read_text(encoding="utf-8") == "what was measured\n"
     assert (kept / "durable-1.json").read_text(encoding="utf-8") == "{}"
+
+
+def descendants(pid):
+    """{pid: its command} of all that a process has started, and what they have."""
+    found = {}
+    for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split():
+        with contextlib.suppress(OSError):
+            found[child] = pathlib.Path(f"/proc/{child}/cmdline").read_text(encoding="utf-8").split("\0")
+            found.update(descendants(child))
+    return found
+
+
+def test_results_that_are_ended_leave_nothing_running_under_another_program(tmp_path):
+    under = tmp_path / "under"
+    under.write_text("#!/bin/sh\n\"$@\"\nexit $?\n", encoding="utf-8")
+    under.chmod(0o755)
+    command = [REPOSITORY / "perf" / "results", "--only", "durable-1", "--seconds", "40", "--under", under, "--kept", tmp_path,
+               "--output", tmp_path / "page.md"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        until, started = time.monotonic() + 30, {}
+        while time.monotonic() < until and not any(words[0].endswith("carillon-load") for words in started.values()):
+            started = descendants(process.pid)
+            time.sleep(0.05)
+        process.terminate()
+        process.wait(30)
+    assert len(started) >= 4, started  # the program of --under, the scenario, its gateway and its generator
+    until = time.monotonic() + 20
+    while (left := [pid for pid in started if pathlib.Path(f"/proc/{pid}").exists()]) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not left, [started[pid] for pid in left]

@@ -471,7 +471,7 @@ static bool log_unsynced, log_left_unsynced;
 static bool log_left_unnamed;        /* another was begun while a power loss could take the name of the one before */
 static unsigned long logs_named;     /* the last log that was there when the directory was last synced */
 static unsigned logs_begun;
-static pthread_t log_writer;        /* the thread that writes rows … */
+static _Atomic pthread_t log_writer; /* the thread that writes rows: RocksDB's own sync directories meanwhile … */
 static unsigned writer_names_synced; /* … and how often it synced their directory */
 
 static bool log_of(int fd, char path[700])
