@@ -342,6 +342,33 @@ static void replays_wait_until_answers_fit_again(void **state)
     for (uint64_t seq = 1; seq <= 3; seq++) assert_int_equal(number_in(client_hear(socket), "seq"), seq);
 }
 
+static void replays_of_pages_in_memory_wait_like_those_that_are_read(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = a_full_room(h, &ann), small = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    harness_fill(h, &ann, small, 3);
+    struct core *core = harness_core(h, 0);
+    struct client *sockets[2];
+    for (unsigned i = 0; i < 2; i++) sockets[i] = socket_open(h, 0, "ann", HELLO_NONE);
+    struct client *stalled = NULL;
+    for (unsigned i = 0; i < 2; i++) {
+        client_say(sockets[i], "{\"type\":\"subscribe\",\"room_id\":\"%s\",\"after_seq\":0}", room_name(small).text);
+        expect_text(client_hear(sockets[i]), "\"type\":\"resumed\"");
+        if (i == 1) break;
+        for (uint64_t seq = 1; seq <= 3; seq++) assert_int_equal(number_in(client_hear(sockets[i]), "seq"), seq);
+        stalled = client_that_does_not_read(h, room);
+        core->replies_bytes_max = net_reply_bytes(core->net);
+        harness_turns(h);
+    }
+    client_hears_nothing(sockets[1]);
+    client_close(stalled);
+    harness_settle(h);
+    harness_advance(h, REPLAYS_RETRY_MS);
+    for (uint64_t seq = 1; seq <= 3; seq++) assert_int_equal(number_in(client_hear(sockets[1]), "seq"), seq);
+}
+
 static void a_socket_may_close_while_its_replay_waits(void **state)
 {
     struct harness *h = *state;
@@ -375,6 +402,7 @@ int main(void)
         TEST(a_body_is_taken_only_from_who_may_send_it),
         TEST(a_small_body_of_a_stranger_does_not_cost_the_connection),
         TEST(replays_wait_until_answers_fit_again),
+        TEST(replays_of_pages_in_memory_wait_like_those_that_are_read),
         TEST(a_socket_may_close_while_its_replay_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

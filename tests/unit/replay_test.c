@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "../../src/chat/replay.h"
 #include "../../src/chat/tail.h"
@@ -121,6 +122,26 @@ static void one_who_asks_for_more_than_the_page_that_is_read_goes_on(void **stat
     h->hold_readers = false;
     expect_run(late, 151, 200);
     expect_run(early, 1, 200);
+}
+
+static void pages_that_wait_for_their_reader_are_answers_of_the_tenant(void **state)
+{
+    struct harness *h = *state;
+    static char content[4000];
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
+    memset(content, 'x', sizeof content - 1);
+    for (unsigned i = 0; i < 400; i++) harness_send(h, 0, &ann, room, content);
+    harness_settle(h);
+    int bytes = 8192;
+    struct client *c = socket_open(h, 0, "ann", HELLO_NONE);
+    assert_int_equal(setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
+    client_say(c, "{\"type\":\"subscribe\",\"room_id\":\"%s\",\"after_seq\":0}", room_name(room).text);
+    harness_settle(h);
+    assert_in_range(net_reply_bytes(core->net), 1, REPLAY_BATCH_BYTES + sizeof content * 2);
+    assert_int_equal(directory_tenant(&core->directory, h->tenant)->answers.bytes, net_reply_bytes(core->net));
 }
 
 static void a_turn_gives_only_so_much_to_those_who_are_behind(void **state)
@@ -264,6 +285,7 @@ int main(void)
         TEST(what_lies_before_the_tail_is_read_and_no_more),
         TEST(many_who_are_behind_alike_cost_one_read),
         TEST(one_who_asks_for_more_than_the_page_that_is_read_goes_on),
+        TEST(pages_that_wait_for_their_reader_are_answers_of_the_tenant),
         TEST(a_turn_gives_only_so_much_to_those_who_are_behind),
         TEST(the_rooms_of_a_slow_socket_take_turns),
         TEST(what_is_lent_to_a_session_is_given_back),

@@ -156,6 +156,31 @@ static void the_same_part_is_copied_once_a_turn(void **state)
     assert_int_equal(atomic_load(&core->frames_bytes), 0);
 }
 
+static void parts_that_begin_alike_end_where_they_were_asked_to(void **state)
+{
+    struct core *core = open_core(*state);
+    struct tail_part part;
+    append(core, 1, 10);
+    for (uint64_t last = 4; last <= 9; last++) {
+        assert_true(tail_find(&part, core, TENANT, ROOM, 3, last));
+        expect_events(tail_frame(core, &part), 3, last, 20);
+    }
+}
+
+/* Another block may come to lie where the one was that the part is of. */
+static void a_part_goes_with_its_block(void **state)
+{
+    struct core *core = open_core(*state);
+    struct tail_part part;
+    core->tail_bytes_max = 2 * TAIL_BLOCK_BYTES_MIN;
+    append_of(core, ROOM, 1, 10, 100);
+    assert_true(tail_find(&part, core, TENANT, ROOM, 3, UINT64_MAX));
+    assert_int_equal(atomic_load(&core->frames_bytes), tail_frame(core, &part)->len);
+    append_of(core, ROOM + 1, 1, 10, 100);
+    assert_false(is_here(core, 3));
+    assert_int_equal(atomic_load(&core->frames_bytes), 0);
+}
+
 static void a_gap_is_no_run(void **state)
 {
     struct core *core = open_core(*state);
@@ -286,6 +311,8 @@ int main(void)
         TEST(events_of_every_length_of_header_are_cut_apart),
         TEST(what_was_handed_out_whole_stays_as_it_is),
         TEST(the_same_part_is_copied_once_a_turn),
+        TEST(parts_that_begin_alike_end_where_they_were_asked_to),
+        TEST(a_part_goes_with_its_block),
         TEST(a_gap_is_no_run),
         TEST(the_oldest_go_when_there_is_too_much),
         TEST(pages_do_not_push_out_runs),
