@@ -45,6 +45,7 @@ public:
                     IODebugContext *dbg) override;
     IOStatus Sync(const IOOptions &options, IODebugContext *dbg) override;
     IOStatus Fsync(const IOOptions &options, IODebugContext *dbg) override;
+    IOStatus Close(const IOOptions &options, IODebugContext *dbg) override;
 
 private:
     IOStatus before_append(const IOOptions &options, IODebugContext *dbg);
@@ -164,6 +165,14 @@ IOStatus Watched::Fsync(const IOOptions &options, IODebugContext *dbg)
 {
     IOStatus s = refused();
     return s.ok() ? synced(target()->Fsync(options, dbg)) : s;
+}
+
+/* From here on the file is not to be synced any more: its descriptor may soon be another file's. What is closed before
+ * the next log is begun has been flushed, and nobody needs it. */
+IOStatus Watched::Close(const IOOptions &options, IODebugContext *dbg)
+{
+    if (!_number) _guard->end_log(this);
+    return FSWritableFileOwnerWrapper::Close(options, dbg);
 }
 
 Watched::~Watched()
