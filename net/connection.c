@@ -1288,6 +1288,10 @@ void conn_complete(struct net *n, struct conn *c, const struct ring_completion *
         conn_on_poll_out(n, c);
         return;
     case RING_OP_CANCEL:
+        if (done->result < 0) c->resting = false; /* it met the receive between two turns: the next occasion tries again */
+        op_end(c);
+        conn_join(n, c);
+        return;
     case RING_OP_BOUND:
     case RING_OP_SHUTDOWN: /* a socket that the peer has reset cannot be shut down; its receive tells so too */
         op_end(c);
