@@ -533,6 +533,10 @@ static int32_t cancel_tag(struct ring *ring, uint64_t target)
 {
     if (fault(network.faults.odd_of)) {
         count_happened(COUNT_CANCEL_MISSES);
+        for (unsigned i = 0; i < network.num_links; i++) { /* tried, and tried again when its time has come once more */
+            struct link *l = network.links[i];
+            if (l->ring == ring && l->receive_tag == target) l->receives_since_ns = world_now_ns();
+        }
         return -EALREADY;
     }
     for (size_t i = 0; i < ring->num_accepts; i++) {
