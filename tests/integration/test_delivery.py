@@ -6,6 +6,7 @@ import time
 import pytest
 
 from client import new_tenant
+from recorder import limit
 from shapes import MESSAGE_PUSH, assert_gapless, assert_members, assert_time
 
 
@@ -36,6 +37,18 @@ async def test_message_is_pushed_byte_identical_to_everyone(gateway_of_each_size
         "content": "to äll", "meta": {"n": 12345678901234567890}, "message_type": "text", "client_id": "c-1",
         "created_at": sent["created_at"]}
     assert "id" not in push and "re" not in push
+
+
+async def test_a_room_with_more_sockets_than_a_turn_sends_to_reaches_all_in_order(gateway_of_each_size):
+    room_id, alice, bob = await room_of(gateway_of_each_size, "alice", "bob")
+    sockets = await asyncio.gather(*(bob.connect() for _ in range(limit("FANOUT_SLICE") + 6)))
+    sender = await alice.connect()
+    sent = [await sender.message(room_id, f"no. {number}") for number in range(1, 6)]
+    await sockets.pop(3).close()  # the last one takes its place
+    sent += [await sender.message(room_id, f"no. {number}") for number in range(6, 11)]
+    for socket in sockets:
+        pushes = await socket.collect(room_id, 10)
+        assert [push["seq"] for push in pushes] == [answer["seq"] for answer in sent] == list(range(1, 11))
 
 
 async def test_only_members_hear_a_room(gateway):
