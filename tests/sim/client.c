@@ -199,7 +199,7 @@ static bool access_ended(const struct client *c)
 static const char *room_unsettled(const struct client *c, unsigned room)
 {
     const struct view *v = &c->views[room];
-    if (v->resume_asked) return "a room is not resumed";
+    if (v->resume_asked || v->after_asked) return "a room is not resumed";
     if (v->on && oracle_is_member(c, room) && v->held < truth_visible_head(room, store_version()))
         return "it does not hold the whole log";
     return NULL;

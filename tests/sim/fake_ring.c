@@ -385,8 +385,8 @@ static void check_receives(struct ring *ring)
 
 void ring_enter(struct ring *ring, bool wait, uint64_t timeout_ns)
 {
-    if (ring->keeps_closed) check_receives(ring);
     submit_prepared(ring);
+    if (ring->keeps_closed) check_receives(ring); /* timers that came due in the meantime have had their turn */
     if (wait && !ring_has_arrivals(ring)) actor_sleep_on_ring(ring, timeout_ns);
     show_arrivals(ring);
 }
