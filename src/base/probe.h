@@ -42,7 +42,8 @@ PROBE_FUNCTION probe_written(size_t entries, size_t bytes) { PROBE(written, entr
 PROBE_FUNCTION probe_synced(uint64_t took_ns) { PROBE(synced, took_ns); }
 /* The room's home has learnt that an event is durable (class fast: written). */
 PROBE_FUNCTION probe_durable(uint32_t core, uint64_t room, uint64_t seq) { PROBE(durable, core, room, seq); }
-/* A core has queued a run of a room's events to its subscribers; deliveries: sockets that took it. */
+/* A core has queued runs of a room to as many of its subscribers as a turn sends to; the next slice of them says it
+ * again. deliveries: events that sockets took. */
 PROBE_FUNCTION probe_fanout(uint32_t core, uint64_t room, uint64_t first_seq, uint64_t last_seq, size_t bytes,
                             uint64_t deliveries)
 {
