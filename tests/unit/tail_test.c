@@ -125,14 +125,22 @@ static void events_of_every_length_of_header_are_cut_apart(void **state)
     }
 }
 
-static void what_was_handed_out_whole_stays_as_it_is(void **state)
+/* block_in_queue appends seqs 1 and 2, and returns their block as a send queue holds it. */
+static struct frame *block_in_queue(struct core *core)
 {
-    struct core *core = open_core(*state);
     struct tail_part part;
     append(core, 1, 2);
     assert_true(tail_find(&part, core, TENANT, ROOM, 1, UINT64_MAX));
     struct frame *given = tail_frame(core, &part);
     frame_ref(given, 0);
+    return given;
+}
+
+static void what_was_handed_out_whole_stays_as_it_is(void **state)
+{
+    struct core *core = open_core(*state);
+    struct tail_part part;
+    struct frame *given = block_in_queue(core);
     append(core, 3, 4);
     expect_events(given, 1, 2, 20);
     assert_true(tail_find(&part, core, TENANT, ROOM, 1, UINT64_MAX));
@@ -225,11 +233,7 @@ static void pages_do_not_push_out_runs(void **state)
 static void a_block_that_has_gone_counts_until_the_queues_have_let_go(void **state)
 {
     struct core *core = open_core(*state);
-    struct tail_part part;
-    append(core, 1, 2);
-    assert_true(tail_find(&part, core, TENANT, ROOM, 1, UINT64_MAX));
-    struct frame *given = tail_frame(core, &part);
-    frame_ref(given, 0);
+    struct frame *given = block_in_queue(core);
     assert_int_equal(atomic_load(&core->frames_bytes), 0);
     core->tail_bytes_max = 0;
     tails_fit(core);
