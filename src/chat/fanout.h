@@ -5,9 +5,9 @@
  * one reference. N messages for one socket in one turn are one queue entry and one send.
  *
  * A send costs about 4 µs, so a turn sends to FANOUT_SLICE subscribers, of which each room with news gets its share, and
- * the others come in the next turns: meanwhile the core receives and commits. A turn that has handled more completions
- * than that sends to as many, so that who speaks does not keep the others from hearing. The walk over a room's subscribers
- * goes round and round: runs that come while it is under way queue up behind it (`runs`), and each subscriber it comes to
+ * the others come in the next turns: meanwhile the core receives and commits. A turn that has handled many completions
+ * sends to one for FANOUT_SLICE_PART of them, so that who speaks does not keep others from hearing. The walk over a room's
+ * subscribers goes round and round: runs that come while it is under way queue up behind it (`runs`), and each subscriber it comes to
  * gets all that it has not got, in one send. A run is through when the walk has come round once since it came. So the more
  * is said, the fewer sends carry it. At FANOUT_RUNS_MAX runs or FANOUT_RUNS_BYTES the home keeps the room's news until one
  * is through: they become one run, and who publishes as fast as the first reader gets it goes as fast as the last.

@@ -48,10 +48,11 @@ static void turn_begin(struct core *core)
     probe_turn(core->id);
 }
 
-/* slice_of_turn: with much to receive a turn is long, and sends as much. */
+/* slice_of_turn: with much to receive a turn is long; sending has its part of it. */
 static uint32_t slice_of_turn(const struct core *core, uint32_t arrived)
 {
-    return arrived > core->fanout_slice ? arrived : core->fanout_slice;
+    uint32_t part = arrived / FANOUT_SLICE_PART;
+    return part > core->fanout_slice ? part : core->fanout_slice;
 }
 
 bool core_turn(struct core *core, bool may_wait)
