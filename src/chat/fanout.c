@@ -16,7 +16,7 @@
 static bool is_walked_enough(const struct core *core, const struct room *r);
 static void run_queue(struct core *core, struct local_room *l, struct frame *f);
 static void runs_drop(struct core *core, struct local_room *l);
-static void room_walk(struct core *core, struct local_room *l, uint32_t max);
+static uint32_t room_walk(struct core *core, struct local_room *l, uint32_t max);
 static bool run_is_through(const struct local_room *l);
 static uint32_t walk_to(struct core *core, const struct local_room *l, struct local_sub *s);
 static void count_deliveries(struct core *core, const struct local_room *l, uint64_t delivered);
@@ -30,7 +30,7 @@ bool fanout_publish_dirty(struct core *core)
     list_init(&waiting);
     for (struct list *n; (n = list_pop(&core->rooms_dirty));) {
         struct room *r = CONTAINER_OF(n, struct room, dirty);
-        if (UNLIKELY(fanout_walking(core)) && is_walked_enough(core, r)) {
+        if (fanout_walking(core) && is_walked_enough(core, r)) {
             list_push(&waiting, n);
             continue;
         }
@@ -212,9 +212,7 @@ void fanout_local(struct core *core, struct frame *f)
     ASSERT(l->seen_head < f->first_seq || l->seen_head == 0);
     l->seen_head = f->last_seq;
     tail_append(core, f);
-    bool at_once = l->runs.len == 0 && l->num_subs <= core->fanout_slice;
     run_queue(core, l, f);
-    if (LIKELY(at_once)) room_walk(core, l, l->num_subs);
 }
 
 /* --- the walk ------------------------------------------------------------------------------------------------------------ */
@@ -236,7 +234,9 @@ static void run_queue(struct core *core, struct local_room *l, struct frame *f)
     if (before > here->walk_end) here->walk_end = before;
     queue_push(&l->runs, &here->parked);
     l->runs_bytes += f->len;
-    if (l->runs.len == 1) list_push(&core->rooms_walking, &l->walking);
+    if (l->runs.len > 1) return;
+    list_push(&core->rooms_walking, &l->walking);
+    core->num_rooms_walking++;
 }
 
 static void run_pop(struct core *core, struct local_room *l)
@@ -244,7 +244,9 @@ static void run_pop(struct core *core, struct local_room *l)
     struct frame *f = run_of(core, queue_pop(&l->runs));
     l->runs_bytes -= f->len;
     frame_unref(f, core->id);
-    if (l->runs.len == 0) list_remove(&l->walking);
+    if (l->runs.len) return;
+    list_remove(&l->walking);
+    core->num_rooms_walking--;
 }
 
 static void runs_drop(struct core *core, struct local_room *l)
@@ -252,23 +254,23 @@ static void runs_drop(struct core *core, struct local_room *l)
     while (l->runs.len) run_pop(core, l);
 }
 
-bool fanout_walk(struct core *core)
+/* fanout_walk: what one room needs less than its share goes to those behind it. Where there are more rooms than places, the
+ * others are at the head of the list in the next turn. */
+bool fanout_walk(struct core *core, uint32_t max)
 {
     bool any = fanout_walking(core);
-    core->walk_turn++;
-    for (unsigned i = 0; i < FANOUT_TURN_SLICES && fanout_walking(core); i++) {
+    for (uint32_t rooms = core->num_rooms_walking; max && rooms; rooms--) {
         struct local_room *l = CONTAINER_OF(core->rooms_walking.next, struct local_room, walking);
-        if (l->walk_turn == core->walk_turn) break; /* all have had theirs */
-        l->walk_turn = core->walk_turn;
         list_remove(&l->walking);
         list_push(&core->rooms_walking, &l->walking);
-        room_walk(core, l, core->fanout_slice);
+        max -= room_walk(core, l, (max + rooms - 1) / rooms);
     }
     return any;
 }
 
-/* room_walk comes to the next `max` subscribers, or as many as are missing, and lets go of the runs that are through. */
-static void room_walk(struct core *core, struct local_room *l, uint32_t max)
+/* room_walk comes to the next `max` subscribers, or as many as are missing, and lets go of the runs that are through.
+ * Returns to how many it came. */
+static uint32_t room_walk(struct core *core, struct local_room *l, uint32_t max)
 {
     uint64_t missing = CONTAINER_OF(l->runs.tail, struct frame_core, parked)->walk_end - l->walked;
     uint32_t num = missing < max ? (uint32_t)missing : max;
@@ -283,6 +285,7 @@ static void room_walk(struct core *core, struct local_room *l, uint32_t max)
     count_deliveries(core, l, delivered);
     probe_fanout(core->id, l->number, run_of(core, l->runs.head)->first_seq, l->seen_head, l->runs_bytes, delivered);
     while (l->runs.len && run_is_through(l)) run_pop(core, l);
+    return num;
 }
 
 static bool run_is_through(const struct local_room *l)

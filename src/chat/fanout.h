@@ -4,12 +4,13 @@
  * one mail carries it to each core with subscribers; there every subscription that stands at the run's first seq gets
  * one reference. N messages for one socket in one turn are one queue entry and one send.
  *
- * A room with more than FANOUT_SLICE subscribers on a core is walked in slices, one a turn, because a send costs about
- * 4 µs: meanwhile the core receives, commits and serves other rooms. The walk goes round and round: runs that come while
- * it is under way queue up behind it (`runs`), and each subscriber it comes to gets all that it has not got, in one
- * send. A run is through when the walk has come round once since it came. So the more is said in a room, the fewer sends
- * carry it. At FANOUT_RUNS_MAX runs or FANOUT_RUNS_BYTES the home keeps the room's news until one is through: they become
- * one run, and who publishes as fast as the first reader gets it goes as fast as the last.
+ * A send costs about 4 µs, so a turn sends to FANOUT_SLICE subscribers, of which each room with news gets its share, and
+ * the others come in the next turns: meanwhile the core receives and commits. A turn that has handled more completions
+ * than that sends to as many, so that who speaks does not keep the others from hearing. The walk over a room's subscribers
+ * goes round and round: runs that come while it is under way queue up behind it (`runs`), and each subscriber it comes to
+ * gets all that it has not got, in one send. A run is through when the walk has come round once since it came. So the more
+ * is said, the fewer sends carry it. At FANOUT_RUNS_MAX runs or FANOUT_RUNS_BYTES the home keeps the room's news until one
+ * is through: they become one run, and who publishes as fast as the first reader gets it goes as fast as the last.
  *
  * A subscription is either live (`next_seq` is the next run's first seq) or held (`next_seq` = SUB_HELD: it replays the
  * log; live runs only raise the room's `seen_head`, and the replay ends when it reaches that). So nothing is buffered for
@@ -49,7 +50,6 @@ struct local_room {
     size_t runs_bytes;   /* of those frames */
     uint64_t walked;     /* subscribers that walks have come to, counted for frame_core.walk_end */
     uint32_t walk_at;    /* the one that is next */
-    uint32_t walk_turn;  /* core->walk_turn when it last had its slice */
     struct list watches; /* struct watch.of_room: sockets that asked for presence and typing */
     bool large;          /* … which go to them alone; until the home has said so it counts as large */
 };
@@ -65,11 +65,10 @@ bool fanout_takes_news(const struct core *core);
 
 /* --- at a core with subscribers ------------------------------------------------------------------------------------ */
 
-/* fanout_local gives a run to the room's subscribers here, or to the walk under way; takes over this core's hold on the
- * frame. */
+/* fanout_local gives a run to the walk over the room's subscribers here; takes over this core's hold on the frame. */
 void fanout_local(struct core *core, struct frame *f);
-/* fanout_walk goes on with the walks, a slice of a room; false when there are none. */
-bool fanout_walk(struct core *core);
+/* fanout_walk goes on with the walks and comes to at most `max` subscribers; false when there are none. */
+bool fanout_walk(struct core *core, uint32_t max);
 /* fanout_walking: a walk is under way. */
 static inline bool fanout_walking(const struct core *core) { return !list_empty(&core->rooms_walking); }
 /* fanout_overtake gives a subscription now what the walk would bring it: before something that must come behind that. */

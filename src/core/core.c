@@ -48,16 +48,23 @@ static void turn_begin(struct core *core)
     probe_turn(core->id);
 }
 
+/* slice_of_turn: with much to receive a turn is long, and sends as much. */
+static uint32_t slice_of_turn(const struct core *core, uint32_t arrived)
+{
+    return arrived > core->fanout_slice ? arrived : core->fanout_slice;
+}
+
 bool core_turn(struct core *core, bool may_wait)
 {
     turn_begin(core);
     core->now_ms = clock_wall_ms(core->gateway->clock);
-    bool busy = net_poll(core->net) > 0;     /* what arrived: requests, messages, ends of connections */
+    uint32_t arrived = net_poll(core->net);  /* what arrived: requests, messages, ends of connections */
+    bool busy = arrived > 0;
     busy |= mailboxes_drain(core);           /* what other cores want, or answer */
     if (fanout_takes_news(core)) busy |= commit_poll(core->commit) > 0; /* what became durable … */
     busy |= durable_waits_push(core);
-    busy |= fanout_publish_dirty(core);      /* … goes to its readers, a room's news at once, … */
-    busy |= fanout_walk(core);               /* … to those of a large room in slices */
+    busy |= fanout_publish_dirty(core);      /* … goes to its readers, … */
+    busy |= fanout_walk(core, slice_of_turn(core, arrived)); /* … to so many in a turn */
     busy |= read_poll(core->reader) > 0;     /* pages of history */
     core->metrics_stale |= busy;
     timers_run(core);

@@ -89,7 +89,7 @@ struct core {
     uint32_t num_known_idle;
     struct map local_rooms;     /* struct local_room: rooms with subscribers here */
     struct list rooms_walking;  /* those of them with runs that not all subscribers have got yet */
-    uint32_t walk_turn;         /* counts the turns with walks; a room that had its slice has the same number */
+    uint32_t num_rooms_walking;
     uint32_t fanout_slice, fanout_runs_max; /* FANOUT_SLICE, FANOUT_RUNS_MAX; tests have less */
     struct list hello_waiting;  /* struct session_aside.waiting, by deadline */
     uint64_t num_sessions, num_subscriptions;

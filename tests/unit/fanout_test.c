@@ -449,24 +449,85 @@ static void behind_too_much_news_what_is_durable_stays_in_the_pipeline(void **st
     assert_int_equal(w.core->news_bytes, 0);
 }
 
-static void a_turn_walks_slices_of_so_many_rooms_and_the_others_come_next(void **state)
+/* rooms_say makes one message durable in each of `num` rooms of ann, who has `sockets` sockets. The turn that follows
+ * publishes them. */
+static void rooms_say(struct harness *h, uint64_t *rooms, unsigned num, unsigned sockets)
 {
-    struct harness *h = *state;
-    harness_open(h, 1);
-    harness_core(h, 0)->fanout_slice = 1;
     struct person ann = harness_person(h, "ann");
-    uint64_t rooms[FANOUT_TURN_SLICES + 4];
-    const unsigned num = sizeof rooms / sizeof *rooms;
     for (unsigned i = 0; i < num; i++) rooms[i] = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
-    for (unsigned i = 0; i < 2; i++) socket_open(h, 0, "ann", HELLO);
+    for (unsigned i = 0; i < sockets; i++) socket_open(h, 0, "ann", HELLO);
     for (unsigned i = 0; i < num; i++) harness_send(h, 0, &ann, rooms[i], "ding");
     make_durable(h);
-    const unsigned expected[] = {FANOUT_TURN_SLICES, FANOUT_TURN_SLICES, 8, 0}; /* of 2 for each of the rooms */
-    for (unsigned turn = 0; turn < 4; turn++) {
-        uint64_t before = metric(h, 0, METRIC_DELIVERIES);
+}
+
+/* walked tells how many of the room's subscribers the walk has come to. */
+static uint64_t walked(struct harness *h, uint64_t room)
+{
+    return local_room_find(harness_core(h, 0), h->tenant, room)->walked;
+}
+
+static void rooms_with_news_share_what_a_turn_sends(void **state)
+{
+    struct harness *h = *state;
+    uint64_t rooms[3];
+    harness_open(h, 1);
+    harness_core(h, 0)->fanout_slice = 6;
+    rooms_say(h, rooms, 3, 5);
+    const unsigned expected[] = {2, 4, 5};
+    for (unsigned turn = 0; turn < 3; turn++) {
         harness_turn(h, 0);
-        assert_int_equal(metric(h, 0, METRIC_DELIVERIES) - before, expected[turn]);
+        for (unsigned i = 0; i < 3; i++) assert_int_equal(walked(h, rooms[i]), expected[turn]);
     }
+    assert_false(fanout_walking(harness_core(h, 0)));
+}
+
+static void what_a_room_does_not_need_of_its_share_goes_to_the_others(void **state)
+{
+    struct harness *h = *state;
+    uint64_t small, large;
+    harness_open(h, 1);
+    harness_core(h, 0)->fanout_slice = 6;
+    rooms_say(h, &small, 1, 1); /* … and the other room has all sockets */
+    harness_settle(h);
+    struct person bob = harness_person(h, "bob");
+    large = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&bob));
+    for (unsigned i = 0; i < 7; i++) socket_open(h, 0, "bob", HELLO);
+    struct person ann = harness_person(h, "ann");
+    harness_send(h, 0, &ann, small, "dong");
+    harness_send(h, 0, &bob, large, "dong");
+    make_durable(h);
+    harness_turn(h, 0);
+    assert_int_equal(walked(h, small), 2); /* the one of before among them */
+    assert_int_equal(walked(h, large), 5);
+}
+
+static void rooms_for_which_a_turn_has_no_place_come_before_the_others_in_the_next(void **state)
+{
+    struct harness *h = *state;
+    uint64_t rooms[5];
+    harness_open(h, 1);
+    harness_core(h, 0)->fanout_slice = 2;
+    rooms_say(h, rooms, 5, 2);
+    unsigned reached = 0;
+    for (unsigned turn = 0; turn < 2; turn++) harness_turn(h, 0);
+    for (unsigned i = 0; i < 5; i++) {
+        assert_true(walked(h, rooms[i]) <= 1);
+        reached += walked(h, rooms[i]) == 1;
+    }
+    assert_int_equal(reached, 4);
+    harness_turn(h, 0);
+    for (unsigned i = 0; i < 5; i++) assert_true(walked(h, rooms[i]) >= 1);
+}
+
+static void a_turn_that_receives_much_sends_as_much(void **state)
+{
+    struct walk w;
+    walk_open(&w, state, 1, FANOUT_RUNS_MAX);
+    harness_settle(w.h);
+    walk_say(&w);
+    for (unsigned i = 0; i < SOCKETS; i++) client_say(w.sockets[i], "{\"type\":\"ping\",\"id\":1}");
+    harness_turn(w.h, 0);
+    assert_false(fanout_walking(w.core));
 }
 
 static void who_is_removed_during_a_walk_learns_of_it_and_of_what_came_before(void **state)
@@ -523,7 +584,10 @@ int main(void)
         TEST(who_subscribes_during_a_walk_takes_nobody_elses_turn),
         TEST(news_wait_behind_runs_of_many_bytes_as_well),
         TEST(behind_too_much_news_what_is_durable_stays_in_the_pipeline),
-        TEST(a_turn_walks_slices_of_so_many_rooms_and_the_others_come_next),
+        TEST(rooms_with_news_share_what_a_turn_sends),
+        TEST(what_a_room_does_not_need_of_its_share_goes_to_the_others),
+        TEST(rooms_for_which_a_turn_has_no_place_come_before_the_others_in_the_next),
+        TEST(a_turn_that_receives_much_sends_as_much),
         TEST(who_is_removed_during_a_walk_learns_of_it_and_of_what_came_before),
         TEST(a_core_that_ends_in_the_middle_of_a_walk_lets_go_of_its_runs),
     };
