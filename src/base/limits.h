@@ -123,8 +123,12 @@
 #define TAIL_BLOCK_BYTES_MAX (64u << 10) /* … and a busy one, whose readers get as much by one reference */
 #define FANOUT_SLICE 16u             /* subscribers that a turn sends to, 0.1 ms; the others come in the next */
 #define FANOUT_SLICE_PART 4u         /* … or, in a turn that receives much, one for so many completions */
+#define FANOUT_ROOM_PART 2u          /* … at most one part in this of them in one room: it receives and commits some ten
+                                        times while a hundred are sent to */
 #define FANOUT_RUNS_MAX 8u           /* runs of a room that are being walked; then its news wait, and become one run */
-#define FANOUT_RUNS_BYTES (12u << 10) /* and their bytes: a longer send is no cheaper for what it carries */
+#define FANOUT_RUNS_BYTES (12u << 10) /* and their bytes, from half as many runs on: a longer send is no cheaper for what it
+                                        carries */
+#define FANOUT_QUEUE_PART 4u         /* … and at most one part in this of what a socket's queue may hold */
 #define FANOUT_WAITING_BYTES (4u << 20) /* of news that wait for that; beyond, a core takes up no more that is durable */
 
 /* --- presence and typing ---------------------------------------------------------------------------------- */

@@ -42,11 +42,16 @@ bool fanout_publish_dirty(struct core *core)
 }
 
 /* is_walked_enough: more runs would not make the walk here quicker, and one run instead of many makes it cheaper. Whoever
- * waits for the news gets them when a run is through; the core turns until then. */
+ * waits for the news gets them when a run is through; the core turns until then. However long runs are, the walk has a few
+ * of them before it, so that it does not stop while the next one becomes durable; unless they are much of what a socket's
+ * queue holds, where some reader may have an older one. */
 static bool is_walked_enough(const struct core *core, const struct room *r)
 {
     const struct local_room *l = local_room_find(core, r->tenant, r->number);
-    return l && (l->runs.len >= core->fanout_runs_max || l->runs_bytes >= FANOUT_RUNS_BYTES);
+    if (!l) return false;
+    bool few = l->runs.len < core->fanout_runs_max / 2;
+    return l->runs.len >= core->fanout_runs_max || (!few && l->runs_bytes >= FANOUT_RUNS_BYTES) ||
+           l->runs_bytes >= core->queue_bytes_max / FANOUT_QUEUE_PART;
 }
 
 bool fanout_takes_news(const struct core *core) { return LIKELY(core->news_bytes < FANOUT_WAITING_BYTES); }
@@ -259,11 +264,13 @@ static void runs_drop(struct core *core, struct local_room *l)
 bool fanout_walk(struct core *core, uint32_t max)
 {
     bool any = fanout_walking(core);
+    uint32_t of_room = (max + 1) / FANOUT_ROOM_PART;
     for (uint32_t rooms = core->num_rooms_walking; max && rooms; rooms--) {
         struct local_room *l = CONTAINER_OF(core->rooms_walking.next, struct local_room, walking);
         list_remove(&l->walking);
         list_push(&core->rooms_walking, &l->walking);
-        max -= room_walk(core, l, (max + rooms - 1) / rooms);
+        uint32_t share = (max + rooms - 1) / rooms;
+        max -= room_walk(core, l, share < of_room ? share : of_room);
     }
     return any;
 }

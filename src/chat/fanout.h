@@ -4,13 +4,15 @@
  * one mail carries it to each core with subscribers; there every subscription that stands at the run's first seq gets
  * one reference. N messages for one socket in one turn are one queue entry and one send.
  *
- * A send costs about 4 µs, so a turn sends to FANOUT_SLICE subscribers, of which each room with news gets its share, and
- * the others come in the next turns: meanwhile the core receives and commits. A turn that has handled many completions
- * sends to one for FANOUT_SLICE_PART of them, so that who speaks does not keep others from hearing. The walk over a room's
- * subscribers goes round and round: runs that come while it is under way queue up behind it (`runs`), and each subscriber it comes to
+ * A send costs about 4 µs, so a turn sends to FANOUT_SLICE subscribers, of which each room with news gets its share,
+ * one part in FANOUT_ROOM_PART at most, and the others come in the next turns: meanwhile the core receives and commits. A turn that
+ * has handled many completions sends to one for FANOUT_SLICE_PART of them, so that who speaks does not keep others from
+ * hearing. The walk over a room's subscribers goes round and round: runs that come while it is under way queue up behind
+ * it (`runs`), and each subscriber it comes to
  * gets all that it has not got, in one send. A run is through when the walk has come round once since it came. So the more
- * is said, the fewer sends carry it. At FANOUT_RUNS_MAX runs or FANOUT_RUNS_BYTES the home keeps the room's news until one
- * is through: they become one run, and who publishes as fast as the first reader gets it goes as fast as the last.
+ * is said, the fewer sends carry it. At FANOUT_RUNS_MAX runs, or half as many that have FANOUT_RUNS_BYTES, the home keeps the
+ * room's news until one is through: they become one run, and who publishes as fast as the first reader gets it goes as
+ * fast as the last.
  *
  * A subscription is either live (`next_seq` is the next run's first seq) or held (`next_seq` = SUB_HELD: it replays the
  * log; live runs only raise the room's `seen_head`, and the replay ends when it reaches that). So nothing is buffered for

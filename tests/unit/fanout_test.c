@@ -409,21 +409,45 @@ static void who_subscribes_during_a_walk_takes_nobody_elses_turn(void **state)
     for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 2);
 }
 
-static void news_wait_behind_runs_of_many_bytes_as_well(void **state)
+/* walk_say_long sends one message of so many bytes, and has it published. */
+static void walk_say_long(struct walk *w, size_t len)
+{
+    static char content[FANOUT_RUNS_BYTES + 1];
+    ASSERT(len < sizeof content);
+    memset(content, 'x', len);
+    content[len] = '\0';
+    harness_send(w->h, 0, &w->ann, w->room, content);
+    make_durable(w->h);
+    harness_turn(w->h, 0);
+}
+
+static uint64_t num_published(const struct walk *w) { return room_find(w->core, w->h->tenant, w->room)->published.len; }
+
+static void news_wait_behind_a_few_runs_of_many_bytes(void **state)
 {
     struct walk w;
-    char content[FANOUT_RUNS_BYTES];
-    walk_open(&w, state, 1, FANOUT_RUNS_MAX);
-    memset(content, 'x', sizeof content - 1);
-    content[sizeof content - 1] = '\0';
-    harness_send(w.h, 0, &w.ann, w.room, content);
-    make_durable(w.h);
-    harness_turn(w.h, 0);
-    for (unsigned i = 0; i < 3; i++) harness_send(w.h, 0, &w.ann, w.room, "dong");
-    make_durable(w.h);
-    harness_turn(w.h, 0);
-    assert_int_equal(room_find(w.core, w.h->tenant, w.room)->published.len, 3);
+    walk_open(&w, state, 1, 6);
+    for (unsigned runs = 1; runs <= 3; runs++) { /* the walk goes on while the next one is made durable */
+        walk_say_long(&w, FANOUT_RUNS_BYTES);
+        assert_int_equal(local_room_find(w.core, w.h->tenant, w.room)->runs.len, runs);
+    }
+    walk_say_long(&w, 1);
+    assert_int_equal(num_published(&w), 1);
     for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 4);
+}
+
+static void runs_that_would_fill_a_socket_s_queue_are_walked_one_by_one(void **state)
+{
+    struct walk w;
+    w.h = *state;
+    w.h->config.limits_send_queue = FANOUT_QUEUE_PART * FANOUT_RUNS_BYTES;
+    walk_open(&w, state, 1, 6);
+    uint64_t replays = metric(w.h, 0, METRIC_REPLAYS);
+    walk_say_long(&w, FANOUT_RUNS_BYTES);
+    walk_say_long(&w, 1);
+    assert_int_equal(num_published(&w), 1);
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 2);
+    assert_int_equal(metric(w.h, 0, METRIC_REPLAYS), replays); /* nobody had to catch up */
 }
 
 static void behind_too_much_news_what_is_durable_stays_in_the_pipeline(void **state)
@@ -519,6 +543,24 @@ static void rooms_for_which_a_turn_has_no_place_come_before_the_others_in_the_ne
     for (unsigned i = 0; i < 5; i++) assert_true(walked(h, rooms[i]) >= 1);
 }
 
+/* The rest of a turn is not for a room that has had its slice: it is to be over soon, and what is said meanwhile taken up. */
+static void one_room_has_a_small_part_of_what_a_turn_sends(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
+    for (unsigned i = 0; i < FANOUT_SLICE / FANOUT_ROOM_PART + 3; i++) socket_open(h, 0, "ann", HELLO);
+    harness_send(h, 0, &ann, room, "ding");
+    make_durable(h);
+    const unsigned expected[] = {FANOUT_SLICE / FANOUT_ROOM_PART, 3, 0};
+    for (unsigned turn = 0; turn < 3; turn++) {
+        uint64_t before = metric(h, 0, METRIC_DELIVERIES);
+        harness_turn(h, 0);
+        assert_int_equal(metric(h, 0, METRIC_DELIVERIES) - before, expected[turn]);
+    }
+}
+
 static void a_turn_that_receives_much_sends_more(void **state)
 {
     struct walk w;
@@ -586,7 +628,9 @@ int main(void)
         TEST(who_subscribes_again_during_a_walk_misses_nothing_of_it),
         TEST(news_of_a_room_that_is_walked_enough_become_one_run),
         TEST(who_subscribes_during_a_walk_takes_nobody_elses_turn),
-        TEST(news_wait_behind_runs_of_many_bytes_as_well),
+        TEST(news_wait_behind_a_few_runs_of_many_bytes),
+        TEST(runs_that_would_fill_a_socket_s_queue_are_walked_one_by_one),
+        TEST(one_room_has_a_small_part_of_what_a_turn_sends),
         TEST(behind_too_much_news_what_is_durable_stays_in_the_pipeline),
         TEST(rooms_with_news_share_what_a_turn_sends),
         TEST(what_a_room_does_not_need_of_its_share_goes_to_the_others),
