@@ -68,6 +68,7 @@
 #define LISTENERS_MAX 16u            /* listening sockets of one core */
 #define ACCEPTS_ARMED_MAX 64u        /* one-shot accepts in flight a listener, 144 bytes each: one that waits, and in a
                                         burst one for each connection that does */
+#define ACCEPT_LOOK_MS 100u          /* slots are short: between two looks for clients at a listener that has no accept armed */
 #define ACCEPT_BACKOFF_MS 100u       /* pause after an accept that failed for want of descriptors or memory */
 #define BIND_RETRY_MS 50u            /* a killed process' ring gives its port back up to 5 ms late */
 #define INPUT_HELD_BYTES_MAX (64u << 10) /* kept of a connection that is not read from; then its receive ends */
