@@ -50,6 +50,8 @@ struct local_room {
     uint64_t walked;     /* subscribers that walks have come to, counted for frame_core.walk_end */
     uint32_t walk_at;    /* the one that is next */
     uint32_t walk_turn;  /* core->walk_turn when it last had its slice */
+    bool tells_home;     /* how far the walks have come, which is on another core (far_walk.h) */
+    uint64_t through_weight, told_weight; /* … that is so far, and what it was told */
     struct list watches; /* struct watch.of_room: sockets that asked for presence and typing */
     bool large;          /* … which go to them alone; until the home has said so it counts as large */
 };
