@@ -567,6 +567,26 @@ static void a_long_run_fills_the_window_of_a_far_core_alone(void **state)
     for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 5);
 }
 
+/* What is durable and stays in the pipeline is no work for a core that may not take it yet. */
+static void a_home_with_too_much_news_sleeps_until_the_other_core_has_come_on(void **state)
+{
+    struct walk w;
+    static char content[32768];
+    const unsigned num = FANOUT_WAITING_BYTES / sizeof content + 1;
+    far_open(&w, state);
+    far_say_many(&w, FANOUT_RUNS_MAX + 1, 1);
+    memset(content, 'x', sizeof content - 1);
+    for (unsigned i = 0; i < num; i++) harness_send(w.h, 0, &w.ann, w.room, content);
+    far_say_many(&w, 2, 0);
+    struct core *home = harness_core(w.h, 0);
+    assert_true(home->news_bytes >= FANOUT_WAITING_BYTES);
+    assert_true(commit_pollable(home->commit));
+    for (unsigned turns = 0; harness_turn(w.h, 0) && turns < 100; turns++) continue;
+    assert_false(core_turn(home, true));
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, FANOUT_RUNS_MAX + num + 3);
+    assert_int_equal(home->news_bytes, 0);
+}
+
 static void a_core_whose_subscribers_have_left_holds_nobody_up(void **state)
 {
     struct walk w;
@@ -635,6 +655,7 @@ int main(void)
         TEST(a_home_keeps_the_news_of_a_room_that_another_core_has_not_walked),
         TEST(runs_of_a_room_that_is_walked_elsewhere_are_bounded_however_long_it_lasts),
         TEST(a_long_run_fills_the_window_of_a_far_core_alone),
+        TEST(a_home_with_too_much_news_sleeps_until_the_other_core_has_come_on),
         TEST(a_core_whose_subscribers_have_left_holds_nobody_up),
         TEST(a_core_with_few_subscribers_tells_the_home_nothing),
         TEST(a_core_that_ends_in_the_middle_of_a_walk_lets_go_of_its_runs),
