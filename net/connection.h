@@ -178,6 +178,8 @@ struct net {
     unsigned accepts_armed;
     bool accepting;
     uint64_t accept_after_ns; /* no accept is armed before */
+    uint64_t accept_look_ns;  /* when slots are short: next look for clients at a listener that has no accept; else 0 */
+    unsigned accept_next;     /* … and the listener whose turn it is */
 
     char date[30]; /* IMF-fixdate of date_s */
     uint64_t date_s;

@@ -23,6 +23,7 @@ struct frame_core {
     uint32_t parked_kind;                  /* what the node is part of, for a list of several kinds */
     uint32_t refs;                         /* this core's references; touched by that core only */
     uint64_t walk_end;                     /* fanout: the node links a room's runs here; when this one is through */
+    uint64_t weight;                       /* fanout: of the room's runs up to this one (src/chat/far_walk.h) */
 };
 
 struct frame {

@@ -210,6 +210,7 @@ static uint64_t next_due_ns(const struct net *n)
     uint32_t tick = timer_wheel_next(&n->timers);
     uint64_t due_ns = tick == TIMER_NEVER ? UINT64_MAX : n->started_ns + (tick - 1) * TICK_NS;
     if (n->accept_after_ns > n->now_ns && n->accept_after_ns < due_ns) due_ns = n->accept_after_ns;
+    if (n->accept_look_ns > n->now_ns && n->accept_look_ns < due_ns) due_ns = n->accept_look_ns;
     return due_ns;
 }
 
@@ -266,6 +267,7 @@ static void complete_accept(struct net *n, uint32_t at, int32_t result)
     b->asked = true;
     if (result >= 0) {
         struct conn *c = slot_take(n);
+        n->accept_next = at / ACCEPTS_ARMED_MAX + 1;
         conn_open(n, c, (uint32_t)result, &accept->peer, n->listeners[at / ACCEPTS_ARMED_MAX].trusted);
         return;
     }
@@ -314,6 +316,51 @@ static void arm_more(struct net *n, unsigned listener)
     b->there = 0; /* who is left is asked for when these have completed */
 }
 
+/* accepts_scarce: not every listener that has no accept can have one. */
+static bool accepts_scarce(const struct net *n)
+{
+    unsigned without = 0;
+    for (unsigned i = 0; i < n->num_listeners; i++) without += n->waiting[i].armed == 0;
+    return n->open + n->accepts_armed + without > n->limits.connections_max;
+}
+
+/* accept_take_back cancels an accept that nobody comes to. Its completion has the slot given to another listener. */
+static void accept_take_back(struct net *n)
+{
+    for (unsigned i = 0; i < n->num_listeners; i++) {
+        if (n->listeners[i].trusted || n->waiting[i].armed == 0 || ring_backlog(n->listeners[i].fd) > 0) continue;
+        uint32_t at = i * ACCEPTS_ARMED_MAX;
+        while (!n->accepts[at].armed) at++;
+        ring_cancel_tag(n->ring, tag_make(RING_OP_ACCEPT, 0, at), tag_make(RING_OP_CANCEL, 0, 0));
+        return;
+    }
+}
+
+/* accepts_share gives the last slots to listeners at which somebody waits, in turns, and what is left to others. Nothing
+ * tells when somebody comes to a listener without an accept while another one's holds the slot and waits for nobody: so
+ * there is a look each ACCEPT_LOOK_MS. */
+static void accepts_share(struct net *n)
+{
+    bool held = false, wanted = false;
+    for (unsigned i = 0; i < n->num_listeners; i++) held |= !n->listeners[i].trusted && n->waiting[i].armed > 0;
+    if (!held) n->accept_look_ns = 0; /* whoever gives a slot back wakes this core */
+    bool look = held && n->now_ns >= n->accept_look_ns;
+    if (!look && !accept_has_room(n)) return;
+    for (unsigned i = 0; i < n->num_listeners; i++) {
+        unsigned listener = (n->accept_next + i) % n->num_listeners;
+        struct backlog *b = &n->waiting[listener];
+        if (n->listeners[listener].trusted || b->armed > 0) continue;
+        b->asked = true;
+        if (ring_backlog(n->listeners[listener].fd) == 0) continue;
+        wanted |= !accept_has_room(n);
+        arm_first(n, listener);
+    }
+    for (unsigned i = 0; i < n->num_listeners; i++) arm_first(n, (n->accept_next + i) % n->num_listeners);
+    if (!look) return;
+    n->accept_look_ns = n->now_ns + ACCEPT_LOOK_MS * 1000000ull;
+    if (wanted) accept_take_back(n);
+}
+
 /* arm_accepts never arms more accepts than there are free slots: io_uring accepts first and looks for a free
  * descriptor afterwards, so a client too many would be accepted and dropped instead of waiting in the backlog. */
 static void arm_accepts(struct net *n)
@@ -321,6 +368,11 @@ static void arm_accepts(struct net *n)
     if (!n->accepting || n->now_ns < n->accept_after_ns) return;
     for (unsigned i = 0; i < n->num_listeners; i++)
         if (n->listeners[i].trusted) arm_first(n, i); /* the operator gets in before everybody else does */
+    if (UNLIKELY(accepts_scarce(n))) {
+        accepts_share(n);
+        return;
+    }
+    n->accept_look_ns = 0;
     for (unsigned i = 0; i < n->num_listeners; i++) arm_first(n, i);
     for (unsigned i = 0; i < n->num_listeners; i++) arm_more(n, i);
 }

@@ -68,6 +68,7 @@
 #define LISTENERS_MAX 16u            /* listening sockets of one core */
 #define ACCEPTS_ARMED_MAX 64u        /* one-shot accepts in flight a listener, 144 bytes each: one that waits, and in a
                                         burst one for each connection that does */
+#define ACCEPT_LOOK_MS 100u          /* slots are short: between two looks for clients at a listener that has no accept armed */
 #define ACCEPT_BACKOFF_MS 100u       /* pause after an accept that failed for want of descriptors or memory */
 #define BIND_RETRY_MS 50u            /* a killed process' ring gives its port back up to 5 ms late */
 #define INPUT_HELD_BYTES_MAX (64u << 10) /* kept of a connection that is not read from; then its receive ends */
@@ -123,8 +124,8 @@
 #define TAIL_BLOCK_BYTES_MAX (64u << 10) /* … and a busy one, whose readers get as much by one reference */
 #define FANOUT_SLICE 16u             /* subscribers that a turn sends to, 0.1 ms; the others come in the next */
 #define FANOUT_SLICE_PART 4u         /* … or, in a turn that receives much, one for so many completions */
-#define FANOUT_ROOM_PART 2u          /* … at most one part in this of them in one room: it receives and commits some ten
-                                        times while a hundred are sent to */
+#define FANOUT_ROOM_SLICE 8u         /* … of one room: it receives and commits some ten times while a hundred are sent to */
+#define FANOUT_ROOM_PART 2u          /* … or one part in this of what a turn sends that has received much */
 #define FANOUT_RUNS_MAX 8u           /* runs of a room that are being walked; then its news wait, and become one run */
 #define FANOUT_RUNS_BYTES (12u << 10) /* and their bytes, from half as many runs on: a longer send is no cheaper for what it
                                         carries */

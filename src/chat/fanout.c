@@ -7,6 +7,7 @@
 #include "../base/probe.h"
 #include "../core/notice.h"
 #include "event.h"
+#include "far_walk.h"
 #include "room.h"
 #include "session.h"
 #include "tail.h"
@@ -30,7 +31,7 @@ bool fanout_publish_dirty(struct core *core)
     list_init(&waiting);
     for (struct list *n; (n = list_pop(&core->rooms_dirty));) {
         struct room *r = CONTAINER_OF(n, struct room, dirty);
-        if (fanout_walking(core) && is_walked_enough(core, r)) {
+        if ((fanout_walking(core) && is_walked_enough(core, r)) || far_walk_behind(r)) {
             list_push(&waiting, n);
             continue;
         }
@@ -100,8 +101,12 @@ static void run_send(struct core *core, struct room *r, struct frame *f)
 {
     uint64_t mask = r->core_mask;
     frame_hold(f, (uint32_t)__builtin_popcountll(mask) - (PLANTED(frame_freed_early) && mask & (mask - 1)));
-    for (uint64_t others = mask & ~(1ull << core->id); others; others &= others - 1)
-        core_post_run(core, (unsigned)__builtin_ctzll(others), f);
+    far_walk_sent(core, r, f->len);
+    for (uint64_t others = mask & ~(1ull << core->id); others; others &= others - 1) {
+        unsigned target = (unsigned)__builtin_ctzll(others);
+        f->cores[target].weight = r->sent_weight;
+        core_post_run(core, target, f);
+    }
     if (mask >> core->id & 1) fanout_local(core, f);
 }
 
@@ -217,6 +222,7 @@ void fanout_local(struct core *core, struct frame *f)
     ASSERT(l->seen_head < f->first_seq || l->seen_head == 0);
     l->seen_head = f->last_seq;
     tail_append(core, f);
+    if (l->num_subs > core->fanout_slice || l->runs.len >= core->fanout_runs_max / 2) far_walk_begun(core, l);
     run_queue(core, l, f);
 }
 
@@ -248,6 +254,7 @@ static void run_pop(struct core *core, struct local_room *l)
 {
     struct frame *f = run_of(core, queue_pop(&l->runs));
     l->runs_bytes -= f->len;
+    far_walk_through(core, l, f);
     frame_unref(f, core->id);
     if (l->runs.len) return;
     list_remove(&l->walking);
@@ -264,7 +271,7 @@ static void runs_drop(struct core *core, struct local_room *l)
 bool fanout_walk(struct core *core, uint32_t max)
 {
     bool any = fanout_walking(core);
-    uint32_t of_room = (max + 1) / FANOUT_ROOM_PART;
+    uint32_t of_room = max / FANOUT_ROOM_PART > FANOUT_ROOM_SLICE ? max / FANOUT_ROOM_PART : FANOUT_ROOM_SLICE;
     for (uint32_t rooms = core->num_rooms_walking; max && rooms; rooms--) {
         struct local_room *l = CONTAINER_OF(core->rooms_walking.next, struct local_room, walking);
         list_remove(&l->walking);
@@ -340,5 +347,9 @@ void fanout_overtake(struct core *core, struct sub *sub)
 
 void fanout_end(struct core *core)
 {
-    while (fanout_walking(core)) runs_drop(core, CONTAINER_OF(core->rooms_walking.next, struct local_room, walking));
+    while (fanout_walking(core)) {
+        struct local_room *l = CONTAINER_OF(core->rooms_walking.next, struct local_room, walking);
+        l->tells_home = false; /* nobody reads his mail any more */
+        runs_drop(core, l);
+    }
 }

@@ -5,7 +5,7 @@
  * one reference. N messages for one socket in one turn are one queue entry and one send.
  *
  * A send costs about 4 µs, so a turn sends to FANOUT_SLICE subscribers, of which each room with news gets its share,
- * one part in FANOUT_ROOM_PART at most, and the others come in the next turns: meanwhile the core receives and commits. A turn that
+ * FANOUT_ROOM_SLICE at most or one part in FANOUT_ROOM_PART, and the others come in the next turns: meanwhile the core receives and commits. A turn that
  * has handled many completions sends to one for FANOUT_SLICE_PART of them, so that who speaks does not keep others from
  * hearing. The walk over a room's subscribers goes round and round: runs that come while it is under way queue up behind
  * it (`runs`), and each subscriber it comes to
@@ -52,6 +52,8 @@ struct local_room {
     size_t runs_bytes;   /* of those frames */
     uint64_t walked;     /* subscribers that walks have come to, counted for frame_core.walk_end */
     uint32_t walk_at;    /* the one that is next */
+    bool tells_home;     /* how far the walks have come, which is on another core (far_walk.h) */
+    uint64_t through_weight, told_weight; /* … that is so far, and what it was told */
     struct list watches; /* struct watch.of_room: sockets that asked for presence and typing */
     bool large;          /* … which go to them alone; until the home has said so it counts as large */
 };

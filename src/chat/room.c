@@ -8,6 +8,7 @@
 #include "../base/planted.h"
 #include "../core/notice.h"
 #include "fanout.h"
+#include "far_walk.h"
 #include "history.h"
 #include "ids.h"
 #include "typing.h"
@@ -462,7 +463,9 @@ void room_on_notice(struct core *core, struct notice *n)
 {
     ASSERT(n->kind == NOTICE_ROOM_UNUSED);
     struct room *r = room_find(core, n->tenant, n->room);
-    if (r) r->core_mask &= ~(1ull << n->from_core);
+    if (!r) return;
+    r->core_mask &= ~(1ull << n->from_core);
+    far_walk_left(r, n->from_core);
 }
 
 /* --- loading: a reader collects the rows, the home makes the room of them ---------------------------------------------- */
@@ -590,6 +593,7 @@ static void room_free(struct room *r)
     for (struct member *m; (m = map_next(&r->members, &at));) free(m);
     map_free(&r->members);
     room_keys_free(&r->keys);
+    far_walk_free(r);
     buf_free(&r->strings);
     free(r);
 }

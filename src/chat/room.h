@@ -16,6 +16,7 @@
 #include "../core/op.h"
 #include "idempotency.h"
 
+struct far_walks;
 struct notice;
 
 enum room_state {
@@ -52,6 +53,8 @@ struct room {
     struct list dirty;         /* in core->rooms_dirty while `published` holds something */
     struct list idle;          /* in core->rooms_idle when it could be evicted */
     struct room_keys keys;
+    uint64_t sent_weight;      /* of all runs that went out; and how far other cores have come: far_walk.h */
+    struct far_walks *far;
     uint64_t last_used_ns;
     uint32_t num_typing, num_typing_shown; /* typing.c */
     bool large;                /* cores with subscribers were told: more members than limits.presence_room_members */

@@ -1022,6 +1022,7 @@ void user_on_notice(struct core *core, struct notice *n)
     case NOTICE_SOCKET_OPENED:
     case NOTICE_SOCKET_DRAINED:
     case NOTICE_ROOM_UNUSED:
+    case NOTICE_ROOM_WALKED:
     case NOTICE_ROOM_SIZE:
     case NOTICE_PRESENCE:
     case NOTICE_TYPING:

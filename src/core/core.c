@@ -15,6 +15,7 @@
 #include "../base/planted.h"
 #include "../base/probe.h"
 #include "../chat/fanout.h"
+#include "../chat/far_walk.h"
 #include "../chat/idempotency_sweep.h"
 #include "../chat/presence.h"
 #include "../chat/replay.h"
@@ -80,7 +81,7 @@ bool core_turn(struct core *core, bool may_wait)
     }
     park_prepare(&core->park);
     bool work = !list_empty(&core->replays_ready) || mailboxes_pending(core) || outboxes_movable(core) ||
-                commit_pollable(core->commit) || read_pollable(core->reader) || control_pollable(core);
+                (fanout_takes_news(core) && commit_pollable(core->commit)) || read_pollable(core->reader) || control_pollable(core);
     net_wait(core->net, work ? 0 : wake_at(core));
     park_done(&core->park);
     return work;
@@ -796,6 +797,7 @@ static void notice_handle(struct core *core, struct notice *n)
     case NOTICE_SOCKET_OPENED:
     case NOTICE_SOCKET_DRAINED: notify_on_notice(core, n); break;
     case NOTICE_ROOM_UNUSED: room_on_notice(core, n); break;
+    case NOTICE_ROOM_WALKED: far_walk_on_notice(core, n); break;
     case NOTICE_ROOM_SIZE: fanout_on_notice(core, n); break;
     case NOTICE_PRESENCE:
     case NOTICE_TYPING: presence_on_notice(core, n); break;

@@ -1,6 +1,6 @@
 /* notice: a one-way message between homes: what happened, for whom it matters. Allocated by the sender, freed by the
  * receiver. Bound: one for each durable event that changes a membership, for each user who comes or goes, and for each
- * change of typing that is shown, and core it concerns. */
+ * change of typing that is shown, and core it concerns; for half a window of runs of a large room. */
 #ifndef CARILLON_CORE_NOTICE_H
 #define CARILLON_CORE_NOTICE_H
 
@@ -19,6 +19,7 @@ enum notice_kind {
     NOTICE_SOCKET_OPENED, /* connection's core → user home: what waits for the user can be pushed; room is the conn_ref */
     NOTICE_SOCKET_DRAINED, /* connection's core → user home: it has room for what waits again, or is gone; room as above */
     NOTICE_ROOM_UNUSED,   /* connection's core → room home: its last subscriber is gone */
+    NOTICE_ROOM_WALKED,   /* the same: up to where its runs have been given to all there: seq a sum of weights (chat/far_walk.h) */
     NOTICE_ROOM_SIZE,     /* room home → cores with subscribers: seq 1: it is large now, 0: it no longer is */
     NOTICE_PRESENCE,      /* user home → all cores: seq 0: online, else offline since `seq` (ms); body: numbers of the
                              user's rooms, or, with `room`, that one room which the user has joined */

@@ -131,7 +131,7 @@ def test_a_gateway_is_measured_planned_for_and_checked(tmp_path):
 
     picture = tmp_path / "plan.svg"
     load = ("--connections", 5000, "--rooms", 500, "--messages-per-second", 1000, "--members", 10)
-    done = run("plan", "--model", model, *load, "--json")
+    done = run("plan", "--model", model, *load, "--json", "--tiny")
     assert done.returncode == 0, done.stderr
     planned = json.loads(done.stdout)
     assert planned["cores"] >= 1 and planned["work"]["deliveries"] == 10_000 and planned["memory_total"] > 512 << 20
@@ -140,15 +140,46 @@ def test_a_gateway_is_measured_planned_for_and_checked(tmp_path):
     except ImportError:
         pass
     else:
-        done = run("plan", "--model", model, *load, "--plot", picture)
+        done = run("plan", "--model", model, *load, "--plot", picture, "--tiny")
         assert done.returncode == 0, done.stderr
         assert "CPUs, at most 60 % busy" in done.stdout and picture.read_text().rstrip().endswith("</svg>")
 
-    done = run("check", "--model", model, "--seconds", 0.3, "--runs", 1, "--build", BUILD, "--json")
+    done = run("check", "--model", model, "--seconds", 0.3, "--runs", 1, "--build", BUILD, "--json", "--tiny")
     assert done.returncode == 0, done.stderr
     compared = json.loads(done.stdout)["rows"]
     assert {"CPU, all", "CPU, core", "sends", "syncs", "bytes written"} <= set(compared)
     assert all(math.isfinite(row["error"]) and row["measured"] > 0 for row in compared.values())
+
+
+def model_file(path, tiny):
+    machine = {"cpu": "a CPU", "cpus": 2, "memory_mib": 1024, "kernel": "6.1", "descriptors_max": 1024, "directory": "/tmp",
+               "filesystem": "ext4", "fsync": {"p50_us": 100, "p99_us": 200}, "commit": "0"}
+    measured = synthetic(noise=0)
+    path.write_text(json.dumps({"format": 2, "tiny": tiny, "machine": machine, "measured": measured,
+                                "model": models.fit(measured)}))
+    return path
+
+
+PLAN = ("--connections", 100, "--rooms", 10, "--messages-per-second", 10, "--members", 10)
+
+
+def test_a_tiny_model_is_planned_with_only_when_that_is_asked_for(tmp_path):
+    tiny, real = model_file(tmp_path / "tiny.json", True), model_file(tmp_path / "real.json", False)
+    assert run("plan", "--model", real, *PLAN).returncode == 0
+    for command in (("plan", "--model", tiny, *PLAN), ("check", "--model", tiny)):
+        done = run(*command)
+        assert done.returncode == 1 and "nothing to plan with" in done.stderr
+    done = run("plan", "--model", tiny, *PLAN, "--tiny")
+    assert done.returncode == 0 and "OF NO USE" in done.stdout
+
+
+@pytest.mark.parametrize("options, there", [(("--tiny",), False), (("--tiny", "--add"), False), (("--add",), True)])
+def test_a_tiny_measurement_and_a_model_to_plan_with_do_not_mix(tmp_path, options, there):
+    model = model_file(tmp_path / "model.json", there)
+    before = model.read_text()
+    done = run("measure", *options, "--out", model, "--build", "/nowhere")
+    assert done.returncode == 1 and "nothing to plan with" in done.stderr
+    assert model.read_text() == before
 
 
 @pytest.mark.parametrize("arguments, code", [

@@ -3,6 +3,8 @@
 #include <inttypes.h>
 
 #include "../../src/chat/fanout.h"
+#include "../../src/chat/far_walk.h"
+#include "../../src/chat/room.h"
 #include "../../src/chat/tail.h"
 #include "../../src/core/core.h"
 #include "counts.h"
@@ -33,6 +35,15 @@ static void check_behind(const struct core *core)
               "core %u has somebody who is behind, and no session", core->id);
 }
 
+/* count_walks: what is kept back for another core waits in rooms_dirty, whether this core walks or sleeps. */
+static void count_walks(const struct core *core)
+{
+    if (fanout_walking(core)) count_happened(COUNT_ROOMS_WALKED);
+    if (core->news_bytes) count_happened(COUNT_NEWS_WAITED);
+    for (struct list *n = core->rooms_dirty.next; n != &core->rooms_dirty; n = n->next)
+        if (far_walk_behind(CONTAINER_OF(n, struct room, dirty))) count_happened(COUNT_FAR_NEWS_WAITED);
+}
+
 void bounds_check(const struct core *core)
 {
     const struct gateway_cells *cells = &core->gateway->cells;
@@ -46,8 +57,7 @@ void bounds_check(const struct core *core)
           core->pending_bytes);
     CHECK(core->pending_bytes <= COMMIT_PENDING_BYTES_MAX, "core %u has %zu bytes that are not durable", core->id,
           core->pending_bytes);
-    if (fanout_walking(core)) count_happened(COUNT_ROOMS_WALKED);
-    if (core->news_bytes) count_happened(COUNT_NEWS_WAITED);
+    count_walks(core);
     check_mailboxes(core);
     check_behind(core);
     bounds_check_net(core->net);

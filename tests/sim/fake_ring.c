@@ -368,8 +368,8 @@ static void submit_prepared(struct ring *ring)
     ring->num_prepared = 0;
 }
 
-/* check_receives: each that is older keeps the sockets that have been closed since. An HTTP request may wait for long,
- * and weeks may pass in between. */
+/* check_receives: each that is older keeps the sockets that have been closed since. An HTTP request may wait for long, so
+ * time counts from the upgrade on, and weeks may pass in between. */
 static void check_receives(struct ring *ring)
 {
     uint64_t now_ns = world_now_ns();
@@ -377,8 +377,8 @@ static void check_receives(struct ring *ring)
     ring->entered_ns = now_ns;
     for (unsigned i = 0; i < network.num_links; i++) {
         struct link *l = network.links[i];
-        if (l->ring != ring || !l->receiving || !l->upgraded) continue;
-        if (jumped) l->receives_since_ns = now_ns;
+        if (l->ring != ring || !l->receiving) continue;
+        if (jumped || !l->upgraded) l->receives_since_ns = now_ns;
         CHECK(now_ns - l->receives_since_ns < RECEIVES_NS_MAX, "a receive of link %u is never begun anew", l->number);
     }
 }

@@ -550,10 +550,10 @@ static void one_room_has_a_small_part_of_what_a_turn_sends(void **state)
     harness_open(h, 1);
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
-    for (unsigned i = 0; i < FANOUT_SLICE / FANOUT_ROOM_PART + 3; i++) socket_open(h, 0, "ann", HELLO);
+    for (unsigned i = 0; i < FANOUT_ROOM_SLICE + 3; i++) socket_open(h, 0, "ann", HELLO);
     harness_send(h, 0, &ann, room, "ding");
     make_durable(h);
-    const unsigned expected[] = {FANOUT_SLICE / FANOUT_ROOM_PART, 3, 0};
+    const unsigned expected[] = {FANOUT_ROOM_SLICE, 3, 0};
     for (unsigned turn = 0; turn < 3; turn++) {
         uint64_t before = metric(h, 0, METRIC_DELIVERIES);
         harness_turn(h, 0);
@@ -590,6 +590,137 @@ static void who_is_removed_during_a_walk_learns_of_it_and_of_what_came_before(vo
     harness_send(w.h, 0, &w.ann, w.room, "without bob");
     client_hears_nothing(bob);
     for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 3);
+}
+
+/* --- walks on another core than the room's home ------------------------------------------------------------------------ */
+
+/* far_open makes a room at home on core 0 whose SOCKETS subscriptions are on core 1, one of which it comes to in a turn. */
+static void far_open(struct walk *w, void **state)
+{
+    *w = (struct walk){.h = *state};
+    harness_open(w->h, 2);
+    w->core = harness_core(w->h, 1);
+    w->core->fanout_slice = 1;
+    w->ann = harness_person(w->h, "ann");
+    w->room = harness_room_at(w->h, 0, ROOM_GROUP, PEOPLE(&w->ann));
+    for (unsigned i = 0; i < SOCKETS; i++) w->sockets[i] = socket_open(w->h, 1, "ann", HELLO);
+}
+
+static struct room *far_room(const struct walk *w)
+{
+    return room_find(harness_core(w->h, 0), w->h->tenant, w->room);
+}
+
+/* far_say has a message made durable and published by the home; the far core has no turn. */
+static void far_say(struct walk *w, const char *content)
+{
+    harness_send(w->h, 0, &w->ann, w->room, content);
+    harness_turn(w->h, 0);
+    while (commit_writer_step(w->h->gateway.commit)) continue;
+    while (commit_syncer_step(w->h->gateway.commit)) continue;
+    harness_turn(w->h, 0);
+}
+
+/* far_say_many: the far core has its turn behind the first `turns` of them. */
+static void far_say_many(struct walk *w, unsigned num, unsigned turns)
+{
+    for (unsigned i = 0; i < num; i++) {
+        far_say(w, "ding");
+        if (i < turns) harness_turn(w->h, 1);
+    }
+    harness_turn(w->h, 0);
+}
+
+static void a_home_keeps_the_news_of_a_room_that_another_core_has_not_walked(void **state)
+{
+    struct walk w;
+    far_open(&w, state);
+    far_say_many(&w, 3 * FANOUT_RUNS_MAX, 1); /* a turn in which the far core says that it walks, then it stands still */
+    struct outbox *o = &harness_core(w.h, 0)->out[1];
+    assert_in_range(spsc_depth(o->ring), FANOUT_RUNS_MAX / 2, FANOUT_RUNS_MAX + 1); /* and nothing else is on its way */
+    assert_in_range(far_room(&w)->published.len, 2 * FANOUT_RUNS_MAX - 2, 3 * FANOUT_RUNS_MAX);
+    uint64_t before = num_sends(&w);
+    harness_settle(w.h);
+    assert_int_equal(harness_core(w.h, 0)->news_bytes, 0);
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 3 * FANOUT_RUNS_MAX);
+    assert_in_range(num_sends(&w) - before, SOCKETS, 4 * SOCKETS); /* what was kept became one run */
+}
+
+static void runs_of_a_room_that_is_walked_elsewhere_are_bounded_however_long_it_lasts(void **state)
+{
+    struct walk w;
+    far_open(&w, state);
+    uint32_t most = 0;
+    for (unsigned i = 0; i < 40; i++) {
+        far_say_many(&w, 3, 1); /* three messages in the time in which one of seven subscribers gets a send */
+        uint32_t queued = local_room_find(w.core, w.h->tenant, w.room)->runs.len;
+        if (queued > most) most = queued;
+    }
+    assert_in_range(most, FANOUT_RUNS_MAX / 2, FANOUT_RUNS_MAX + 2);
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 3 * 40);
+}
+
+static void long_runs_fill_the_window_of_a_far_core_by_half_as_many(void **state)
+{
+    struct walk w;
+    char content[FANOUT_RUNS_BYTES];
+    const unsigned num = FANOUT_RUNS_MAX / 2;
+    far_open(&w, state);
+    far_say_many(&w, 1, 1);
+    memset(content, 'x', sizeof content - 1);
+    content[sizeof content - 1] = '\0';
+    for (unsigned i = 0; i < num; i++) {
+        assert_int_equal(far_room(&w)->published.len, 0);
+        far_say(&w, content);
+    }
+    far_say_many(&w, 3, 0);
+    assert_int_equal(far_room(&w)->published.len, 3);
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 1 + num + 3);
+}
+
+/* What is durable and stays in the pipeline is no work for a core that may not take it yet. */
+static void a_home_with_too_much_news_sleeps_until_the_other_core_has_come_on(void **state)
+{
+    struct walk w;
+    static char content[32768];
+    const unsigned num = FANOUT_WAITING_BYTES / sizeof content + 1;
+    far_open(&w, state);
+    far_say_many(&w, FANOUT_RUNS_MAX + 1, 1);
+    memset(content, 'x', sizeof content - 1);
+    for (unsigned i = 0; i < num; i++) harness_send(w.h, 0, &w.ann, w.room, content);
+    far_say_many(&w, 2, 0);
+    struct core *home = harness_core(w.h, 0);
+    assert_true(home->news_bytes >= FANOUT_WAITING_BYTES);
+    assert_true(commit_pollable(home->commit));
+    for (unsigned turns = 0; harness_turn(w.h, 0) && turns < 100; turns++) continue;
+    assert_false(core_turn(home, true));
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, FANOUT_RUNS_MAX + num + 3);
+    assert_int_equal(home->news_bytes, 0);
+}
+
+static void a_core_whose_subscribers_have_left_holds_nobody_up(void **state)
+{
+    struct walk w;
+    far_open(&w, state);
+    struct client *near = socket_open(w.h, 0, "ann", HELLO);
+    far_say_many(&w, 2 * FANOUT_RUNS_MAX, 1);
+    assert_true(far_room(&w)->published.len > 0);
+    const struct local_room *l = local_room_find(w.core, w.h->tenant, w.room);
+    while (l->num_subs > 1) session_unsubscribe(w.core, l->subs[0].sub);
+    session_unsubscribe(w.core, l->subs[0].sub);
+    expect_run(near, 1, 2 * FANOUT_RUNS_MAX);
+    assert_null(far_room(&w)->far);
+    assert_int_equal(harness_core(w.h, 0)->news_bytes, 0);
+}
+
+static void a_core_with_few_subscribers_tells_the_home_nothing(void **state)
+{
+    struct walk w;
+    far_open(&w, state);
+    w.core->fanout_slice = SOCKETS;
+    far_say_many(&w, 3 * FANOUT_RUNS_MAX, 3 * FANOUT_RUNS_MAX);
+    assert_null(far_room(&w)->far);
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 3 * FANOUT_RUNS_MAX);
 }
 
 static void a_core_that_ends_in_the_middle_of_a_walk_lets_go_of_its_runs(void **state)
@@ -637,6 +768,12 @@ int main(void)
         TEST(rooms_for_which_a_turn_has_no_place_come_before_the_others_in_the_next),
         TEST(a_turn_that_receives_much_sends_more),
         TEST(who_is_removed_during_a_walk_learns_of_it_and_of_what_came_before),
+        TEST(a_home_keeps_the_news_of_a_room_that_another_core_has_not_walked),
+        TEST(runs_of_a_room_that_is_walked_elsewhere_are_bounded_however_long_it_lasts),
+        TEST(long_runs_fill_the_window_of_a_far_core_by_half_as_many),
+        TEST(a_home_with_too_much_news_sleeps_until_the_other_core_has_come_on),
+        TEST(a_core_whose_subscribers_have_left_holds_nobody_up),
+        TEST(a_core_with_few_subscribers_tells_the_home_nothing),
         TEST(a_core_that_ends_in_the_middle_of_a_walk_lets_go_of_its_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -177,6 +178,86 @@ static void the_trusted_listener_comes_first(void **state)
     app_close(a);
 }
 
+/* crossing: a net with two public listeners and one place. */
+struct crossing {
+    struct app *a;
+    struct net *first;
+    struct park park;
+    int fds[2];
+    uint16_t ports[2];
+};
+
+static void crossing_open(struct crossing *x, struct app *a)
+{
+    char why[256], name[LISTENER_NAME_LEN];
+    const struct listener_tcp tcp = {.address = "127.0.0.1:0", .reuse_port = true};
+    const struct net_handlers handlers = app_handlers(a);
+    app_open(a);
+    net_stop_accepting(a->n);
+    turns(a, 3);
+    *x = (struct crossing){.a = a, .first = a->n};
+    a->limits.connections_max = 1;
+    assert_int_equal(park_init(&x->park, NULL, NULL), STATUS_OK);
+    assert_int_equal(net_open(&a->n, &handlers, &a->limits, &a->clock, &x->park, 1, why, sizeof why), STATUS_OK);
+    struct net_listener listeners[2] = {{0}, {0}};
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(listener_open_tcp(&x->fds[i], name, &tcp, why, sizeof why), STATUS_OK);
+        x->ports[i] = (uint16_t)atoi(strrchr(name, ':') + 1);
+        listeners[i].fd = x->fds[i];
+    }
+    assert_int_equal(net_start(a->n, listeners, 2), STATUS_OK);
+}
+
+static struct client crossing_client(struct crossing *x, unsigned listener)
+{
+    x->a->port = x->ports[listener];
+    struct client c = client_open(x->a);
+    client_say(x->a, &c, "GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
+    return c;
+}
+
+static void crossing_close(struct crossing *x)
+{
+    UNTIL(x->a, net_connections(x->a->n) == 0);
+    net_close(x->a->n);
+    park_close(&x->park);
+    for (unsigned i = 0; i < 2; i++) close(x->fds[i]);
+    x->a->n = x->first;
+    app_close(x->a);
+}
+
+/* An accept that waits at one listener must not keep the last slot from those who come to the other one. */
+static void the_last_slot_goes_to_the_listener_at_which_somebody_waits(void **state)
+{
+    struct crossing x;
+    crossing_open(&x, *state);
+    for (unsigned i = 0; i < 4; i++) {
+        turns(x.a, 3); /* nobody waits anywhere */
+        struct client c = crossing_client(&x, i % 2);
+        UNTIL(x.a, client_has(&c, "/x"));
+        client_close(&c);
+        UNTIL(x.a, net_connections(x.a->n) == 0);
+    }
+    crossing_close(&x);
+}
+
+static void two_listeners_with_clients_have_the_last_slot_in_turns(void **state)
+{
+    struct crossing x;
+    struct client c[2][3];
+    crossing_open(&x, *state);
+    for (unsigned i = 0; i < 6; i++) c[i % 2][i / 2] = crossing_client(&x, i % 2);
+    unsigned served[2] = {0, 0};
+    for (unsigned i = 0; i < 6; i++) {
+        UNTIL(x.a, (served[0] < 3 && client_has(&c[0][served[0]], "/x")) || (served[1] < 3 && client_has(&c[1][served[1]], "/x")));
+        unsigned listener = served[0] < 3 && client_has(&c[0][served[0]], "/x") ? 0 : 1;
+        client_close(&c[listener][served[listener]++]);
+        UNTIL(x.a, net_connections(x.a->n) == 0 || i < 5);
+        if (i % 2) assert_int_equal(served[0], served[1]);
+    }
+    crossing_close(&x);
+}
+
 static void accepts_that_fail_back_off(void **state)
 {
     struct app *a = *state;
@@ -259,6 +340,8 @@ int main(void)
         NET_TEST(a_refused_request_comes_without_its_body_and_waits_for_nobody),
         NET_TEST(more_refusals_than_there_are_places_for_end_without_a_word),
         NET_TEST(the_trusted_listener_comes_first),
+        NET_TEST(the_last_slot_goes_to_the_listener_at_which_somebody_waits),
+        NET_TEST(two_listeners_with_clients_have_the_last_slot_in_turns),
         NET_TEST(accepts_that_fail_back_off),
         NET_TEST(accepting_stops_when_told),
         NET_TEST(another_thread_wakes_a_waiting_core_again_and_again),
