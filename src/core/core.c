@@ -80,8 +80,9 @@ bool core_turn(struct core *core, bool may_wait)
         return busy;
     }
     park_prepare(&core->park);
-    bool work = !list_empty(&core->replays_ready) || mailboxes_pending(core) || outboxes_movable(core) ||
-                (fanout_takes_news(core) && commit_pollable(core->commit)) || read_pollable(core->reader) || control_pollable(core);
+    bool work = !list_empty(&core->replays_ready) || fanout_walking(core) || mailboxes_pending(core) ||
+                outboxes_movable(core) || (fanout_takes_news(core) && commit_pollable(core->commit)) ||
+                read_pollable(core->reader) || control_pollable(core);
     net_wait(core->net, work ? 0 : wake_at(core));
     park_done(&core->park);
     return work;
