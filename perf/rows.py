@@ -22,6 +22,7 @@ SOCKETS_MAX = 15000  # of one generator: carillon-load's own bound (ENGINE_PEERS
 IO_URING_REQUEST_BYTES = 256  # struct io_kiocb of 64-bit Linux 6.1 to 6.18, as /proc/slabinfo has it
 SETTLE_S = 0.3  # late frees and replies are done
 WRK_CONNECTIONS = 64
+WRK_CONNECTIONS_SOME = 16  # that leave the server's CPU time to spare, so that latency is not the time in its queues
 HOLDERS_READY_S = 60  # for each generator
 OTHERS_PERCENT_MAX = 5.0  # of one CPU: what other programs may use during a run without disturbing it
 
@@ -395,19 +396,21 @@ def durable_1(bench):
 # --- REST -------------------------------------------------------------------------------------------------------------
 
 
-def wrk(bench, server, script, *arguments):
-    """wrk with one thread and 64 connections; the script's last line is its JSON."""
+def wrk(bench, server, script, *arguments, connections=WRK_CONNECTIONS):
+    """wrk with one thread; the script's last line is its JSON. `all_cpu_us` is the CPU time that answers to all connections
+    take the server: on one CPU a p50 is not below it by much, however short each request's own way is."""
     before, own = peers.cpu_ns(server.pid), os.times()
-    said = json.loads(run_text(["wrk", "-t1", f"-c{WRK_CONNECTIONS}", f"-d{max(1, round(bench.seconds))}s", "-s",
+    said = json.loads(run_text(["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(bench.seconds))}s", "-s",
                                 os.path.join(lab.ROOT, "perf", "wrk", script), server.url, "--", *arguments],
                                lab.cpus()[1]).strip().splitlines()[-1])
     if said["failed"] or said["lost"] or not said["requests"]:
         raise lab.Failure(f"wrk: {said['failed']} of {said['requests']} requests failed, {said['lost']} connections were lost")
     now = os.times()
     wrk_s = now.children_user + now.children_system - own.children_user - own.children_system
+    cpu_ns = (peers.cpu_ns(server.pid) - before) / said["requests"]
     return {**said, "answers_per_second": said["requests"] / said["seconds"],
-            "generator_cpu_percent": 100 * wrk_s / said["seconds"],
-            "cpu_ns": (peers.cpu_ns(server.pid) - before) / said["requests"]}
+            "generator_cpu_percent": 100 * wrk_s / said["seconds"], "cpu_ns": cpu_ns,
+            "all_cpu_us": connections * cpu_ns / 1000}
 
 
 def wrk_installed(bench):
@@ -427,7 +430,9 @@ REST_COLUMNS = {"answers_per_second": "answers/s", "cpu_ns": "CPU ns each", "p50
 def rest_health(bench):
     answers = "answers_per_second"
     targets = [Target("answers/s ÷ uws", ">=", ratio(answers, "uws"), 1.0),
-               Target("answers/s ÷ nginx", ">=", ratio(answers, "nginx"), 1.1)]
+               Target("answers/s ÷ nginx", ">=", ratio(answers, "nginx"), 1.1),
+               Target("CPU of an answer ÷ uws", "<=", ratio("cpu_ns", "uws")),
+               Target("CPU of an answer ÷ nginx", "<=", ratio("cpu_ns", "nginx"))]
     if not wrk_installed(bench):
         return Result({}, REST_COLUMNS, targets, {}, dict(bench.absent))
     with contextlib.ExitStack() as stack:
@@ -454,16 +459,49 @@ def make_room(gateway):
     return key, "alice", room["room_id"]
 
 
-@row("rest-send", "durable sends over HTTP by wrk, 64 connections")
+def commit_floor_at(bench, rate):
+    """A function: the commit floor at `rate()` messages a second. The more there are, the more of them come while the one
+    before is being synced, and wait for that too."""
+    def run():
+        result = lab.commit_floor(bench.build, bench.directory or tempfile.gettempdir(), rate=rate(), seconds=bench.seconds)
+        return {"p50_us": result["p50_us"], "p99_us": result["p99_us"], "answers_per_second": result["messages_per_second"]}
+    return run
+
+
+def in_queue(rounds):
+    """p50 ÷ the CPU time that answers to all connections take: near 1 the server does nothing but answer."""
+    return lab.figure(rounds["carillon"], lambda result: taken(result, "p50_us") / taken(result, "all_cpu_us"))
+
+
+@row("rest-send", "durable sends over HTTP by wrk, 64 connections, and 16")
 def rest_send(bench):
+    some = f"{WRK_CONNECTIONS_SOME} connections"
     targets = [Target("p50 above the commit floor's", "<=", above("p50_us", "commit floor"), 100, unit=" µs"),
+               Target("p50 above the floor's at its rate", "<=", above("p50_us", "floor at its rate"), unit=" µs"),
+               Target("p50 ÷ the CPU time of 64 answers", "<=", in_queue),
+               Target(f"{some}: p50 above the floor's at its rate", "<=", above("p50_us", f"{some}: floor", some), 100,
+                      unit=" µs"),
                Target("p99", "<=", figure("p99_us"), 10_000, unit=" µs")]
     if not wrk_installed(bench):
         return Result({}, REST_COLUMNS, targets, {}, dict(bench.absent))
     with contextlib.ExitStack() as stack:
-        gateway = bench.gateway(stack)
+        gateway, rates = bench.gateway(stack), {}
         who = make_room(gateway)
-        contestants = {"carillon": lambda: wrk(bench, gateway, "send.lua", *who), **dict(commit_floor(bench))}
+
+        def sends(name, connections):
+            def run():
+                result = wrk(bench, gateway, "send.lua", *who, connections=connections)
+                rates[name] = result["answers_per_second"]
+                return result
+            return run
+        bench.titles[some] = f"Carillon, fsync, {some}"
+        contestants = {"carillon": sends("carillon", WRK_CONNECTIONS), some: sends(some, WRK_CONNECTIONS_SOME),
+                       **dict(commit_floor(bench))}
+        if floor_is_there(bench):
+            bench.titles["floor at its rate"] = "commit floor at as many messages a second"
+            bench.titles[f"{some}: floor"] = f"commit floor at as many as with {some}"
+            contestants["floor at its rate"] = commit_floor_at(bench, lambda: rates["carillon"])
+            contestants[f"{some}: floor"] = commit_floor_at(bench, lambda: rates[some])
         return bench.alternate(contestants, REST_COLUMNS, targets)
 
 

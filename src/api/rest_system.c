@@ -35,6 +35,12 @@ static const char *backup_health(const struct gateway *g)
     return look.failed ? "failed" : "ok";
 }
 
+static void put_check(struct buf *out, const char *opening, const char *state)
+{
+    buf_append(out, opening, strlen(opening));
+    buf_append(out, state, strlen(state));
+}
+
 void rest_health(struct call *call)
 {
     struct core *core = call->core;
@@ -44,15 +50,22 @@ void rest_health(struct call *call)
     unsigned stuck;
     bool cores_ok = gateway_cores_alive(g, &stuck, core->now_ns);
     bool good = store_ok && disk_ok && cores_ok;
-    char out[448];
-    int len = snprintf(out, sizeof out,
-                       "{\"status\":\"%s\",\"service\":\"carillon\",\"version\":\"" CARILLON_VERSION
-                       "\",\"uptime_s\":%llu,\"db_writable\":%s,\"epoch\":%llu,\"checks\":{\"store\":\"%s\",\"disk\":\"%s\","
-                       "\"cores\":\"%s\",\"providers\":\"%s\",\"backup\":\"%s\"}}",
-                       good ? "ok" : "unavailable", (unsigned long long)uptime_s(core), store_ok && disk_ok ? "true" : "false",
-                       (unsigned long long)g->epoch, store_ok ? "ok" : "read_only", disk_ok ? "ok" : "reserve_reached",
-                       cores_ok ? "ok" : "stuck", provider_websocket.status(core), backup_health(g));
-    state_reply(call, good, slice_of(out, (size_t)len));
+    struct buf out = {0}; /* probes come often: printf would take as long as all else of an answer outside the kernel */
+    buf_reserve(&out, 448);
+    put_check(&out, "{\"status\":\"", good ? "ok" : "unavailable");
+    BUF_LIT(&out, "\",\"service\":\"carillon\",\"version\":\"" CARILLON_VERSION "\",\"uptime_s\":");
+    buf_u64(&out, uptime_s(core));
+    put_check(&out, ",\"db_writable\":", store_ok && disk_ok ? "true" : "false");
+    BUF_LIT(&out, ",\"epoch\":");
+    buf_u64(&out, g->epoch);
+    put_check(&out, ",\"checks\":{\"store\":\"", store_ok ? "ok" : "read_only");
+    put_check(&out, "\",\"disk\":\"", disk_ok ? "ok" : "reserve_reached");
+    put_check(&out, "\",\"cores\":\"", cores_ok ? "ok" : "stuck");
+    put_check(&out, "\",\"providers\":\"", provider_websocket.status(core));
+    put_check(&out, "\",\"backup\":\"", backup_health(g));
+    BUF_LIT(&out, "\"}}");
+    state_reply(call, good, buf_slice(&out));
+    buf_free(&out);
 }
 
 void rest_ready(struct call *call)

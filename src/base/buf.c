@@ -90,41 +90,60 @@ static unsigned escape_kind(unsigned char c)
     return (c >= 8 && c <= 13 && c != 11) ? 1 : 2;
 }
 
+#define EACH_BYTE 0x0101010101010101u
+
+/* plain_run counts the bytes that `text` begins with and that need no escape, eight at a time: x - n in each byte of a word
+ * sets the top bit of those below n, and of a byte that is 0 for n = 1; a borrow passes on only above one that is found. */
+static size_t plain_run(const char *text, size_t len)
+{
+    size_t at = 0;
+    for (; len - at >= 8; at += 8) {
+        uint64_t word;
+        memcpy(&word, text + at, sizeof word);
+        uint64_t quote = word ^ EACH_BYTE * '"', backslash = word ^ EACH_BYTE * '\\';
+        uint64_t found = ((word - EACH_BYTE * 0x20) & ~word) | ((quote - EACH_BYTE) & ~quote) |
+                         ((backslash - EACH_BYTE) & ~backslash);
+        if (found & EACH_BYTE * 0x80) break;
+    }
+    while (at < len && (unsigned char)text[at] >= 0x20 && text[at] != '"' && text[at] != '\\') at++;
+    return at;
+}
+
 size_t json_escaped_len(struct slice s)
 {
     size_t len = s.len;
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.data[i];
-        if (UNLIKELY(c < 0x20 || c == '"' || c == '\\')) len += escape_kind(c) == 1 ? 1 : 5;
-    }
+    for (size_t at = plain_run(s.data, s.len); at < s.len; at += 1 + plain_run(s.data + at + 1, s.len - at - 1))
+        len += escape_kind((unsigned char)s.data[at]) == 1 ? 1 : 5;
     return len;
+}
+
+static char *escape_one(char *out, unsigned char c)
+{
+    static const char hex[] = "0123456789abcdef";
+    *out++ = '\\';
+    if (c == '"' || c == '\\') {
+        *out++ = (char)c;
+    } else if (escape_kind(c) == 1) {
+        *out++ = "btn?fr"[c - 8];
+    } else {
+        memcpy(out, "u00", 3);
+        out[3] = hex[c >> 4];
+        out[4] = hex[c & 15];
+        out += 5;
+    }
+    return out;
 }
 
 char *json_escape(char *out, struct slice s)
 {
-    static const char hex[] = "0123456789abcdef";
-    size_t run = 0; /* bytes since the last escape, copied in one go */
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.data[i];
-        if (LIKELY(c >= 0x20 && c != '"' && c != '\\')) {
-            run++;
-            continue;
-        }
-        memcpy(out, s.data + i - run, run);
+    for (size_t at = 0; at < s.len;) {
+        size_t run = plain_run(s.data + at, s.len - at);
+        memcpy(out, s.data + at, run);
         out += run;
-        run = 0;
-        *out++ = '\\';
-        if (c == '"' || c == '\\') *out++ = (char)c;
-        else if (escape_kind(c) == 1) *out++ = "btn?fr"[c - 8];
-        else {
-            memcpy(out, "u00", 3);
-            out[3] = hex[c >> 4];
-            out[4] = hex[c & 15];
-            out += 5;
-        }
+        at += run;
+        if (at < s.len) out = escape_one(out, (unsigned char)s.data[at++]);
     }
-    if (run) memcpy(out, s.data + s.len - run, run);
-    return out + run;
+    return out;
 }
 
 void buf_json_string(struct buf *b, struct slice s)

@@ -120,6 +120,28 @@ static void json_strings_escape_what_rfc_8259_names(void **state)
 }
 
 /* Random strings over characters of every kind, read back by the parser. */
+/* Texts are looked at eight bytes at a time: every byte, at every place of a word and of what is left behind it. */
+static void a_byte_is_escaped_wherever_it_stands(void **state)
+{
+    char text[21], out[6 * sizeof text];
+    for (unsigned byte = 0; byte < 256; byte++) {
+        bool plain = byte >= 0x20 && byte != '"' && byte != '\\';
+        for (size_t len = 1; len <= sizeof text; len++) {
+            for (size_t at = 0; at < len; at++) {
+                memset(text, at % 2 ? 0xff : ' ', len);
+                text[at] = (char)byte;
+                struct slice s = slice_of(text, len);
+                size_t more = json_escaped_len(s) - len;
+                assert_true(plain ? more == 0 : more == 1 || more == 5);
+                assert_ptr_equal(json_escape(out, s), out + len + more);
+                assert_memory_equal(out, text, at);
+                assert_true(plain ? out[at] == text[at] : out[at] == '\\');
+                assert_memory_equal(out + at + 1 + more, text + at + 1, len - at - 1);
+            }
+        }
+    }
+}
+
 static void any_text_escaped_reads_back_as_itself(void **state)
 {
     struct json_parser *parser = json_parser_new(1 << 16);
@@ -158,6 +180,7 @@ int main(void)
         cmocka_unit_test(consuming_moves_the_rest_to_the_front),
         cmocka_unit_test(numbers_are_written_in_decimal),
         cmocka_unit_test(json_strings_escape_what_rfc_8259_names),
+        cmocka_unit_test(a_byte_is_escaped_wherever_it_stands),
         cmocka_unit_test(any_text_escaped_reads_back_as_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
