@@ -197,6 +197,7 @@ void local_room_remove(struct core *core, struct local_room *l, struct sub *sub)
 void local_room_release(struct core *core, struct local_room *l)
 {
     if (l->num_subs || l->pending || !list_empty(&l->watches)) return;
+    ASSERT(l->runs.len == 0); /* the walk would come to a room that is no more */
     unsigned home = gateway_room_home(core->gateway, l->tenant, l->number);
     notice_post(core, home, notice_new(core, NOTICE_ROOM_UNUSED, l->tenant, 0, (struct slice){0}, l->number, 0, (struct slice){0}));
     ASSERT(map_remove(&core->local_rooms, hash_u64(l->number), l));
@@ -222,6 +223,12 @@ void fanout_local(struct core *core, struct frame *f)
     ASSERT(l->seen_head < f->first_seq || l->seen_head == 0);
     l->seen_head = f->last_seq;
     tail_append(core, f);
+    if (l->num_subs == 0 && !PLANTED(walk_of_nobody)) { /* somebody has asked to subscribe, or only watches */
+        frame_ref(f, core->id);
+        far_walk_through(core, l, f);
+        frame_unref(f, core->id);
+        return;
+    }
     if (l->num_subs > core->fanout_slice || l->runs.len >= core->fanout_runs_max / 2) far_walk_begun(core, l);
     run_queue(core, l, f);
 }

@@ -140,8 +140,8 @@ static void a_leave_ends_typing(void **state)
     say(h, &s.ann, s.room, false);
     expect_typing(s.listener, "ann", "start");
     settled(h, harness_ask(h, 0, OP_ROOM_LEAVE, &s.ann, s.room));
+    expect_typing(s.listener, "ann", "stop"); /* not durable: it overtakes the walk that brings the leave */
     expect_text(client_hear(s.listener), "\"type\":\"user_left\"");
-    expect_typing(s.listener, "ann", "stop");
     pass(h, TYPING_REPEAT_MS);
     client_hears_nothing(s.listener);
     expect_nothing_kept(h, s.room);
