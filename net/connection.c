@@ -40,6 +40,7 @@ void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct soc
     c->admin = admin;
     c->opened_tick = c->heard_tick = n->now_tick;
     c->deadline_tick = TIMER_NEVER;
+    c->readable = true; /* a TCP connection is accepted with its first bytes (listener.c) */
     c->peer_family = (uint8_t)peer->ss_family;
     if (peer->ss_family == AF_INET) memcpy(c->peer, &((const struct sockaddr_in *)peer)->sin_addr, 4);
     if (peer->ss_family == AF_INET6) memcpy(c->peer, &((const struct sockaddr_in6 *)peer)->sin6_addr, 16);
@@ -173,9 +174,9 @@ static void websocket_expire(struct net *n, struct conn *c)
 /* conn_cancel cancels what is armed; each still completes on its own. */
 static void conn_cancel(struct net *n, struct conn *c)
 {
-    if (c->receiving) {
+    if (c->wait != WAIT_NONE) {
         conn_op_begin(c);
-        ring_cancel_tag(n->ring, conn_tag(c, RING_OP_RECV), conn_tag(c, RING_OP_CANCEL));
+        ring_cancel_tag(n->ring, conn_wait_tag(c), conn_tag(c, RING_OP_CANCEL));
     }
     if (c->blocked) {
         conn_op_begin(c);
@@ -212,7 +213,8 @@ void conn_expire(struct net *n, struct conn *c)
     }
     if (c->state < CONN_RELEASING) conn_arm_timer(n, c);
     /* Silent or not, each comes by here once a ping interval, or idle timeout for HTTP (conn_arm_timer). */
-    if (UNLIKELY(ring_keeps_closed(n->ring)) && c->state < CONN_ENDING) conn_end_receive(n, c);
+    if (UNLIKELY(ring_keeps_closed(n->ring)) && c->state < CONN_ENDING) conn_end_wait(n, c);
+    conn_cool(n, c);
 }
 
 /* --- the end ------------------------------------------------------------------------------------------------ */
@@ -354,13 +356,14 @@ void conn_complete(struct net *n, struct conn *c, const struct ring_completion *
     ASSERT(tag_generation(done->tag) == c->generation && c->state != CONN_FREE);
     switch (tag_op(done->tag)) {
     case RING_OP_RECV: conn_on_recv(n, c, done); return;
+    case RING_OP_POLL_IN: conn_on_poll_in(n, c, done->result); return;
     case RING_OP_SEND: conn_on_send(n, c, done->result); return;
     case RING_OP_POLL_OUT:
         conn_op_end(c);
         conn_on_poll_out(n, c);
         return;
     case RING_OP_CANCEL:
-        if (done->result < 0) c->resting = false; /* it met the receive between two turns: the next occasion tries again */
+        if (done->result < 0) c->resting = false; /* it met what waits between two turns: the next occasion tries again */
         conn_op_end(c);
         conn_join(n, c);
         return;

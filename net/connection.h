@@ -29,6 +29,15 @@ enum conn_state {
     CONN_RELEASING,  /* gives its descriptor back */
 };
 
+/* enum conn_wait: what a connection waits for input with. One that is silent waits with a poll, which holds the least of the
+ * kernel's memory, and receives when there is something; one that says much keeps a receive armed. */
+enum conn_wait {
+    WAIT_NONE,   /* it does not read */
+    WAIT_POLL,   /* for something to read */
+    WAIT_ONCE,   /* with a receive, because there is something to read */
+    WAIT_STREAM, /* with a receive that stays armed */
+};
+
 /* conn_input: received bytes that could not be consumed yet, lent while there are any. */
 struct conn_input {
     struct conn_input *next; /* in the pool */
@@ -56,8 +65,8 @@ struct conn {
     bool blocked : 1;    /* a poll for writability is armed */
     bool above_half : 1; /* pushes queued were above half their cap: on_drain is owed */
     bool want_drain : 1;
-    bool receiving : 1;  /* a multishot receive is armed */
-    bool resting : 1;    /* that receive is being cancelled */
+    bool readable : 1;   /* there is something to read, as far as is known: no poll before the next receive */
+    bool resting : 1;    /* what it waits with is being cancelled */
     bool resuming : 1;   /* in net's resuming list */
     bool consuming : 1;  /* conn_consume runs; a handler may be on the stack */
     bool websocket : 1;
@@ -73,6 +82,8 @@ struct conn {
     bool said_last : 1;  /* the peer said that nothing comes behind the request that was answered last, or its close frame */
     uint8_t refusal : 3; /* why it is not let in; 0: it is */
     uint8_t minor_version : 1;
+    uint8_t wait : 2;     /* enum conn_wait */
+    uint8_t readings : 4; /* in a row, each soon after the one before: RECV_STREAM_AFTER */
     uint8_t cause;       /* enum conn_cause + 1; 0: it has not come to its end */
     uint8_t peer_family; /* AF_INET, AF_INET6 or AF_UNIX */
     uint32_t sending_bytes, sending_entries;
@@ -231,7 +242,7 @@ static inline size_t conn_reply_bytes(const struct conn *c)
 
 /* --- connection.c: from the accept to the end ------------------------------------------------------------------- */
 
-/* conn_open begins a connection in a fresh slot and arms its receive. */
+/* conn_open begins a connection in a fresh slot and begins to receive. */
 void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct sockaddr_storage *peer, bool admin);
 /* conn_complete handles a completion of one of the connection's operations. */
 void conn_complete(struct net *n, struct conn *c, const struct ring_completion *done);
@@ -262,11 +273,16 @@ void conn_discard(struct net *n, struct conn *c);
 
 /* --- connection_receive.c: bytes in, requests and messages up ----------------------------------------------------- */
 
-/* conn_read_on arms a receive unless one is armed, or enough is held back. */
+/* conn_read_on waits for input unless it does already, or enough is held back. */
 void conn_read_on(struct net *n, struct conn *c);
-/* conn_end_receive has the receive complete, once; it is armed again then if the connection reads (conn_on_recv). */
-void conn_end_receive(struct net *n, struct conn *c);
+/* conn_end_wait has the wait for input complete, once; it begins anew then if the connection reads. */
+void conn_end_wait(struct net *n, struct conn *c);
+/* conn_wait_tag is the tag of what it waits with. */
+uint64_t conn_wait_tag(const struct conn *c);
+/* conn_cool has one that kept a receive armed and is silent by now wait with a poll; looked at when its timer fires. */
+void conn_cool(struct net *n, struct conn *c);
 void conn_on_recv(struct net *n, struct conn *c, const struct ring_completion *done);
+void conn_on_poll_in(struct net *n, struct conn *c, int32_t result);
 /* conn_takes_input answers whether received bytes may be looked at now. */
 bool conn_takes_input(const struct net *n, const struct conn *c);
 /* conn_resume looks at what was held back. */

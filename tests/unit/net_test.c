@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../net/connection.h"
 #include "../../net/listener.h"
 #include "../../net/net.h"
 #include "../../net/ring.h"
@@ -45,7 +46,6 @@ struct app {
     bool hold_requests; /* each message begins a request that the test ends */
     bool use_users;     /* connections get a user */
     bool refuse_all;    /* connections are let in by nobody */
-    bool listen_twice;  /* twice as many accepts at once */
     bool refuse_bodies; /* no head has its body taken */
     struct net_account accounts[2]; /* a request that names one in X-Account is charged to it */
     char unix_path[64]; /* listen here instead of on TCP, when set */
@@ -194,8 +194,8 @@ static void app_open(struct app *a)
     enum status s = net_open(&a->n, &handlers, &a->limits, &a->clock, &a->park, 0, why, sizeof why);
     if (s != STATUS_OK) print_error("%s\n", why);
     assert_int_equal(s, STATUS_OK);
-    const struct net_listener at[2] = {{.fd = a->listen_fd}, {.fd = a->listen_fd}};
-    assert_int_equal(net_start(a->n, at, a->listen_twice ? 2 : 1), STATUS_OK);
+    const struct net_listener at = {.fd = a->listen_fd};
+    assert_int_equal(net_start(a->n, &at, 1), STATUS_OK);
 }
 
 static void turn(struct app *a)
@@ -1539,6 +1539,101 @@ static void a_reader_that_makes_no_progress_is_closed_as_too_slow(void **state)
     app_close(a);
 }
 
+/* --- what a connection waits for input with ------------------------------------------------------------------- */
+
+static enum conn_wait waits_with(struct app *a)
+{
+    return (enum conn_wait)net_conn(a->n, a->last_ws)->wait;
+}
+
+/* says sends one text and waits until it is handed up. */
+static void says(struct app *a, struct client *c, struct slice text)
+{
+    unsigned before = a->messages;
+    ws_say(a, c, 0x81, text);
+    UNTIL(a, a->messages == before + 1);
+    turn(a);
+}
+
+static void who_says_little_is_polled_and_who_says_much_has_a_receive_armed(void **state)
+{
+    struct app *a = *state;
+    a->stop_echo = true;
+    app_open(a);
+    struct client c = ws_connect(a);
+    assert_int_equal(waits_with(a), WAIT_POLL);
+    for (unsigned i = 0; i < 2 * RECV_STREAM_AFTER; i++) { /* now and then, for long */
+        skip_time(a, 2 * RECV_SOON_MS * 1000000ull);
+        says(a, &c, SLICE("now and then"));
+        assert_int_equal(waits_with(a), WAIT_POLL);
+    }
+    for (unsigned i = 0; i < 2 * RECV_STREAM_AFTER; i++) says(a, &c, SLICE("again and again"));
+    assert_int_equal(waits_with(a), WAIT_STREAM);
+    client_close(&c);
+    app_close(a);
+}
+
+static void who_falls_silent_is_polled_again_and_heard_when_it_speaks(void **state)
+{
+    struct app *a = *state;
+    a->stop_echo = true;
+    app_open(a);
+    struct client c = ws_connect(a);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 2 * RECV_STREAM_AFTER; i++) says(a, &c, SLICE("much"));
+        assert_int_equal(waits_with(a), WAIT_STREAM);
+        skip_time(a, 31 * SECOND); /* the ping is due */
+        UNTIL(a, waits_with(a) == WAIT_POLL);
+        ws_say(a, &c, 0x8a, SLICE("")); /* the pong is no reason to expect more */
+        turns(a, 5);
+        assert_int_equal(waits_with(a), WAIT_POLL);
+    }
+    says(a, &c, SLICE("heard"));
+    client_close(&c);
+    app_close(a);
+}
+
+/* Texts of any length are sent at any time between two turns, while the wait goes to and fro. */
+static void what_comes_while_the_wait_changes_is_read(void **state)
+{
+    struct app *a = *state;
+    a->stop_echo = true;
+    app_open(a);
+    struct client c = ws_connect(a);
+    unsigned said = 0, changes = 0;
+    enum conn_wait before = WAIT_POLL;
+    for (unsigned i = 0; i < 600; i++) {
+        if (i % 40 == 20) a->skipped_ns += 31 * SECOND;
+        if (i % 40 < 12 || i % 3 == 0) {
+            ws_say(a, &c, 0x81, SLICE("in between"));
+            said++;
+        }
+        if (i % 7 != 0) turn(a);
+        changes += waits_with(a) != before;
+        before = waits_with(a);
+    }
+    UNTIL(a, a->messages == said);
+    assert_true(changes > 20);
+    client_close(&c);
+    app_close(a);
+}
+
+static void a_half_closed_client_is_noticed_whatever_it_waits_with(void **state)
+{
+    struct app *a = *state;
+    a->stop_echo = true;
+    app_open(a);
+    struct client quiet = ws_connect(a), loud = ws_connect(a);
+    for (unsigned i = 0; i < 2 * RECV_STREAM_AFTER; i++) says(a, &loud, SLICE("much"));
+    assert_int_equal(waits_with(a), WAIT_STREAM);
+    shutdown(quiet.fd, SHUT_WR);
+    shutdown(loud.fd, SHUT_WR);
+    UNTIL(a, client_ended(&quiet) && client_ended(&loud));
+    client_close(&quiet);
+    client_close(&loud);
+    app_close(a);
+}
+
 /* Aborts, resets and half-closed clients with full queues and running sends, in every order. */
 static void teardown_under_load_leaks_nothing(void **state)
 {
@@ -1617,32 +1712,22 @@ static void closing_the_net_frees_open_connections(void **state)
     client_close(&body);
 }
 
-/* Clients that have connected and sent before they are accepted are all read in the same instant. */
+/* All speak before a turn, so that it begins a receive for each of them at once. */
 static void more_input_than_receive_buffers_is_read_in_the_end(void **state)
 {
     struct app *a = *state;
-    a->stop_echo = a->listen_twice = true;
+    a->stop_echo = true;
     app_open(a);
-    enum { NUM = 2 * ACCEPTS_ARMED_MAX, LEN = 60000 };
-    _Static_assert(NUM * LEN > RECV_BUFFERS * RECV_BUFFER_BYTES, "more than there is room for");
+    enum { NUM = RECV_BUFFERS + 100 };
     struct client *clients = calloc(NUM, sizeof *clients);
-    struct buf text = {0};
-    char *payload = malloc(LEN);
-    memset(payload, 'i', LEN);
-    buf_append(&text, upgrade, sizeof upgrade - 1);
-    frame_masked(&text, 0x81, slice_of(payload, LEN));
-    for (unsigned i = 0; i < NUM; i++) {
-        clients[i] = client_open(a);
-        ssize_t n = send(clients[i].fd, text.data, text.len, MSG_NOSIGNAL);
-        assert_int_equal(n, text.len);
-    }
+    for (unsigned i = 0; i < NUM; i++) clients[i] = ws_connect(a);
+    for (unsigned i = 0; i < NUM; i++) ws_say(a, &clients[i], 0x81, SLICE("all at once"));
+    for (unsigned i = 0; i < NUM; i++) ring_enter(a->n->ring, false, 0); /* the kernel tells of no more than some at a time */
     UNTIL(a, a->messages == NUM);
     assert_true(net_stats(a->n)->recv_enobufs > 0);
     assert_int_equal(net_stats(a->n)->recv_enobufs, net_ring_stats(a->n)->buffers_empty);
     for (unsigned i = 0; i < NUM; i++) client_close(&clients[i]);
     free(clients);
-    free(payload);
-    buf_free(&text);
     app_close(a);
 }
 
@@ -1962,6 +2047,10 @@ int main(void)
         NET_TEST(deadlines_of_http_close_slow_and_silent_clients),
         NET_TEST(a_silent_websocket_is_pinged_and_then_closed),
         NET_TEST(a_reader_that_makes_no_progress_is_closed_as_too_slow),
+        NET_TEST(who_says_little_is_polled_and_who_says_much_has_a_receive_armed),
+        NET_TEST(who_falls_silent_is_polled_again_and_heard_when_it_speaks),
+        NET_TEST(what_comes_while_the_wait_changes_is_read),
+        NET_TEST(a_half_closed_client_is_noticed_whatever_it_waits_with),
         NET_TEST(teardown_under_load_leaks_nothing),
         NET_TEST(closing_the_net_frees_open_connections),
         NET_TEST(more_input_than_receive_buffers_is_read_in_the_end),
