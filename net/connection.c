@@ -1,10 +1,12 @@
 #include "connection.h"
 
 #include <arpa/inet.h>
+#include <stdlib.h>
 
 #include "../src/base/planted.h"
 #include "../src/base/probe.h"
 
+static void conn_set_peer(struct conn *c, const struct sockaddr_storage *peer);
 static uint8_t conn_admit(struct net *n, struct conn *c);
 static void conn_open_refused(struct net *n, struct conn *c);
 static void conn_linger(struct net *n, struct conn *c);
@@ -38,12 +40,10 @@ void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct soc
     conn_set_state(c, CONN_HTTP);
     c->ring_fd = ring_fd;
     c->admin = admin;
-    c->opened_tick = c->heard_tick = n->now_tick;
+    c->timer.owners = c->heard_tick = n->now_tick;
     c->deadline_tick = TIMER_NEVER;
     c->readable = true; /* a TCP connection is accepted with its first bytes (listener.c) */
-    c->peer_family = (uint8_t)peer->ss_family;
-    if (peer->ss_family == AF_INET) memcpy(c->peer, &((const struct sockaddr_in *)peer)->sin_addr, 4);
-    if (peer->ss_family == AF_INET6) memcpy(c->peer, &((const struct sockaddr_in6 *)peer)->sin6_addr, 16);
+    conn_set_peer(c, peer);
     n->stats.accepted++;
     probe_accept(n->core, c->slot);
     c->refusal = admin ? 0 : conn_admit(n, c);
@@ -53,6 +53,26 @@ void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct soc
     }
     conn_set_deadline(n, c, n->ticks.header);
     conn_read_on(n, c);
+}
+
+/* A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2); they are kept and named as what they
+ * are, so that one address has one name. */
+static const uint8_t mapped_ipv4[12] = {[10] = 0xff, [11] = 0xff};
+
+static void conn_set_peer(struct conn *c, const struct sockaddr_storage *peer)
+{
+    const uint8_t *ipv6 = ((const struct sockaddr_in6 *)peer)->sin6_addr.s6_addr;
+    bool mapped = peer->ss_family == AF_INET6 && memcmp(ipv6, mapped_ipv4, sizeof mapped_ipv4) == 0;
+    c->peer_family = mapped ? AF_INET : peer->ss_family & 0xf;
+    if (mapped) {
+        memcpy(c->peer.ipv4, ipv6 + sizeof mapped_ipv4, 4);
+    } else if (peer->ss_family == AF_INET) {
+        memcpy(c->peer.ipv4, &((const struct sockaddr_in *)peer)->sin_addr, 4);
+    } else if (peer->ss_family == AF_INET6) {
+        c->peer.ipv6 = malloc(16);
+        ASSERT(c->peer.ipv6 != NULL);
+        memcpy(c->peer.ipv6, ipv6, 16);
+    }
 }
 
 /* conn_blame notes why the connection ends; what follows from that is no reason of its own. */
@@ -348,6 +368,7 @@ void conn_discard(struct net *n, struct conn *c)
     if (c->websocket) n->stats.websockets--;
     n->assembly_bytes -= c->assembly_bytes;
     if (c->account) c->account->assembly -= c->assembly_bytes;
+    if (c->peer_family == AF_INET6) free(c->peer.ipv6);
     timer_cancel(&n->timers, &c->timer);
 }
 
@@ -460,7 +481,7 @@ struct conn_note *conn_note(struct conn *c)
 
 uint64_t conn_open_ms(const struct net *n, const struct conn *c)
 {
-    return (uint64_t)(n->now_tick - c->opened_tick) * TIMER_TICK_MS;
+    return (uint64_t)(n->now_tick - conn_opened_tick(c)) * TIMER_TICK_MS;
 }
 
 uint64_t conn_idle_ms(const struct net *n, const struct conn *c)
@@ -481,10 +502,6 @@ size_t net_queued(const struct conn *c)
     return send_queue_bytes(&c->queue);
 }
 
-/* A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2); they are named as what they are,
- * so that one address has one name. */
-static const uint8_t mapped_ipv4[12] = {[10] = 0xff, [11] = 0xff};
-
 void conn_peer(const struct conn *c, char out[46])
 {
     uint8_t address[16];
@@ -497,8 +514,9 @@ void conn_peer(const struct conn *c, char out[46])
 
 bool conn_peer_bytes(const struct conn *c, uint8_t out[16])
 {
-    bool v4 = c->peer_family == AF_INET;
+    bool v4 = c->peer_family == AF_INET, v6 = c->peer_family == AF_INET6;
     memcpy(out, mapped_ipv4, sizeof mapped_ipv4);
-    memcpy(out + (v4 ? 12 : 0), c->peer, v4 ? 4 : 16);
-    return v4 || c->peer_family == AF_INET6;
+    if (v4) memcpy(out + sizeof mapped_ipv4, c->peer.ipv4, 4);
+    if (v6) memcpy(out, c->peer.ipv6, 16);
+    return v4 || v6;
 }

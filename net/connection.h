@@ -84,9 +84,11 @@ struct conn {
     uint8_t minor_version : 1;
     uint8_t wait : 2;     /* enum conn_wait */
     uint8_t readings : 4; /* in a row, each soon after the one before: RECV_STREAM_AFTER */
-    uint8_t cause;       /* enum conn_cause + 1; 0: it has not come to its end */
-    uint8_t peer_family; /* AF_INET, AF_INET6 or AF_UNIX */
-    uint32_t sending_bytes, sending_entries;
+    uint8_t cause : 4;    /* enum conn_cause + 1; 0: it has not come to its end */
+    uint8_t peer_family : 4; /* AF_INET, AF_INET6 or AF_UNIX */
+    uint16_t requests;   /* commands in flight */
+    uint16_t close_code; /* of a WebSocket: the first that was sent or received; 0: none yet */
+    uint32_t sending_bytes;
     uint32_t frames_out;
     struct send_queue queue;
     uint32_t stalled_tick;   /* since when a blocked queue has made no progress */
@@ -94,7 +96,7 @@ struct conn {
 
     struct net_account *account;
     void *user; /* in the free list: unused */
-    struct timer timer;
+    struct timer timer; /* its owner's word: the tick in which the connection was opened */
     union {
         uint32_t deadline_tick; /* of the state, TIMER_NEVER for none */
         uint32_t pinged_tick;   /* CONN_WEBSOCKET, which has no deadline of its own */
@@ -115,12 +117,12 @@ struct conn {
         uint32_t discarded_bytes;      /* … and from CONN_ENDING on */
     };
     uint32_t messages_in;
-    uint16_t requests;   /* commands in flight */
-    uint16_t close_code; /* of a WebSocket: the first that was sent or received; 0: none yet */
-    uint32_t opened_tick;
-    uint8_t peer[16]; /* network order */
+    union { /* of peer_family; network order */
+        uint8_t ipv4[4];
+        uint8_t *ipv6; /* 16 bytes, its own */
+    } peer;
 };
-_Static_assert(sizeof(struct conn) == 216, "an idle connection's whole share of net's user space");
+_Static_assert(sizeof(struct conn) == 192, "an idle connection's whole share of net's user space: three lines");
 _Static_assert(offsetof(struct conn, account) <= 2 * 64 - 16, "a fan-out and its send stay within two lines' length");
 
 /* conn_list: connections to look at later in the turn. Membership is a flag in the connection, so an entry whose
@@ -254,6 +256,8 @@ void conn_blame(struct conn *c, enum conn_cause cause);
 void conn_set_deadline(struct net *n, struct conn *c, uint32_t ticks);
 void conn_arm_timer(struct net *n, struct conn *c);
 void conn_expire(struct net *n, struct conn *c);
+/* conn_opened_tick: in which it was accepted. */
+static inline uint32_t conn_opened_tick(const struct conn *c) { return c->timer.owners; }
 /* conn_answering: an HTTP answer is on its way; see net_answering. */
 bool conn_answering(const struct conn *c);
 /* conn_end flushes what is queued and then terminates. */
