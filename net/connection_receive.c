@@ -214,6 +214,7 @@ void conn_on_poll_in(struct net *n, struct conn *c, int32_t result)
     }
     if (result != -ECANCELED) {
         count_reading(c, n->now_tick - c->heard_tick <= RECV_SOON_MS / TIMER_TICK_MS);
+        c->heard_tick = n->now_tick; /* bytes or an end; the timers of this turn come before the receive */
         c->readable = true;
     }
     conn_read_on(n, c);

@@ -84,6 +84,26 @@ static void what_comes_while_the_wait_changes_is_read(void **state)
     app_close(a);
 }
 
+/* The clock jumps, as after a pause of the whole process: what came meanwhile counts, although its timer is due too. */
+static void who_spoke_while_the_process_was_paused_is_heard_and_kept(void **state)
+{
+    struct app *a = *state;
+    app_open(a);
+    struct client ws = ws_connect(a), http = client_open(a);
+    client_say(a, &http, "GET /first HTTP/1.1\r\nHost: x\r\n\r\n");
+    UNTIL(a, client_has(&http, "/first"));
+    turn(a);
+    ws_say(a, &ws, 0x81, SLICE("still here"));
+    client_say(a, &http, "GET /second HTTP/1.1\r\nHost: x\r\n\r\n");
+    a->skipped_ns += 90 * SECOND;
+    UNTIL(a, client_has(&ws, "still here") && client_has(&http, "/second"));
+    assert_int_equal(net_stats(a->n)->timeouts, 0);
+    assert_int_equal(net_connections(a->n), 2);
+    client_close(&ws);
+    client_close(&http);
+    app_close(a);
+}
+
 static void a_half_closed_client_is_noticed_whatever_it_waits_with(void **state)
 {
     struct app *a = *state;
@@ -125,6 +145,7 @@ int main(void)
         NET_TEST(who_says_little_is_polled_and_who_says_much_has_a_receive_armed),
         NET_TEST(who_falls_silent_is_polled_again_and_heard_when_it_speaks),
         NET_TEST(what_comes_while_the_wait_changes_is_read),
+        NET_TEST(who_spoke_while_the_process_was_paused_is_heard_and_kept),
         NET_TEST(a_half_closed_client_is_noticed_whatever_it_waits_with),
         NET_TEST(more_input_than_receive_buffers_is_read_in_the_end),
     };
