@@ -1,10 +1,12 @@
 #include "connection.h"
 
 #include <arpa/inet.h>
+#include <stdlib.h>
 
 #include "../src/base/planted.h"
 #include "../src/base/probe.h"
 
+static void conn_set_peer(struct conn *c, const struct sockaddr_storage *peer);
 static uint8_t conn_admit(struct net *n, struct conn *c);
 static void conn_open_refused(struct net *n, struct conn *c);
 static void conn_linger(struct net *n, struct conn *c);
@@ -38,11 +40,10 @@ void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct soc
     conn_set_state(c, CONN_HTTP);
     c->ring_fd = ring_fd;
     c->admin = admin;
-    c->opened_tick = c->heard_tick = n->now_tick;
+    c->timer.owners = c->heard_tick = n->now_tick;
     c->deadline_tick = TIMER_NEVER;
-    c->peer_family = (uint8_t)peer->ss_family;
-    if (peer->ss_family == AF_INET) memcpy(c->peer, &((const struct sockaddr_in *)peer)->sin_addr, 4);
-    if (peer->ss_family == AF_INET6) memcpy(c->peer, &((const struct sockaddr_in6 *)peer)->sin6_addr, 16);
+    c->readable = true; /* a TCP connection is accepted with its first bytes (listener.c) */
+    conn_set_peer(c, peer);
     n->stats.accepted++;
     probe_accept(n->core, c->slot);
     c->refusal = admin ? 0 : conn_admit(n, c);
@@ -52,6 +53,26 @@ void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct soc
     }
     conn_set_deadline(n, c, n->ticks.header);
     conn_read_on(n, c);
+}
+
+/* A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2); they are kept and named as what they
+ * are, so that one address has one name. */
+static const uint8_t mapped_ipv4[12] = {[10] = 0xff, [11] = 0xff};
+
+static void conn_set_peer(struct conn *c, const struct sockaddr_storage *peer)
+{
+    const uint8_t *ipv6 = ((const struct sockaddr_in6 *)peer)->sin6_addr.s6_addr;
+    bool mapped = peer->ss_family == AF_INET6 && memcmp(ipv6, mapped_ipv4, sizeof mapped_ipv4) == 0;
+    c->peer_family = mapped ? AF_INET : peer->ss_family & 0xf;
+    if (mapped) {
+        memcpy(c->peer.ipv4, ipv6 + sizeof mapped_ipv4, 4);
+    } else if (peer->ss_family == AF_INET) {
+        memcpy(c->peer.ipv4, &((const struct sockaddr_in *)peer)->sin_addr, 4);
+    } else if (peer->ss_family == AF_INET6) {
+        c->peer.ipv6 = malloc(16);
+        ASSERT(c->peer.ipv6 != NULL);
+        memcpy(c->peer.ipv6, ipv6, 16);
+    }
 }
 
 /* conn_blame notes why the connection ends; what follows from that is no reason of its own. */
@@ -173,9 +194,9 @@ static void websocket_expire(struct net *n, struct conn *c)
 /* conn_cancel cancels what is armed; each still completes on its own. */
 static void conn_cancel(struct net *n, struct conn *c)
 {
-    if (c->receiving) {
+    if (c->wait != WAIT_NONE) {
         conn_op_begin(c);
-        ring_cancel_tag(n->ring, conn_tag(c, RING_OP_RECV), conn_tag(c, RING_OP_CANCEL));
+        ring_cancel_tag(n->ring, conn_wait_tag(c), conn_tag(c, RING_OP_CANCEL));
     }
     if (c->blocked) {
         conn_op_begin(c);
@@ -191,6 +212,14 @@ static bool conn_is_read(const struct conn *c)
     return !send_queue_empty(&c->queue) && (c->state == CONN_ENDING || (c->state == CONN_HTTP && !c->partial));
 }
 
+/* conn_is_about_to_hear: something is there to read, and will have been looked at when the next tick comes. After a pause
+ * of the whole process all timers are due, and so are all peers heard. Who says little at a time again and again does not
+ * put its deadline off by that: it has a receive armed soon. */
+static bool conn_is_about_to_hear(const struct net *n, const struct conn *c)
+{
+    return c->wait == WAIT_ONCE && n->now_tick - c->heard_tick <= 1;
+}
+
 void conn_expire(struct net *n, struct conn *c)
 {
     if (c->state == CONN_CLOSING) {
@@ -199,6 +228,10 @@ void conn_expire(struct net *n, struct conn *c)
         return;
     }
     ASSERT(c->state != CONN_FREE && c->state != CONN_RELEASING);
+    if (conn_is_about_to_hear(n, c)) {
+        conn_arm_timer(n, c);
+        return;
+    }
     if (c->stalled_tick && n->now_tick >= tick_after(c->stalled_tick, n->ticks.stall)) {
         conn_stalled(n, c);
     } else if (n->now_tick >= conn_deadline(c) && conn_is_read(c)) {
@@ -212,7 +245,8 @@ void conn_expire(struct net *n, struct conn *c)
     }
     if (c->state < CONN_RELEASING) conn_arm_timer(n, c);
     /* Silent or not, each comes by here once a ping interval, or idle timeout for HTTP (conn_arm_timer). */
-    if (UNLIKELY(ring_keeps_closed(n->ring)) && c->state < CONN_ENDING) conn_end_receive(n, c);
+    if (UNLIKELY(ring_keeps_closed(n->ring)) && c->state < CONN_ENDING) conn_end_wait(n, c);
+    conn_cool(n, c);
 }
 
 /* --- the end ------------------------------------------------------------------------------------------------ */
@@ -346,6 +380,7 @@ void conn_discard(struct net *n, struct conn *c)
     if (c->websocket) n->stats.websockets--;
     n->assembly_bytes -= c->assembly_bytes;
     if (c->account) c->account->assembly -= c->assembly_bytes;
+    if (c->peer_family == AF_INET6) free(c->peer.ipv6);
     timer_cancel(&n->timers, &c->timer);
 }
 
@@ -354,13 +389,14 @@ void conn_complete(struct net *n, struct conn *c, const struct ring_completion *
     ASSERT(tag_generation(done->tag) == c->generation && c->state != CONN_FREE);
     switch (tag_op(done->tag)) {
     case RING_OP_RECV: conn_on_recv(n, c, done); return;
+    case RING_OP_POLL_IN: conn_on_poll_in(n, c, done->result); return;
     case RING_OP_SEND: conn_on_send(n, c, done->result); return;
     case RING_OP_POLL_OUT:
         conn_op_end(c);
         conn_on_poll_out(n, c);
         return;
     case RING_OP_CANCEL:
-        if (done->result < 0) c->resting = false; /* it met the receive between two turns: the next occasion tries again */
+        if (done->result < 0) c->resting = false; /* it met what waits between two turns: the next occasion tries again */
         conn_op_end(c);
         conn_join(n, c);
         return;
@@ -457,7 +493,7 @@ struct conn_note *conn_note(struct conn *c)
 
 uint64_t conn_open_ms(const struct net *n, const struct conn *c)
 {
-    return (uint64_t)(n->now_tick - c->opened_tick) * TIMER_TICK_MS;
+    return (uint64_t)(n->now_tick - conn_opened_tick(c)) * TIMER_TICK_MS;
 }
 
 uint64_t conn_idle_ms(const struct net *n, const struct conn *c)
@@ -478,10 +514,6 @@ size_t net_queued(const struct conn *c)
     return send_queue_bytes(&c->queue);
 }
 
-/* A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2); they are named as what they are,
- * so that one address has one name. */
-static const uint8_t mapped_ipv4[12] = {[10] = 0xff, [11] = 0xff};
-
 void conn_peer(const struct conn *c, char out[46])
 {
     uint8_t address[16];
@@ -494,8 +526,9 @@ void conn_peer(const struct conn *c, char out[46])
 
 bool conn_peer_bytes(const struct conn *c, uint8_t out[16])
 {
-    bool v4 = c->peer_family == AF_INET;
+    bool v4 = c->peer_family == AF_INET, v6 = c->peer_family == AF_INET6;
     memcpy(out, mapped_ipv4, sizeof mapped_ipv4);
-    memcpy(out + (v4 ? 12 : 0), c->peer, v4 ? 4 : 16);
-    return v4 || c->peer_family == AF_INET6;
+    if (v4) memcpy(out + sizeof mapped_ipv4, c->peer.ipv4, 4);
+    if (v6) memcpy(out, c->peer.ipv6, 16);
+    return v4 || v6;
 }

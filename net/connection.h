@@ -29,6 +29,15 @@ enum conn_state {
     CONN_RELEASING,  /* gives its descriptor back */
 };
 
+/* enum conn_wait: what a connection waits for input with. One that is silent waits with a poll, which holds the least of the
+ * kernel's memory, and receives when there is something; one that says much keeps a receive armed. */
+enum conn_wait {
+    WAIT_NONE,   /* it does not read */
+    WAIT_POLL,   /* for something to read */
+    WAIT_ONCE,   /* with a receive, because there is something to read */
+    WAIT_STREAM, /* with a receive that stays armed */
+};
+
 /* conn_input: received bytes that could not be consumed yet, lent while there are any. */
 struct conn_input {
     struct conn_input *next; /* in the pool */
@@ -56,8 +65,8 @@ struct conn {
     bool blocked : 1;    /* a poll for writability is armed */
     bool above_half : 1; /* pushes queued were above half their cap: on_drain is owed */
     bool want_drain : 1;
-    bool receiving : 1;  /* a multishot receive is armed */
-    bool resting : 1;    /* that receive is being cancelled */
+    bool readable : 1;   /* there is something to read, as far as is known: no poll before the next receive */
+    bool resting : 1;    /* what it waits with is being cancelled */
     bool resuming : 1;   /* in net's resuming list */
     bool consuming : 1;  /* conn_consume runs; a handler may be on the stack */
     bool websocket : 1;
@@ -73,9 +82,13 @@ struct conn {
     bool said_last : 1;  /* the peer said that nothing comes behind the request that was answered last, or its close frame */
     uint8_t refusal : 3; /* why it is not let in; 0: it is */
     uint8_t minor_version : 1;
-    uint8_t cause;       /* enum conn_cause + 1; 0: it has not come to its end */
-    uint8_t peer_family; /* AF_INET, AF_INET6 or AF_UNIX */
-    uint32_t sending_bytes, sending_entries;
+    uint8_t wait : 2;     /* enum conn_wait */
+    uint8_t readings : 4; /* in a row, each soon after the one before: RECV_STREAM_AFTER */
+    uint8_t cause : 4;    /* enum conn_cause + 1; 0: it has not come to its end */
+    uint8_t peer_family : 4; /* AF_INET, AF_INET6 or AF_UNIX */
+    uint16_t requests;   /* commands in flight */
+    uint16_t close_code; /* of a WebSocket: the first that was sent or received; 0: none yet */
+    uint32_t sending_bytes;
     uint32_t frames_out;
     struct send_queue queue;
     uint32_t stalled_tick;   /* since when a blocked queue has made no progress */
@@ -83,7 +96,7 @@ struct conn {
 
     struct net_account *account;
     void *user; /* in the free list: unused */
-    struct timer timer;
+    struct timer timer; /* its owner's word: the tick in which the connection was opened */
     union {
         uint32_t deadline_tick; /* of the state, TIMER_NEVER for none */
         uint32_t pinged_tick;   /* CONN_WEBSOCKET, which has no deadline of its own */
@@ -104,12 +117,12 @@ struct conn {
         uint32_t discarded_bytes;      /* … and from CONN_ENDING on */
     };
     uint32_t messages_in;
-    uint16_t requests;   /* commands in flight */
-    uint16_t close_code; /* of a WebSocket: the first that was sent or received; 0: none yet */
-    uint32_t opened_tick;
-    uint8_t peer[16]; /* network order */
+    union { /* of peer_family; network order */
+        uint8_t ipv4[4];
+        uint8_t *ipv6; /* 16 bytes, its own */
+    } peer;
 };
-_Static_assert(sizeof(struct conn) == 216, "an idle connection's whole share of net's user space");
+_Static_assert(sizeof(struct conn) == 192, "an idle connection's whole share of net's user space: three lines");
 _Static_assert(offsetof(struct conn, account) <= 2 * 64 - 16, "a fan-out and its send stay within two lines' length");
 
 /* conn_list: connections to look at later in the turn. Membership is a flag in the connection, so an entry whose
@@ -233,7 +246,7 @@ static inline size_t conn_reply_bytes(const struct conn *c)
 
 /* --- connection.c: from the accept to the end ------------------------------------------------------------------- */
 
-/* conn_open begins a connection in a fresh slot and arms its receive. */
+/* conn_open begins a connection in a fresh slot and begins to receive. */
 void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct sockaddr_storage *peer, bool admin);
 /* conn_complete handles a completion of one of the connection's operations. */
 void conn_complete(struct net *n, struct conn *c, const struct ring_completion *done);
@@ -245,6 +258,8 @@ void conn_blame(struct conn *c, enum conn_cause cause);
 void conn_set_deadline(struct net *n, struct conn *c, uint32_t ticks);
 void conn_arm_timer(struct net *n, struct conn *c);
 void conn_expire(struct net *n, struct conn *c);
+/* conn_opened_tick: in which it was accepted. */
+static inline uint32_t conn_opened_tick(const struct conn *c) { return c->timer.owners; }
 /* conn_answering: an HTTP answer is on its way; see net_answering. */
 bool conn_answering(const struct conn *c);
 /* conn_end flushes what is queued and then terminates. */
@@ -264,11 +279,16 @@ void conn_discard(struct net *n, struct conn *c);
 
 /* --- connection_receive.c: bytes in, requests and messages up ----------------------------------------------------- */
 
-/* conn_read_on arms a receive unless one is armed, or enough is held back. */
+/* conn_read_on waits for input unless it does already, or enough is held back. */
 void conn_read_on(struct net *n, struct conn *c);
-/* conn_end_receive has the receive complete, once; it is armed again then if the connection reads (conn_on_recv). */
-void conn_end_receive(struct net *n, struct conn *c);
+/* conn_end_wait has the wait for input complete, once; it begins anew then if the connection reads. */
+void conn_end_wait(struct net *n, struct conn *c);
+/* conn_wait_tag is the tag of what it waits with. */
+uint64_t conn_wait_tag(const struct conn *c);
+/* conn_cool has one that kept a receive armed and is silent by now wait with a poll; looked at when its timer fires. */
+void conn_cool(struct net *n, struct conn *c);
 void conn_on_recv(struct net *n, struct conn *c, const struct ring_completion *done);
+void conn_on_poll_in(struct net *n, struct conn *c, int32_t result);
 /* conn_takes_input answers whether received bytes may be looked at now. */
 bool conn_takes_input(const struct net *n, const struct conn *c);
 /* conn_resume looks at what was held back. */

@@ -132,21 +132,92 @@ bool conn_takes_input(const struct net *n, const struct conn *c)
     return false;
 }
 
-/* conn_reads answers whether a receive should be armed. While input is held for later the socket is read on up to a
+/* conn_reads answers whether input should be waited for. While input is held for later the socket is read on up to a
  * bound, so that its end is noticed and pipelined requests are at hand. */
 static bool conn_reads(const struct conn *c)
 {
     if (c->peer_done || c->state >= CONN_CLOSING) return false;
-    if (c->state == CONN_ENDING) return true;
+    /* Whoever said that nothing follows, and has kept to it, is closed once the queue is flushed (conn_should_linger). */
+    if (c->state == CONN_ENDING) return !c->said_last || c->readable || c->discarded_bytes > 0;
     return !c->input || c->input->bytes.len - c->input->at < INPUT_HELD_BYTES_MAX;
+}
+
+/* --- waiting for input -------------------------------------------------------------------------------------- */
+
+/* next_wait: a poll looks at the socket as it is, so it misses nothing that came before it, and choosing it is always
+ * right. What is known to be there is received without one: the first bytes of a connection that was accepted with them,
+ * those that the last receive left, and those that found no buffer. */
+static enum conn_wait next_wait(const struct conn *c)
+{
+    if (c->readings >= RECV_STREAM_AFTER) return WAIT_STREAM;
+    return c->readable ? WAIT_ONCE : WAIT_POLL;
 }
 
 void conn_read_on(struct net *n, struct conn *c)
 {
-    if (c->receiving || c->resuming || !conn_reads(c)) return;
-    c->receiving = true;
+    if (c->wait != WAIT_NONE || c->resuming || !conn_reads(c)) return;
+    enum conn_wait next = next_wait(c);
+    c->wait = (uint8_t)next;
+    c->readable = false;
     conn_op_begin(c);
-    ring_recv(n->ring, c->ring_fd, conn_tag(c, RING_OP_RECV));
+    if (next == WAIT_POLL) ring_poll_in(n->ring, c->ring_fd, conn_wait_tag(c));
+    else if (next == WAIT_ONCE) ring_recv_once(n->ring, c->ring_fd, conn_wait_tag(c));
+    else ring_recv(n->ring, c->ring_fd, conn_wait_tag(c));
+}
+
+uint64_t conn_wait_tag(const struct conn *c)
+{
+    ASSERT(c->wait != WAIT_NONE);
+    return conn_tag(c, c->wait == WAIT_POLL ? RING_OP_POLL_IN : RING_OP_RECV);
+}
+
+/* wait_over: it has completed, by itself or because it was cancelled. */
+static void wait_over(struct conn *c)
+{
+    ASSERT(c->wait != WAIT_NONE);
+    c->wait = WAIT_NONE;
+    c->resting = false;
+    conn_op_end(c);
+}
+
+void conn_end_wait(struct net *n, struct conn *c)
+{
+    if (c->wait == WAIT_NONE || c->resting) return;
+    c->resting = true;
+    conn_op_begin(c);
+    ring_cancel_tag(n->ring, conn_wait_tag(c), conn_tag(c, RING_OP_CANCEL));
+}
+
+/* count_reading counts readings that come soon after one another. */
+static void count_reading(struct conn *c, bool soon)
+{
+    if (!soon) c->readings = 0;
+    else if (c->readings < RECV_STREAM_AFTER) c->readings++;
+}
+
+/* conn_cool: when the cancellation misses, the next timer finds it armed still. */
+void conn_cool(struct net *n, struct conn *c)
+{
+    if (c->wait != WAIT_STREAM || c->state >= CONN_CLOSING) return;
+    if (n->now_tick - c->heard_tick < RECV_QUIET_MS / TIMER_TICK_MS) return;
+    c->readings = 0;
+    conn_end_wait(n, c);
+}
+
+/* conn_on_poll_in: an error of the socket shows in the receive. */
+void conn_on_poll_in(struct net *n, struct conn *c, int32_t result)
+{
+    wait_over(c);
+    if (c->state >= CONN_CLOSING) {
+        conn_join(n, c);
+        return;
+    }
+    if (result != -ECANCELED) {
+        count_reading(c, n->now_tick - c->heard_tick <= RECV_SOON_MS / TIMER_TICK_MS);
+        c->heard_tick = n->now_tick; /* bytes or an end; the timers of this turn come before the receive */
+        c->readable = true;
+    }
+    conn_read_on(n, c);
 }
 
 /* conn_hold keeps a copy of bytes for later, and stops receiving when they are enough. */
@@ -161,16 +232,7 @@ static void conn_hold(struct net *n, struct conn *c, struct slice bytes)
     }
     buf_reserve(&input->bytes, bytes.len + NET_PADDING);
     buf_append(&input->bytes, bytes.data, bytes.len);
-    if (!conn_reads(c)) conn_end_receive(n, c);
-}
-
-/* conn_end_receive has the receive complete, once; it is armed again then if the connection reads (conn_on_recv). */
-void conn_end_receive(struct net *n, struct conn *c)
-{
-    if (!c->receiving || c->resting) return;
-    c->resting = true;
-    conn_op_begin(c);
-    ring_cancel_tag(n->ring, conn_tag(c, RING_OP_RECV), conn_tag(c, RING_OP_CANCEL));
+    if (!conn_reads(c)) conn_end_wait(n, c);
 }
 
 /* http_deliver hands a whole request up; from here on it is the core's to answer. */
@@ -398,12 +460,13 @@ static void conn_take(struct net *n, struct conn *c, struct slice bytes)
     conn_settle(n, c);
 }
 
-/* The buffer's life: the kernel fills it; conn_take consumes or copies it; it goes back; the receive is armed again. */
+/* The buffer's life: the kernel fills it; conn_take consumes or copies it; it goes back; what comes next is waited for. */
 void conn_on_recv(struct net *n, struct conn *c, const struct ring_completion *done)
 {
     if (!(done->flags & RING_MORE)) {
-        c->receiving = c->resting = false;
-        conn_op_end(c);
+        if (done->flags & RING_NONEMPTY) count_reading(c, true);
+        wait_over(c);
+        c->readable = done->flags & RING_NONEMPTY || done->result == -ENOBUFS;
     }
     if (c->state >= CONN_CLOSING) {
         if (PLANTED(buffer_given_back_twice) && done->flags & RING_BUFFER) ring_buffer_return(n->ring, done->buffer);
@@ -415,11 +478,13 @@ void conn_on_recv(struct net *n, struct conn *c, const struct ring_completion *d
         c->peer_done = true;
         conn_settle(n, c);
     } else if (done->result == -ENOBUFS) {
-        n->stats.recv_enobufs++; /* armed again below: when that is submitted, this turn's buffers are back */
+        n->stats.recv_enobufs++; /* begun anew below: when that is submitted, this turn's buffers are back */
     } else if (done->result != -ECANCELED && done->result != -EINTR) {
         conn_terminate(n, c);
     }
     if (done->flags & RING_BUFFER) ring_buffer_return(n->ring, done->buffer);
+    if (PLANTED(silent_not_heard) && done->result == -ECANCELED) return;
+    if (PLANTED(starved_not_read) && done->result == -ENOBUFS) return;
     conn_read_on(n, c);
 }
 

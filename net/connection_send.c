@@ -16,7 +16,7 @@ static size_t push_bytes(const struct conn *c)
 
 void conn_queue_drop(struct net *n, struct conn *c, enum conn_class class)
 {
-    unsigned pinned = c->sending ? c->sending_entries : 0;
+    unsigned pinned = c->sending ? c->queue.sending : 0;
     uint32_t before = send_queue_len(&c->queue);
     size_t replies = conn_reply_bytes(c);
     n->stats.queued_bytes -= send_queue_drop(&c->queue, &n->send_pool, n->core, class, pinned);
@@ -146,7 +146,7 @@ bool conn_flush(struct net *n, struct conn *c)
     conn_op_begin(c);
     c->sending = true;
     c->sending_bytes = (uint32_t)bytes;
-    c->sending_entries = num;
+    c->queue.sending = (uint8_t)num;
     n->stats.sends++;
     probe_send(n->core, c->slot, bytes, num);
     return true;
@@ -154,8 +154,8 @@ bool conn_flush(struct net *n, struct conn *c)
 
 bool conn_has_follow_up(const struct net *n, const struct conn *c)
 {
-    return send_queue_len(&c->queue) > c->sending_entries || c->sending_bytes < send_queue_bytes(&c->queue) ||
-           c->state >= CONN_WS_CLOSING || c->input || !c->receiving || c->want_drain || c->above_half;
+    return send_queue_len(&c->queue) > c->queue.sending || c->sending_bytes < send_queue_bytes(&c->queue) ||
+           c->state >= CONN_WS_CLOSING || c->input || c->wait == WAIT_NONE || c->want_drain || c->above_half;
 }
 
 /* conn_progress takes sent bytes off the queue and tells whoever waited for that. */
@@ -174,7 +174,7 @@ static void conn_progress(struct net *n, struct conn *c, size_t bytes)
     else if (UNLIKELY(c->state == CONN_WS_CLOSING || c->state == CONN_ENDING))
         conn_flushed(n, c);
     /* What was held back for want of room for its answers. */
-    if (UNLIKELY(c->input || !c->receiving)) net_resume(n, c);
+    if (UNLIKELY((c->input || c->wait == WAIT_NONE) && c->state < CONN_CLOSING)) net_resume(n, c);
     bool room = c->above_half && push_bytes(c) <= n->limits.send_queue_bytes_max / 2;
     if (LIKELY(!room && !(empty && c->want_drain))) return;
     c->above_half = false;

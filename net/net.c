@@ -246,6 +246,7 @@ static void complete(struct net *n, const struct ring_completion *done)
         conn_complete(n, net_slot(n, tag_slot(done->tag)), done);
         return;
     case RING_OP_RECV:
+    case RING_OP_POLL_IN:
     case RING_OP_SEND:
     case RING_OP_POLL_OUT:
     case RING_OP_SHUTDOWN:

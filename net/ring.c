@@ -191,6 +191,21 @@ void ring_recv(struct ring *ring, uint32_t ring_fd, uint64_t tag)
     sqe->buf_group = BUFFER_GROUP;
 }
 
+void ring_recv_once(struct ring *ring, uint32_t ring_fd, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = next_sqe(ring, tag);
+    io_uring_prep_recv(sqe, (int)ring_fd, NULL, ring->config.buffer_bytes, 0);
+    sqe->flags |= IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT;
+    sqe->buf_group = BUFFER_GROUP;
+}
+
+void ring_poll_in(struct ring *ring, uint32_t ring_fd, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = next_sqe(ring, tag);
+    io_uring_prep_poll_add(sqe, (int)ring_fd, POLLIN);
+    sqe->flags |= IOSQE_FIXED_FILE;
+}
+
 /* MSG_WAITALL makes a short send an incomplete one, which completes in spite of SKIP_SUCCESS; without it the tail
  * would vanish silently. MSG_DONTWAIT keeps the kernel from parking the send on its own poll. */
 #define SILENT_SEND (MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL)

@@ -66,6 +66,11 @@ void ring_accept(struct ring *ring, int listen_fd, struct sockaddr_storage *peer
 unsigned ring_backlog(int listen_fd);
 /* ring_recv arms a multishot receive into provided buffers. Result 0 is the peer's end of stream. */
 void ring_recv(struct ring *ring, uint32_t ring_fd, uint64_t tag);
+/* ring_recv_once receives once into a provided buffer: at once when there is something, else when something comes. */
+void ring_recv_once(struct ring *ring, uint32_t ring_fd, uint64_t tag);
+/* ring_poll_in completes once when there is something to receive, which may be the end of the stream or an error; at once
+ * when there is already. While it waits it holds less of the kernel's memory than a receive (perf/floors sockets). */
+void ring_poll_in(struct ring *ring, uint32_t ring_fd, uint64_t tag);
 /* ring_send is silent: MSG_DONTWAIT|MSG_WAITALL, a completion only when short (count) or failed (-errno). */
 void ring_send(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
 /* ring_send_last is ring_send for the last bytes before the socket is closed: the kernel keeps what does not fill a packet

@@ -70,12 +70,12 @@ void send_queue_push(struct send_queue *q, struct send_pool *pool, struct frame 
     q->_bytes[class] += f->len;
 }
 
-/* append: the near entries are the oldest, so they take new ones only while no chunk is in use. */
+/* append: the near entry is the oldest, so it takes a new one only while no chunk is in use. */
 static void append(struct send_queue *q, struct send_pool *pool, uintptr_t entry)
 {
     q->_len++;
-    if (!q->_first && q->_near_len < SEND_NEAR_ENTRIES) {
-        q->_near[(q->_near_at + q->_near_len++) % SEND_NEAR_ENTRIES] = entry;
+    if (!q->_first && !q->_near) {
+        q->_near = entry;
         return;
     }
     if (!q->_first) {
@@ -163,15 +163,14 @@ size_t send_queue_clear(struct send_queue *q, struct send_pool *pool, unsigned c
 static uintptr_t head(const struct send_queue *q)
 {
     ASSERT(q->_len > 0);
-    return q->_near_len ? q->_near[q->_near_at] : q->_first->entries[q->_first_at];
+    return q->_near ? q->_near : q->_first->entries[q->_first_at];
 }
 
 static void pop(struct send_queue *q, struct send_pool *pool)
 {
     q->_len--;
-    if (q->_near_len) {
-        q->_near_at = (uint8_t)((q->_near_at + 1) % SEND_NEAR_ENTRIES);
-        q->_near_len--;
+    if (q->_near) {
+        q->_near = 0;
         return;
     }
     struct send_chunk *first = q->_first;
@@ -187,7 +186,7 @@ static void pop(struct send_queue *q, struct send_pool *pool)
 static uintptr_t walk_next(const struct send_queue *q, struct walk *w)
 {
     ASSERT(w->seen < q->_len);
-    if (w->seen < q->_near_len) return q->_near[(q->_near_at + w->seen++) % SEND_NEAR_ENTRIES];
+    if (w->seen++ == 0 && q->_near) return q->_near;
     if (!w->chunk) {
         w->chunk = q->_first;
         w->at = q->_first_at;
@@ -195,7 +194,6 @@ static uintptr_t walk_next(const struct send_queue *q, struct walk *w)
         w->chunk = w->chunk->next;
         w->at = 0;
     }
-    w->seen++;
     return w->chunk->entries[w->at++];
 }
 

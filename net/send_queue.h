@@ -1,6 +1,6 @@
 /* send_queue: what waits to be sent to one connection: references to frames, the first of them perhaps partly sent.
  *
- * Owner: one core; queue and pool belong together. Memory: an entry is one word. Two live in the connection itself;
+ * Owner: one core; queue and pool belong together. Memory: an entry is one word. One lives in the connection itself;
  * more go into chunks of SEND_CHUNK_ENTRIES from the core's pool, so that nothing is allocated for a recipient and
  * an idle queue holds none. A zeroed queue is empty.
  *
@@ -17,7 +17,6 @@
 #include "frame.h"
 
 #define SEND_CLASSES 4u        /* enum conn_class of net.h */
-#define SEND_NEAR_ENTRIES 2u   /* in the connection: a live push and a reply */
 #define SEND_CHUNK_ENTRIES 15u /* with the link: 128 bytes */
 
 struct send_chunk;
@@ -29,14 +28,14 @@ struct send_pool {
 };
 
 struct send_queue {
-    uintptr_t _near[SEND_NEAR_ENTRIES]; /* frame address | class in the low bits; older than anything in chunks */
+    uintptr_t _near; /* frame address | class in the low bits, or 0; older than anything in chunks */
     struct send_chunk *_first, *_last;
     uint32_t _bytes[SEND_CLASSES]; /* not sent yet */
     uint32_t _head_sent;           /* bytes of the first entry that are sent */
     uint32_t _len;                 /* entries */
-    uint8_t _near_at, _near_len;
     uint8_t _first_at;             /* index of the oldest entry of _first */
     uint8_t _last_end;             /* index behind the youngest entry of _last */
+    uint8_t sending;               /* the owner's: entries at the head that are being sent */
 };
 
 void send_pool_init(struct send_pool *pool);

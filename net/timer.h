@@ -20,6 +20,7 @@
 struct timer {
     struct list _link;
     uint32_t _due;
+    uint32_t owners; /* a word for the owner, where there would be padding */
 };
 
 struct timer_wheel {

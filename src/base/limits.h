@@ -14,6 +14,9 @@
 #define RING_CQ_ENTRIES 65536u     /* completions of one burst: every connection at once, and sends that fell short */
 #define RECV_BUFFERS 1024u         /* provided receive buffers a core; handed back within the turn */
 #define RECV_BUFFER_BYTES 4096u    /* most requests are shorter */
+#define RECV_STREAM_AFTER 8u       /* readings soon after one another: a receive is kept armed; a hello and what follows are fewer */
+#define RECV_SOON_MS 1000u         /* between readings that count for that: a poll before each costs under a microsecond */
+#define RECV_QUIET_MS 10000u       /* silence after which a receive is not kept armed any more, when a timer finds it */
 
 /* --- the store -------------------------------------------------------------------------------------------- */
 #define COMMIT_PENDING_MAX 65536u  /* entries of one core not durable yet; beyond: 503 store.overloaded */

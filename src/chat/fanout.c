@@ -167,11 +167,13 @@ struct local_room *local_room_get(struct core *core, uint32_t tenant, uint64_t n
     return l;
 }
 
+#define SUBS_DOUBLED_MAX 256u /* places; more grow by a quarter, because what is not used counts for each socket */
+
 /* local_room_add: one more place makes the way round longer, for the runs that are being walked too. */
 void local_room_add(struct local_room *l, struct conn *conn, struct sub *sub)
 {
     if (l->num_subs == l->cap_subs) {
-        l->cap_subs = l->cap_subs ? l->cap_subs * 2 : 2;
+        l->cap_subs += l->cap_subs < SUBS_DOUBLED_MAX ? l->cap_subs + 2 : l->cap_subs / 4;
         l->subs = realloc(l->subs, l->cap_subs * sizeof *l->subs);
         ASSERT(l->subs != NULL);
     }

@@ -36,8 +36,28 @@ void replay_begin(struct core *core, struct sub *sub, uint64_t from)
     core_count(core, METRIC_REPLAYS, 1);
     struct session *s = sub->session;
     struct session_aside *aside = session_aside(s);
-    list_push(&aside->replays, &sub->replay);
+    struct replaying *r = malloc(sizeof *r);
+    ASSERT(r != NULL);
+    *r = (struct replaying){.sub = sub};
+    list_push(&aside->replays, &r->of_session);
     if (!s->replay_open && !list_linked(&aside->waiting)) list_push(&core->replays_ready, &aside->waiting);
+}
+
+/* replay_end: those whose turn it is stand at the front, and a session that ends begins with the newest, at the back. */
+void replay_end(struct sub *sub)
+{
+    if (sub->state != SUB_REPLAY) return;
+    struct list *all = &sub->session->aside->replays;
+    for (struct list *front = all->next, *back = all->prev;; front = front->next, back = back->prev) {
+        ASSERT(front != all);
+        struct replaying *first = CONTAINER_OF(front, struct replaying, of_session);
+        struct replaying *last = CONTAINER_OF(back, struct replaying, of_session);
+        if (first->sub != sub && last->sub != sub) continue;
+        struct replaying *found = first->sub == sub ? first : last;
+        list_remove(&found->of_session);
+        free(found);
+        return;
+    }
 }
 
 void replay_go_on(struct core *core, struct session *s)
@@ -100,7 +120,7 @@ static void session_feed(struct core *core, struct session *s, bool first)
 {
     if (!net_conn(core->net, net_ref(s->conn))) return; /* closing */
     for (; session_replays(s); first = false) {
-        struct sub *sub = CONTAINER_OF(s->aside->replays.next, struct sub, replay);
+        struct sub *sub = CONTAINER_OF(s->aside->replays.next, struct replaying, of_session)->sub;
         struct tail_part part;
         if (net_queued(s->conn) > REPLAY_BATCH_BYTES) {
             net_want_drain(core->net, s->conn);
@@ -138,8 +158,7 @@ static bool part_send(struct core *core, struct session *s, struct sub *sub, con
     else if (sub->replay_next > sub->room->seen_head)
         sub_go_live(sub);
     else {
-        list_remove(&sub->replay);
-        list_push(&s->aside->replays, &sub->replay);
+        list_push(&s->aside->replays, list_pop(&s->aside->replays)); /* the others have their turn */
     }
     return true;
 }

@@ -26,6 +26,8 @@
 /* replay_begin: a held subscription is to be fed from seq `from` on, which this core has been told of. Nothing is sent
  * before replays_run, so it may be called in the middle of a walk over subscriptions. */
 void replay_begin(struct core *core, struct sub *sub, uint64_t from);
+/* replay_end takes a subscription out of those that replay, if it is one; its state is the caller's to set. */
+void replay_end(struct sub *sub);
 /* replay_go_on: the session's socket has room again. */
 void replay_go_on(struct core *core, struct session *s);
 /* replays_run is called once a turn, after what became durable went to the live ones. */

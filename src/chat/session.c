@@ -137,6 +137,7 @@ struct session *session_on(struct core *core, struct conn_ref ref)
 static void aside_free(struct session *s)
 {
     if (!s->aside) return;
+    for (struct list *n; (n = list_pop(&s->aside->replays));) free(CONTAINER_OF(n, struct replaying, of_session));
     if (s->aside->index) map_free(s->aside->index);
     free(s->aside->index);
     free(s->aside);
@@ -243,7 +244,6 @@ static struct sub *sub_new(struct core *core, struct session *s, struct local_ro
     sub->room = l;
     sub->state = SUB_NEW;
     sub->replay_next = from;
-    list_init(&sub->replay);
     sub->next = s->subs;
     s->subs = sub;
     s->num_subs++;
@@ -276,7 +276,7 @@ uint64_t session_rewind(struct sub *sub, uint64_t from)
     ASSERT(from <= sub->room->seen_head + 1);
     uint64_t owed = sub->room->subs[sub->index].next_seq; /* by the walk that is under way; SUB_HELD is above all */
     if (owed < from) from = owed;
-    list_remove(&sub->replay);
+    replay_end(sub);
     session_tidy(sub->session);
     sub->state = SUB_NEW;
     sub->replay_next = from; /* a page that is being read meanwhile is for another state, or just the one that is due */
@@ -292,7 +292,7 @@ void session_unsubscribe(struct core *core, struct sub *sub)
         *at = sub->next;
         break;
     }
-    list_remove(&sub->replay);
+    replay_end(sub);
     if (s->aside && s->aside->index) ASSERT(map_remove(s->aside->index, hash_u64(sub->room->number), sub));
     session_tidy(s);
     s->num_subs--;
@@ -304,7 +304,7 @@ void session_unsubscribe(struct core *core, struct sub *sub)
 void sub_go_live(struct sub *sub)
 {
     ASSERT(sub->replay_next == sub->room->seen_head + 1);
-    list_remove(&sub->replay);
+    replay_end(sub);
     session_tidy(sub->session);
     sub->state = SUB_LIVE;
     sub->room->subs[sub->index].next_seq = sub->replay_next;

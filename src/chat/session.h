@@ -33,7 +33,7 @@ enum session_state {
 
 enum sub_state {
     SUB_NEW,    /* subscribed at the home, held, not started */
-    SUB_REPLAY, /* in session_aside.replays */
+    SUB_REPLAY, /* has a struct replaying in session_aside.replays */
     SUB_LIVE,
 };
 
@@ -41,7 +41,6 @@ struct sub {
     struct session *session;
     struct local_room *room;
     struct sub *next;   /* of the session */
-    struct list replay; /* in session_aside.replays */
     uint64_t replay_next;
     uint64_t changed_seq; /* the newest join or leave heard of: an older one changes nothing */
     uint32_t index;     /* in room->subs */
@@ -49,9 +48,15 @@ struct sub {
     bool left;          /* changed_seq is a leave, which ends it once the replay has got there */
     bool quiet;         /* presence.unsubscribe: no presence and typing of this room */
 };
-_Static_assert(sizeof(struct sub) == 64, "one line for each room of a socket");
+_Static_assert(sizeof(struct sub) == 48, "of an idle socket's user space, for each room");
 /* sub_ends: the replay is through with what was to be seen before a leave. */
 static inline bool sub_ends(const struct sub *sub) { return sub->left && sub->replay_next > sub->changed_seq; }
+
+/* replaying: a subscription's turn among those of its session that replay; lent while it does (replay.c). */
+struct replaying {
+    struct list of_session; /* session_aside.replays */
+    struct sub *sub;
+};
 
 /* watch: a socket that asked for presence and typing of a room, subscribed to it or not (presence.c). */
 struct watch {
@@ -64,7 +69,7 @@ struct watch {
 struct session_aside {
     struct session *session;
     struct list waiting;   /* in core->hello_waiting; later in one of the lists of replay.h */
-    struct list replays;   /* struct sub.replay */
+    struct list replays;   /* struct replaying.of_session */
     struct list watches;   /* struct watch.of_session */
     struct map *index;     /* subs by room, once there are more than a look along the list is worth; else NULL */
     uint64_t deadline_ns;  /* of hello */

@@ -37,18 +37,20 @@ struct link {
     bool gateway_closed;
     struct ring *ring; /* from the accept on */
     uint32_t fd;
-    bool receiving, polling, shutting;
+    bool receiving, receives_once, polling_in, polling, shutting;
     bool sent_last; /* whole: nothing else is sent */
     bool upgraded;
-    uint64_t receive_tag, poll_tag, shutdown_tag;
-    uint64_t receives_since_ns;
+    uint64_t receive_tag, poll_in_tag, poll_tag, shutdown_tag;
+    uint64_t waits_since_ns; /* of the receive, or the poll for one */
 };
 
-#define RECEIVES_NS_MAX 100000000000ull /* far beyond net.ping_interval */
+#define WAITS_NS_MAX 100000000000ull /* far beyond net.ping_interval */
 
 enum operation_kind {
     OP_ACCEPT,
     OP_RECV,
+    OP_RECV_ONCE,
+    OP_POLL_IN,
     OP_SEND,
     OP_POLL_OUT,
     OP_CANCEL_FD,
@@ -197,7 +199,7 @@ static void link_lose(struct link *l)
     if (!l->gateway_ended && l->down.len) l->down.len = world_below(l->down.len + 1);
     l->gateway_ended = l->gateway_closed = true;
     l->ring = NULL;
-    l->receiving = l->polling = l->shutting = false;
+    l->receiving = l->polling_in = l->polling = l->shutting = false;
 }
 
 /* buffers_underway: received into, and the completion has not been shown. */
@@ -312,6 +314,10 @@ unsigned ring_backlog(int listen_fd)
 
 void ring_recv(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_RECV, ring_fd, tag); }
 
+void ring_recv_once(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_RECV_ONCE, ring_fd, tag); }
+
+void ring_poll_in(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_POLL_IN, ring_fd, tag); }
+
 void ring_send(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag)
 {
     CHECK(len > 0, "a send of nothing");
@@ -368,25 +374,25 @@ static void submit_prepared(struct ring *ring)
     ring->num_prepared = 0;
 }
 
-/* check_receives: each that is older keeps the sockets that have been closed since. An HTTP request may wait for long, so
+/* check_waits: each that is older keeps the sockets that have been closed since. An HTTP request may wait for long, so
  * time counts from the upgrade on, and weeks may pass in between. */
-static void check_receives(struct ring *ring)
+static void check_waits(struct ring *ring)
 {
     uint64_t now_ns = world_now_ns();
-    bool jumped = now_ns - ring->entered_ns >= RECEIVES_NS_MAX;
+    bool jumped = now_ns - ring->entered_ns >= WAITS_NS_MAX;
     ring->entered_ns = now_ns;
     for (unsigned i = 0; i < network.num_links; i++) {
         struct link *l = network.links[i];
-        if (l->ring != ring || !l->receiving) continue;
-        if (jumped || !l->upgraded) l->receives_since_ns = now_ns;
-        CHECK(now_ns - l->receives_since_ns < RECEIVES_NS_MAX, "a receive of link %u is never begun anew", l->number);
+        if (l->ring != ring || !(l->receiving || l->polling_in)) continue;
+        if (jumped || !l->upgraded) l->waits_since_ns = now_ns;
+        CHECK(now_ns - l->waits_since_ns < WAITS_NS_MAX, "what link %u waits with is never begun anew", l->number);
     }
 }
 
 void ring_enter(struct ring *ring, bool wait, uint64_t timeout_ns)
 {
     submit_prepared(ring);
-    if (ring->keeps_closed) check_receives(ring); /* timers that came due in the meantime have had their turn */
+    if (ring->keeps_closed) check_waits(ring); /* timers that came due in the meantime have had their turn */
     if (wait && !ring_has_arrivals(ring)) actor_sleep_on_ring(ring, timeout_ns);
     show_arrivals(ring);
 }
@@ -522,6 +528,12 @@ static void cancel_recv(struct ring *ring, struct link *l)
     complete(ring, l->fd, l->receive_tag, -ECANCELED);
 }
 
+static void cancel_poll_in(struct ring *ring, struct link *l)
+{
+    l->polling_in = false;
+    complete(ring, l->fd, l->poll_in_tag, -ECANCELED);
+}
+
 static void cancel_poll(struct ring *ring, struct link *l)
 {
     l->polling = false;
@@ -535,7 +547,7 @@ static int32_t cancel_tag(struct ring *ring, uint64_t target)
         count_happened(COUNT_CANCEL_MISSES);
         for (unsigned i = 0; i < network.num_links; i++) { /* tried, and tried again when its time has come once more */
             struct link *l = network.links[i];
-            if (l->ring == ring && l->receive_tag == target) l->receives_since_ns = world_now_ns();
+            if (l->ring == ring && (l->receive_tag == target || l->poll_in_tag == target)) l->waits_since_ns = world_now_ns();
         }
         return -EALREADY;
     }
@@ -549,9 +561,11 @@ static int32_t cancel_tag(struct ring *ring, uint64_t target)
         struct link *l = network.links[i];
         if (l->ring != ring) continue;
         bool receive = l->receiving && l->receive_tag == target, poll = l->polling && l->poll_tag == target;
+        bool poll_in = l->polling_in && l->poll_in_tag == target;
         if (receive) cancel_recv(ring, l);
         if (poll) cancel_poll(ring, l);
-        if (receive || poll) return 0;
+        if (poll_in) cancel_poll_in(ring, l);
+        if (receive || poll || poll_in) return 0;
     }
     return -ENOENT;
 }
@@ -559,7 +573,7 @@ static int32_t cancel_tag(struct ring *ring, uint64_t target)
 static void submit_close(struct ring *ring, const struct operation *op)
 {
     struct link *l = open_link(ring, op->fd, "close");
-    CHECK(!l->receiving && !l->polling && !l->shutting, "descriptor %u is closed with operations in flight", op->fd);
+    CHECK(!l->receiving && !l->polling_in && !l->polling && !l->shutting, "descriptor %u is closed with operations in flight", op->fd);
     bool told;
     unsigned outstanding = ring_outstanding(ring, tag_slot(op->tag), tag_generation(op->tag), &told);
     CHECK(outstanding == 1 && !told, "descriptor %u is closed with %u completions that were not taken", op->fd,
@@ -583,11 +597,21 @@ static void submit(struct ring *ring, const struct operation *op)
         ring->accepts[ring->num_accepts++] = (struct accept_armed){op->listen_fd, op->tag, op->peer, op->peer_len};
         return;
     case OP_RECV:
+    case OP_RECV_ONCE:
         l = open_link(ring, op->fd, "receive");
-        CHECK(!l->receiving, "two receives are armed on descriptor %u", op->fd);
+        CHECK(!l->receiving && !l->polling_in, "descriptor %u waits for input twice", op->fd);
         l->receiving = true;
+        l->receives_once = op->kind == OP_RECV_ONCE;
         l->receive_tag = op->tag;
-        l->receives_since_ns = world_now_ns();
+        l->waits_since_ns = world_now_ns();
+        if (!l->receives_once) count_happened(COUNT_RECV_STREAMS);
+        return;
+    case OP_POLL_IN:
+        l = open_link(ring, op->fd, "poll for input");
+        CHECK(!l->receiving && !l->polling_in, "descriptor %u waits for input twice", op->fd);
+        l->polling_in = true;
+        l->poll_in_tag = op->tag;
+        l->waits_since_ns = world_now_ns();
         return;
     case OP_SEND: submit_send(ring, op); return;
     case OP_POLL_OUT:
@@ -599,6 +623,7 @@ static void submit(struct ring *ring, const struct operation *op)
     case OP_CANCEL_FD:
         l = open_link(ring, op->fd, "cancel");
         if (l->receiving) cancel_recv(ring, l);
+        if (l->polling_in) cancel_poll_in(ring, l);
         if (l->polling) cancel_poll(ring, l);
         complete(ring, NO_FD, op->tag, 0);
         return;
@@ -750,6 +775,7 @@ unsigned ring_outstanding(const struct ring *ring, uint32_t slot, uint32_t gener
         const struct link *l = network.links[i];
         if (l->ring != ring) continue;
         num += l->receiving && is_of(l->receive_tag, slot, generation);
+        num += l->polling_in && is_of(l->poll_in_tag, slot, generation);
         num += l->polling && is_of(l->poll_tag, slot, generation);
         num += l->shutting && is_of(l->shutdown_tag, slot, generation);
     }
@@ -840,12 +866,14 @@ static bool can_accept(const struct link *l)
 
 static bool can_receive(const struct link *l) { return l->receiving && (l->up.len || l->client_ended); }
 
+static bool can_poll_in(const struct link *l) { return l->polling_in && (l->up.len || l->client_ended); }
+
 static bool can_poll(const struct link *l) { return l->polling && (l->down.len < l->down_max || l->client_gone); }
 
 bool link_can_step(unsigned index)
 {
     const struct link *l = network.links[index];
-    return can_accept(l) || can_receive(l) || can_poll(l) || l->shutting;
+    return can_accept(l) || can_receive(l) || can_poll_in(l) || can_poll(l) || l->shutting;
 }
 
 /* accept_fails: who gave up while it waited is gone; for want of anything else it stays in the backlog. */
@@ -924,14 +952,25 @@ static void step_receive(struct link *l)
     buf_consume(&l->up, len);
     struct ring_completion done = {
         .tag = l->receive_tag, .result = (int32_t)len, .flags = RING_BUFFER | RING_MORE, .buffer = buffer};
-    if (l->up.len) done.flags |= RING_NONEMPTY;
-    if (fault(network.faults.odd_of)) { /* a multishot may end with any of its completions */
+    if (l->up.len && !world_chance(8)) done.flags |= RING_NONEMPTY; /* not every kind of socket says so */
+    if (l->receives_once) {
+        done.flags &= ~RING_MORE;
+        l->receiving = false;
+    } else if (fault(network.faults.odd_of)) { /* a multishot may end with any of its completions */
         count_happened(COUNT_RECV_ENDS);
         done.flags &= ~RING_MORE;
         l->receiving = false;
     }
     arrive(ring, l->fd, done);
     world_note(l->number, len);
+}
+
+static void step_poll_in(struct link *l)
+{
+    l->polling_in = false;
+    bool fails = fault(network.faults.error_of);
+    if (fails) count_happened(COUNT_POLL_FAILS);
+    complete(l->ring, l->fd, l->poll_in_tag, fails ? -ENOMEM : l->client_reset ? POLLIN | POLLERR | POLLHUP : POLLIN);
 }
 
 static void step_poll(struct link *l)
@@ -952,10 +991,11 @@ static void step_shutdown(struct link *l)
 void link_step(unsigned index)
 {
     struct link *l = network.links[index];
-    void (*steps[4])(struct link *);
+    void (*steps[5])(struct link *);
     unsigned num = 0;
     if (can_accept(l)) steps[num++] = step_accept;
     if (can_receive(l)) steps[num++] = step_receive;
+    if (can_poll_in(l)) steps[num++] = step_poll_in;
     if (can_poll(l)) steps[num++] = step_poll;
     if (l->shutting) steps[num++] = step_shutdown;
     CHECK(num > 0, "a link that cannot go on is stepped");

@@ -33,7 +33,6 @@ struct app {
     bool hold_requests; /* each message begins a request that the test ends */
     bool use_users;     /* connections get a user */
     bool refuse_all;    /* connections are let in by nobody */
-    bool listen_twice;  /* twice as many accepts at once */
     bool refuse_bodies; /* no head has its body taken */
     struct net_account accounts[2]; /* a request that names one in X-Account is charged to it */
     char unix_path[64];             /* listen here instead of on TCP, when set */

@@ -8,35 +8,6 @@
 
 /* What input, bodies and answers may hold of a core's memory, and who is refused then, over a real net (net_app.h). */
 
-/* Clients that have connected and sent before they are accepted are all read in the same instant. */
-static void more_input_than_receive_buffers_is_read_in_the_end(void **state)
-{
-    struct app *a = *state;
-    a->stop_echo = a->listen_twice = true;
-    app_open(a);
-    enum { NUM = 2 * ACCEPTS_ARMED_MAX, LEN = 60000 };
-    _Static_assert(NUM * LEN > RECV_BUFFERS * RECV_BUFFER_BYTES, "more than there is room for");
-    struct client *clients = calloc(NUM, sizeof *clients);
-    struct buf text = {0};
-    char *payload = malloc(LEN);
-    memset(payload, 'i', LEN);
-    buf_append(&text, UPGRADE, sizeof UPGRADE - 1);
-    frame_masked(&text, 0x81, slice_of(payload, LEN));
-    for (unsigned i = 0; i < NUM; i++) {
-        clients[i] = client_open(a);
-        ssize_t n = send(clients[i].fd, text.data, text.len, MSG_NOSIGNAL);
-        assert_int_equal(n, text.len);
-    }
-    UNTIL(a, a->messages == NUM);
-    assert_true(net_stats(a->n)->recv_enobufs > 0);
-    assert_int_equal(net_stats(a->n)->recv_enobufs, net_ring_stats(a->n)->buffers_empty);
-    for (unsigned i = 0; i < NUM; i++) client_close(&clients[i]);
-    free(clients);
-    free(payload);
-    buf_free(&text);
-    app_close(a);
-}
-
 static void a_core_short_of_memory_refuses_bodies_and_messages(void **state)
 {
     struct app *a = *state;
@@ -205,7 +176,6 @@ static void a_client_that_pipelines_and_does_not_read_holds_little(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        NET_TEST(more_input_than_receive_buffers_is_read_in_the_end),
         NET_TEST(a_core_short_of_memory_refuses_bodies_and_messages),
         NET_TEST(who_holds_much_is_refused_and_who_holds_little_is_served),
         NET_TEST(an_account_with_a_bound_never_holds_more),

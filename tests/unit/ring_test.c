@@ -197,6 +197,55 @@ static void running_out_of_buffers_ends_a_receive_and_it_can_be_armed_again(void
     pair_close(&p);
 }
 
+static void a_poll_tells_of_what_is_there_and_of_what_comes(void **state)
+{
+    struct pair p = pair_open();
+    uint64_t poll_tag = tag_make(RING_OP_POLL_IN, 1, 0), recv_tag = tag_make(RING_OP_RECV, 1, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        ring_poll_in(p.ring, p.socket, poll_tag);
+        assert_true(nothing_comes(p.ring));
+        assert_int_equal(send(p.peer, "comes", 5, 0), 5);
+        for (unsigned again = 0; again < 2; again++) { /* and it is there still */
+            struct ring_completion done = next(p.ring);
+            assert_int_equal(done.tag, poll_tag);
+            assert_true(done.result > 0 && done.result & POLLIN && !(done.flags & RING_MORE));
+            if (again == 0) ring_poll_in(p.ring, p.socket, poll_tag);
+        }
+        ring_recv_once(p.ring, p.socket, recv_tag);
+        struct ring_completion done = next(p.ring);
+        assert_int_equal(done.result, 5);
+        ring_buffer_return(p.ring, done.buffer);
+    }
+    ring_poll_in(p.ring, p.socket, poll_tag);
+    shutdown(p.peer, SHUT_WR);
+    assert_int_equal(next(p.ring).tag, poll_tag);
+    ring_recv_once(p.ring, p.socket, recv_tag);
+    assert_int_equal(next(p.ring).result, 0);
+    pair_close(&p);
+}
+
+static void a_single_receive_waits_ends_and_tells_that_more_is_there(void **state)
+{
+    struct pair p = pair_open();
+    uint64_t tag = tag_make(RING_OP_RECV, 1, 0);
+    ring_recv_once(p.ring, p.socket, tag);
+    assert_true(nothing_comes(p.ring));
+    char fill[200];
+    memset(fill, 'f', sizeof fill);
+    assert_int_equal(send(p.peer, fill, sizeof fill, 0), sizeof fill);
+    struct ring_completion done = next(p.ring);
+    assert_int_equal(done.result, 128); /* a buffer */
+    assert_true(done.flags & RING_NONEMPTY && !(done.flags & RING_MORE));
+    ring_buffer_return(p.ring, done.buffer);
+    assert_true(nothing_comes(p.ring));
+    ring_recv_once(p.ring, p.socket, tag);
+    done = next(p.ring);
+    assert_int_equal(done.result, 200 - 128);
+    assert_false(done.flags & (RING_NONEMPTY | RING_MORE));
+    ring_buffer_return(p.ring, done.buffer);
+    pair_close(&p);
+}
+
 /* fill sends until neither side takes a byte more and adds what was taken to *sent. */
 static void fill(struct pair *p, size_t *sent, const char *data, size_t len)
 {
@@ -496,6 +545,8 @@ int main(void)
         cmocka_unit_test(a_backlog_tells_how_many_wait),
         cmocka_unit_test(a_receive_goes_on_until_the_stream_ends),
         cmocka_unit_test(running_out_of_buffers_ends_a_receive_and_it_can_be_armed_again),
+        cmocka_unit_test(a_poll_tells_of_what_is_there_and_of_what_comes),
+        cmocka_unit_test(a_single_receive_waits_ends_and_tells_that_more_is_there),
         cmocka_unit_test(a_send_taken_whole_is_silent_and_a_short_one_tells_its_count),
         cmocka_unit_test(a_full_socket_is_writable_once_the_peer_has_read),
         cmocka_unit_test(a_vector_is_sent_in_order),

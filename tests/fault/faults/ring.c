@@ -78,6 +78,8 @@ static void drop_made(struct made *m, unsigned at)
 DECLARE(void, ring_accept, struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len,
         bool there, uint64_t tag);
 DECLARE(void, ring_recv, struct ring *ring, uint32_t ring_fd, uint64_t tag);
+DECLARE(void, ring_recv_once, struct ring *ring, uint32_t ring_fd, uint64_t tag);
+DECLARE(void, ring_poll_in, struct ring *ring, uint32_t ring_fd, uint64_t tag);
 DECLARE(void, ring_send, struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
 DECLARE(void, ring_send_last, struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
 DECLARE(void, ring_sendv, struct ring *ring, uint32_t ring_fd, const struct msghdr *message, uint64_t tag);
@@ -120,6 +122,18 @@ void __wrap_ring_recv(struct ring *ring, uint32_t ring_fd, uint64_t tag)
 {
     if (FAILS(tag, FAULT_RECV_ENOBUFS, ENOBUFS, ENOMEM, ECONNRESET)) return;
     __real_ring_recv(ring, ring_fd, tag);
+}
+
+void __wrap_ring_recv_once(struct ring *ring, uint32_t ring_fd, uint64_t tag)
+{
+    if (FAILS(tag, FAULT_RECV_ENOBUFS, ENOBUFS, ENOMEM, ECONNRESET)) return;
+    __real_ring_recv_once(ring, ring_fd, tag);
+}
+
+void __wrap_ring_poll_in(struct ring *ring, uint32_t ring_fd, uint64_t tag)
+{
+    if (FAILS(tag, FAULT_POLL_IN_ENOMEM, ENOMEM)) return;
+    __real_ring_poll_in(ring, ring_fd, tag);
 }
 
 /* What a send has to say when it is not whole. */
@@ -257,6 +271,7 @@ static void meddle(struct ring *ring, struct ring_completion *out)
         return;
     case RING_OP_NONE:
     case RING_OP_ACCEPT:
+    case RING_OP_POLL_IN:
     case RING_OP_POLL_OUT:
     case RING_OP_CANCEL:
     case RING_OP_SHUTDOWN:

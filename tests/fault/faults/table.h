@@ -43,6 +43,7 @@ enum fault_mode { FAULT_OFF, FAULT_ONCE, FAULT_FOR_GOOD };
     SITE(SEND_ENOMEM, "send.enomem")                                                                                \
     SITE(SEND_EPIPE, "send.epipe")                                                                                  \
     SITE(POLL_ENOMEM, "poll.enomem")                 /* waiting for a socket to become writable fails */            \
+    SITE(POLL_IN_ENOMEM, "poll-in.enomem")           /* waiting for something to read fails */                      \
     SITE(CANCEL_ENOENT, "cancel.enoent")             /* what is to be cancelled is not found, and stays armed */    \
     SITE(SHUTDOWN_ENOTCONN, "shutdown.enotconn")                                                                    \
     SITE(BOUND_EOPNOTSUPP, "bound.eopnotsupp")       /* a kernel before 6.7 */                                      \
