@@ -143,8 +143,7 @@ void conn_set_deadline(struct net *n, struct conn *c, uint32_t ticks)
     conn_arm_timer(n, c);
 }
 
-/* conn_stalled: the peer has not taken one byte for the stall timeout. */
-static void conn_stalled(struct net *n, struct conn *c)
+void conn_stalled(struct net *n, struct conn *c)
 {
     n->stats.slow_closed++;
     conn_blame(c, CONN_CAUSE_SLOW);
@@ -375,6 +374,7 @@ void conn_complete(struct net *n, struct conn *c, const struct ring_completion *
         return;
     case RING_OP_NONE:
     case RING_OP_ACCEPT:
+    case RING_OP_SEND_ZC: /* zero_copy_complete has them */
     case RING_OP_WAKE: break;
     }
     UNREACHABLE();

@@ -20,7 +20,7 @@ from wire import CLOSE, PING, TEXT, FrameWire, HttpWire, close_code
 
 # Settings of what is not served yet, and a value that asks for it: a limit that is set and not kept would be worse
 # than none. Whoever serves one takes it out of here and shows its effect.
-NOT_SERVED = {"net.zero_copy": "on", "auth.query_token": "true", "tls.listen": "127.0.0.1:0",
+NOT_SERVED = {"auth.query_token": "true", "tls.listen": "127.0.0.1:0",
               "tls.cert": "/etc/cert.pem", "tls.key": "/etc/key.pem", "tls.min_version": "1.2"}
 
 
