@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import recorder
-from client import call, metric, new_tenant
+from client import call, metric, metric_becomes, new_tenant
 from gateway import BINARY
 from wire import CLOSE, PING, TEXT, FrameWire, HttpWire, close_code
 
@@ -180,6 +180,22 @@ async def test_socket_that_answers_pings_stays(make_gateway):
     socket = await alice.connect()
     await asyncio.sleep(3.5)  # the library answers pings by itself
     assert (await socket.request("ping"))["type"] == "pong"
+
+
+@pytest.mark.parametrize("mode,tried", [("auto", 1), ("on", 3), ("off", 0)])
+async def test_large_messages_leave_without_a_copy_until_the_kernel_had_to_copy(make_gateway, mode, tried):
+    """Over loopback it always has to: in auto a connection tries once."""
+    gateway = make_gateway(cores=1, net__zero_copy=mode)
+    alice = await user_of(gateway)
+    room_id = await alice.new_room("group")
+    socket = await alice.connect()
+    for number in range(3):
+        await alice.send(room_id, f"{number}", meta="m" * 10_000)
+        assert (await socket.expect("message"))["content"] == f"{number}"
+    await alice.send(room_id, "small")
+    await socket.expect("message")
+    await metric_becomes(gateway, "carillon_send_zc_total", tried, result="copied")
+    assert await metric(gateway, "carillon_send_zc_total") == tried
 
 
 async def test_send_buffer_bounds_what_the_kernel_takes(make_gateway):
