@@ -276,8 +276,8 @@ static void what_net_and_the_ring_count_is_shown(void **state)
     harness_open(h, 1);
     struct core *core = harness_core(h, 0);
     /* None can be brought about at will: the kernel hands out few completions at a time, and an accept fails when the
-     * whole machine is out of files. net_test and ring_test have the counting of buffers and overflows, this the way
-     * from there to where it is shown. */
+     * whole machine is out of files. net_memory_test and ring_test have the counting of buffers and overflows, this the
+     * way from there to where it is shown. */
     ((struct net_stats *)net_stats(core->net))->recv_enobufs = 7;
     ((struct net_stats *)net_stats(core->net))->accept_errors = 3;
     ((struct ring_stats *)net_ring_stats(core->net))->cq_overflows = 5;
