@@ -1,129 +1,32 @@
-#define _GNU_SOURCE
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
+#include "net_app.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "../../net/connection.h"
-#include "../../net/listener.h"
-#include "../../src/base/park.h"
 
-/* A real net over loopback, where the kernel always copies; but frames are held as on any other way. A peer that does not
- * read acknowledges what its receive buffer takes and no more. */
+/* Sends without a copy over loopback, where the kernel always copies; but frames are held as on any other way. A peer that
+ * does not read acknowledges what its receive buffer takes and no more. */
 
-#define SECOND 1000000000ull
-#define PATIENCE_NS (10 * SECOND)
 #define SMALL 4096 /* a receive buffer; who reads through it takes long */
 #define LARGE (16u << 10)
 #define BALLAST (192u << 10) /* more than the receive buffer of a peer of `stuffed`, much less than a send buffer */
 
-struct app {
-    struct net *n;
-    struct net_limits limits;
-    struct park park;
-    struct clock clock;
-    uint64_t skipped_ns;
-    int listen_fd;
-    uint16_t port;
-    struct conn_ref last;
-    _Atomic int64_t account; /* bytes of the frames that are not freed */
-};
+static _Atomic int64_t account; /* bytes of the frames that are not freed */
 
-static uint64_t app_mono_ns(void *context)
+static struct app *opened(struct app *a, enum net_zero_copy mode)
 {
-    struct app *a = context;
-    return clock_mono_ns(clock_real()) + a->skipped_ns;
-}
-
-static uint64_t app_wall_ms(void *context)
-{
-    (void)context;
-    return clock_wall_ms(clock_real());
-}
-
-static void app_request(void *context, struct conn *c, const struct http_request *request)
-{
-    struct app *a = context;
-    (void)request;
-    net_ws_accept(a->n, c, SLICE("0123456789012345678901234567"), (struct slice){0}, (struct slice){0}, 0);
-    a->last = net_ref(c);
-}
-
-static void app_message(void *context, struct conn *c, bool text, struct slice data)
-{
-    (void)context, (void)c, (void)text, (void)data;
-}
-static void app_conn(void *context, struct conn *c)
-{
-    (void)context, (void)c;
-}
-
-static struct app *app_open(enum net_zero_copy mode)
-{
-    struct app *a = calloc(1, sizeof *a);
-    char why[256] = "", name[LISTENER_NAME_LEN];
-    const struct net_handlers handlers = {
-        .on_request = app_request, .on_message = app_message, .on_drain = app_conn, .on_closed = app_conn, .context = a};
-    const struct listener_tcp tcp = {.address = "127.0.0.1:0", .send_buffer_bytes = 1 << 20};
-    a->clock = (struct clock){a, app_mono_ns, app_wall_ms};
-    a->limits = (struct net_limits){
-        .connections_max = 256,
-        .http = {HTTP_HEAD_BYTES_MAX, HTTP_TARGET_BYTES_MAX, HTTP_BODY_BYTES_MAX},
-        .ws_message_bytes_max = WS_MESSAGE_BYTES_MAX,
-        .send_queue_bytes_max = 64u << 20,
-        .zero_copy = mode,
-        .requests_in_flight_max = 8,
-        .header_timeout_ns = 3600 * SECOND,
-        .body_timeout_ns = 3600 * SECOND,
-        .idle_timeout_ns = 3600 * SECOND,
-        .ping_interval_ns = 3600 * SECOND,
-        .close_timeout_ns = 2 * SECOND,
-        .stall_timeout_ns = 3600 * SECOND,
-    };
-    assert_int_equal(park_init(&a->park, NULL, NULL), STATUS_OK);
-    assert_int_equal(listener_open_tcp(&a->listen_fd, name, &tcp, why, sizeof why), STATUS_OK);
-    a->port = (uint16_t)atoi(strrchr(name, ':') + 1);
-    assert_int_equal(net_open(&a->n, &handlers, &a->limits, &a->clock, &a->park, 0, why, sizeof why), STATUS_OK);
-    assert_int_equal(net_start(a->n, &(struct net_listener){.fd = a->listen_fd}, 1), STATUS_OK);
+    a->limits.zero_copy = mode;
+    a->limits.send_queue_bytes_max = 64u << 20;
+    a->limits.idle_timeout_ns = a->limits.ping_interval_ns = a->limits.stall_timeout_ns = 3600 * SECOND;
+    a->send_buffer_bytes = 1 << 20;
+    account = 0;
+    app_open(a);
     return a;
-}
-
-static void turn(struct app *a)
-{
-    net_poll(a->n);
-    net_timers(a->n);
-    net_flush(a->n);
-    net_wait(a->n, net_now_ns(a->n) + 1000000);
-}
-
-static void turns(struct app *a, unsigned num)
-{
-    while (num--) turn(a);
-}
-
-#define UNTIL(a, condition) \
-    do { \
-        uint64_t until_ns = clock_mono_ns(clock_real()) + PATIENCE_NS; \
-        while (!(condition) && clock_mono_ns(clock_real()) < until_ns) turn(a); \
-        assert_true(condition); \
-    } while (0)
-
-static void app_close(struct app *a)
-{
-    net_close(a->n);
-    park_close(&a->park);
-    close(a->listen_fd);
-    free(a);
 }
 
 static uint64_t result(const struct app *a, enum net_zero_copy_result r) { return net_stats(a->n)->zero_copy[r]; }
@@ -144,7 +47,7 @@ static int connected(struct app *a, int receive_bytes)
     if (receive_bytes) assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes), 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
     assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
-    assert_int_equal(write(fd, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27), 27);
+    assert_int_equal(write(fd, UPGRADE, sizeof UPGRADE - 1), sizeof UPGRADE - 1);
     char answer[512];
     ssize_t len = 0;
     UNTIL(a, len > 0 || (len = recv(fd, answer, sizeof answer, 0)) > 0);
@@ -152,13 +55,13 @@ static int connected(struct app *a, int receive_bytes)
     return fd;
 }
 
-static struct frame *frame_of(struct app *a, uint32_t len, char fill)
+static struct frame *frame_of(uint32_t len, char fill)
 {
     struct frame *f = frame_new(1, len);
     memset(frame_data(f), fill, len);
-    f->account = &a->account;
+    f->account = &account;
     f->charged = len;
-    atomic_fetch_add(&a->account, (int64_t)len);
+    atomic_fetch_add(&account, (int64_t)len);
     return f;
 }
 
@@ -188,10 +91,10 @@ static void reads(struct app *a, int fd, size_t len, char fill)
 static int stuffed(struct app *a)
 {
     int fd = connected(a, 32 << 10);
-    struct frame *f = frame_of(a, BALLAST, 'B');
+    struct frame *f = frame_of(BALLAST, 'B');
     f->account = NULL;
-    a->account -= BALLAST;
-    send_to(a, a->last, f);
+    account -= BALLAST;
+    send_to(a, a->last_ws, f);
     return fd;
 }
 
@@ -199,15 +102,14 @@ static int stuffed(struct app *a)
 
 static void a_send_that_was_copied_is_its_connections_last(void **state)
 {
-    (void)state;
-    struct app *a = app_open(NET_ZERO_COPY_AUTO);
+    struct app *a = opened(*state, NET_ZERO_COPY_AUTO);
     for (unsigned peer = 1; peer <= 2; peer++) {
         int fd = connected(a, 0);
         for (unsigned i = 0; i < 5; i++) {
-            send_to(a, a->last, frame_of(a, LARGE, 'f'));
+            send_to(a, a->last_ws, frame_of(LARGE, 'f'));
             reads(a, fd, LARGE, 'f');
         }
-        UNTIL(a, a->account == 0);
+        UNTIL(a, account == 0);
         assert_int_equal(result(a, NET_ZERO_COPY_COPIED), peer);
         close(fd);
     }
@@ -219,15 +121,14 @@ static void a_send_that_was_copied_is_its_connections_last(void **state)
 /* Until a first notification has told whether it pays, nothing else is sent that way. */
 static void one_send_is_tried_at_a_time(void **state)
 {
-    (void)state;
-    struct app *a = app_open(NET_ZERO_COPY_AUTO);
+    struct app *a = opened(*state, NET_ZERO_COPY_AUTO);
     int fd = stuffed(a);
-    for (unsigned i = 0; i < 3; i++) send_to(a, a->last, frame_of(a, LARGE, 't'));
-    assert_int_equal(net_conn(a->n, a->last)->zero_copies, 1);
-    assert_int_equal(a->account, LARGE); /* the others are the kernel's own */
+    for (unsigned i = 0; i < 3; i++) send_to(a, a->last_ws, frame_of(LARGE, 't'));
+    assert_int_equal(net_conn(a->n, a->last_ws)->zero_copies, 1);
+    assert_int_equal(account, LARGE); /* the others are the kernel's own */
     reads(a, fd, BALLAST, 'B');
     reads(a, fd, 3 * LARGE, 't');
-    UNTIL(a, a->account == 0);
+    UNTIL(a, account == 0);
     assert_int_equal(results(a), 1);
     close(fd);
     app_close(a);
@@ -235,14 +136,13 @@ static void one_send_is_tried_at_a_time(void **state)
 
 static void on_it_never_goes_back(void **state)
 {
-    (void)state;
-    struct app *a = app_open(NET_ZERO_COPY_ON);
+    struct app *a = opened(*state, NET_ZERO_COPY_ON);
     int fd = connected(a, 0);
     for (unsigned i = 0; i < 5; i++) {
-        send_to(a, a->last, frame_of(a, ZERO_COPY_BYTES_MIN, 'o'));
+        send_to(a, a->last_ws, frame_of(ZERO_COPY_BYTES_MIN, 'o'));
         reads(a, fd, ZERO_COPY_BYTES_MIN, 'o');
     }
-    UNTIL(a, a->account == 0);
+    UNTIL(a, account == 0);
     assert_int_equal(result(a, NET_ZERO_COPY_COPIED), 5);
     close(fd);
     app_close(a);
@@ -250,14 +150,13 @@ static void on_it_never_goes_back(void **state)
 
 static void what_is_small_or_counted_nowhere_is_copied(void **state)
 {
-    (void)state;
-    struct app *a = app_open(NET_ZERO_COPY_ON);
+    struct app *a = opened(*state, NET_ZERO_COPY_ON);
     int fd = connected(a, 0);
-    send_to(a, a->last, frame_of(a, ZERO_COPY_BYTES_MIN - 1, 's'));
-    struct frame *f = frame_of(a, LARGE, 's');
+    send_to(a, a->last_ws, frame_of(ZERO_COPY_BYTES_MIN - 1, 's'));
+    struct frame *f = frame_of(LARGE, 's');
     f->account = NULL;
-    a->account -= LARGE;
-    send_to(a, a->last, f);
+    account -= LARGE;
+    send_to(a, a->last_ws, f);
     reads(a, fd, ZERO_COPY_BYTES_MIN - 1 + LARGE, 's');
     turns(a, 3);
     assert_int_equal(results(a) + a->n->zero_copy.num_held, 0);
@@ -267,10 +166,9 @@ static void what_is_small_or_counted_nowhere_is_copied(void **state)
 
 static void off_it_is_never_tried(void **state)
 {
-    (void)state;
-    struct app *a = app_open(NET_ZERO_COPY_OFF);
+    struct app *a = opened(*state, NET_ZERO_COPY_OFF);
     int fd = connected(a, 0);
-    send_to(a, a->last, frame_of(a, LARGE, 'n'));
+    send_to(a, a->last_ws, frame_of(LARGE, 'n'));
     reads(a, fd, LARGE, 'n');
     turns(a, 3);
     assert_int_equal(results(a) + a->n->zero_copy.num_held, 0);
@@ -282,18 +180,17 @@ static void off_it_is_never_tried(void **state)
 
 static void a_frame_is_held_until_its_peer_has_acknowledged_it(void **state)
 {
-    (void)state;
-    struct app *a = app_open(NET_ZERO_COPY_ON);
+    struct app *a = opened(*state, NET_ZERO_COPY_ON);
     int fd = stuffed(a);
-    struct frame *f = frame_of(a, LARGE, 'h');
-    send_to(a, a->last, f);
+    struct frame *f = frame_of(LARGE, 'h');
+    send_to(a, a->last_ws, f);
     turns(a, 5);
-    assert_int_equal(a->account, LARGE);
+    assert_int_equal(account, LARGE);
     assert_int_equal(f->cores[0].refs, 1);
     assert_int_equal(a->n->zero_copy.held_bytes, LARGE);
     reads(a, fd, BALLAST, 'B');
     reads(a, fd, LARGE, 'h');
-    UNTIL(a, a->account == 0);
+    UNTIL(a, account == 0);
     assert_int_equal(a->n->zero_copy.held_bytes, 0);
     close(fd);
     app_close(a);
@@ -302,15 +199,14 @@ static void a_frame_is_held_until_its_peer_has_acknowledged_it(void **state)
 /* What the socket takes only in parts is sent on from where it fell short, each part on its own. */
 static void a_frame_longer_than_the_socket_takes_arrives_whole(void **state)
 {
-    (void)state;
-    struct app *a = app_open(NET_ZERO_COPY_ON);
+    struct app *a = opened(*state, NET_ZERO_COPY_ON);
     int fd = connected(a, 0);
     const uint32_t len = 16u << 20;
-    struct frame *f = frame_of(a, len, 'l');
-    assert_int_equal(net_send(a->n, net_conn(a->n, a->last), f, CONN_DURABLE), STATUS_OK);
+    struct frame *f = frame_of(len, 'l');
+    assert_int_equal(net_send(a->n, net_conn(a->n, a->last_ws), f, CONN_DURABLE), STATUS_OK);
     turns(a, 3); /* nobody reads */
     reads(a, fd, len, 'l');
-    UNTIL(a, a->account == 0);
+    UNTIL(a, account == 0);
     assert_true(net_stats(a->n)->short_sends > 0 && results(a) > 1);
     close(fd);
     app_close(a);
@@ -318,25 +214,24 @@ static void a_frame_longer_than_the_socket_takes_arrives_whole(void **state)
 
 static void a_connection_ends_and_its_frame_is_held_on(void **state)
 {
-    (void)state;
-    struct app *a = app_open(NET_ZERO_COPY_ON);
+    struct app *a = opened(*state, NET_ZERO_COPY_ON);
     int fd = stuffed(a);
-    struct conn_ref first = a->last;
-    send_to(a, first, frame_of(a, LARGE, 'e'));
+    struct conn_ref first = a->last_ws;
+    send_to(a, first, frame_of(LARGE, 'e'));
     net_abort(a->n, net_conn(a->n, first));
     UNTIL(a, net_connections(a->n) == 0);
-    assert_int_equal(a->account, LARGE);
+    assert_int_equal(account, LARGE);
 
     int other = connected(a, 0); /* in the same place */
-    assert_int_equal(a->last.slot, first.slot);
-    assert_int_not_equal(a->last.generation, first.generation);
+    assert_int_equal(a->last_ws.slot, first.slot);
+    assert_int_not_equal(a->last_ws.generation, first.generation);
     reads(a, fd, BALLAST, 'B');
     reads(a, fd, LARGE, 'e'); /* sent by a socket that is closed */
-    UNTIL(a, a->account == 0);
-    assert_int_equal(net_conn(a->n, a->last)->zero_copies, 0);
-    send_to(a, a->last, frame_of(a, LARGE, 'f'));
+    UNTIL(a, account == 0);
+    assert_int_equal(net_conn(a->n, a->last_ws)->zero_copies, 0);
+    send_to(a, a->last_ws, frame_of(LARGE, 'f'));
     reads(a, other, LARGE, 'f');
-    UNTIL(a, a->account == 0);
+    UNTIL(a, account == 0);
     close(fd);
     close(other);
     app_close(a);
@@ -344,55 +239,49 @@ static void a_connection_ends_and_its_frame_is_held_on(void **state)
 
 static void who_acknowledges_nothing_is_too_slow_in_the_end(void **state)
 {
-    (void)state;
-    struct app *a = app_open(NET_ZERO_COPY_ON);
+    struct app *a = opened(*state, NET_ZERO_COPY_ON);
     int fd = connected(a, SMALL);
-    send_to(a, a->last, frame_of(a, LARGE, 'a'));
+    send_to(a, a->last_ws, frame_of(LARGE, 'a'));
     a->skipped_ns += (ZERO_COPY_HELD_MS_MAX - 5000) * 1000000ull;
     turns(a, 3);
     assert_int_equal(net_stats(a->n)->slow_closed, 0);
-    assert_non_null(net_conn(a->n, a->last));
+    assert_non_null(net_conn(a->n, a->last_ws));
     a->skipped_ns += 10 * SECOND;
     turns(a, 3);
     assert_int_equal(net_stats(a->n)->slow_closed, 1);
-    assert_null(net_conn(a->n, a->last));
+    assert_null(net_conn(a->n, a->last_ws));
     close(fd);
-    UNTIL(a, a->account == 0);
+    UNTIL(a, account == 0);
     app_close(a);
 }
 
 /* The kernel goes on sending behind the end of the process's ring. */
 static void what_is_held_at_the_end_stays_as_it_is(void **state)
 {
-    (void)state;
-    struct app *a = app_open(NET_ZERO_COPY_ON);
+    struct app *a = opened(*state, NET_ZERO_COPY_ON);
     int fd = stuffed(a);
-    struct frame *f = frame_of(a, LARGE, 'k');
-    send_to(a, a->last, f);
-    net_close(a->n);
-    assert_int_equal(a->account, LARGE);
+    struct frame *f = frame_of(LARGE, 'k');
+    send_to(a, a->last_ws, f);
+    app_end(a);
+    assert_int_equal(account, LARGE);
     assert_int_equal(f->cores[0].refs, 1);
     reads(NULL, fd, BALLAST, 'B');
     reads(NULL, fd, LARGE, 'k');
     close(fd);
-    park_close(&a->park);
-    close(a->listen_fd);
-    free(a);
 }
 
 /* --- bounds ------------------------------------------------------------------------------------------------- */
 
 static void a_connection_holds_so_many_sends_and_copies_the_others(void **state)
 {
-    (void)state;
-    struct app *a = app_open(NET_ZERO_COPY_ON);
+    struct app *a = opened(*state, NET_ZERO_COPY_ON);
     int fd = stuffed(a);
     const unsigned num = ZERO_COPY_CONN_SENDS_MAX + 9;
-    for (unsigned i = 0; i < num; i++) send_to(a, a->last, frame_of(a, ZERO_COPY_BYTES_MIN, 'c'));
-    assert_int_equal(net_conn(a->n, a->last)->zero_copies, ZERO_COPY_CONN_SENDS_MAX);
+    for (unsigned i = 0; i < num; i++) send_to(a, a->last_ws, frame_of(ZERO_COPY_BYTES_MIN, 'c'));
+    assert_int_equal(net_conn(a->n, a->last_ws)->zero_copies, ZERO_COPY_CONN_SENDS_MAX);
     reads(a, fd, BALLAST, 'B');
     reads(a, fd, num * ZERO_COPY_BYTES_MIN, 'c');
-    UNTIL(a, a->account == 0);
+    UNTIL(a, account == 0);
     assert_in_range(results(a), ZERO_COPY_CONN_SENDS_MAX, num - 1);
     close(fd);
     app_close(a);
@@ -400,36 +289,34 @@ static void a_connection_holds_so_many_sends_and_copies_the_others(void **state)
 
 static void a_core_holds_so_many_bytes_and_copies_the_others(void **state)
 {
-    (void)state;
-    struct app *a = app_open(NET_ZERO_COPY_ON);
+    struct app *a = opened(*state, NET_ZERO_COPY_ON);
     const uint32_t len = ZERO_COPY_BYTES_MAX / 8;
-    struct frame *f = frame_of(a, len, 'b'); /* counted for each send */
+    struct frame *f = frame_of(len, 'b'); /* counted for each send */
     int fds[10];
     for (unsigned i = 0; i < 10; i++) {
         fds[i] = connected(a, SMALL);
-        assert_int_equal(net_send(a->n, net_conn(a->n, a->last), f, CONN_DURABLE), STATUS_OK);
+        assert_int_equal(net_send(a->n, net_conn(a->n, a->last_ws), f, CONN_DURABLE), STATUS_OK);
         turns(a, 3);
     }
     assert_int_equal(a->n->zero_copy.num_held, 8);
     assert_int_equal(a->n->zero_copy.held_bytes, ZERO_COPY_BYTES_MAX);
     for (unsigned i = 0; i < 10; i++) close(fds[i]);
-    UNTIL(a, a->account == 0);
+    UNTIL(a, account == 0);
     assert_int_equal(a->n->zero_copy.held_bytes, 0);
     app_close(a);
 }
 
 static void a_core_holds_so_many_sends_and_copies_the_others(void **state)
 {
-    (void)state;
     enum { PEERS = ZERO_COPY_SENDS_MAX / ZERO_COPY_CONN_SENDS_MAX + 8 };
-    struct app *a = app_open(NET_ZERO_COPY_ON);
+    struct app *a = opened(*state, NET_ZERO_COPY_ON);
     static int fds[PEERS];
     static struct conn_ref refs[PEERS];
     for (unsigned i = 0; i < PEERS; i++) {
         fds[i] = connected(a, SMALL);
-        refs[i] = a->last;
+        refs[i] = a->last_ws;
     }
-    struct frame *f = frame_of(a, ZERO_COPY_BYTES_MIN, 'm');
+    struct frame *f = frame_of(ZERO_COPY_BYTES_MIN, 'm');
     frame_ref(f, 0);
     for (unsigned i = 0; i < ZERO_COPY_CONN_SENDS_MAX + 4; i++) {
         for (unsigned peer = 0; peer < PEERS; peer++)
@@ -447,25 +334,24 @@ static void a_core_holds_so_many_sends_and_copies_the_others(void **state)
 /* Pages that are being sent count as locked memory, unless the process may lock what it likes (CAP_IPC_LOCK). */
 static void where_no_memory_may_be_locked_sends_copy_for_a_while(void **state)
 {
-    (void)state;
     struct rlimit before, little;
     getrlimit(RLIMIT_MEMLOCK, &before);
     little = before;
     little.rlim_cur = LARGE / 2;
     bool root = geteuid() == 0;
     if (root) assert_int_equal(seteuid(65534), 0);
-    struct app *a = app_open(NET_ZERO_COPY_ON); /* what the ring itself locks goes by the limit of before */
+    struct app *a = opened(*state, NET_ZERO_COPY_ON); /* what the ring itself locks goes by the limit of before */
     assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &little), 0);
     int fd = connected(a, 0);
     for (unsigned i = 0; i < 3; i++) {
-        send_to(a, a->last, frame_of(a, LARGE, 'w'));
+        send_to(a, a->last_ws, frame_of(LARGE, 'w'));
         reads(a, fd, LARGE, 'w');
     }
-    UNTIL(a, a->account == 0);
+    UNTIL(a, account == 0);
     assert_int_equal(result(a, NET_ZERO_COPY_FAILED), 1);
     a->skipped_ns += 2 * ZERO_COPY_REST_MS * 1000000ull;
     turns(a, 1);
-    send_to(a, a->last, frame_of(a, LARGE, 'w'));
+    send_to(a, a->last_ws, frame_of(LARGE, 'w'));
     reads(a, fd, LARGE, 'w');
     UNTIL(a, result(a, NET_ZERO_COPY_FAILED) == 2);
     assert_int_equal(results(a), 2);
@@ -478,20 +364,20 @@ static void where_no_memory_may_be_locked_sends_copy_for_a_while(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_send_that_was_copied_is_its_connections_last),
-        cmocka_unit_test(one_send_is_tried_at_a_time),
-        cmocka_unit_test(on_it_never_goes_back),
-        cmocka_unit_test(what_is_small_or_counted_nowhere_is_copied),
-        cmocka_unit_test(off_it_is_never_tried),
-        cmocka_unit_test(a_frame_is_held_until_its_peer_has_acknowledged_it),
-        cmocka_unit_test(a_frame_longer_than_the_socket_takes_arrives_whole),
-        cmocka_unit_test(a_connection_ends_and_its_frame_is_held_on),
-        cmocka_unit_test(who_acknowledges_nothing_is_too_slow_in_the_end),
-        cmocka_unit_test(what_is_held_at_the_end_stays_as_it_is),
-        cmocka_unit_test(a_connection_holds_so_many_sends_and_copies_the_others),
-        cmocka_unit_test(a_core_holds_so_many_bytes_and_copies_the_others),
-        cmocka_unit_test(a_core_holds_so_many_sends_and_copies_the_others),
-        cmocka_unit_test(where_no_memory_may_be_locked_sends_copy_for_a_while),
+        NET_TEST(a_send_that_was_copied_is_its_connections_last),
+        NET_TEST(one_send_is_tried_at_a_time),
+        NET_TEST(on_it_never_goes_back),
+        NET_TEST(what_is_small_or_counted_nowhere_is_copied),
+        NET_TEST(off_it_is_never_tried),
+        NET_TEST(a_frame_is_held_until_its_peer_has_acknowledged_it),
+        NET_TEST(a_frame_longer_than_the_socket_takes_arrives_whole),
+        NET_TEST(a_connection_ends_and_its_frame_is_held_on),
+        NET_TEST(who_acknowledges_nothing_is_too_slow_in_the_end),
+        NET_TEST(what_is_held_at_the_end_stays_as_it_is),
+        NET_TEST(a_connection_holds_so_many_sends_and_copies_the_others),
+        NET_TEST(a_core_holds_so_many_bytes_and_copies_the_others),
+        NET_TEST(a_core_holds_so_many_sends_and_copies_the_others),
+        NET_TEST(where_no_memory_may_be_locked_sends_copy_for_a_while),
     };
-    return cmocka_run_group_tests_name("zero_copy", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("net_zero_copy", tests, app_descriptors, NULL);
 }
