@@ -68,6 +68,7 @@ bool zero_copy_send(struct net *n, struct conn *c, const void *data, size_t byte
                                  .slot = c->slot,
                                  .generation = c->generation,
                                  .bytes = (uint32_t)bytes,
+                                 .alone = c->zero_copies == 0,
                                  .since_tick = n->now_tick};
     frame_ref(f, n->core);
     list_push(&z->oldest, &h->by_age);
@@ -154,7 +155,7 @@ static void hold_end(struct net *n, uint32_t at)
     if (c) {
         ASSERT(c->zero_copies > 0);
         c->zero_copies--;
-        if (result == NET_ZERO_COPY_COPIED && !z->always) c->zero_copy_way = ZERO_COPY_COPIES;
+        if (result == NET_ZERO_COPY_COPIED && h->alone && !z->always) c->zero_copy_way = ZERO_COPY_COPIES;
         if (h->result > 0 && !h->copied && c->zero_copy_way == ZERO_COPY_UNTRIED) c->zero_copy_way = ZERO_COPY_PAYS;
     }
     list_remove(&h->by_age);

@@ -9,7 +9,9 @@
  *
  * Whether it pays depends on the way to the peer: loopback, veth and whatever looks into the packets make the kernel copy
  * after all, and then the notification, which says so, is pure cost. In auto a connection tries one send, and goes on only
- * after its notification; one that was copied is the connection's last.
+ * after its notification; one that was copied is the connection's last. Only a send that began alone is believed: bytes
+ * that join an earlier such send in a packet which has not left yet are said to be copied, whatever became of them (Linux 6.10
+ * on, io_link_skb in io_uring/notif.c; seen on 6.18).
  *
  * What is held is bounded: in sends of a connection (ZERO_COPY_CONN_SENDS_MAX), in sends and bytes of a core
  * (ZERO_COPY_SENDS_MAX, ZERO_COPY_BYTES_MAX), beyond which sends copy, and in time: who has not acknowledged a send for
@@ -34,8 +36,8 @@ struct ring_completion;
 /* What a connection knows of the way to its peer. */
 enum zero_copy_way {
     ZERO_COPY_UNTRIED, /* one send is tried at a time, until a notification has told */
-    ZERO_COPY_PAYS,    /* what was sent last was not copied */
-    ZERO_COPY_COPIES,  /* something was: ordinary sends from now on */
+    ZERO_COPY_PAYS,    /* a send was not copied */
+    ZERO_COPY_COPIES,  /* one was: ordinary sends from now on */
 };
 
 /* zero_copy_hold: one send whose last completion has not come. */
@@ -49,6 +51,7 @@ struct zero_copy_hold {
         uint32_t since_tick;
         uint32_t next_free;
     };
+    bool alone;          /* no other one of the connection was held when it began */
     bool told;           /* the first completion has come */
     bool let_go;         /* the notification has come, or none will */
     bool copied;
