@@ -43,6 +43,7 @@ void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct soc
     c->peer_family = (uint8_t)peer->ss_family;
     if (peer->ss_family == AF_INET) memcpy(c->peer, &((const struct sockaddr_in *)peer)->sin_addr, 4);
     if (peer->ss_family == AF_INET6) memcpy(c->peer, &((const struct sockaddr_in6 *)peer)->sin6_addr, 16);
+    zero_copy_accept(n, c);
     n->stats.accepted++;
     probe_accept(n->core, c->slot);
     c->refusal = admin ? 0 : conn_admit(n, c);

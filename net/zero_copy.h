@@ -17,7 +17,7 @@
  * (ZERO_COPY_SENDS_MAX, ZERO_COPY_BYTES_MAX), beyond which sends copy, and in time: who has not acknowledged a send for
  * ZERO_COPY_HELD_MS_MAX is too slow. Only frames with an account are held, so that their bytes are counted meanwhile.
  *
- * Owner: one core. Order: zero_copy_open; _start once the ring is enabled; _fits and _send within conn_flush, _complete
+ * Owner: one core. Order: zero_copy_open; _start once the ring is enabled; _accept for each connection; _send within conn_flush, _complete
  * for each completion of RING_OP_SEND_ZC, _expire with the timers; _close behind ring_close_all. */
 #ifndef CARILLON_NET_ZERO_COPY_H
 #define CARILLON_NET_ZERO_COPY_H
@@ -75,6 +75,9 @@ void zero_copy_start(struct net *n);
  * memory that is somebody else's. */
 void zero_copy_close(struct net *n);
 
+/* zero_copy_accept: a new connection. From a loopback address nothing is tried in auto: it is always copied, in whole pages
+ * that a peer with a small receive buffer has no room for, so that its packets are dropped and wait for retransmission. */
+void zero_copy_accept(const struct net *n, struct conn *c);
 /* zero_copy_send sends the bytes, which are the unsent ones of the connection's first frame, and holds it; false: they are
  * to be sent in the ordinary way. */
 bool zero_copy_send(struct net *n, struct conn *c, const void *data, size_t bytes);

@@ -52,6 +52,9 @@ static int connected(struct app *a, int receive_bytes)
     ssize_t len = 0;
     UNTIL(a, len > 0 || (len = recv(fd, answer, sizeof answer, 0)) > 0);
     assert_memory_equal(answer, "HTTP/1.1 101 ", 13);
+    struct conn *c = net_conn(a->n, a->last_ws);
+    assert_true(c->zero_copy_way == (a->limits.zero_copy == NET_ZERO_COPY_ON ? ZERO_COPY_UNTRIED : ZERO_COPY_COPIES));
+    c->zero_copy_way = ZERO_COPY_UNTRIED; /* as if it came from elsewhere */
     return fd;
 }
 
