@@ -44,6 +44,7 @@ void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct soc
     c->deadline_tick = TIMER_NEVER;
     c->readable = true; /* a TCP connection is accepted with its first bytes (listener.c) */
     conn_set_peer(c, peer);
+    zero_copy_accept(n, c);
     n->stats.accepted++;
     probe_accept(n->core, c->slot);
     c->refusal = admin ? 0 : conn_admit(n, c);
@@ -164,8 +165,7 @@ void conn_set_deadline(struct net *n, struct conn *c, uint32_t ticks)
     conn_arm_timer(n, c);
 }
 
-/* conn_stalled: the peer has not taken one byte for the stall timeout. */
-static void conn_stalled(struct net *n, struct conn *c)
+void conn_stalled(struct net *n, struct conn *c)
 {
     n->stats.slow_closed++;
     conn_blame(c, CONN_CAUSE_SLOW);
@@ -411,6 +411,7 @@ void conn_complete(struct net *n, struct conn *c, const struct ring_completion *
         return;
     case RING_OP_NONE:
     case RING_OP_ACCEPT:
+    case RING_OP_SEND_ZC: /* zero_copy_complete has them */
     case RING_OP_WAKE: break;
     }
     UNREACHABLE();

@@ -14,6 +14,7 @@
 #include "tag.h"
 #include "timer.h"
 #include "websocket.h"
+#include "zero_copy.h"
 
 #include "../src/base/assert.h"
 #include "../src/base/limits.h"
@@ -86,6 +87,9 @@ struct conn {
     uint8_t readings : 4; /* in a row, each soon after the one before: RECV_STREAM_AFTER */
     uint8_t cause : 4;    /* enum conn_cause + 1; 0: it has not come to its end */
     uint8_t peer_family : 4; /* AF_INET, AF_INET6 or AF_UNIX */
+    uint8_t zero_copies : 5;   /* zero-copy sends whose notification has not come; see zero_copy.h */
+    uint8_t zero_copy_way : 2; /* enum zero_copy_way */
+    bool told : 1;             /* the send in flight is one of them: it is not silent */
     uint16_t requests;   /* commands in flight */
     uint16_t close_code; /* of a WebSocket: the first that was sent or received; 0: none yet */
     uint32_t sending_bytes;
@@ -176,6 +180,7 @@ struct net {
     size_t scratch_len;
 
     struct send_pool send_pool;
+    struct zero_copy zero_copy;
     struct ws_pool *ws_pool;
     struct conn_input *inputs;
     struct conn_exchange *exchanges;
@@ -260,6 +265,8 @@ void conn_arm_timer(struct net *n, struct conn *c);
 void conn_expire(struct net *n, struct conn *c);
 /* conn_opened_tick: in which it was accepted. */
 static inline uint32_t conn_opened_tick(const struct conn *c) { return c->timer.owners; }
+/* conn_stalled ends a connection whose peer has not taken one byte for too long. */
+void conn_stalled(struct net *n, struct conn *c);
 /* conn_answering: an HTTP answer is on its way; see net_answering. */
 bool conn_answering(const struct conn *c);
 /* conn_end flushes what is queued and then terminates. */
@@ -321,6 +328,8 @@ bool conn_has_follow_up(const struct net *n, const struct conn *c);
 /* conn_sent_whole accounts for a send that has not completed, which is to say: was taken whole. */
 void conn_sent_whole(struct net *n, struct conn *c);
 void conn_on_send(struct net *n, struct conn *c, int32_t result);
+/* conn_send_again is for a send that has done nothing and is to be tried in another way. */
+void conn_send_again(struct net *n, struct conn *c);
 void conn_on_poll_out(struct net *n, struct conn *c);
 
 #endif

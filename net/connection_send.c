@@ -138,7 +138,8 @@ bool conn_flush(struct net *n, struct conn *c)
     size_t bytes;
     unsigned num = send_queue_peek(&c->queue, &bytes, parts, SEND_VECTOR_MAX, SEND_BYTES_MAX);
     if (num == 1) {
-        send_bytes(n, c, parts[0].iov_base, bytes);
+        bool large = UNLIKELY(bytes >= n->zero_copy.bytes_min);
+        if (!large || !zero_copy_send(n, c, parts[0].iov_base, bytes)) send_bytes(n, c, parts[0].iov_base, bytes);
     } else {
         bool small = bytes <= SEND_COPY_BYTES_MAX;
         if (!(small ? send_copied(n, c, parts, num, bytes) : send_vector(n, c, parts, num))) return false;
@@ -217,6 +218,17 @@ void conn_on_send(struct net *n, struct conn *c, int32_t result)
     ring_poll_out(n->ring, c->ring_fd, conn_tag(c, RING_OP_POLL_OUT));
     conn_arm_timer(n, c);
     if (sent) conn_progress(n, c, sent);
+}
+
+void conn_send_again(struct net *n, struct conn *c)
+{
+    if (c->state >= CONN_CLOSING) {
+        conn_sent_whole(n, c);
+        return;
+    }
+    c->sending = false;
+    conn_op_end(c);
+    net_dirty(n, c);
 }
 
 void conn_on_poll_out(struct net *n, struct conn *c)

@@ -55,6 +55,7 @@ enum status net_open(struct net **out, const struct net_handlers *handlers, cons
     net_clock(n);
     timer_wheel_init(&n->timers, n->now_tick);
     send_pool_init(&n->send_pool);
+    zero_copy_open(n);
     n->chunks = calloc((limits->connections_max + CONN_CHUNK - 1) / CONN_CHUNK, sizeof *n->chunks);
     n->scratch = aligned_alloc(64, SEND_SCRATCH_BYTES);
     ASSERT(n->chunks != NULL && n->scratch != NULL);
@@ -82,6 +83,7 @@ enum status net_start(struct net *n, const struct net_listener *listeners, unsig
     ASSERT(num_listeners <= LISTENERS_MAX && n->num_listeners == 0);
     enum status s = ring_enable_here(n->ring);
     if (s != STATUS_OK) return s;
+    zero_copy_start(n);
     for (unsigned i = 0; i < num_listeners; i++) n->listeners[i] = listeners[i];
     n->num_listeners = num_listeners;
     n->accepts = calloc((size_t)num_listeners * ACCEPTS_ARMED_MAX + 1, sizeof *n->accepts);
@@ -119,6 +121,7 @@ void net_close(struct net *n)
         if (c->state != CONN_FREE) conn_discard(n, c);
     }
     for (uint32_t chunk = 0; chunk * CONN_CHUNK < n->num_slots; chunk++) free(n->chunks[chunk]);
+    zero_copy_close(n);
     pools_free(n);
     send_pool_close(&n->send_pool);
     ws_pool_close(n->ws_pool);
@@ -187,7 +190,7 @@ void net_flush(struct net *n)
         if (!c->dirty) continue;
         if (!conn_flush(n, c)) break; /* the scratch is full: the others are sent in the next turn */
         c->dirty = false;
-        if (!c->sending) continue;
+        if (!c->sending || c->told) continue;
         list_add(&n->sending, c);
         if (conn_has_follow_up(n, c)) n->follow_up = true;
     }
@@ -219,6 +222,7 @@ void net_timers(struct net *n)
     struct timer *timer;
     net_clock(n);
     timer_wheel_advance(&n->timers, n->now_tick);
+    zero_copy_expire(n);
     while ((timer = timer_pop(&n->timers))) conn_expire(n, CONTAINER_OF(timer, struct conn, timer));
 }
 
@@ -252,6 +256,7 @@ static void complete(struct net *n, const struct ring_completion *done)
     case RING_OP_SHUTDOWN:
     case RING_OP_BOUND:
     case RING_OP_CLOSE: conn_complete(n, net_slot(n, tag_slot(done->tag)), done); return;
+    case RING_OP_SEND_ZC: zero_copy_complete(n, done); return;
     case RING_OP_NONE: break;
     }
     UNREACHABLE();
@@ -507,6 +512,13 @@ uint64_t net_now_ns(const struct net *n)
 unsigned net_connections(const struct net *n)
 {
     return n->open;
+}
+
+const char *net_zero_copy_result_name(enum net_zero_copy_result result)
+{
+    static const char *const names[NET_ZERO_COPY_RESULTS] = {"sent", "copied", "short", "failed"};
+    ASSERT(result < NET_ZERO_COPY_RESULTS);
+    return names[result];
 }
 
 const struct net_stats *net_stats(const struct net *n)

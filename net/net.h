@@ -68,6 +68,13 @@ struct net_handlers {
 
 #define NET_PADDING 64u /* bytes readable behind a message: simdjson reads past the end */
 
+/* Whether large shared frames are sent from where they lie, where the kernel can: see zero_copy.h. */
+enum net_zero_copy {
+    NET_ZERO_COPY_OFF,
+    NET_ZERO_COPY_AUTO, /* until the kernel says that it had to copy a connection's */
+    NET_ZERO_COPY_ON,   /* always: what it costs where it does not pay can be measured */
+};
+
 struct net_limits {
     unsigned connections_max;      /* this core's, with those below */
     unsigned refused_max;          /* of them, places for connections that are being refused; 0: who is too many waits in
@@ -79,6 +86,8 @@ struct net_limits {
     struct http_limits http;
     size_t ws_message_bytes_max;   /* an inbound message */
     size_t send_queue_bytes_max;   /* queued durable bytes before a reader counts as too slow */
+    enum net_zero_copy zero_copy;
+    size_t zero_copy_bytes_min;    /* from what length on; 0: ZERO_COPY_BYTES_MIN */
     unsigned requests_in_flight_max; /* commands a connection may have open before it is not read from */
     size_t assembly_bytes_max;     /* bodies and messages under assembly on this core; 0: ASSEMBLY_BYTES_MAX */
     uint64_t header_timeout_ns, body_timeout_ns, idle_timeout_ns, ping_interval_ns, close_timeout_ns, stall_timeout_ns;
@@ -249,10 +258,21 @@ void net_ws_dismiss(struct net *n, struct conn *c, uint16_t code, const char *re
 /* net_abort closes without a word. */
 void net_abort(struct net *n, struct conn *c);
 
+/* What became of a send without a copy, counted when its last completion has come. */
+enum net_zero_copy_result {
+    NET_ZERO_COPY_SENT,   /* whole, and not copied */
+    NET_ZERO_COPY_COPIED, /* some of it or all, and the kernel had to copy it */
+    NET_ZERO_COPY_SHORT,  /* not copied, and the socket took only a part or nothing */
+    NET_ZERO_COPY_FAILED, /* an error; when it was for want of memory an ordinary send followed */
+    NET_ZERO_COPY_RESULTS
+};
+const char *net_zero_copy_result_name(enum net_zero_copy_result result);
+
 struct net_stats {
     uint64_t accepted, closed, http_requests, ws_messages_in, bytes_in, bytes_out, sends, short_sends, frames_out,
         slow_closed, accept_errors, recv_enobufs, protocol_errors, timeouts, refused,
         ephemerals_dropped;
+    uint64_t zero_copy[NET_ZERO_COPY_RESULTS];
     uint64_t closed_by[CONN_CAUSES], websockets_opened, ws_closed_by[NET_CLOSE_CODES];
     uint64_t connections, websockets, queued_bytes, queue_nodes, assembly_bytes, slot_bytes;
 };

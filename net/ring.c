@@ -17,6 +17,8 @@
 #define BUFFER_GROUP 0
 #define ACCEPT_POLL_FIRST (1u << 2) /* IORING_ACCEPT_POLL_FIRST of linux/io_uring.h, Linux 6.10 */
 #define FEAT_RW_ATTR (1u << 16)     /* IORING_FEAT_RW_ATTR, Linux 6.14 */
+#define SEND_ZC_REPORT_USAGE (1u << 3) /* IORING_SEND_ZC_REPORT_USAGE, Linux 6.2; liburing 2.3's header does not have it */
+#define NOTIF_USAGE_ZC_COPIED (1u << 31) /* IORING_NOTIF_USAGE_ZC_COPIED, in the result of a notification */
 #define TAG_UNTOLD UINT64_MAX       /* of an operation that the ring does for itself */
 
 struct ring {
@@ -26,7 +28,7 @@ struct ring {
     size_t buffer_ring_bytes;
     struct ring_config config;
     struct ring_stats stats;
-    bool accept_polls_first;
+    bool accept_polls_first, knows_zero_copy;
     bool closes_late; /* see end_stream */
 };
 
@@ -35,6 +37,7 @@ static int open_uring(struct ring *ring);
 static int open_buffers(struct ring *ring);
 static struct io_uring_sqe *next_sqe(struct ring *ring, uint64_t tag);
 static bool knows_poll_first(struct ring *ring);
+static bool knows_zero_copy(struct ring *ring);
 static void end_stream(struct ring *ring, uint32_t ring_fd);
 static void submit_all(struct ring *ring);
 static void wait_for_one(struct ring *ring, uint64_t timeout_ns);
@@ -63,13 +66,19 @@ enum status ring_open(struct ring **out, const struct ring_config *config, char 
     return STATUS_OK;
 }
 
-enum status ring_check(char *why, size_t why_len)
+enum status ring_check(bool zero_copy, char *why, size_t why_len)
 {
     static const struct ring_config smallest = {
         .sq_entries = 8, .cq_entries = 16, .descriptors = 8, .buffers = 8, .buffer_bytes = 64};
     struct ring *ring;
     enum status s = ring_open(&ring, &smallest, why, why_len);
-    if (s == STATUS_OK) ring_close_all(ring);
+    if (s != STATUS_OK) return s;
+    if (zero_copy && (ring_enable_here(ring) != STATUS_OK || !ring->knows_zero_copy)) {
+        snprintf(why, why_len, "this kernel's io_uring has no sends without a copy that say whether they copied: "
+                               "net.zero_copy=on needs Linux 6.2 or newer; auto takes them where they are");
+        s = STATUS_IO;
+    }
+    ring_close_all(ring);
     return s;
 }
 
@@ -136,6 +145,8 @@ enum status ring_enable_here(struct ring *ring)
     int ignored = io_uring_register_ring_fd(&ring->uring);
     (void)ignored;
     ring->accept_polls_first = knows_poll_first(ring);
+    ring->knows_zero_copy = knows_zero_copy(ring);
+    ring->stats = (struct ring_stats){0}; /* they count what the core asked for */
     return STATUS_OK;
 }
 
@@ -148,8 +159,20 @@ static bool knows_poll_first(struct ring *ring)
     sqe->ioprio |= ACCEPT_POLL_FIRST;
     struct ring_completion done = {0};
     while (!ring_next(ring, &done)) wait_for_one(ring, UINT64_MAX);
-    ring->stats = (struct ring_stats){0}; /* they count what the core asked for */
     return done.result != -EINVAL;
+}
+
+/* knows_zero_copy has a send refused likewise. A notification may follow. */
+static bool knows_zero_copy(struct ring *ring)
+{
+    bool knows = false;
+    struct ring_completion done = {0};
+    ring_send_zero_copy(ring, UINT32_MAX, NULL, 0, 0);
+    do {
+        while (!ring_next(ring, &done)) wait_for_one(ring, UINT64_MAX);
+        if (!(done.flags & RING_NOTIFICATION)) knows = done.result == -EBADF;
+    } while (done.flags & RING_MORE);
+    return knows;
 }
 
 void ring_close_all(struct ring *ring)
@@ -230,6 +253,15 @@ void ring_sendv(struct ring *ring, uint32_t ring_fd, const struct msghdr *messag
     io_uring_prep_sendmsg(sqe, (int)ring_fd, message, SILENT_SEND);
     sqe->flags |= IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS;
 }
+
+void ring_send_zero_copy(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = next_sqe(ring, tag);
+    io_uring_prep_send_zc(sqe, (int)ring_fd, data, len, SILENT_SEND, SEND_ZC_REPORT_USAGE);
+    sqe->flags |= IOSQE_FIXED_FILE; /* it cannot skip its completions */
+}
+
+bool ring_knows_zero_copy(const struct ring *ring) { return ring->knows_zero_copy; }
 
 void ring_poll_out(struct ring *ring, uint32_t ring_fd, uint64_t tag)
 {
@@ -369,6 +401,11 @@ static bool take_one(struct ring *ring, struct ring_completion *out)
     if (cqe->flags & IORING_CQE_F_BUFFER) {
         out->flags |= RING_BUFFER;
         out->buffer = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+    }
+    if (UNLIKELY(cqe->flags & IORING_CQE_F_NOTIF)) {
+        out->flags |= RING_NOTIFICATION;
+        if ((uint32_t)cqe->res & NOTIF_USAGE_ZC_COPIED) out->flags |= RING_COPIED;
+        out->result = 0;
     }
     io_uring_cq_advance(&ring->uring, 1);
     return true;

@@ -4,7 +4,8 @@
  * net/ring.c on io_uring (Linux ≥ 6.1), and tests/sim's scripted one. Semantics both keep:
  *
  *  - Every operation completes exactly once with RING_MORE clear, except a silent send that succeeds in full, which
- *    completes never. Multishot receives complete any number of times with RING_MORE set before.
+ *    completes never. Multishot receives complete any number of times with RING_MORE set before, and a zero-copy
+ *    send once.
  *  - Sockets are ring descriptors (`ring_fd`: an index in the ring's own table), made by ring_accept and given
  *    back by ring_close. They do not count against RLIMIT_NOFILE.
  *  - The bytes of a silent send may be reused after the next ring_enter *and* after all completions that were
@@ -45,10 +46,12 @@ struct ring_completion {
 #define RING_MORE 1u     /* the operation is still armed */
 #define RING_BUFFER 2u   /* `buffer` holds the received bytes */
 #define RING_NONEMPTY 4u /* the socket had more to read */
+#define RING_NOTIFICATION 8u /* the second completion of a ring_send_zero_copy … */
+#define RING_COPIED 16u      /* … the bytes of which were copied after all, or none were sent */
 
 /* ring_check opens a small ring and closes it: whether this kernel, its sysctls and seccomp filters let one be opened
- * at all, found out before anything else is. `why` as ring_open. */
-MUST_USE enum status ring_check(char *why, size_t why_len);
+ * at all, and, with `zero_copy`, one that sends without copying; found out before anything else is. `why` as ring_open. */
+MUST_USE enum status ring_check(bool zero_copy, char *why, size_t why_len);
 /* ring_open makes the ring; on failure `why` (of why_len bytes) says what is missing and what to do. */
 MUST_USE enum status ring_open(struct ring **out, const struct ring_config *config, char *why, size_t why_len);
 /* ring_enable_here must be called once by the owning thread before anything else (single issuer). */
@@ -78,6 +81,13 @@ void ring_send(struct ring *ring, uint32_t ring_fd, const void *data, size_t len
 void ring_send_last(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
 /* ring_sendv is the same for a message header whose iovecs stay valid as the bytes do. */
 void ring_sendv(struct ring *ring, uint32_t ring_fd, const struct msghdr *message, uint64_t tag);
+/* ring_send_zero_copy sends the bytes from where they lie, taking what ring_send would. It is not silent: it completes with
+ * the count or -errno, and when RING_MORE is set a second time, with RING_NOTIFICATION, as soon as the kernel has no more
+ * need of the bytes. Until then they must stay as they are, also when the descriptor has been closed meanwhile. */
+void ring_send_zero_copy(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
+/* ring_knows_zero_copy: this kernel has such sends, and says whether they were copied (Linux 6.2). Known once the ring is
+ * enabled. */
+bool ring_knows_zero_copy(const struct ring *ring);
 /* ring_poll_out completes once when the socket takes bytes again. */
 void ring_poll_out(struct ring *ring, uint32_t ring_fd, uint64_t tag);
 /* ring_cancel cancels every operation on the descriptor; each still completes on its own. The kernel walks all of the

@@ -106,6 +106,8 @@ unsigned send_queue_peek(const struct send_queue *q, size_t *bytes, struct iovec
     return num;
 }
 
+struct frame *send_queue_head(const struct send_queue *q) { return entry_frame(head(q)); }
+
 unsigned send_queue_sent(struct send_queue *q, struct send_pool *pool, unsigned core, size_t bytes)
 {
     unsigned through = 0;

@@ -48,6 +48,8 @@ void send_queue_push(struct send_queue *q, struct send_pool *pool, struct frame 
  * but at least one. Returns the number of parts; they stay valid while the entries are queued. */
 unsigned send_queue_peek(const struct send_queue *q, size_t *bytes, struct iovec *parts, unsigned parts_max,
                          size_t bytes_max);
+/* send_queue_head is the oldest frame of a queue that is not empty. */
+struct frame *send_queue_head(const struct send_queue *q);
 /* send_queue_sent takes `bytes` sent bytes off the head, gives up the references of entries that are through, and
  * returns how many those were. */
 unsigned send_queue_sent(struct send_queue *q, struct send_pool *pool, unsigned core, size_t bytes);

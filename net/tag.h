@@ -13,6 +13,7 @@ enum ring_op {
     RING_OP_RECV,     /* slot: connection */
     RING_OP_POLL_IN,  /* slot: connection */
     RING_OP_SEND,     /* slot: connection; silent: completes only when short or failed */
+    RING_OP_SEND_ZC,  /* slot: a hold of zero_copy.h; generation: the connection's */
     RING_OP_POLL_OUT, /* slot: connection */
     RING_OP_CANCEL,   /* slot: connection; generation 0: of an accept */
     RING_OP_SHUTDOWN, /* slot: connection */

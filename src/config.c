@@ -733,7 +733,6 @@ static bool listeners_valid(const struct config *c, struct config_error *err)
 static bool all_served(const struct config *c, struct config_error *err)
 {
     const char *name = NULL;
-    if (c->net_zero_copy == CONFIG_ZERO_COPY_ON) name = "net.zero_copy=on";
     if (c->auth_query_token) name = "auth.query_token";
     if (c->tls_cert[0]) name = "tls.cert";
     if (c->tls_key[0]) name = "tls.key";

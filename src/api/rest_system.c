@@ -204,6 +204,18 @@ static void write_connections(struct buf *out, const struct gateway *g)
     }
 }
 
+static void write_zero_copy(struct buf *out, const struct gateway *g)
+{
+    char labels[48];
+    metrics_head(out, METRIC_SEND_ZC);
+    for (unsigned result = 0; result < NET_ZERO_COPY_RESULTS; result++) {
+        snprintf(labels, sizeof labels, "result=\"%s\"", net_zero_copy_result_name((enum net_zero_copy_result)result));
+        uint64_t sum = 0;
+        for (unsigned i = 0; i < g->num_cores; i++) sum += atomic_load_explicit(&g->cores[i]->zero_copy[result], memory_order_relaxed);
+        metrics_value(out, METRIC_SEND_ZC, labels, sum);
+    }
+}
+
 static void write_errors(struct buf *out, const struct gateway *g)
 {
     metrics_head(out, METRIC_ERRORS);
@@ -363,6 +375,7 @@ void rest_metrics(struct call *call)
     write_log(&out);
     write_connections(&out, g);
     for (unsigned i = 0; i < sizeof summed / sizeof summed[0]; i++) metric_one(&out, summed[i], metric_sum(g, summed[i]));
+    write_zero_copy(&out, g);
     write_errors(&out, g);
     write_requests(&out, g);
     write_durations(&out, g);

@@ -214,7 +214,8 @@ static enum status check_system(struct server *s)
                                         "(ulimit -n, LimitNOFILE=)", s->descriptors, DESCRIPTORS_MIN);
         return STATUS_FULL;
     }
-    return ring_check(s->why, sizeof s->why);
+    bool zero_copy = s->loaded.net_zero_copy == CONFIG_ZERO_COPY_ON;
+    return ring_check(zero_copy, s->why, sizeof s->why);
 }
 
 /* store_files: tables that RocksDB may keep open. With few descriptors it opens and closes them more often. */

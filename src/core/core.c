@@ -249,6 +249,8 @@ static void metrics_update(struct core *core)
         atomic_store_explicit(&core->closed_by[i], n->closed_by[i], memory_order_relaxed);
     for (unsigned i = 0; i < NET_CLOSE_CODES; i++)
         atomic_store_explicit(&core->ws_closed_by[i], n->ws_closed_by[i], memory_order_relaxed);
+    for (unsigned i = 0; i < NET_ZERO_COPY_RESULTS; i++)
+        atomic_store_explicit(&core->zero_copy[i], n->zero_copy[i], memory_order_relaxed);
     metric_set(m, METRIC_BYTES_RECEIVED, n->bytes_in);
     metric_set(m, METRIC_BYTES_SENT, n->bytes_out);
     metric_set(m, METRIC_SEND_QUEUE_BYTES, n->queued_bytes);
@@ -358,6 +360,16 @@ static unsigned places_beyond(const struct core *core, uint64_t used, unsigned m
     return descriptors && left < max ? (unsigned)left : max;
 }
 
+static enum net_zero_copy zero_copy_of(const struct config *c)
+{
+    switch (c->net_zero_copy) {
+    case CONFIG_ZERO_COPY_AUTO: return NET_ZERO_COPY_AUTO;
+    case CONFIG_ZERO_COPY_ON: return NET_ZERO_COPY_ON;
+    case CONFIG_ZERO_COPY_OFF: return NET_ZERO_COPY_OFF;
+    }
+    UNREACHABLE();
+}
+
 static struct net_limits core_limits(const struct core *core)
 {
     const struct config *c = core->gateway->config;
@@ -377,6 +389,8 @@ static struct net_limits core_limits(const struct core *core)
         .ws_message_bytes_max = core_message_bytes_max(c),
         .assembly_bytes_max = assembly_bytes_max(core->gateway),
         .send_queue_bytes_max = c->limits_send_queue,
+        .zero_copy = zero_copy_of(c),
+        .zero_copy_bytes_min = core->gateway->cells.zero_copy_bytes_min,
         .requests_in_flight_max = REQUESTS_IN_FLIGHT_MAX,
         .header_timeout_ns = HEADER_TIMEOUT_MS * 1000000ull,
         .body_timeout_ns = BODY_TIMEOUT_MS * 1000000ull,

@@ -172,6 +172,7 @@ struct core {
     _Atomic uint64_t *route_status;  /* [routes * 6]: answers by hundreds */
     _Atomic uint64_t error_count[ERRORS];
     _Atomic uint64_t refused_count[HTTP_ERRORS]; /* what never became a request */
+    _Atomic uint64_t zero_copy[NET_ZERO_COPY_RESULTS];
     _Atomic uint64_t closed_by[CONN_CAUSES], ws_closed_by[NET_CLOSE_CODES];
     struct access *access;           /* requests that log.access will tell of; NULL: none yet */
     _Atomic uint64_t memory[CORE_MEMORY_PARTS];

@@ -31,6 +31,7 @@ enum memory_state { MEMORY_OK, MEMORY_FULL /* new work is refused */ };
  * queue is a ring, so that they meet full ones. */
 struct gateway_cells {
     uint32_t mailbox, commit, commit_pending, read;
+    uint32_t zero_copy_bytes_min;
 };
 
 /* mailbox_wait: the sender has mail parked in front of a full mailbox, and asks to be woken when there is room. On a

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 import recorder
-from client import call, metric, new_tenant
+from client import call, metric, metric_becomes, new_tenant
 from gateway import BINARY
 from wire import CLOSE, PING, TEXT, FrameWire, HttpWire, close_code
 
 # Settings of what is not served yet, and a value that asks for it: a limit that is set and not kept would be worse
 # than none. Whoever serves one takes it out of here and shows its effect.
-NOT_SERVED = {"net.zero_copy": "on", "auth.query_token": "true", "tls.listen": "127.0.0.1:0",
+NOT_SERVED = {"auth.query_token": "true", "tls.listen": "127.0.0.1:0",
               "tls.cert": "/etc/cert.pem", "tls.key": "/etc/key.pem", "tls.min_version": "1.2"}
 
 
@@ -180,6 +180,22 @@ async def test_socket_that_answers_pings_stays(make_gateway):
     socket = await alice.connect()
     await asyncio.sleep(3.5)  # the library answers pings by itself
     assert (await socket.request("ping"))["type"] == "pong"
+
+
+@pytest.mark.parametrize("mode,tried", [("auto", 0), ("on", 3), ("off", 0)])
+async def test_over_loopback_large_messages_are_sent_without_a_copy_when_told_to(make_gateway, mode, tried):
+    """There the kernel always copies, so auto does not try."""
+    gateway = make_gateway(cores=1, net__zero_copy=mode)
+    alice = await user_of(gateway)
+    room_id = await alice.new_room("group")
+    socket = await alice.connect()
+    for number in range(3):
+        await alice.send(room_id, f"{number}", meta="m" * 10_000)
+        assert (await socket.expect("message"))["content"] == f"{number}"
+    await alice.send(room_id, "small")
+    await socket.expect("message")
+    await metric_becomes(gateway, "carillon_send_zc_total", tried, result="copied")
+    assert await metric(gateway, "carillon_send_zc_total") == tried
 
 
 async def test_send_buffer_bounds_what_the_kernel_takes(make_gateway):

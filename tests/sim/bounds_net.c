@@ -17,9 +17,31 @@ static void check_operations(const struct net *n, const struct conn *c)
 {
     bool send_told;
     unsigned known = ring_outstanding(n->ring, c->slot, c->generation, &send_told);
+    CHECK(!c->told || c->sending, "connection %u: told of a send that is not in flight", c->slot);
     CHECK(!send_told || c->sending, "connection %u: a send completes that it does not wait for", c->slot);
     CHECK(c->ops == known + c->sending, "connection %u counts %u operations in flight, and the ring has %u", c->slot,
           c->ops, known + c->sending);
+}
+
+/* check_zero_copies: each frame that the kernel may still read is held, and nothing else is. */
+static void check_zero_copies(const struct net *n)
+{
+    const struct zero_copy *z = &n->zero_copy;
+    uint64_t tag = 0;
+    struct slice bytes = {0};
+    unsigned num = ring_zero_copies(n->ring, UINT32_MAX, &tag, &bytes);
+    size_t held_bytes = 0;
+    CHECK(num == z->num_held, "%u frames are held, and the ring may read %u", z->num_held, num);
+    for (unsigned i = 0; i < num; i++) {
+        ring_zero_copies(n->ring, i, &tag, &bytes);
+        const struct zero_copy_hold *h = zero_copy_held(z, tag_slot(tag));
+        CHECK(h && h->generation == tag_generation(tag), "what the ring may read is not held");
+        struct frame *f = h->frame;
+        bool within = bytes.data >= frame_data(f) && bytes.data + bytes.len <= frame_data(f) + f->len;
+        CHECK(within && frame_core_of(f, n->core)->refs > 0, "another frame is held than the ring may read");
+        held_bytes += f->len;
+    }
+    CHECK(held_bytes == z->held_bytes, "%zu bytes are held and %zu counted", held_bytes, z->held_bytes);
 }
 
 /* answer_bytes: the pages of a replay count as answers. */
@@ -63,6 +85,7 @@ void bounds_check_net(const struct net *n)
         check_operations(n, c);
         check_queue(n, c);
     }
+    check_zero_copies(n);
     CHECK(s.open == n->open && s.open + n->accepts_armed <= n->limits.connections_max,
           "%" PRIu64 " connections are open and %u counted, with %u accepts armed", s.open, n->open, n->accepts_armed);
     CHECK(s.websockets == n->stats.websockets, "%" PRIu64 " WebSockets are open and %" PRIu64 " counted", s.websockets,

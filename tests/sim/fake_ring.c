@@ -40,6 +40,7 @@ struct link {
     bool receiving, receives_once, polling_in, polling, shutting;
     bool sent_last; /* whole: nothing else is sent */
     bool upgraded;
+    bool copies; /* what is sent without a copy is copied on the way */
     uint64_t receive_tag, poll_in_tag, poll_tag, shutdown_tag;
     uint64_t waits_since_ns; /* of the receive, or the poll for one */
 };
@@ -52,6 +53,7 @@ enum operation_kind {
     OP_RECV_ONCE,
     OP_POLL_IN,
     OP_SEND,
+    OP_SEND_ZC,
     OP_POLL_OUT,
     OP_CANCEL_FD,
     OP_CANCEL_TAG,
@@ -83,6 +85,18 @@ struct arrival {
     uint64_t due_ns; /* not shown before; arrivals of one operation keep their order */
 };
 
+/* zero_copy: a send without a copy, from when it is prepared until its last completion is taken. */
+struct zero_copy {
+    uint64_t tag;
+    const void *data;
+    size_t len;
+    uint64_t bytes_hash;
+    struct link *link; /* that it left by; NULL: it has not left, or its notification is on its way */
+    uint64_t end;      /* offset in the link's stream behind what was taken of it: acknowledged when the client has read it */
+    bool sent;         /* something was taken */
+    bool joins;        /* an earlier one that had not been notified of */
+};
+
 struct accept_armed {
     int listen_fd;
     uint64_t tag;
@@ -99,6 +113,9 @@ struct ring {
     size_t num_arrivals, cap_arrivals, num_visible, cap_visible, next_visible;
     struct accept_armed *accepts;
     size_t num_accepts, cap_accepts;
+    struct zero_copy *zero_copies;
+    size_t num_zero_copies, cap_zero_copies;
+    bool knows_zero_copy;
     struct link **descriptors;
     char **buffers;
     uint16_t *free_buffers;
@@ -155,6 +172,7 @@ enum status ring_open(struct ring **out, const struct ring_config *config, char 
     r->config = *config;
     r->keeps_closed = world_chance(2);
     if (r->keeps_closed) count_happened(COUNT_RING_KEEPS_CLOSED);
+    r->knows_zero_copy = !world_chance(8);
     unsigned buffers = network.faults.buffers;
     r->num_buffers = buffers && buffers < config->buffers ? buffers : config->buffers;
     r->descriptors = calloc(config->descriptors, sizeof *r->descriptors);
@@ -185,6 +203,7 @@ static void ring_free(struct ring *ring)
     free(ring->buffers);
     free(ring->free_buffers);
     free(ring->buffer_lent);
+    free(ring->zero_copies);
     free(ring->descriptors);
     free(ring->prepared);
     free(ring->arrivals);
@@ -340,6 +359,21 @@ void ring_sendv(struct ring *ring, uint32_t ring_fd, const struct msghdr *messag
     op->bytes_hash = send_hash(op);
 }
 
+void ring_send_zero_copy(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag)
+{
+    CHECK(ring->knows_zero_copy, "a send without a copy on a ring that does not know it");
+    CHECK(len > 0, "a send of nothing");
+    struct operation *op = prepare(ring, OP_SEND_ZC, ring_fd, tag);
+    op->data = data;
+    op->len = len;
+    op->bytes_hash = send_hash(op);
+    ring->zero_copies = grown(ring->zero_copies, ring->num_zero_copies, &ring->cap_zero_copies, sizeof *ring->zero_copies);
+    ring->zero_copies[ring->num_zero_copies++] =
+        (struct zero_copy){.tag = tag, .data = data, .len = len, .bytes_hash = op->bytes_hash};
+}
+
+bool ring_knows_zero_copy(const struct ring *ring) { return ring->knows_zero_copy; }
+
 void ring_poll_out(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_POLL_OUT, ring_fd, tag); }
 
 void ring_cancel(struct ring *ring, uint32_t ring_fd, uint64_t tag) { prepare(ring, OP_CANCEL_FD, ring_fd, tag); }
@@ -481,35 +515,39 @@ static size_t take_bytes(struct link *l, const void *data, size_t len, size_t *m
     return taken;
 }
 
-/* submit_send: the socket takes what fits, at once (MSG_DONTWAIT); all of it is silent. */
-static void submit_send(struct ring *ring, const struct operation *op)
+static size_t send_wanted(const struct operation *op)
 {
-    struct link *l = open_link(ring, op->fd, "send");
-    CHECK(send_hash(op) == op->bytes_hash, "bytes of a silent send were changed before it was taken");
+    size_t wanted = op->message ? 0 : op->len;
+    for (size_t i = 0; op->message && i < op->message->msg_iovlen; i++) wanted += op->message->msg_iov[i].iov_len;
+    return wanted;
+}
+
+/* take_send: the socket takes what fits, at once (MSG_DONTWAIT). Returns the count, or -errno. */
+static int32_t take_send(struct link *l, const struct operation *op)
+{
+    CHECK(send_hash(op) == op->bytes_hash, "bytes of a send were changed before it was taken");
     CHECK(!l->shutting, "send behind a shutdown");
     CHECK(!l->sent_last, "send behind the last one");
     l->upgraded |= op->data && op->len > 12 && memcmp(op->data, "HTTP/1.1 101", 12) == 0;
     if (fault(network.faults.error_of)) {
         count_happened(COUNT_SEND_FAILS);
-        complete(ring, op->fd, op->tag, ONE_OF(-ENOMEM, -ENOBUFS, -EPIPE, -ECONNRESET, -ETIMEDOUT));
-        return;
+        return ONE_OF(-ENOMEM, -ENOBUFS, -EPIPE, -ECONNRESET, -ETIMEDOUT);
     }
     if (l->client_reset || (l->client_gone && world_chance(2))) {
         count_happened(COUNT_SEND_RESET);
-        complete(ring, op->fd, op->tag, l->client_reset ? -ECONNRESET : -EPIPE);
-        return;
+        return l->client_reset ? -ECONNRESET : -EPIPE;
     }
-    if (l->client_gone) return; /* nobody reads it: the kernel does not know yet */
-    size_t sent = 0, wanted = op->message ? 0 : op->len, most = SIZE_MAX;
+    size_t sent = 0, wanted = send_wanted(op), most = SIZE_MAX;
+    if (l->client_gone) return (int32_t)wanted; /* nobody reads it: the kernel does not know yet */
     if (fault(network.faults.tiny_of)) { /* the kernel had no memory for more */
         count_happened(COUNT_SEND_TINY);
         most = 1;
     }
     if (op->message) {
-        for (size_t i = 0; i < op->message->msg_iovlen; i++) {
+        for (size_t i = 0, before = 0; i < op->message->msg_iovlen && sent == before; i++) {
             const struct iovec *part = &op->message->msg_iov[i];
-            wanted += part->iov_len;
-            if (sent + part->iov_len == wanted) sent += take_bytes(l, part->iov_base, part->iov_len, &most);
+            before += part->iov_len;
+            sent += take_bytes(l, part->iov_base, part->iov_len, &most);
         }
     } else {
         sent = take_bytes(l, op->data, op->len, &most);
@@ -517,9 +555,75 @@ static void submit_send(struct ring *ring, const struct operation *op)
     if (sent) note_version(l);
     world_note(l->number, sent);
     l->sent_last = op->last && sent == wanted;
-    if (sent == wanted) return;
-    count_happened(COUNT_SEND_SHORT);
-    complete(ring, op->fd, op->tag, sent ? (int32_t)sent : -EAGAIN);
+    if (sent < wanted) count_happened(COUNT_SEND_SHORT);
+    return sent ? (int32_t)sent : -EAGAIN;
+}
+
+/* submit_send: what is taken whole is silent. */
+static void submit_send(struct ring *ring, const struct operation *op)
+{
+    int32_t result = take_send(open_link(ring, op->fd, "send"), op);
+    if (result < 0 || (size_t)result < send_wanted(op)) complete(ring, op->fd, op->tag, result);
+}
+
+static struct zero_copy *zero_copy_of(const struct ring *ring, uint64_t tag)
+{
+    for (size_t i = 0; i < ring->num_zero_copies; i++)
+        if (ring->zero_copies[i].tag == tag) return &ring->zero_copies[i];
+    CHECK(false, "a send without a copy that the ring does not know");
+    return NULL;
+}
+
+/* submit_zero_copy: the first completion says what was taken. A notification follows, behind some errors too; older
+ * kernels have none then. */
+static void submit_zero_copy(struct ring *ring, const struct operation *op)
+{
+    struct link *l = open_link(ring, op->fd, "send");
+    struct zero_copy *z = zero_copy_of(ring, op->tag);
+    bool refused = fault(network.faults.error_of);
+    if (refused) count_happened(COUNT_ZERO_COPY_REFUSED);
+    int32_t result = refused ? ONE_OF(-ENOMEM, -ENOBUFS, -EOPNOTSUPP) : take_send(l, op);
+    struct ring_completion done = {.tag = op->tag, .result = result};
+    if (result >= 0 || world_chance(2)) {
+        done.flags = RING_MORE;
+        for (size_t i = 0; i < ring->num_zero_copies; i++) z->joins |= ring->zero_copies[i].link == l;
+        z->link = l;
+        z->end = l->down_sent;
+        z->sent = result > 0;
+    }
+    arrive(ring, NO_FD, done);
+}
+
+/* notify: the kernel has no more need of the bytes. A socket that is closed makes no difference. */
+static void notify(struct ring *ring, struct zero_copy *z)
+{
+    struct operation same = {.data = z->data, .len = z->len};
+    CHECK(send_hash(&same) == z->bytes_hash, "bytes of a send without a copy were changed before its notification");
+    bool copied = z->link->copies || !z->sent || (z->joins && world_chance(2)); /* Linux 6.10 says so of those */
+    count_happened(copied ? COUNT_ZERO_COPY_COPIED : COUNT_ZERO_COPY_NOTIFIED);
+    if (!z->link->ring) count_happened(COUNT_ZERO_COPY_BEHIND_CLOSE);
+    z->link = NULL;
+    arrive(ring, NO_FD, (struct ring_completion){.tag = z->tag, .flags = RING_NOTIFICATION | (copied ? RING_COPIED : 0)});
+}
+
+/* notification_due: of the link's sends one that its client has read, or never will. */
+static struct zero_copy *notification_due(const struct link *l, struct ring **out)
+{
+    for (unsigned r = 0; r < network.num_rings; r++) {
+        *out = network.rings[r];
+        for (size_t i = 0; i < (*out)->num_zero_copies; i++) {
+            struct zero_copy *z = &(*out)->zero_copies[i];
+            if (z->link == l && (l->client_gone || l->down_sent - l->down.len >= z->end)) return z;
+        }
+    }
+    return NULL;
+}
+
+static void zero_copy_taken(struct ring *ring, uint64_t tag)
+{
+    struct zero_copy *z = zero_copy_of(ring, tag);
+    CHECK(!z->link, "the last completion of a send without a copy comes before its notification");
+    *z = ring->zero_copies[--ring->num_zero_copies];
 }
 
 static void cancel_recv(struct ring *ring, struct link *l)
@@ -614,6 +718,7 @@ static void submit(struct ring *ring, const struct operation *op)
         l->waits_since_ns = world_now_ns();
         return;
     case OP_SEND: submit_send(ring, op); return;
+    case OP_SEND_ZC: submit_zero_copy(ring, op); return;
     case OP_POLL_OUT:
         l = open_link(ring, op->fd, "poll");
         CHECK(!l->polling, "two polls are armed on descriptor %u", op->fd);
@@ -661,7 +766,8 @@ bool ring_next(struct ring *ring, struct ring_completion *out)
     if (ring->next_visible == ring->num_visible) return false;
     *out = ring->visible[ring->next_visible++].completion;
     ring->stats.completed++;
-    if (out->result == -ENOBUFS) ring->stats.buffers_empty++;
+    if (out->result == -ENOBUFS && tag_op(out->tag) == RING_OP_RECV) ring->stats.buffers_empty++;
+    if (tag_op(out->tag) == RING_OP_SEND_ZC && !(out->flags & RING_MORE)) zero_copy_taken(ring, out->tag);
     return true;
 }
 
@@ -744,7 +850,7 @@ const struct ring_stats *ring_stats(const struct ring *ring) { return &ring->sta
 static bool is_of(uint64_t tag, uint32_t slot, uint32_t generation)
 {
     return tag_slot(tag) == slot && tag_generation(tag) == generation && tag_op(tag) != RING_OP_ACCEPT &&
-           tag_op(tag) != RING_OP_WAKE;
+           tag_op(tag) != RING_OP_WAKE && tag_op(tag) != RING_OP_SEND_ZC;
 }
 
 /* completions_of counts those that are the last of their operation, sends apart. */
@@ -760,6 +866,24 @@ static unsigned completions_of(const struct arrival *arrivals, size_t len, uint3
         num += !send && !(c->flags & RING_MORE);
     }
     return num;
+}
+
+unsigned ring_zero_copies(const struct ring *ring, unsigned at, uint64_t *tag, struct slice *bytes)
+{
+    if (at < ring->num_zero_copies) {
+        const struct zero_copy *z = &ring->zero_copies[at];
+        *tag = z->tag;
+        *bytes = slice_of(z->data, z->len);
+    }
+    return (unsigned)ring->num_zero_copies;
+}
+
+bool rings_reading(void)
+{
+    for (unsigned r = 0; r < network.num_rings; r++)
+        for (size_t i = 0; i < network.rings[r]->num_zero_copies; i++)
+            if (network.rings[r]->zero_copies[i].link) return true;
+    return false;
 }
 
 unsigned ring_outstanding(const struct ring *ring, uint32_t slot, uint32_t generation, bool *send_told)
@@ -793,6 +917,7 @@ struct link *link_open(unsigned core, bool admin, size_t up_bytes, size_t down_b
     l->listen_fd = LISTENER_FD_BASE + (int)core + (admin ? ADMIN_FD : 0);
     l->up_max = up_bytes;
     l->down_max = down_bytes;
+    l->copies = world_chance(2);
     l->fd = NO_FD;
     network.links[network.num_links++] = l;
     return l;
@@ -873,7 +998,8 @@ static bool can_poll(const struct link *l) { return l->polling && (l->down.len <
 bool link_can_step(unsigned index)
 {
     const struct link *l = network.links[index];
-    return can_accept(l) || can_receive(l) || can_poll_in(l) || can_poll(l) || l->shutting;
+    struct ring *ring;
+    return can_accept(l) || can_receive(l) || can_poll_in(l) || can_poll(l) || l->shutting || notification_due(l, &ring);
 }
 
 /* accept_fails: who gave up while it waited is gone; for want of anything else it stays in the backlog. */
@@ -988,6 +1114,13 @@ static void step_shutdown(struct link *l)
     complete(l->ring, l->fd, l->shutdown_tag, 0);
 }
 
+static void step_notify(struct link *l)
+{
+    struct ring *ring;
+    struct zero_copy *z = notification_due(l, &ring);
+    notify(ring, z);
+}
+
 void link_step(unsigned index)
 {
     struct link *l = network.links[index];
@@ -998,6 +1131,8 @@ void link_step(unsigned index)
     if (can_poll_in(l)) steps[num++] = step_poll_in;
     if (can_poll(l)) steps[num++] = step_poll;
     if (l->shutting) steps[num++] = step_shutdown;
+    struct ring *ring;
+    if (notification_due(l, &ring)) steps[num++] = step_notify;
     CHECK(num > 0, "a link that cannot go on is stepped");
     steps[world_below(num)](l);
 }
@@ -1014,7 +1149,8 @@ void links_sweep(void)
     for (unsigned i = 0; i < network.num_links;) {
         struct link *l = network.links[i];
         /* one that the gateway has not accepted yet will be, unless it is gone */
-        if (!l->client_gone || !l->gateway_closed) {
+        struct ring *ring;
+        if (!l->client_gone || !l->gateway_closed || notification_due(l, &ring)) {
             i++;
             continue;
         }

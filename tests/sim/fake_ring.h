@@ -5,7 +5,8 @@
  *   client ◀── link_read ─── down (bounded) ◀── ring_send takes what fits ─── net
  *
  * Bytes of one link keep their order; everything else does not: when a receive, an accept, a poll or a shutdown
- * completes is the scheduler's choice (link_step), and completions of different links overtake each other. What ring.h
+ * completes is the scheduler's choice (link_step), and completions of different links overtake each other. A send without a
+ * copy is notified of once its client has read the bytes, or is gone, in half of the links as copied. What ring.h
  * says about operations is checked on the way; breaking it fails the run. */
 #ifndef CARILLON_TESTS_SIM_FAKE_RING_H
 #define CARILLON_TESTS_SIM_FAKE_RING_H
@@ -40,6 +41,13 @@ uint64_t ring_due_ns(const struct ring *ring);
 /* ring_outstanding counts the operations of one connection (of tag.h's slot and generation) that have not had their
  * last completion taken. Of a silent send nothing is known but that it fell short: *send_told. */
 unsigned ring_outstanding(const struct ring *ring, uint32_t slot, uint32_t generation, bool *send_told);
+
+/* ring_zero_copies counts sends without a copy whose last completion has not been taken; the one at `at` has this tag and
+ * these bytes. */
+unsigned ring_zero_copies(const struct ring *ring, unsigned at, uint64_t *tag, struct slice *bytes);
+
+/* rings_reading: a socket, perhaps one that is closed, still has the bytes of such a send. */
+bool rings_reading(void);
 
 /* ring_faults: what happens to operations beside what they are for; all of it is legal. `_of`: once in so many times on
  * average, 0: never. */

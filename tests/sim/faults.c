@@ -46,6 +46,8 @@ static void plan_ring(struct ring_faults *ring)
 
 static void plan_cells(struct gateway_cells *cells)
 {
+    uint32_t bytes_min = 1 + (uint32_t)world_below(400); /* of what is said here no message is large */
+    cells->zero_copy_bytes_min = sometimes(2, bytes_min);
     if (!world_chance(3)) return;
     cells->mailbox = 2u << world_below(3);
     cells->commit = 2u << world_below(3);

@@ -104,6 +104,8 @@ static void run_seed(uint64_t seed, bool trace)
     run.config.limits_connections = 512; /* more than there are links, of which some wait to be closed */
     if (scenario.sluggish) run.config.limits_send_queue = 64u << 10;
     if (scenario.narrow) run.config.limits_send_queue = 512 + world_below(8192);
+    run.config.net_zero_copy = world_chance(2) ? CONFIG_ZERO_COPY_AUTO : CONFIG_ZERO_COPY_ON;
+    if (world_chance(8)) run.config.net_zero_copy = CONFIG_ZERO_COPY_OFF;
     struct config_error error;
     ASSERT(config_set(&run.config, "admin.master_key=" SCENARIO_MASTER_KEY, &error) == STATUS_OK);
     recorder_open();
@@ -489,7 +491,7 @@ static void links_end(void)
     passers_leave();
     notifiers_leave();
     scenario.num_cores = 0; /* nobody comes back */
-    for (unsigned n = 0; links_open_at_gateway(); n++) {
+    for (unsigned n = 0; links_open_at_gateway() || rings_reading(); n++) {
         CHECK(n < HEALING_STEPS_MAX, "%u connections are never closed", links_open_at_gateway());
         step();
     }

@@ -27,6 +27,7 @@ struct app {
     struct clock clock;
     uint64_t skipped_ns;
     struct net_limits limits;
+    int send_buffer_bytes; /* of what is accepted; 0: 64 KiB */
     int listen_fd;
     uint16_t port;
     bool stop_echo;     /* messages are counted, not answered */

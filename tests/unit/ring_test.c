@@ -68,31 +68,38 @@ static struct ring *open_ring(const struct ring_config *config)
     return ring;
 }
 
-static int connect_to(const char *name)
+static int connect_to(const char *name, int receive_bytes)
 {
     struct sockaddr_in to = {.sin_family = AF_INET,
                              .sin_port = htons((uint16_t)atoi(strrchr(name, ':') + 1)),
                              .sin_addr = {htonl(INADDR_LOOPBACK)}};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (receive_bytes) assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes), 0);
     assert_true(connect(fd, (struct sockaddr *)&to, sizeof to) == 0 || errno == EINPROGRESS);
     struct pollfd p = {.fd = fd, .events = POLLOUT};
     assert_int_equal(poll(&p, 1, 5000), 1);
     return fd;
 }
 
-static struct pair pair_open(void)
+/* pair_open_to: the peer has a receive buffer of this size; 0: of the usual one. */
+static struct pair pair_open_to(int receive_bytes)
 {
     struct pair p = {.ring = open_ring(&small)};
     char why[256], name[LISTENER_NAME_LEN];
     const struct listener_tcp listener = {.address = "127.0.0.1:0", .send_buffer_bytes = 20000};
     assert_int_equal(listener_open_tcp(&p.listen_fd, name, &listener, why, sizeof why), STATUS_OK);
     ring_accept(p.ring, p.listen_fd, &p.address, &p.address_len, false, tag_make(RING_OP_ACCEPT, 1, 2));
-    p.peer = connect_to(name);
+    p.peer = connect_to(name, receive_bytes);
     struct ring_completion done = next(p.ring);
     assert_int_equal(done.tag, tag_make(RING_OP_ACCEPT, 1, 2));
     assert_true(done.result >= 0 && !(done.flags & RING_MORE));
     p.socket = (uint32_t)done.result;
     return p;
+}
+
+static struct pair pair_open(void)
+{
+    return pair_open_to(0);
 }
 
 static void pair_close(struct pair *p)
@@ -132,7 +139,7 @@ static void a_backlog_tells_how_many_wait(void **state)
     int fd;
     assert_int_equal(listener_open_tcp(&fd, name, &listener, why, sizeof why), STATUS_OK);
     assert_int_equal(ring_backlog(fd), 0);
-    int clients[2] = {connect_to(name), connect_to(name)};
+    int clients[2] = {connect_to(name, 0), connect_to(name, 0)};
     for (unsigned i = 0; i < 5000 && ring_backlog(fd) < 2; i++) usleep(1000); /* the last ACK may be on its way */
     assert_int_equal(ring_backlog(fd), 2);
     for (unsigned i = 0; i < 2; i++)
@@ -287,6 +294,63 @@ static void a_send_taken_whole_is_silent_and_a_short_one_tells_its_count(void **
     pair_close(&p);
 }
 
+static void a_send_without_a_copy_tells_its_count_and_when_its_bytes_are_free(void **state)
+{
+    struct pair p = pair_open();
+    assert_true(ring_knows_zero_copy(p.ring)); /* Linux 6.2, which tests are run on */
+    uint64_t tag = tag_make(RING_OP_SEND_ZC, 1, 0);
+    static char data[50000];
+    char got[4096];
+    memset(data, 'z', sizeof data);
+    ring_send_zero_copy(p.ring, p.socket, data, 5000, tag);
+    struct ring_completion done = next(p.ring);
+    assert_true(done.tag == tag && done.result == 5000 && done.flags == RING_MORE);
+    done = next(p.ring); /* over loopback it is copied for the one who receives it */
+    assert_true(done.tag == tag && done.flags == (RING_NOTIFICATION | RING_COPIED));
+    for (size_t read = 0; read < 5000;) {
+        ssize_t n = recv(p.peer, got, sizeof got, MSG_DONTWAIT);
+        if (n > 0) read += (size_t)n;
+    }
+
+    while (done.result != -EAGAIN) { /* until the socket takes no more: the last but one is short */
+        ring_send_zero_copy(p.ring, p.socket, data, sizeof data, tag);
+        do done = next(p.ring);
+        while (done.flags & RING_NOTIFICATION);
+        assert_true(done.result == -EAGAIN || (done.result > 0 && done.flags == RING_MORE));
+    }
+    pair_close(&p);
+}
+
+static void the_bytes_of_a_closed_socket_are_in_use_until_its_peer_has_them(void **state)
+{
+    struct pair p = pair_open_to(4096);
+    static char data[8000], got[8000];
+    memset(data, 'c', sizeof data);
+    uint64_t tag = tag_make(RING_OP_SEND_ZC, 1, 0), close_tag = tag_make(RING_OP_CLOSE, 1, 0);
+    ring_send_zero_copy(p.ring, p.socket, data, sizeof data, tag);
+    ring_close(p.ring, p.socket, close_tag);
+    struct ring_completion first = next(p.ring), second = next(p.ring);
+    assert_true(first.tag == tag && first.result == sizeof data && first.flags == RING_MORE);
+    assert_true(second.tag == close_tag && second.result == 0);
+    assert_true(nothing_comes(p.ring));
+    for (size_t read = 0; read < sizeof data;) {
+        ssize_t n = recv(p.peer, got + read, sizeof got - read, MSG_DONTWAIT);
+        if (n > 0) read += (size_t)n;
+    }
+    assert_memory_equal(got, data, sizeof data);
+    first = next(p.ring);
+    assert_true(first.tag == tag && first.flags & RING_NOTIFICATION && !(first.flags & RING_MORE));
+    pair_close(&p);
+}
+
+static void a_kernel_with_zero_copy_sends_passes_the_check_for_them(void **state)
+{
+    char why[256] = "";
+    assert_int_equal(ring_check(false, why, sizeof why), STATUS_OK);
+    assert_int_equal(ring_check(true, why, sizeof why), STATUS_OK);
+    assert_string_equal(why, "");
+}
+
 static void a_full_socket_is_writable_once_the_peer_has_read(void **state)
 {
     struct pair p = pair_open();
@@ -423,7 +487,7 @@ static void a_closed_socket_ends_its_stream_while_others_are_read_from(void **st
     assert_int_equal(getsockname(p.listen_fd, (struct sockaddr *)&at, &at_len), 0);
     snprintf(name, sizeof name, "127.0.0.1:%u", ntohs(at.sin_port));
     ring_accept(p.ring, p.listen_fd, &p.address, &p.address_len, false, tag_make(RING_OP_ACCEPT, 1, 3));
-    int other = connect_to(name);
+    int other = connect_to(name, 0);
     struct ring_completion done = next(p.ring);
     assert_true(done.result >= 0);
     ring_send_last(p.ring, (uint32_t)done.result, "last", 4, tag_make(RING_OP_SEND, 1, 0));
@@ -548,6 +612,9 @@ int main(void)
         cmocka_unit_test(a_poll_tells_of_what_is_there_and_of_what_comes),
         cmocka_unit_test(a_single_receive_waits_ends_and_tells_that_more_is_there),
         cmocka_unit_test(a_send_taken_whole_is_silent_and_a_short_one_tells_its_count),
+        cmocka_unit_test(a_send_without_a_copy_tells_its_count_and_when_its_bytes_are_free),
+        cmocka_unit_test(the_bytes_of_a_closed_socket_are_in_use_until_its_peer_has_them),
+        cmocka_unit_test(a_kernel_with_zero_copy_sends_passes_the_check_for_them),
         cmocka_unit_test(a_full_socket_is_writable_once_the_peer_has_read),
         cmocka_unit_test(a_vector_is_sent_in_order),
         cmocka_unit_test(the_last_bytes_go_with_the_end_of_the_stream),

@@ -274,6 +274,7 @@ static void meddle(struct ring *ring, struct ring_completion *out)
     case RING_OP_POLL_IN:
     case RING_OP_POLL_OUT:
     case RING_OP_CANCEL:
+    case RING_OP_SEND_ZC:
     case RING_OP_SHUTDOWN:
     case RING_OP_BOUND:
     case RING_OP_CLOSE: return;
