@@ -15,6 +15,7 @@
 #include "timer.h"
 #include "websocket.h"
 
+#include "../src/base/assert.h"
 #include "../src/base/limits.h"
 
 enum conn_state {
@@ -195,27 +196,109 @@ void net_resume(struct net *n, struct conn *c);
 /* net_date returns the current Date field value (RFC 9110 section 5.6.7), made once a second. */
 const char *net_date(struct net *n);
 
-/* --- connection.c ------------------------------------------------------------------------------------------------ */
+/* WebSocket close codes (RFC 6455 section 7.4.1; the 4000s are this gateway's own). */
+enum {
+    CLOSE_GOING_AWAY = 1001,
+    CLOSE_NO_STATUS = 1005,
+    CLOSE_OVERLOADED = 4100,
+    CLOSE_TOO_SLOW = 4200,
+};
+
+/* conn_tag names an operation of the connection, so that its completion finds the way back. */
+static inline uint64_t conn_tag(const struct conn *c, enum ring_op op)
+{
+    return tag_make(op, c->generation, c->slot);
+}
+
+/* Between conn_op_begin and conn_op_end an operation is in flight, and the slot is not given away. */
+static inline void conn_op_begin(struct conn *c)
+{
+    ASSERT(c->ops < UINT8_MAX);
+    c->ops++;
+}
+
+static inline void conn_op_end(struct conn *c)
+{
+    ASSERT(c->ops > 0);
+    c->ops--;
+}
+
+/* conn_reply_bytes: what waits of answers, pages of a replay among them. */
+static inline size_t conn_reply_bytes(const struct conn *c)
+{
+    return send_queue_class_bytes(&c->queue, CONN_REPLY) + send_queue_class_bytes(&c->queue, CONN_REPLAY);
+}
+
+/* --- connection.c: from the accept to the end ------------------------------------------------------------------- */
 
 /* conn_open begins a connection in a fresh slot and arms its receive. */
 void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct sockaddr_storage *peer, bool admin);
 /* conn_complete handles a completion of one of the connection's operations. */
 void conn_complete(struct net *n, struct conn *c, const struct ring_completion *done);
-/* conn_has_follow_up: once the send in flight is through, is there anything to do for this connection? */
-bool conn_has_follow_up(const struct net *n, const struct conn *c);
-/* conn_flush makes one send of what is queued; false when the scratch has no room left in this turn. */
-bool conn_flush(struct net *n, struct conn *c);
-/* conn_sent_whole accounts for a send that has not completed, which is to say: was taken whole. */
-void conn_sent_whole(struct net *n, struct conn *c);
+/* conn_set_state makes a legal move. */
+void conn_set_state(struct conn *c, enum conn_state next);
+/* conn_blame notes why the connection ends; what follows from that is no reason of its own. */
+void conn_blame(struct conn *c, enum conn_cause cause);
+/* conn_set_deadline bounds the state that has begun; conn_arm_timer follows what the deadline depends on. */
+void conn_set_deadline(struct net *n, struct conn *c, uint32_t ticks);
+void conn_arm_timer(struct net *n, struct conn *c);
+void conn_expire(struct net *n, struct conn *c);
 /* conn_answering: an HTTP answer is on its way; see net_answering. */
 bool conn_answering(const struct conn *c);
-void conn_resume(struct net *n, struct conn *c);
-void conn_expire(struct net *n, struct conn *c);
-/* conn_terminate begins the end, whatever the state; harmless when it has begun. */
-void conn_terminate(struct net *n, struct conn *c);
+/* conn_end flushes what is queued and then terminates. */
+void conn_end(struct net *n, struct conn *c);
+/* conn_flushed: the queue has run empty, or a state in which that matters has begun with an empty one. */
+void conn_flushed(struct net *n, struct conn *c);
+/* conn_should_linger: would a close now reset the connection under its last answer? */
+bool conn_should_linger(const struct net *n, const struct conn *c);
 /* conn_lingers: the connection has ended and waits for its peer, in one of the places for that. */
 bool conn_lingers(const struct net *n, const struct conn *c);
+/* conn_terminate begins the end, whatever the state; harmless when it has begun. */
+void conn_terminate(struct net *n, struct conn *c);
+/* conn_join gives the descriptor back once nothing is in flight. */
+void conn_join(struct net *n, struct conn *c);
 /* conn_discard frees what a connection holds when the whole net closes. */
 void conn_discard(struct net *n, struct conn *c);
+
+/* --- connection_receive.c: bytes in, requests and messages up ----------------------------------------------------- */
+
+/* conn_read_on arms a receive unless one is armed, or enough is held back. */
+void conn_read_on(struct net *n, struct conn *c);
+/* conn_end_receive has the receive complete, once; it is armed again then if the connection reads (conn_on_recv). */
+void conn_end_receive(struct net *n, struct conn *c);
+void conn_on_recv(struct net *n, struct conn *c, const struct ring_completion *done);
+/* conn_takes_input answers whether received bytes may be looked at now. */
+bool conn_takes_input(const struct net *n, const struct conn *c);
+/* conn_resume looks at what was held back. */
+void conn_resume(struct net *n, struct conn *c);
+/* conn_input_discard gives lent input and exchange back. */
+void conn_input_discard(struct net *n, struct conn *c);
+
+/* --- connection_answer.c: what net itself says -------------------------------------------------------------------- */
+
+/* conn_refuse answers with an error of net's own and ends the connection. */
+void conn_refuse(struct net *n, struct conn *c, unsigned status, const char *code, const char *detail);
+void conn_refuse_error(struct net *n, struct conn *c, enum http_error error, const struct http_request *request);
+void conn_ws_push(struct net *n, struct conn *c, enum ws_opcode opcode, struct slice payload);
+void conn_ws_push_close(struct net *n, struct conn *c, uint16_t code, struct slice reason);
+/* conn_ws_close: `ticks` bounds the flushing of the queue; once it is empty the close timeout begins. */
+void conn_ws_close(struct net *n, struct conn *c, uint16_t code, const char *reason, bool drop_queued, uint32_t ticks);
+
+/* --- connection_send.c: what waits for the socket, and its way into it --------------------------------------------- */
+
+/* conn_admits answers whether the class has room for `len` more bytes. */
+bool conn_admits(struct net *n, struct conn *c, size_t len, enum conn_class class);
+/* conn_push queues the frame, with a reference of its own. */
+void conn_push(struct net *n, struct conn *c, struct frame *f, enum conn_class class);
+void conn_queue_drop(struct net *n, struct conn *c, enum conn_class class);
+void conn_queue_clear(struct net *n, struct conn *c);
+/* conn_flush makes one send of what is queued; false when the scratch has no room left in this turn. */
+bool conn_flush(struct net *n, struct conn *c);
+/* conn_has_follow_up: once the send in flight is through, is there anything to do for this connection? */
+bool conn_has_follow_up(const struct net *n, const struct conn *c);
+/* conn_sent_whole accounts for a send that has not completed, which is to say: was taken whole. */
+void conn_sent_whole(struct net *n, struct conn *c);
+void conn_on_send(struct net *n, struct conn *c, int32_t result);
+void conn_on_poll_out(struct net *n, struct conn *c);
 
 #endif
