@@ -1,6 +1,6 @@
 /* presence: who is online, and telling it to those who share a room with them. Typing goes out the same way.
  *
- * A user's home decides (user.c): online with the first socket, offline PRESENCE_GRACE_MS after the last. It tells
+ * A user's home decides (user_presence.c): online with the first socket, offline PRESENCE_GRACE_MS after the last. It tells
  * every core in one notice, with the rooms that the user is in. So each core knows who is online on the whole server,
  * and tells its own sockets: it walks the user's rooms that have listeners here, and gives each socket one reference to
  * one frame, however many rooms they share.
