@@ -32,9 +32,21 @@ static void check_receives(struct ring *ring)
     }
 }
 
+/* check_ends: the kernel keeps what was sent last for the end of the stream (ring.h). Where none follows, the peer waits
+ * for it. */
+static void check_ends(struct ring *ring)
+{
+    for (unsigned i = 0; i < network.num_links; i++) {
+        struct link *l = network.links[i];
+        if (l->ring != ring || !l->sent_last || l->ending) continue;
+        CHECK(++l->enters_since_last < LAST_ENTERS_MAX, "no end follows the last send of link %u", l->number);
+    }
+}
+
 void ring_enter(struct ring *ring, bool wait, uint64_t timeout_ns)
 {
     submit_prepared(ring);
+    check_ends(ring);
     if (ring->keeps_closed) check_receives(ring); /* timers that came due in the meantime have had their turn */
     if (wait && !ring_has_arrivals(ring)) actor_sleep_on_ring(ring, timeout_ns);
     show_arrivals(ring);
@@ -259,11 +271,11 @@ static void submit(struct ring *ring, const struct operation *op)
     case OP_CANCEL_TAG: complete(ring, NO_FD, op->tag, cancel_tag(ring, op->target)); return;
     case OP_SHUTDOWN:
         l = open_link(ring, op->fd, "shutdown");
-        l->shutting = true;
+        l->shutting = l->ending = true;
         l->shutdown_tag = op->tag;
         return;
     case OP_BOUND: /* what the kernel keeps behind a close is its own here; an older one knows no such operation */
-        open_link(ring, op->fd, "bound");
+        open_link(ring, op->fd, "bound")->ending = true; /* which net does as it begins to close */
         complete(ring, op->fd, op->tag, fault(network.faults.error_of) ? -EOPNOTSUPP : 0);
         return;
     case OP_CLOSE: submit_close(ring, op); return;

@@ -36,13 +36,16 @@ struct link {
     struct ring *ring; /* from the accept on */
     uint32_t fd;
     bool receiving, polling, shutting;
-    bool sent_last; /* whole: nothing else is sent */
+    bool sent_last;             /* whole: nothing else is sent, and the end follows at once */
+    bool ending;                /* which has begun */
+    unsigned enters_since_last; /* of the ring, until it has */
     bool upgraded;
     uint64_t receive_tag, poll_tag, shutdown_tag;
     uint64_t receives_since_ns;
 };
 
 #define RECEIVES_NS_MAX 100000000000ull /* far beyond net.ping_interval */
+#define LAST_ENTERS_MAX 8u              /* a turn that sends, and the one that accounts for it, with room */
 
 enum operation_kind {
     OP_ACCEPT,
