@@ -13,10 +13,12 @@ def check(tree, tools, *arguments):
                           check=False, env={**os.environ, "PATH": str(tools)})
     results = ("passed", "failed", "missing", "absent")
     rows = [line.rsplit(maxsplit=2) for line in done.stdout.splitlines() if line.endswith(results)]
-    return done.returncode, {row[0].strip(): row[2] for row in rows if len(row) == 3 and row[1].isdigit()}
+    table = {row[0].strip(): row[2] for row in rows if len(row) == 3 and row[1].isdigit()}
+    return done.returncode, {step: result for step, result in table.items() if not step.endswith(",")}
 
 
-def test_a_fault_script_that_cannot_be_run_and_a_missing_shellcheck_fail(tmp_path):
+def tree_of_yes(tmp_path):
+    """A tree in which whatever tools/check --fast runs says yes at once, and the folder of the programs it finds."""
     tree, tools = tmp_path / "tree", tmp_path / "tools"
     (tree / "tools").mkdir(parents=True)
     (tree / "tests" / "fault").mkdir(parents=True)
@@ -33,6 +35,11 @@ def test_a_fault_script_that_cannot_be_run_and_a_missing_shellcheck_fail(tmp_pat
     for path in yes:
         path.write_text("#!/bin/sh\nexit 0\n")
         path.chmod(0o755)
+    return tree, tools
+
+
+def test_a_fault_script_that_cannot_be_run_and_a_missing_shellcheck_fail(tmp_path):
+    tree, tools = tree_of_yes(tmp_path)
     code, rows = check(tree, tools, "--fast")
     assert code == 0 and rows["scripts"] == rows["fault kill"] == "passed", rows
 
@@ -44,3 +51,19 @@ def test_a_fault_script_that_cannot_be_run_and_a_missing_shellcheck_fail(tmp_pat
     (tools / "shellcheck").unlink()
     code, rows = check(tree, tools, "--fast")
     assert code == 1 and rows["scripts"] == "missing", rows
+
+
+def test_a_part_is_the_steps_that_match_and_what_they_need(tmp_path):
+    tree, tools = tree_of_yes(tmp_path)
+    code, rows = check(tree, tools, "--fast", "--only", "^fault (kill|power)")
+    needed = ["bootstrap", "configure release", "build release"]
+    assert code == 0 and list(rows) == [*needed, "fault kill", "fault power-loss"], rows
+    assert check(tree, tools, "--fast", "--only", "scripts") == (0, {"scripts": "passed"})
+    assert len(list((tree / "build" / "check").glob("*.log"))) == 6, "a piece keeps the logs of the others"
+
+    (tree / "tools" / "bootstrap").write_text("#!/bin/sh\nexit 1\n")
+    code, rows = check(tree, tools, "--fast", "--only", "fault kill")
+    assert code == 1 and rows == {"bootstrap": "failed"}, rows
+
+    for pattern in ("no such step", "["):
+        assert check(tree, tools, "--fast", "--only", pattern) == (2, {})
