@@ -1,44 +1,20 @@
-#include "harness.h"
+#include "log_lines.h"
 
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "../../src/api/access.h"
-#include "../../src/base/log.h"
 
 /* Lines that log.access asks for, caught before they leave. */
 
-static struct buf caught;
-
-static void catch_line(struct slice line)
-{
-    buf_slice_append(&caught, line);
-}
-
-static const char *lines(void)
-{
-    buf_char(&caught, '\0');
-    caught.len--;
-    return caught.data;
-}
-
 static struct harness *opened(void **state, enum config_log_access access)
 {
-    static const struct log_sink sink = {catch_line, NULL};
     struct harness *h = *state;
     h->config.log_access = access;
     harness_open(h, 2);
-    log_set_sink(&sink);
-    caught.len = 0;
+    lines_catch();
     return h;
-}
-
-static int teardown(void **state)
-{
-    log_set_sink(NULL);
-    buf_free(&caught);
-    return harness_teardown(state);
 }
 
 static void nothing_is_kept_while_it_is_off(void **state)
@@ -61,7 +37,7 @@ static void a_request_is_told_once_with_who_asked(void **state)
     expect_text(lines(), "\"user\":\"ann\",");
     assert_null(strstr(lines(), "secret"));
     /* the next one on the same connection has nothing of it */
-    caught.len = 0;
+    lines_forget();
     assert_int_equal(client_call(c, "GET", "/v1/users/me", NULL, "", NULL), 401);
     expect_text(lines(), "\"status\":401,\"code\":\"auth.missing\"");
     assert_null(strstr(lines(), "\"user\""));
@@ -108,11 +84,11 @@ static void a_socket_is_told_when_it_opens_and_when_it_closes(void **state)
     struct harness *h = opened(state, CONFIG_ACCESS_ALL);
     struct client *c = socket_open(h, 1, "ann", "{\"type\":\"hello\",\"device\":\"phone\"}");
     expect_text(lines(), "\"event\":\"websocket_open\",\"method\":\"GET\",\"route\":\"/ws\",\"path\":\"/ws\",\"status\":101,");
-    caught.len = 0;
+    lines_forget();
     client_say_binary(c, "x");
     assert_int_equal(client_hear_close(c), 1003);
     client_close(c);
-    for (unsigned i = 0; i < 1000 && !caught.len; i++) harness_turns(h);
+    for (unsigned i = 0; i < 1000 && !*lines(); i++) harness_turns(h);
     expect_text(lines(), "\"event\":\"websocket_close\",\"code\":1003,\"reason\":\"server\",");
     expect_text(lines(), "\"messages_in\":2,");
     expect_text(lines(), "\"user\":\"ann\",\"device\":\"phone\",");
@@ -125,8 +101,6 @@ static void patterns_are_shown_with_colons(void **state)
     assert_string_equal(access_route(ROUTES, text), "none");
     for (unsigned r = 0; r < ROUTES; r++) assert_null(strpbrk(access_route(r, text), "{}"));
 }
-
-#define CAUGHT(name) cmocka_unit_test_setup_teardown(name, harness_setup, teardown)
 
 int main(void)
 {

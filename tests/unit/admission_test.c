@@ -8,7 +8,6 @@
 
 /* What requests and operations are held against when memory is short. Rates: rate_limit_test, and from outside. */
 
-#define HELLO_NONE "{\"type\":\"hello\",\"rooms\":\"none\"}"
 #define TEXT_LEN 10000
 
 static void memory(struct harness *h, enum memory_state state)
@@ -32,7 +31,7 @@ static void a_process_short_of_memory_takes_no_requests_of_tenants(void **state)
     /* whoever watches and whoever mends are served */
     assert_int_equal(client_call(c, "GET", "/health", NULL, "", NULL), 200);
     assert_int_equal(client_call(c, "GET", "/ready", NULL, "", NULL), 503);
-    assert_int_equal(client_call(c, "GET", "/v1/admin/tenants", NULL, "X-Master-Key: " MASTER_KEY "\r\n", NULL), 200);
+    assert_int_equal(client_call(c, "GET", "/v1/admin/tenants", NULL, OPERATOR, NULL), 200);
     memory(h, MEMORY_OK);
     assert_int_equal(client_call(c, "GET", "/v1/users/me", "ann", "", NULL), 200);
     assert_int_equal(client_call(c, "GET", "/ready", NULL, "", NULL), 200);
@@ -91,7 +90,7 @@ static struct client *client_that_does_not_read(struct harness *h, uint64_t room
 static void other_tenant(struct harness *h, char header[128])
 {
     struct client *c = client_open(h, 0);
-    assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, "X-Master-Key: " MASTER_KEY "\r\n", "{\"name\":\"b\"}"),
+    assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, "{\"name\":\"b\"}"),
                      201);
     const char *key = strstr(c->text.data, "\"ck_");
     assert_non_null(key);

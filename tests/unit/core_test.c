@@ -36,7 +36,7 @@ static void a_full_mailbox_parks_runs_ops_and_notices_in_order(void **state)
     harness_open(h, 2);
     struct person ann = harness_person(h, "ann");
     struct crossing crossing = {.h = h, .room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann))};
-    struct client *c = socket_open(h, 1, "ann", "{\"type\":\"hello\"}");
+    struct client *c = socket_open(h, 1, "ann", HELLO_ALL);
     struct core *home = harness_core(h, 0);
     for (unsigned i = 0; i < ROUNDS; i++) { /* core 1 does not look … */
         harness_send(h, 0, &ann, crossing.room, "x");
@@ -189,7 +189,7 @@ static void what_is_counted_is_shown_after_a_moment(void **state)
     struct harness *h = *state;
     harness_open(h, 1);
     struct core *core = harness_core(h, 0);
-    socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    socket_open(h, 0, "ann", HELLO_ALL);
     harness_advance(h, 100);
     harness_settle(h);
     assert_int_equal(core->metrics.value[METRIC_SESSIONS], 1);
@@ -323,7 +323,7 @@ static void a_close_that_nobody_answers_ends_the_connection(void **state)
 {
     struct harness *h = *state;
     harness_open(h, 1);
-    struct client *c = socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    struct client *c = socket_open(h, 0, "ann", HELLO_ALL);
     client_say_binary(c, "x");
     assert_int_equal(client_hear_close(c), 1003);
     expect_end_at(h, c, CLOSE_TIMEOUT_MS);
@@ -355,7 +355,7 @@ static void readers_may_hold_less_when_frames_run_short(void **state)
     struct harness *h = *state;
     harness_open(h, 1);
     struct core *core = harness_core(h, 0);
-    socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    socket_open(h, 0, "ann", HELLO_ALL);
     assert_int_equal(core->queue_bytes_max, h->config.limits_send_queue);
     atomic_store(&core->frames_bytes, (int64_t)FRAMES_BYTES_MAX - (1 << 20));
     harness_turns(h);

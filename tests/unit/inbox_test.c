@@ -10,7 +10,7 @@ static void an_inbox_begins_behind_the_past(void **state)
     struct harness *h = *state;
     harness_open(h, 2);
     struct made made = {0};
-    struct client *bob = socket_open(h, 1, "bob", "{\"type\":\"hello\"}");
+    struct client *bob = socket_open(h, 1, "bob", HELLO_ALL);
     for (unsigned i = 0; i < 3; i++) {
         made = notified(h, "bob", "1");
         if (i) assert_int_equal(watched.walks, 0); /* not even for one who is there */
@@ -23,7 +23,7 @@ static void an_inbox_begins_behind_the_past(void **state)
     harness_settle(h);
     made = notified(h, "bob", "2");
     struct made later = notified(h, "bob", "3");
-    bob = socket_open(h, 1, "bob", "{\"type\":\"hello\"}");
+    bob = socket_open(h, 1, "bob", HELLO_ALL);
     expect_text(client_hear(bob), made.id);
     expect_text(client_hear(bob), later.id);
     assert_int_equal(watched.walks, 1); /* there is something to load, and nothing before it */
@@ -40,7 +40,7 @@ static void what_was_acknowledged_before_it_was_heard_of_stays_so(void **state)
     harness_open(h, 1);
     struct made made = notified(h, "bob", "1");
     struct person person = harness_person(h, "bob");
-    struct client *bob = socket_open(h, 0, "bob", "{\"type\":\"hello\"}");
+    struct client *bob = socket_open(h, 0, "bob", HELLO_ALL);
     expect_text(client_hear(bob), made.id);
     acknowledge(h, "bob", made, 200);
     struct notified what = {.created_ms = h->wall_ms, .expires_ms = h->wall_ms + DAY, .priority = PRIORITY_NORMAL};
@@ -60,7 +60,7 @@ static void an_inbox_that_could_not_be_loaded_is_tried_again(void **state)
     struct made made = notified(h, "bob", "1");
     watch_store(h);
     watched.failing = true;
-    struct client *bob = socket_open(h, 1, "bob", "{\"type\":\"hello\"}");
+    struct client *bob = socket_open(h, 1, "bob", HELLO_ALL);
     harness_settle(h);
     acknowledge(h, "bob", made, 503); /* is answered, and does not wait */
     pass(h, 10000, 500);
@@ -82,7 +82,7 @@ static void an_inbox_that_cannot_be_loaded_is_tried_more_and_more_seldom(void **
     notified(h, "bob", "1");
     watch_store(h);
     watched.failing = true;
-    socket_open(h, 0, "bob", "{\"type\":\"hello\"}");
+    socket_open(h, 0, "bob", HELLO_ALL);
     harness_settle(h);
     const struct core *core = harness_core(h, 0);
     uint64_t failed_ns = core->now_ns;
@@ -107,7 +107,7 @@ static void a_user_s_outbox_is_full_at_its_bound(void **state)
     assert_null(strstr(listed(h, "ann"), "\"status\":\"dead\""));
     expect_ok(settled(h, notify_go(h, &ann, SLICE("2"), ann.number, 1)));
     expect_text(listed(h, "ann"), "\"payload\":2,\"priority\":\"normal\",\"status\":\"dead\"");
-    struct client *socket = socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    struct client *socket = socket_open(h, 0, "ann", HELLO_ALL);
     harness_settle(h);
     assert_int_equal(inbox_of(h, &ann)->num, PENDING_USER_MAX);
     client_close(socket);
@@ -119,7 +119,7 @@ static void what_waits_for_one_user_s_inbox_is_bounded(void **state)
     harness_open(h, 1);
     struct person ann = harness_person(h, "ann");
     struct core *core = harness_core(h, 0);
-    socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    socket_open(h, 0, "ann", HELLO_ALL);
     notified(h, "ann", "1");
     harness_settle(h);
     h->hold_readers = true;

@@ -14,7 +14,7 @@ static void an_answer_waits_for_the_disk(void **state)
     harness_open(h, 2);
     listed(h, "backend");
     listed(h, "bob"); /* both exist */
-    struct client *c = client_open(h, 0), *bob = socket_open(h, 1, "bob", "{\"type\":\"hello\"}");
+    struct client *c = client_open(h, 0), *bob = socket_open(h, 1, "bob", HELLO_ALL);
     static const char body[] = "{\"topic\":\"t\",\"payload\":1,\"targets\":{\"user_ids\":[\"bob\"]}}";
     char request[512];
     snprintf(request, sizeof request, "POST /v1/notify HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: backend\r\n"
@@ -45,7 +45,7 @@ static void what_is_read_while_the_pipeline_is_full_is_shown_when_it_has_room(vo
         fills[i] = (struct commit_entry){.class = COMMIT_FSYNC, .done = nothing_to_do};
         assert_int_equal(commit_push(core->commit, &fills[i]), STATUS_OK);
     }
-    client_say(bob, "{\"type\":\"hello\"}");
+    client_say(bob, HELLO_ALL);
     snprintf(request, sizeof request,
              "GET /v1/notifications HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: bob\r\n\r\n", h->api_key);
     client_send(c, slice_str(request));
@@ -62,7 +62,7 @@ static void attempts_follow_each_other_with_growing_waits(void **state)
 {
     struct harness *h = *state;
     harness_open(h, 2);
-    struct client *bob = socket_open(h, 1, "bob", "{\"type\":\"hello\"}");
+    struct client *bob = socket_open(h, 1, "bob", HELLO_ALL);
     struct made made = notified(h, "bob", "1");
     uint64_t gone = 0, last = 0, waits[7];
     unsigned num = 0;
@@ -97,7 +97,7 @@ static void being_away_is_no_attempt(void **state)
     pass(h, 2 * DAY, HOUR);
     expect_text(listed(h, "bob"), "\"status\":\"pending\",\"attempts\":0");
     assert_int_equal(inboxes(h), 0); /* nothing in memory for who is away */
-    struct client *bob = socket_open(h, 0, "bob", "{\"type\":\"hello\"}");
+    struct client *bob = socket_open(h, 0, "bob", HELLO_ALL);
     expect_text(client_hear(bob), made.id);
     acknowledge(h, "bob", made, 200);
     expect_text(listed(h, "bob"), "\"status\":\"delivered\",\"attempts\":1");
@@ -138,7 +138,7 @@ static void a_restart_goes_on_where_the_attempts_were(void **state)
     harness_open(h, 2);
     struct made made = notified(h, "bob", "1");
     for (unsigned i = 0; i < 3; i++) {
-        struct client *bob = socket_open(h, 0, "bob", "{\"type\":\"hello\"}");
+        struct client *bob = socket_open(h, 0, "bob", HELLO_ALL);
         expect_text(client_hear(bob), made.id); /* again to each new socket … */
         char wanted[64];
         snprintf(wanted, sizeof wanted, "\"status\":\"pending\",\"attempts\":%u", i + 1);
@@ -156,7 +156,7 @@ static void a_new_socket_is_told_without_it_being_an_attempt(void **state)
     harness_open(h, 2);
     struct made made = notified(h, "bob", "1");
     for (unsigned i = 0; i < 20; i++) {
-        struct client *bob = socket_open(h, i % 2, "bob", "{\"type\":\"hello\"}");
+        struct client *bob = socket_open(h, i % 2, "bob", HELLO_ALL);
         expect_text(client_hear(bob), made.id);
         client_close(bob);
         harness_settle(h);
@@ -189,7 +189,7 @@ static void a_gateway_without_notifications_asks_for_none(void **state)
 {
     struct harness *h = *state;
     harness_open(h, 2);
-    socket_open(h, 0, "bob", "{\"type\":\"hello\"}");
+    socket_open(h, 0, "bob", HELLO_ALL);
     harness_settle(h);
     assert_false(atomic_load(&h->gateway.notifications));
     assert_int_equal(inboxes(h), 0);

@@ -53,12 +53,12 @@ static void the_count_follows_whatever_happens(void **state)
     assert_int_equal(tenant_of(h)->users.len, 0);
     struct client *c = client_open(h, 0);
     char path[128];
-    assert_int_equal(client_call(c, "GET", "/v1/admin/dead-letters", NULL, "X-Master-Key: " MASTER_KEY "\r\n", NULL),
+    assert_int_equal(client_call(c, "GET", "/v1/admin/dead-letters", NULL, OPERATOR, NULL),
                      200);
     const char *id = strstr(c->text.data, "\"d_");
     assert_non_null(id);
     snprintf(path, sizeof path, "/v1/admin/dead-letters/%.*s/retry", (int)strcspn(id + 1, "\""), id + 1);
-    assert_int_equal(client_call(c, "POST", path, NULL, "X-Master-Key: " MASTER_KEY "\r\n", ""), 200);
+    assert_int_equal(client_call(c, "POST", path, NULL, OPERATOR, ""), 200);
     harness_settle(h);
     assert_int_equal(tenant_of(h)->waiting, 1);
 }

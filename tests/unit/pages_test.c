@@ -6,8 +6,6 @@
 
 /* What is read at a time, and what becomes of requests that have to wait for it. */
 
-#define HELLO_NONE "{\"type\":\"hello\",\"rooms\":\"none\"}"
-
 struct scene {
     struct core *core;
     struct person ann;

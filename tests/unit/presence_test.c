@@ -10,8 +10,6 @@
 /* Presence: what is told when, and what is left of it. */
 
 #define PATIENCE_NS 5000000000ull
-#define HELLO_ALL "{\"type\":\"hello\",\"id\":1}"
-#define HELLO_NONE "{\"type\":\"hello\",\"id\":1,\"rooms\":\"none\"}"
 
 static void expect_update(struct client *c, const char *user, const char *status)
 {

@@ -8,7 +8,7 @@ static unsigned pushed(struct harness *h, struct slice payload, unsigned num)
     harness_open(h, 1);
     struct person ann = harness_person(h, "ann");
     struct core *core = harness_core(h, 0);
-    socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    socket_open(h, 0, "ann", HELLO_ALL);
     atomic_fetch_add(&core->frames_bytes, FRAMES_BYTES_MAX);
     for (unsigned i = 0; i < num; i++) expect_ok(settled(h, notify_go(h, &ann, payload, ann.number, 1)));
     atomic_fetch_sub(&core->frames_bytes, FRAMES_BYTES_MAX);
@@ -38,7 +38,7 @@ static void a_push_without_room_is_tried_again_soon(void **state)
     struct harness *h = *state;
     harness_open(h, 1);
     struct person ann = harness_person(h, "ann");
-    struct client *socket = socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    struct client *socket = socket_open(h, 0, "ann", HELLO_ALL);
     struct core *core = harness_core(h, 0);
     atomic_fetch_add(&core->frames_bytes, FRAMES_BYTES_MAX / 2 + 1);
     struct made made = notified(h, "ann", "1");
@@ -61,8 +61,8 @@ static void an_acknowledged_push_was_an_attempt(void **state)
     struct harness *h = *state;
     harness_open(h, 2);
     struct person person = harness_person_at(h, "bob", 0);
-    struct client *here = socket_open(h, 0, person.id, "{\"type\":\"hello\"}");
-    socket_open(h, 1, person.id, "{\"type\":\"hello\"}");
+    struct client *here = socket_open(h, 0, person.id, HELLO_ALL);
+    socket_open(h, 1, person.id, HELLO_ALL);
     harness_settle(h);
     struct op *op = notify_many(h, &person, 1);
     op->members[0].user = person.number;

@@ -5,16 +5,7 @@
 #include <cmocka.h>
 
 #include "../../storage/records.h"
-
-static uint64_t random_state = 0x2545f4914f6cdd1dULL;
-
-static uint64_t next_random(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
-}
+#include "next_random.h"
 
 static uint8_t one_of(unsigned first, unsigned last) { return (uint8_t)(first + next_random() % (last - first + 1)); }
 

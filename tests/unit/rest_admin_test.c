@@ -8,8 +8,6 @@
 
 /* Tenants and keys for the operator. */
 
-#define OPERATOR "X-Master-Key: " MASTER_KEY "\r\n"
-
 /* text_of copies the text behind `"name":"` of the last answer. */
 static const char *text_of(struct client *c, const char *name, char out[128])
 {

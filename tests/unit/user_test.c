@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../../src/chat/user.h"
+#include "kv_row.h"
 
 /* A user at its home: coming into being once, the rooms it is in, and its cursors. */
 
@@ -636,13 +637,10 @@ static void name_put(struct harness *h, const struct person *who, uint64_t numbe
 {
     struct key key;
     struct buf value = {0};
-    struct kv_batch *batch = kv_batch_new(h->kv);
     key_name(&key, h->tenant, NAME_USER, slice_str(who->id));
     if (number) number_record_encode(&value, number);
     else BUF_LIT(&value, "damaged");
-    h->kv->ops->batch_put(batch, KV_NAMES, key_slice(&key), buf_slice(&value));
-    assert_int_equal(kv_write(h->kv, batch), STATUS_OK);
-    h->kv->ops->batch_free(batch);
+    kv_row_put(h->kv, KV_NAMES, &key, buf_slice(&value));
     buf_free(&value);
 }
 
