@@ -33,7 +33,9 @@ static void a_request_is_told_once_with_who_asked(void **state)
     struct client *c = client_open(h, 0);
     assert_int_equal(client_call(c, "GET", "/v1/users/me?secret=1", "ann", "", NULL), 200);
     assert_int_equal(count_in(lines(), "\n"), 1);
-    expect_text(lines(), "\"event\":\"request\",\"method\":\"GET\",\"route\":\"/users/me\",\"path\":\"/v1/users/me\",\"status\":200,");
+    expect_text(
+        lines(),
+        "\"event\":\"request\",\"method\":\"GET\",\"route\":\"/users/me\",\"path\":\"/v1/users/me\",\"status\":200,");
     expect_text(lines(), "\"user\":\"ann\",");
     assert_null(strstr(lines(), "secret"));
     /* the next one on the same connection has nothing of it */
@@ -59,8 +61,10 @@ static void a_caller_who_left_is_told_as_499_although_the_place_is_taken_again(v
     struct client *c = client_open(h, 0);
     h->hold_syncer = true;
     struct buf request = {0};
-    buf_printf(&request, "POST /v1/rooms HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: zoe\r\nContent-Length: 16\r\n\r\n"
-               "{\"type\":\"group\"}", h->api_key);
+    buf_printf(&request,
+               "POST /v1/rooms HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: zoe\r\nContent-Length: 16\r\n\r\n"
+               "{\"type\":\"group\"}",
+               h->api_key);
     client_send(c, buf_slice(&request));
     buf_free(&request);
     harness_settle(h);
@@ -83,7 +87,8 @@ static void a_socket_is_told_when_it_opens_and_when_it_closes(void **state)
 {
     struct harness *h = opened(state, CONFIG_ACCESS_ALL);
     struct client *c = socket_open(h, 1, "ann", "{\"type\":\"hello\",\"device\":\"phone\"}");
-    expect_text(lines(), "\"event\":\"websocket_open\",\"method\":\"GET\",\"route\":\"/ws\",\"path\":\"/ws\",\"status\":101,");
+    expect_text(lines(),
+                "\"event\":\"websocket_open\",\"method\":\"GET\",\"route\":\"/ws\",\"path\":\"/ws\",\"status\":101,");
     lines_forget();
     client_say_binary(c, "x");
     assert_int_equal(client_hear_close(c), 1003);

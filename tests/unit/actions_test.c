@@ -19,14 +19,16 @@ static struct harness *opened(void **state, enum config_log_actions actions)
 
 static void each_value_of_the_setting_tells_more(void **state)
 {
-    static const unsigned expected[] = {[CONFIG_ACTIONS_OPERATOR] = 1, [CONFIG_ACTIONS_CHANGES] = 2, [CONFIG_ACTIONS_ALL] = 4};
+    static const unsigned expected[] = {
+        [CONFIG_ACTIONS_OPERATOR] = 1, [CONFIG_ACTIONS_CHANGES] = 2, [CONFIG_ACTIONS_ALL] = 4};
     struct harness *h = opened(state, CONFIG_ACTIONS_OPERATOR);
     for (unsigned actions = 0; actions < 3; actions++) {
         h->config.log_actions = actions;
         lines_forget();
         struct client *c = client_open(h, 0), *socket = socket_open(h, 0, "ann", HELLO_ALL);
         assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, "{\"name\":\"x\"}"), 201);
-        assert_int_equal(client_call(c, "POST", "/v1/rooms", "ann", "", "{\"type\":\"group\",\"members\":[\"bob\"]}"), 201);
+        assert_int_equal(client_call(c, "POST", "/v1/rooms", "ann", "", "{\"type\":\"group\",\"members\":[\"bob\"]}"),
+                         201);
         char room[16] = "", path[64];
         memcpy(room, strstr(c->text.data, "\"room_id\":\"") + 11, 15);
         snprintf(path, sizeof path, "/v1/rooms/%s/messages", room);

@@ -78,7 +78,8 @@ static struct client *client_that_does_not_read(struct harness *h, uint64_t room
     struct client *c = client_open(h, 0);
     assert_int_equal(setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
     struct buf request = {0};
-    buf_printf(&request, "GET /v1/rooms/%s/messages?limit=1000 HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: ann\r\n\r\n",
+    buf_printf(&request,
+               "GET /v1/rooms/%s/messages?limit=1000 HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: ann\r\n\r\n",
                room_name(room).text, h->api_key);
     client_send(c, buf_slice(&request));
     buf_free(&request);
@@ -144,7 +145,8 @@ static void pages_asked_for_at_once_do_not_pass_the_bound(void **state)
     for (unsigned i = 0; i < 8; i++) c[i] = socket_open(h, 0, "ann", HELLO_NONE);
     for (unsigned i = 0; i < 8; i++)
         for (unsigned page = 1; page <= 10; page++)
-            client_say(c[i], "{\"type\":\"history\",\"id\":%u,\"room_id\":\"%s\",\"limit\":1000}", page, room_name(room).text);
+            client_say(c[i], "{\"type\":\"history\",\"id\":%u,\"room_id\":\"%s\",\"limit\":1000}", page,
+                       room_name(room).text);
     harness_settle(h);
     assert_in_range(net_reply_bytes(core->net), 512u << 10, (1u << 20) + WEBSOCKET_PAGE_BYTES_MAX + (64u << 10));
 }
@@ -205,7 +207,8 @@ static void so_many_connections_are_told_that_they_are_too_many(void **state)
         client_read(late[i]);
         num += !late[i]->ended;
     }
-    assert_in_range(num, CONNECTIONS_REFUSED_MAX / 2 - 8, CONNECTIONS_REFUSED_MAX); /* half of the places wait for a request */
+    /* half of the places wait for a request */
+    assert_in_range(num, CONNECTIONS_REFUSED_MAX / 2 - 8, CONNECTIONS_REFUSED_MAX);
 }
 
 /* --- clients that have shown no credential ------------------------------------------------------------ */
@@ -272,7 +275,8 @@ static struct client *body_begun(struct harness *h, const char *path, const char
     return c;
 }
 
-/* small_body asks without a credential, with a body of that many bytes; true: the connection is kept for the next one. */
+/* small_body asks without a credential, with a body of that many bytes; true: the connection is kept for the next
+ * one. */
 static bool small_body_is_taken(struct harness *h, unsigned len)
 {
     struct client *c = client_open(h, 0);

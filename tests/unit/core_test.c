@@ -288,7 +288,7 @@ static void what_net_and_the_ring_count_is_shown(void **state)
     assert_int_equal(core->metrics.value[METRIC_ACCEPT_ERRORS], 3);
 }
 
-/* --- what a core gives to its connections: deadlines and bounds ----------------------------------------------------- */
+/* --- what a core gives to its connections: deadlines and bounds -------------------------------------------------- */
 
 /* expect_end_at moves time to just before a deadline, where the connection must be open, and just behind it. */
 static void expect_end_at(struct harness *h, struct client *c, uint64_t deadline_ms)
@@ -341,7 +341,8 @@ static void a_refused_body_is_discarded_up_to_its_bound(void **state)
     /* The kernel may take all of it before the gateway has read any: what counts is that it stops reading. */
     uint64_t until_ns = clock_mono_ns(clock_real()) + PATIENCE_NS;
     while (net_stats(harness_core(h, 0)->net)->connections && clock_mono_ns(clock_real()) < until_ns) {
-        ssize_t n = sent < LINGER_BYTES_MAX + (4u << 20) ? send(c->fd, piece, sizeof piece, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+        ssize_t n =
+            sent < LINGER_BYTES_MAX + (4u << 20) ? send(c->fd, piece, sizeof piece, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
         if (n > 0) sent += (uint64_t)n;
         harness_turns(h);
     }

@@ -553,7 +553,8 @@ int fdatasync(int fd)
     return (int)syscall(SYS_fdatasync, fd);
 }
 
-/* RocksDB reserves a log's blocks right before its first bytes, and the flush of what the log before holds is under way. */
+/* RocksDB reserves a log's blocks right before its first bytes, and the flush of what the log before holds is under
+ * way. */
 int fallocate(int fd, int mode, off_t offset, off_t len)
 {
     char path[700];

@@ -131,16 +131,16 @@ static void make_notification(struct buf *out)
 
 static void make_outbox(struct buf *out)
 {
-    outbox_record_encode(out, &(struct outbox_record){one_of(1, 4), (uint32_t)next_random(), next_random(), next_random(),
-                                                      next_random(), some_text(128)});
+    outbox_record_encode(out, &(struct outbox_record){one_of(1, 4), (uint32_t)next_random(), next_random(),
+                                                      next_random(), next_random(), some_text(128)});
 }
 
 static void make_notification_end(struct buf *out)
 {
     bool dead = next_random() % 2;
-    notification_end_record_encode(
-        out, &(struct notification_end_record){dead ? NOTIFICATION_DEAD : NOTIFICATION_DELIVERED, dead ? one_of(1, 3) : 0,
-                                               (uint32_t)next_random(), next_random(), next_random()});
+    notification_end_record_encode(out, &(struct notification_end_record){
+                                            dead ? NOTIFICATION_DEAD : NOTIFICATION_DELIVERED, dead ? one_of(1, 3) : 0,
+                                            (uint32_t)next_random(), next_random(), next_random()});
 }
 
 static void make_dead_letter(struct buf *out)
@@ -340,8 +340,8 @@ static void a_notification_lies_in_bytes_as_documented(void **state)
     static const char letter[] = "\1\0\0\0\0" "\3\1" "\2\0\0\0" "\3\0\0\0\0\0\0\0" "\4\0\0\0\0\0\0\0"
                                  "\5\0\0\0\0\0\0\0" "\3ann";
     struct buf b = {0};
-    notification_record_encode(&b, &(struct notification_record){7, 9, 6, PRIORITY_HIGH, 0x0a0b, SLICE("ann"), SLICE("news"),
-                                                                 SLICE("{}")});
+    notification_record_encode(
+        &b, &(struct notification_record){7, 9, 6, PRIORITY_HIGH, 0x0a0b, SLICE("ann"), SLICE("news"), SLICE("{}")});
     assert_true(slice_eq(buf_slice(&b), slice_of(body, sizeof body - 1)));
     buf_free(&b);
     outbox_record_encode(&b, &(struct outbox_record){PRIORITY_HIGH, 2, 0x0a0b, 5, 4, SLICE("ann")});

@@ -183,7 +183,8 @@ static void keys_are_listed_in_pages(void **state)
         snprintf(path, sizeof path, "%s?limit=2&cursor=%s", keys, text_of(c, "next", next));
     }
     expect_text(c->text.data, "\"next\":null}");
-    static const char *const faulty[] = {"limit=0", "limit=1001", "cursor=x", "cursor=00000000000G", "cursor=0000000000000"};
+    static const char *const faulty[] = {"limit=0", "limit=1001", "cursor=x", "cursor=00000000000G",
+                                         "cursor=0000000000000"};
     for (unsigned i = 0; i < 5; i++) {
         snprintf(path, sizeof path, "%s?%s", keys, faulty[i]);
         assert_int_equal(client_call(c, "GET", path, NULL, OPERATOR, NULL), 400);

@@ -358,7 +358,8 @@ static void who_has_gone_leaves_no_trace_of_the_answer(void **state)
 
 static void a_direct_rooms_idempotency_key_counts(void **state)
 {
-    static const char with_bob[] = "{\"type\":\"dm\",\"members\":[\"bob\"]}", with_cat[] = "{\"type\":\"dm\",\"members\":[\"cat\"]}";
+    static const char with_bob[] = "{\"type\":\"dm\",\"members\":[\"bob\"]}",
+                      with_cat[] = "{\"type\":\"dm\",\"members\":[\"cat\"]}";
     struct harness *h = *state;
     harness_open(h, 1);
     struct client *c = client_open(h, 0);

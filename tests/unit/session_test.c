@@ -524,7 +524,8 @@ static void rooms_beyond_a_sockets_bound_are_told(void **state)
     for (unsigned i = 0; i < SUBSCRIPTIONS_MAX + 2; i++) harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
     struct client *c = socket_open(h, 0, "ann", NULL);
     client_say(c, "{\"type\":\"hello\",\"id\":1}");
-    expect_text(client_hear(c), "{\"type\":\"error\",\"re\":1,\"code\":\"subscription.full\",\"detail\":\"2 rooms are left out");
+    expect_text(client_hear(c),
+                "{\"type\":\"error\",\"re\":1,\"code\":\"subscription.full\",\"detail\":\"2 rooms are left out");
     assert_int_equal(count_in(client_hear(c), "\"room_id\""), SUBSCRIPTIONS_MAX);
     uint64_t later = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
     expect_text(client_hear(c), "{\"type\":\"error\",\"code\":\"subscription.full\"");
@@ -588,11 +589,13 @@ static void what_was_asked_before_a_drain_is_answered_and_nothing_new_is_begun(v
     uint64_t room = harness_room_at(h, 1, ROOM_GROUP, PEOPLE(&ann));
     struct client *c = socket_open(h, 0, "ann", "{\"type\":\"hello\",\"rooms\":\"none\"}");
     h->hold_syncer = true;
-    client_say(c, "{\"type\":\"send_message\",\"id\":1,\"room_id\":\"%s\",\"content\":\"before\"}", room_name(room).text);
+    client_say(c, "{\"type\":\"send_message\",\"id\":1,\"room_id\":\"%s\",\"content\":\"before\"}",
+               room_name(room).text);
     for (unsigned i = 0; i < 20; i++) harness_settle(h);
     atomic_store(&h->gateway.draining, true);
     expect_text(client_hear(c), "{\"type\":\"server.shutdown\",\"reconnect_after_ms\":");
-    client_say(c, "{\"type\":\"send_message\",\"id\":2,\"room_id\":\"%s\",\"content\":\"after\"}", room_name(room).text);
+    client_say(c, "{\"type\":\"send_message\",\"id\":2,\"room_id\":\"%s\",\"content\":\"after\"}",
+               room_name(room).text);
     expect_text(client_hear(c), "\"re\":2,\"code\":\"server.draining\"");
     harness_advance(h, 500);
     client_hears_nothing(c);

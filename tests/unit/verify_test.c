@@ -173,7 +173,8 @@ static void put_end(uint64_t number, enum notification_state end, enum dead_reas
     struct key k;
     struct buf value = {0};
     key_notification(&k, TENANT, ANN, number, NOTIFICATION_END);
-    notification_end_record_encode(&value, &(struct notification_end_record){.state = (uint8_t)end, .reason = (uint8_t)reason});
+    notification_end_record_encode(&value,
+                                   &(struct notification_end_record){.state = (uint8_t)end, .reason = (uint8_t)reason});
     put_row(KV_NOTIFICATIONS, &k, &value);
 }
 

@@ -387,7 +387,8 @@ static void a_subscription_while_the_socket_opens_leaves_the_resume_to_it(void *
     settled(h, harness_rooms(h, 0, &ann, NULL));
     struct client *c = socket_open(h, 0, "ann", NULL);
     h->hold_readers = true;
-    client_say(c, "{\"type\":\"hello\",\"resume\":{\"%s\":[9,2]}}", room_name(room).text); /* not an epoch of the store */
+    /* not an epoch of the store */
+    client_say(c, "{\"type\":\"hello\",\"resume\":{\"%s\":[9,2]}}", room_name(room).text);
     client_hears_nothing(c); /* the slow room is being loaded */
     client_say(c, "{\"type\":\"subscribe\",\"id\":2,\"room_id\":\"%s\"}", room_name(room).text);
     expect_text(client_hear(c), "{\"type\":\"ok\",\"re\":2");
