@@ -32,8 +32,8 @@ static void check_receives(struct ring *ring)
     }
 }
 
-/* check_ends: the kernel keeps what was sent last for the end of the stream (ring.h). Where none follows, the peer waits
- * for it. */
+/* check_ends: the kernel keeps what was sent last for the end of the stream (ring.h). Where none follows, the peer
+ * waits for it. */
 static void check_ends(struct ring *ring)
 {
     for (unsigned i = 0; i < network.num_links; i++) {
