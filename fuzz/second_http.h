@@ -5,7 +5,8 @@
 
 #include "../src/base/buf.h"
 
-#define FIELDS_MAX 2048u /* more than either parser takes: a head of HTTP_HEADERS_MAX, and a field each 4 bytes of trailers */
+/* more than either parser takes: a head of HTTP_HEADERS_MAX, and a field each 4 bytes of trailers */
+#define FIELDS_MAX 2048u
 
 /* field: one header or trailer field, by offset in `text`, which grows. */
 struct field {

@@ -7,6 +7,7 @@
 #include "../src/base/assert.h"
 #include "../src/base/buf.h"
 #include "../src/base/json.h"
+#include "../tests/unit/reference_utf8.h"
 
 static const size_t message_bounds[] = {0, 5, 125, 1000, 70000};
 
@@ -16,7 +17,6 @@ static bool feed_piece(struct ws_in *in, struct buf *log, struct ws_pool *pool, 
                        size_t message_bytes_max);
 static void feed_neighbour(struct ws_in *neighbour, struct ws_pool *pool);
 static void check_event(enum ws_event event, uint16_t close_code, struct slice data, size_t message_bytes_max);
-static bool utf8_valid(struct slice text);
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t len)
 {
@@ -105,14 +105,14 @@ static void check_event(enum ws_event event, uint16_t close_code, struct slice d
     case WS_TEXT:
     case WS_BINARY:
         ASSERT(close_code == 0 && data.len <= message_bytes_max);
-        ASSERT(event == WS_BINARY || utf8_valid(data));
+        ASSERT(event == WS_BINARY || reference_utf8(data));
         for (size_t i = 0; i < JSON_PADDING; i++) ASSERT(data.data[data.len + i] == 0);
         break;
     case WS_PING:
     case WS_PONG: ASSERT(close_code == 0 && data.len <= 125); break;
     case WS_CLOSE:
         ASSERT(close_code == 1005 ? data.len == 0 : ws_close_code_valid(close_code));
-        ASSERT(data.len <= 123 && utf8_valid(data));
+        ASSERT(data.len <= 123 && reference_utf8(data));
         break;
     case WS_ERROR:
         ASSERT(close_code == 1002 || close_code == 1007 || close_code == 1009);
@@ -122,21 +122,3 @@ static void check_event(enum ws_event event, uint16_t close_code, struct slice d
     }
 }
 
-/* utf8_valid decodes to code points and looks at those: another way than the receiver's. */
-static bool utf8_valid(struct slice text)
-{
-    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    for (size_t at = 0; at < text.len;) {
-        uint8_t lead = (uint8_t)text.data[at];
-        size_t len = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
-        if (len == 0 || len > text.len - at) return false;
-        uint32_t c = len == 1 ? lead : lead & (0x7fu >> len);
-        for (size_t i = 1; i < len; i++) {
-            if ((text.data[at + i] & 0xc0) != 0x80) return false;
-            c = c << 6 | (text.data[at + i] & 0x3f);
-        }
-        if (len > 1 && (c < smallest[len] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))) return false;
-        at += len;
-    }
-    return true;
-}

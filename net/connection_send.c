@@ -96,6 +96,7 @@ static void *scratch_take(struct net *n, size_t bytes)
 /* conn_ends_behind: `bytes` are the last that this connection sends, and its close follows at once. */
 static bool conn_ends_behind(const struct net *n, const struct conn *c, size_t bytes)
 {
+    if (PLANTED(close_frame_held) && c->state == CONN_WS_CLOSING) return true;
     if (LIKELY(c->state != CONN_ENDING) || c->shut || bytes < send_queue_bytes(&c->queue)) return false;
     return c->peer_done || !conn_should_linger(n, c);
 }

@@ -83,9 +83,9 @@ void config_free(struct config *c);
  * set once a file. STATUS_IO: the file cannot be read; STATUS_INVALID: anything wrong in it. */
 MUST_USE enum status config_load_file(struct config *c, const char *path, struct config_error *err);
 
-/* config_load_environment takes CARILLON_SECTION_KEY=value out of a NULL-ended list like environ. Other CARILLON_… names
- * but CARILLON_CONFIG and carillonctl's CARILLON_API_KEY get a warning in the log that names the nearest setting, since a
- * misspelt limit is no limit; a bad value is STATUS_INVALID. */
+/* config_load_environment takes CARILLON_SECTION_KEY=value out of a NULL-ended list like environ. Other CARILLON_…
+ * names but CARILLON_CONFIG and carillonctl's CARILLON_API_KEY get a warning in the log that names the nearest setting,
+ * since a misspelt limit is no limit; a bad value is STATUS_INVALID. */
 MUST_USE enum status config_load_environment(struct config *c, char *const *environment, struct config_error *err);
 
 /* config_set takes "section.key=value", the argument of --set. */
@@ -102,8 +102,8 @@ void config_value(struct buf *out, const struct config *c, enum setting_id id);
 void config_print(FILE *out, const struct config *c);
 void config_print_defaults(FILE *out);
 
-/* CONFIG_NOW reads a reloadable number, flag or choice of the settings that are running, while config_borrow may be giving it
- * another value. Reloadable texts are read by whoever takes them over, and by nobody else. */
+/* CONFIG_NOW reads a reloadable number, flag or choice of the settings that are running, while config_borrow may be
+ * giving it another value. Reloadable texts are read by whoever takes them over, and by nobody else. */
 #define CONFIG_NOW(config, field) __atomic_load_n(&(config)->field, __ATOMIC_RELAXED)
 /* config_same compares one setting, secrets too. */
 bool config_same(const struct config *a, const struct config *b, enum setting_id id);

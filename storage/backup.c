@@ -101,7 +101,7 @@ static bool wait_for_end(struct backup *b)
     return ended;
 }
 
-/* --- for other threads ------------------------------------------------------------------------------------------------ */
+/* --- for other threads ------------------------------------------------------------------------------------------- */
 
 enum status backup_request(struct backup *b, struct backup_item *out)
 {
@@ -150,7 +150,7 @@ const char *backup_state_name(enum backup_state state)
     UNREACHABLE();
 }
 
-/* --- the thread ------------------------------------------------------------------------------------------------------- */
+/* --- the thread -------------------------------------------------------------------------------------------------- */
 
 static void *backup_thread(void *context)
 {
@@ -158,7 +158,8 @@ static void *backup_thread(void *context)
     setpriority(PRIO_PROCESS, (id_t)gettid(), NICE); /* of this thread alone (NOTES of setpriority(2)) */
     while (wait_for_work(b)) {
         char why[BACKUP_ERROR_BYTES_MAX] = "";
-        LOG(LOG_INFO, "backup", "started", LOG_U64("backup_id", b->attempt.row.id), LOG_STR("dir", b->options.target.dir));
+        LOG(LOG_INFO, "backup", "started", LOG_U64("backup_id", b->attempt.row.id),
+            LOG_STR("dir", b->options.target.dir));
         uint64_t began_ns = clock_mono_ns(b->options.clock);
         enum status status = make(b, why, sizeof why);
         uint64_t took_ms = (clock_mono_ns(b->options.clock) - began_ns) / 1000000;
@@ -264,8 +265,8 @@ static void attempt_end(struct backup *b, enum status status, const char *why, u
         LOG(LOG_INFO, "backup", "complete", LOG_U64("backup_id", attempt->row.id), LOG_U64("bytes", b->look.last_bytes),
             LOG_U64("took_ms", took_ms));
     else
-        LOG(LOG_ERROR, "backup", "failed", LOG_U64("backup_id", attempt->row.id), LOG_STR("status", status_name(status)),
-            LOG_STR("why", why), LOG_U64("took_ms", took_ms));
+        LOG(LOG_ERROR, "backup", "failed", LOG_U64("backup_id", attempt->row.id),
+            LOG_STR("status", status_name(status)), LOG_STR("why", why), LOG_U64("took_ms", took_ms));
     log_flush();
     pthread_mutex_lock(&b->lock);
     b->look.running = false;
@@ -285,7 +286,7 @@ static void attempt_end(struct backup *b, enum status status, const char *why, u
     pthread_mutex_unlock(&b->lock);
 }
 
-/* --- the schedule ----------------------------------------------------------------------------------------------------- */
+/* --- the schedule ------------------------------------------------------------------------------------------------ */
 
 static bool scheduled(const struct backup *b, uint64_t now_ms)
 {

@@ -1,8 +1,8 @@
 /* backup: makes backups of the open store, on a thread of its own: when asked, and by a schedule.
  *
  * Call order: backup_open, backup_start_thread, then backup_request and the readers from any thread, backup_stop at the
- * end. One backup is made at a time; what a lock guards is copied in and out and never held over the disk, so a core may
- * call backup_request, backup_list_items and backup_look (for operators: none is on the data path).
+ * end. One backup is made at a time; what a lock guards is copied in and out and never held over the disk, so a core
+ * may call backup_request, backup_list_items and backup_look (for operators: none is on the data path).
  *
  * A backup that failed is remembered until the next one begins: in the list, in backup_look, in the log. */
 #ifndef CARILLON_STORAGE_BACKUP_H
@@ -47,8 +47,8 @@ struct backup_options {
  * attempt, and no reason not to serve. */
 struct backup *backup_open(const struct backup_options *options);
 MUST_USE enum status backup_start_thread(struct backup *b);
-/* backup_stop waits BACKUP_STOP_MS for a backup under way, which cannot be broken off. False: it goes on, `b` is still in
- * use and the store must not be closed; the process ends without it. True: all is freed. NULL is fine. */
+/* backup_stop waits BACKUP_STOP_MS for a backup under way, which cannot be broken off. False: it goes on, `b` is still
+ * in use and the store must not be closed; the process ends without it. True: all is freed. NULL is fine. */
 MUST_USE bool backup_stop(struct backup *b);
 
 /* backup_request asks for a backup now. STATUS_EXISTS: one is being made. *out is the one that runs. */

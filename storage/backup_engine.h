@@ -47,8 +47,8 @@ struct backup_engine {
     enum status (*prepare)(const struct backup_target *target, char *why, size_t why_len);
     /* create makes a backup of everything written to `kv` before the call, and maybe of some of what is written
      * meanwhile. Writers go on. STATUS_NO_SPACE (also when it would not fit), IO, LOCKED (another process uses the
-     * directory), DENIED (the backups of another store), READ_ONLY (the store failed), CORRUPT (the store is damaged: the
-     * backup was thrown away). */
+     * directory), DENIED (the backups of another store), READ_ONLY (the store failed), CORRUPT (the store is damaged:
+     * the backup was thrown away). */
     enum status (*create)(struct kv *kv, const struct backup_target *target, char *why, size_t why_len);
     /* purge removes all but the newest `keep` backups, and the files that no other needs. */
     enum status (*purge)(const struct backup_target *target, unsigned keep, char *why, size_t why_len);
@@ -60,9 +60,9 @@ struct backup_engine {
 /* backup_engine_rocksdb is the product's. */
 extern const struct backup_engine backup_engine_rocksdb;
 
-/* backup_accept reads the blocks of the newest backup's tables, but for those that were read for an earlier one, at that
- * rate, and throws the backup away when one is damaged (CORRUPT): a backup that cannot be restored must not push out one
- * that can. Whoever calls it holds DIR/LOCK. */
+/* backup_accept reads the blocks of the newest backup's tables, but for those that were read for an earlier one, at
+ * that rate, and throws the backup away when one is damaged (CORRUPT): a backup that cannot be restored must not push
+ * out one that can. Whoever calls it holds DIR/LOCK. */
 MUST_USE enum status backup_accept(const char *dir, uint64_t bytes_per_second, char *why, size_t why_len);
 
 /* The reading half, for programs that work on a directory of backups while no gateway runs. Nothing in it is changed.

@@ -60,7 +60,8 @@ enum status backup_list(const char *dir, struct backup_row *rows, unsigned max, 
     engine->GetCorruptedBackups(&damaged);
     std::vector<backup_row> all;
     all.reserve(good.size() + damaged.size());
-    for (const auto &b : good) all.push_back({b.backup_id, b.number_files, b.size, uint64_t(b.timestamp) * 1000, false});
+    for (const auto &b : good)
+        all.push_back({b.backup_id, b.number_files, b.size, uint64_t(b.timestamp) * 1000, false});
     for (auto id : damaged) all.push_back({id, 0, 0, 0, true});
     std::sort(all.begin(), all.end(), [](const backup_row &a, const backup_row &b) { return a.id < b.id; });
     for (size_t i = all.size() > max ? all.size() - max : 0; i < all.size(); i++) rows[(*num)++] = all[i];

@@ -78,9 +78,10 @@ static enum status purge(const struct backup_target *target, unsigned keep, char
     return s;
 }
 
-const struct backup_engine backup_engine_rocksdb = {.prepare = claim, .create = create, .purge = purge, .list = backup_list};
+const struct backup_engine backup_engine_rocksdb = {
+    .prepare = claim, .create = create, .purge = purge, .list = backup_list};
 
-/* --- the directory -------------------------------------------------------------------------------------------------- */
+/* --- the directory ----------------------------------------------------------------------------------------------- */
 
 static enum status prepare(const struct backup_target *target, int *lock_fd, char *why, size_t why_len)
 {
@@ -153,7 +154,7 @@ static enum status keep_pepper(const struct backup_target *target, char *why, si
     return error == ENOSPC || error == EDQUOT ? STATUS_NO_SPACE : STATUS_IO;
 }
 
-/* --- space ---------------------------------------------------------------------------------------------------------- */
+/* --- space ------------------------------------------------------------------------------------------------------- */
 
 /* A backup that does not fit is not begun: on the store's own disk it would take the last space from the store. */
 static enum status check_space(const struct backup_target *target, char *why, size_t why_len)
@@ -197,7 +198,8 @@ static void list_sizes(struct file_sizes *out, const char *dir, const char *suff
         struct stat info;
         size_t len = strlen(entry->d_name), suffix_len = strlen(suffix);
         uint64_t number = strtoull(entry->d_name, &rest, 10);
-        if (rest == entry->d_name || len < suffix_len || strcmp(entry->d_name + len - suffix_len, suffix) != 0) continue;
+        if (rest == entry->d_name || len < suffix_len || strcmp(entry->d_name + len - suffix_len, suffix) != 0)
+            continue;
         if (fstatat(dirfd(files), entry->d_name, &info, 0) != 0) continue;
         if (out->num == out->cap) {
             out->cap = out->cap ? 2 * out->cap : 256;
@@ -232,7 +234,7 @@ static uint64_t bytes_to_copy(const struct backup_target *target)
     return bytes;
 }
 
-/* --- the engine ------------------------------------------------------------------------------------------------------ */
+/* --- the engine -------------------------------------------------------------------------------------------------- */
 
 static rocksdb_backup_engine_t *open_engine(const struct backup_target *target, char *why, size_t why_len)
 {

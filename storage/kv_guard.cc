@@ -185,8 +185,8 @@ IOStatus Watched::before_append(const IOOptions &options, IODebugContext *dbg)
     return _number == 0 && _bytes == 0 ? _guard->begin_log(this, _path, options, dbg) : refused();
 }
 
-/* A log is not refused: RocksDB with assertions on, as Debian's, aborts when a second thread meets a log that failed, and
- * kv_write and kv_sync ask kv_guard_failed anyway. */
+/* A log is not refused: RocksDB with assertions on, as Debian's, aborts when a second thread meets a log that failed,
+ * and kv_write and kv_sync ask kv_guard_failed anyway. */
 IOStatus Watched::refused() const
 {
     return _number && _guard->failed() ? stopped() : IOStatus::OK();
@@ -244,7 +244,8 @@ IOStatus Guard::NewDirectory(const std::string &path, const IOOptions &options,
     return s;
 }
 
-IOStatus Guard::RenameFile(const std::string &from, const std::string &to, const IOOptions &options, IODebugContext *dbg)
+IOStatus Guard::RenameFile(const std::string &from, const std::string &to, const IOOptions &options,
+                           IODebugContext *dbg)
 {
     bool is_current = strcmp(name_of(to), "CURRENT") == 0;
     if (is_current && failed()) return stopped();
@@ -258,8 +259,8 @@ IOStatus Guard::RenameFile(const std::string &from, const std::string &to, const
 
 /* begin_log syncs the log before, and the directory if it may not name that one yet, ahead of the new one's first
  * record. Else a power loss may take the end of one log, or all of it, and leave the next: RocksDB sees that only when
- * it is cut within a record, and goes on with rows behind a hole. Comes once a write buffer, and all writes wait for it:
- * RocksDB has mostly synced the directory before, with the log's own first sync. */
+ * it is cut within a record, and goes on with rows behind a hole. Comes once a write buffer, and all writes wait for
+ * it: RocksDB has mostly synced the directory before, with the log's own first sync. */
 IOStatus Guard::begin_log(Watched *log, const std::string &path, const IOOptions &options, IODebugContext *dbg)
 {
     std::unique_lock<std::mutex> hold(_lock);

@@ -7,8 +7,8 @@
  * the first failure is the last word: MANIFEST and CURRENT stay as they are until the store is opened again, which
  * leaves no more than a crash at that moment would.
  *
- * And no log is begun before the one before it is on disk: a power loss takes the end of what was written, never a piece
- * out of its middle.
+ * And no log is begun before the one before it is on disk: a power loss takes the end of what was written, never a
+ * piece out of its middle.
  *
  * On the way it notes how much of which MANIFEST RocksDB has synced (kv_manifest). Threads: any. */
 #ifndef CARILLON_STORAGE_KV_GUARD_H
@@ -33,8 +33,8 @@ rocksdb_env_t *kv_guard_env(struct kv_guard *g);
 bool kv_guard_failed(const struct kv_guard *g);
 /* kv_guard_opened: the database is open, so CURRENT durably names its MANIFEST. */
 void kv_guard_opened(struct kv_guard *g);
-/* *number and *bytes: of the MANIFEST that CURRENT durably names, and its length as of RocksDB's last sync of it. 0: none
- * yet, or something has failed since, and what was synced before that is not said any more. */
+/* *number and *bytes: of the MANIFEST that CURRENT durably names, and its length as of RocksDB's last sync of it. 0:
+ * none yet, or something has failed since, and what was synced before that is not said any more. */
 void kv_guard_manifest(const struct kv_guard *g, uint64_t *number, uint64_t *bytes);
 
 #ifdef __cplusplus

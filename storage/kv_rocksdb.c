@@ -166,8 +166,8 @@ static enum status find_unknown_family(struct rocks *r, char *why, size_t why_le
     if (access(current, F_OK) != 0) { /* no database yet, or a place where opening will fail */
         if (!has_tables(r->db_path)) return STATUS_OK;
         /* RocksDB would begin a new database and remove the old one's tables. */
-        snprintf(why, why_len, "%s is missing beside tables of a database: its files are damaged; restore the store from a "
-                               "backup", current);
+        snprintf(why, why_len, "%s is missing beside tables of a database: its files are damaged; restore the store "
+                               "from a backup", current);
         return STATUS_CORRUPT;
     }
 
@@ -244,7 +244,8 @@ static rocksdb_options_t *database_options(const struct rocks *r, const struct s
     rocksdb_options_t *o = options_from("track_and_verify_wals_in_manifest=false");
     rocksdb_options_set_create_if_missing(o, !options->read_only);
     rocksdb_options_set_create_missing_column_families(o, !options->read_only);
-    rocksdb_options_set_max_open_files(o, (int)(options->open_files_max ? options->open_files_max : STORE_OPEN_FILES_MAX));
+    rocksdb_options_set_max_open_files(o,
+                                       (int)(options->open_files_max ? options->open_files_max : STORE_OPEN_FILES_MAX));
     /* Only what RocksDB writes at opening goes to its own log. In a build with assertions on, as Debian's, a second
      * line behind one that did not fit on the disk aborts: a full disk must come back as an error of a write. Errors
      * reach our log in status_of, sizes and stalls the metrics through kv_rocksdb_property. */

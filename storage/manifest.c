@@ -75,7 +75,8 @@ enum status manifest_check(const struct manifest_print *print, const char *dir, 
     hash_end(found, hash);
     if (whole && memcmp(found, print->hash, sizeof found) == 0) return STATUS_OK;
     snprintf(why, why_len,
-             "%s/MANIFEST-%06" PRIu64 " is not what it was: tables of the store would be taken for rubbish and removed; "
+             "%s/MANIFEST-%06" PRIu64 " is not what it was: tables of the store would be taken for rubbish and "
+             "removed; "
              "restore the store from a backup, or copy it and remove the file MARK to go on without what is missing",
              db, print->number);
     return STATUS_CORRUPT;

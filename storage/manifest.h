@@ -37,13 +37,13 @@ struct manifest_watch {
 /* kv is that database, or NULL in a test without one. */
 void manifest_watch_open(struct manifest_watch *w, const char *dir, struct kv *kv);
 void manifest_watch_close(struct manifest_watch *w);
-/* manifest_look brings the print up to date, as far as the database itself has synced it (kv_manifest). What lies behind
- * that may go away again by right: RocksDB cuts an append off that failed half-way, and what its failed sync lost stays
- * lost, though a later sync succeeds. It reads what has grown, 16 MiB a time at most; a MANIFEST that is not there, or goes
- * away meanwhile, leaves the print as it is.
+/* manifest_look brings the print up to date, as far as the database itself has synced it (kv_manifest). What lies
+ * behind that may go away again by right: RocksDB cuts an append off that failed half-way, and what its failed sync
+ * lost stays lost, though a later sync succeeds. It reads what has grown, 16 MiB a time at most; a MANIFEST that is not
+ * there, or goes away meanwhile, leaves the print as it is.
  *
- * It never syncs: the error of a sync here would be one that RocksDB's own sync may not get to see any more, and RocksDB
- * would remove tables that the MANIFEST on disk still names. */
+ * It never syncs: the error of a sync here would be one that RocksDB's own sync may not get to see any more, and
+ * RocksDB would remove tables that the MANIFEST on disk still names. */
 void manifest_look(struct manifest_watch *w);
 
 /* manifest_check holds DIR/db against a print before RocksDB opens it. STATUS_CORRUPT, and a sentence in `why`. What is

@@ -83,7 +83,8 @@ enum status mark_open_file(struct mark **out, const char *dir, struct kv *kv)
     /* What is left of a mark is not touched before somebody has decided to go on without it. */
     f->unprepared = cut_short && f->found != STATUS_OK;
     if (s == STATUS_OK && cut_short && !f->unprepared) s = prepare(fd);
-    /* a killed process may have left its newest slot in the page cache alone: on disk before the other is written over */
+    /* a killed process may have left its newest slot in the page cache alone: on disk before the other is written
+     * over */
     if (s == STATUS_OK && fdatasync(fd) != 0) s = io_error("fdatasync", errno);
     if (s != STATUS_OK) {
         close(fd);

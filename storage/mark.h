@@ -21,7 +21,8 @@ struct mark;
 /* The first write or sync that fails is the last that is tried: STATUS_IO or NO_SPACE, then READ_ONLY until the mark is
  * opened again. What was written by then may be there or not, the write that failed included. */
 struct mark_ops {
-    enum status (*read)(struct mark *m, uint64_t *sequence);       /* NOT_FOUND: none was there; INVALID: cut short, and no good slot in what is left; CORRUPT: no good slot */
+    /* NOT_FOUND: none was there; INVALID: cut short, and no good slot in what is left; CORRUPT: no good slot */
+    enum status (*read)(struct mark *m, uint64_t *sequence);
     enum status (*write)(struct mark *m, uint64_t sequence);       /* not synced yet */
     enum status (*sync)(struct mark *m);
     void (*close)(struct mark *m);
@@ -32,10 +33,11 @@ struct mark {
     const struct mark_ops *ops;
 };
 
-/* mark_open_file opens or creates DIR/MARK, of the database that is open in DIR/db; kv is NULL in a test without one. */
+/* mark_open_file opens or creates DIR/MARK, of the database that is open in DIR/db; kv is NULL in a test without
+ * one. */
 MUST_USE enum status mark_open_file(struct mark **out, const char *dir, struct kv *kv);
-/* mark_look_file reads DIR/MARK and changes nothing, for whoever only reads the store: what mark_read answers, NOT_FOUND
- * without a file, IO when it cannot be read. The print's number is 0 when there is none. */
+/* mark_look_file reads DIR/MARK and changes nothing, for whoever only reads the store: what mark_read answers,
+ * NOT_FOUND without a file, IO when it cannot be read. The print's number is 0 when there is none. */
 MUST_USE enum status mark_look_file(uint64_t *sequence, struct manifest_print *manifest, const char *dir);
 
 MUST_USE static inline enum status mark_read(struct mark *m, uint64_t *sequence) { return m->ops->read(m, sequence); }

@@ -176,7 +176,8 @@ bool readers_idle(const struct readers *r)
 {
     /* What is done first: no job can be among those and not among what was submitted. */
     uint64_t num_done = 0, num_submitted = 0;
-    for (unsigned i = 0; i < r->num_cores; i++) num_done += atomic_load_explicit(&r->cores[i].num_done, memory_order_acquire);
+    for (unsigned i = 0; i < r->num_cores; i++)
+        num_done += atomic_load_explicit(&r->cores[i].num_done, memory_order_acquire);
     for (unsigned i = 0; i < r->num_cores; i++)
         num_submitted += atomic_load_explicit(&r->cores[i].num_submitted, memory_order_acquire);
     return num_done == num_submitted;

@@ -439,8 +439,9 @@ enum status outbox_record_decode(struct outbox_record *out, struct slice value)
 /* notification's end: state u8 | reason u8 | attempts u32 | last_attempt_ms u64 | ended_ms u64 */
 void notification_end_record_encode(struct buf *out, const struct notification_end_record *r)
 {
-    ASSERT(r->state == NOTIFICATION_DELIVERED ? r->reason == DEAD_NOT
-                                              : r->state == NOTIFICATION_DEAD && r->reason >= DEAD_ATTEMPTS && r->reason <= DEAD_FULL);
+    ASSERT(r->state == NOTIFICATION_DELIVERED
+               ? r->reason == DEAD_NOT
+               : r->state == NOTIFICATION_DEAD && r->reason >= DEAD_ATTEMPTS && r->reason <= DEAD_FULL);
     put_head(out);
     put_u8(out, r->state);
     put_u8(out, r->reason);

@@ -131,8 +131,9 @@ static enum status open_parts(struct store *out, struct kv *kv, struct mark *mar
         s = begin_history(&store, store.epoch, random);
         store.was_clean = false;
         LOG(LOG_WARN, "store", "mark_missing", LOG_U64("epoch", store.epoch),
-            LOG_STR("hint", "whether acknowledged writes are missing cannot be known; the store goes on in a new history, "
-                            "so that no id is given twice and clients are told what is void"));
+            LOG_STR("hint",
+                    "whether acknowledged writes are missing cannot be known; the store goes on in a new history, "
+                    "so that no id is given twice and clients are told what is void"));
     } else if (is_new) {
         store.epoch = 1;
         store.was_clean = true; /* nothing came before that could have ended badly */
@@ -319,11 +320,12 @@ static enum status check_restored(const char *dir, const struct refusal *refusal
     char path[PATH_BYTES_MAX];
     if (snprintf(path, sizeof path, "%s/" STORE_RESTORE_DIR, dir) >= (int)sizeof path) return STATUS_INVALID;
     if (access(path, F_OK) != 0) return STATUS_OK;
-    return refuse(refusal, STATUS_CORRUPT, "a restore into %s did not come to its end: remove the directory and restore again",
-                  dir);
+    return refuse(refusal, STATUS_CORRUPT,
+                  "a restore into %s did not come to its end: remove the directory and restore again", dir);
 }
 
-/* has_pepper: a store was opened here before. The first start makes it behind db and the mark, and nothing removes it. */
+/* has_pepper: a store was opened here before. The first start makes it behind db and the mark, and nothing removes
+ * it. */
 static bool has_pepper(const char *dir)
 {
     char path[PATH_BYTES_MAX];
@@ -345,7 +347,8 @@ static enum status take_lock(struct store *s, const struct refusal *refusal)
     }
     if (errno == EWOULDBLOCK) {
         long pid = read_pid(s->_lock_fd);
-        if (!pid) return refuse(refusal, STATUS_LOCKED, "%s is in use by another process; stop that one first", s->_dir);
+        if (!pid)
+            return refuse(refusal, STATUS_LOCKED, "%s is in use by another process; stop that one first", s->_dir);
         return refuse(refusal, STATUS_LOCKED, "%s is in use by another process, pid %ld; stop that one first", s->_dir,
                       pid);
     }
@@ -400,8 +403,8 @@ static enum status check_pepper(struct store *s, const char *path, const struct 
     if (status == STATUS_OK)
         return refuse(refusal, STATUS_CORRUPT,
                       "%s is damaged, or another store's: no API key would be known; put it back from a backup", path);
-    return refuse(refusal, status, "whether %s is this store's cannot be read (%s); restore the store from a backup", path,
-                  status_name(status));
+    return refuse(refusal, status, "whether %s is this store's cannot be read (%s); restore the store from a backup",
+                  path, status_name(status));
 }
 
 /* look_at_pepper is for whoever only reads and authenticates nobody: a copy without the pepper, or without the right to
@@ -429,10 +432,12 @@ static enum status keep_pepper_print(struct store *s, const struct refusal *refu
     enum status status = kv_write(s->kv, b);
     s->kv->ops->batch_free(b);
     if (status == STATUS_OK) return STATUS_OK;
-    return refuse(refusal, status, "the store cannot be written (%s); check the disk and start again", status_name(status));
+    return refuse(refusal, status, "the store cannot be written (%s); check the disk and start again",
+                  status_name(status));
 }
 
-/* pepper_print tells peppers apart and gives none of its 256 random bits away: 8 bytes of a hash under a name of its own. */
+/* pepper_print tells peppers apart and gives none of its 256 random bits away: 8 bytes of a hash under a name of its
+ * own. */
 static uint64_t pepper_print(const uint8_t pepper[32])
 {
     static const char name[] = "carillon pepper print";
@@ -487,11 +492,13 @@ static enum status create_pepper(struct store *s, const struct random *random, c
 }
 
 /* check_mark holds the store against its mark: `s` is how reading that went, `marked` what it said. */
-static enum status check_mark(struct kv *kv, enum status s, uint64_t marked, bool held_store, const struct refusal *refusal)
+static enum status check_mark(struct kv *kv, enum status s, uint64_t marked, bool held_store,
+                              const struct refusal *refusal)
 {
     uint64_t sequence = kv_sequence(kv);
     if (s == STATUS_NOT_FOUND) return STATUS_OK;
-    if (s == STATUS_IO) return refuse(refusal, s, "the low-water mark cannot be read; check the file MARK and the disk");
+    if (s == STATUS_IO)
+        return refuse(refusal, s, "the low-water mark cannot be read; check the file MARK and the disk");
     /* a crash of the very first start left it short: the pepper is made behind it */
     if (s == STATUS_INVALID && sequence == 0 && !held_store) return STATUS_OK;
     if (s != STATUS_OK)
@@ -677,11 +684,13 @@ static enum status refuse_path(const struct refusal *refusal, const char *path, 
     switch (error) {
     case EACCES:
     case EPERM:
-        return refuse(refusal, s, "%s %s (EACCES): user %ld may not write there; give it the data directory (chown -R), or "
-                                  "start as its owner", path, what, (long)geteuid());
+        return refuse(refusal, s,
+                      "%s %s (EACCES): user %ld may not write there; give it the data directory (chown -R), or "
+                      "start as its owner",
+                      path, what, (long)geteuid());
     case EROFS:
-        return refuse(refusal, s, "%s %s (EROFS): the file system is read-only; mount it writable, or name another data "
-                                  "directory", path, what);
+        return refuse(refusal, s, "%s %s (EROFS): the file system is read-only; mount it writable, or name another "
+                                  "data directory", path, what);
     case ENOSPC:
     case EDQUOT: return refuse(refusal, s, "%s %s (%s); make room", path, what, log_errno_text(error));
     }

@@ -30,7 +30,7 @@ struct store_options {
     size_t cache_bytes;        /* block cache */
     size_t write_buffer_bytes; /* of the log's column family; the others get a quarter each */
     unsigned open_files_max;   /* table files kept open; 0: STORE_OPEN_FILES_MAX */
-    bool read_only;            /* verify-store and export: no lock, no epoch, nothing written; refused like any other open */
+    bool read_only; /* verify-store and export: no lock, no epoch, nothing written; refused like any other open */
 };
 
 /* store_history: a restore goes back to a backup of epoch `from` and goes on in epoch `to`. The epochs between them, if
@@ -85,11 +85,12 @@ void store_leave(struct store *s, bool clean);
 #define STORE_RESTORE_DIR "restore.tmp" /* in DIR while a restore works in it; a store with it is refused */
 /* store_begin_history makes a store that was brought back from a backup safe to serve, before anybody does.
  *
- * What the gateway did after the backup is gone, and clients remember it: they hold seqs, ids and epochs that this store
- * would give a second time for other things. So the epoch jumps by 2^32 and a random number up to 2^40, which no run of
- * the other history can have reached by rising one a start, and no other restore of the same backup by chance; the epochs
- * between the backup's and that one are refused from now on (store_epoch_given_up); and internal numbers jump in the same
- * way. STATUS_FULL: the epoch would not be exact in JSON any more, after some ten thousand restores. */
+ * What the gateway did after the backup is gone, and clients remember it: they hold seqs, ids and epochs that this
+ * store would give a second time for other things. So the epoch jumps by 2^32 and a random number up to 2^40, which no
+ * run of the other history can have reached by rising one a start, and no other restore of the same backup by chance;
+ * the epochs between the backup's and that one are refused from now on (store_epoch_given_up); and internal numbers
+ * jump in the same way. STATUS_FULL: the epoch would not be exact in JSON any more, after some ten thousand
+ * restores. */
 MUST_USE enum status store_begin_history(struct store *s, const struct random *random);
 /* store_epoch_given_up: positions of this epoch are of a history that a restore gave up. */
 bool store_epoch_given_up(const struct store *s, uint64_t epoch);

@@ -58,8 +58,10 @@ static void check_run(struct verify *v, uint32_t tenant, uint64_t room, uint64_t
 static void check_outbox(struct verify *v, struct slice key, struct slice value);
 static void check_dead_letter(struct verify *v, struct slice key, struct slice value);
 static void check_notification(struct verify *v, struct slice key, struct slice value);
-static void check_notification_body(struct verify *v, uint32_t tenant, uint64_t user, uint64_t number, struct slice value);
-static void check_notification_end(struct verify *v, uint32_t tenant, uint64_t user, uint64_t number, struct slice value);
+static void check_notification_body(struct verify *v, uint32_t tenant, uint64_t user, uint64_t number,
+                                    struct slice value);
+static void check_notification_end(struct verify *v, uint32_t tenant, uint64_t user, uint64_t number,
+                                   struct slice value);
 static void check_subscription(struct verify *v, struct slice key, struct slice value);
 static void check_run_place(struct verify *v, const struct room_record *r, uint64_t first_seq, uint64_t last_seq);
 static void enter_run(struct verify *v, uint32_t tenant, uint64_t room, uint64_t next_seq);
@@ -115,8 +117,8 @@ static void verify_family(struct verify *v, enum kv_cf cf, row_check check)
 static void check_meta(struct verify *v, struct slice key, struct slice value)
 {
     bool is_epoch = slice_is(key, "epoch"), is_format = slice_is(key, "format"), is_clean = slice_is(key, "clean");
-    if (!is_epoch && !is_format && !is_clean && !slice_is(key, "pepper") && !slice_starts(key, SLICE(STORE_NUMBER_META)) &&
-        !slice_starts(key, SLICE(STORE_HISTORY_META)))
+    if (!is_epoch && !is_format && !is_clean && !slice_is(key, "pepper") &&
+        !slice_starts(key, SLICE(STORE_NUMBER_META)) && !slice_starts(key, SLICE(STORE_HISTORY_META)))
         return;
     uint64_t number = 0;
     if (number_record_decode(&number, value) != STATUS_OK) {
@@ -552,7 +554,8 @@ static void check_dead_letter(struct verify *v, struct slice key, struct slice v
     struct key other;
     key_notification(&other, tenant, user, number, NOTIFICATION_END);
     bool dead = find_row(v, KV_NOTIFICATIONS, &other) &&
-                notification_end_record_decode(&end, buf_slice(&v->looked_up)) == STATUS_OK && end.state == NOTIFICATION_DEAD;
+                notification_end_record_decode(&end, buf_slice(&v->looked_up)) == STATUS_OK &&
+                end.state == NOTIFICATION_DEAD;
     if (!dead) finding(v, "a dead letter whose notification did not end so");
 }
 
@@ -568,7 +571,8 @@ static void check_notification(struct verify *v, struct slice key, struct slice 
 }
 
 /* A notification waits in the outbox or has ended: nothing is in neither place. */
-static void check_notification_body(struct verify *v, uint32_t tenant, uint64_t user, uint64_t number, struct slice value)
+static void check_notification_body(struct verify *v, uint32_t tenant, uint64_t user, uint64_t number,
+                                    struct slice value)
 {
     struct notification_record r;
     if (notification_record_decode(&r, value) != STATUS_OK) {
@@ -586,7 +590,8 @@ static void check_notification_body(struct verify *v, uint32_t tenant, uint64_t 
         finding(v, "neither waits in the outbox nor has ended");
 }
 
-static void check_notification_end(struct verify *v, uint32_t tenant, uint64_t user, uint64_t number, struct slice value)
+static void check_notification_end(struct verify *v, uint32_t tenant, uint64_t user, uint64_t number,
+                                   struct slice value)
 {
     struct notification_end_record r;
     struct key other;
@@ -597,7 +602,8 @@ static void check_notification_end(struct verify *v, uint32_t tenant, uint64_t u
     key_notification(&other, tenant, user, number, NOTIFICATION_BODY);
     if (!find_row(v, KV_NOTIFICATIONS, &other)) finding(v, "an end without its notification");
     key_dead_letter(&other, tenant, number, user);
-    if (r.state == NOTIFICATION_DEAD && !find_row(v, KV_DEAD_LETTERS, &other)) finding(v, "dead, but there is no dead letter");
+    if (r.state == NOTIFICATION_DEAD && !find_row(v, KV_DEAD_LETTERS, &other))
+        finding(v, "dead, but there is no dead letter");
 }
 
 static void check_subscription(struct verify *v, struct slice key, struct slice value)

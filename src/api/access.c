@@ -118,7 +118,8 @@ static struct slice tenant_shown(char out[ID_TEXT_LEN], uint32_t tenant)
     return tenant ? slice_of(out, (size_t)(tenant_id_text(out, tenant) - out)) : (struct slice){0};
 }
 
-void access_end(struct core *core, struct conn_ref conn, uint16_t route, unsigned status, enum error_code code, size_t bytes)
+void access_end(struct core *core, struct conn_ref conn, uint16_t route, unsigned status, enum error_code code,
+                size_t bytes)
 {
     if (LIKELY(!core->access)) return;
     struct access_record *r = record_find(core, conn);
@@ -129,10 +130,12 @@ void access_end(struct core *core, struct conn_ref conn, uint16_t route, unsigne
         char pattern[ROUTE_TEXT_MAX], request_id[17], tenant[ID_TEXT_LEN];
         snprintf(request_id, sizeof request_id, "%016llx", (unsigned long long)r->request_id);
         uint64_t took_us = (clock_mono_ns(core->gateway->clock) - r->started_ns) / 1000;
-        LOG_ALWAYS(status >= 500 && status != 507 ? LOG_WARN : LOG_INFO, "access", status == 101 ? "websocket_open" : "request",
+        LOG_ALWAYS(status >= 500 && status != 507 ? LOG_WARN : LOG_INFO, "access",
+                   status == 101 ? "websocket_open" : "request",
                    LOG_STR("method", http_method_name((enum http_method)r->method)),
                    LOG_STR("route", access_route(route, pattern)), LOG_SLICE("path", slice_of(r->path, r->path_len)),
-                   LOG_U64("status", status), LOG_SLICE("code", code == ERR_NONE ? SLICE_NONE : slice_str(error_rows[code].code)),
+                   LOG_U64("status", status),
+                   LOG_SLICE("code", code == ERR_NONE ? SLICE_NONE : slice_str(error_rows[code].code)),
                    LOG_U64("bytes", bytes), LOG_U64("duration_us", took_us),
                    LOG_SLICE("tenant", tenant_shown(tenant, r->tenant)), LOG_SLICE("user", shown(r->user, r->user_len)),
                    LOG_STR("request_id", request_id), LOG_STR("peer", r->peer));

@@ -83,7 +83,8 @@ static void show(struct shown *s, struct conn *conn, uint64_t request_id, const 
     *s = (struct shown){.peer = ""};
     snprintf(s->request_id, sizeof s->request_id, "%016llx", (unsigned long long)request_id);
     if (conn) conn_peer(conn, s->peer);
-    if (op && op->tenant) s->tenant_text = slice_of(s->tenant, (size_t)(tenant_id_text(s->tenant, op->tenant) - s->tenant));
+    if (op && op->tenant)
+        s->tenant_text = slice_of(s->tenant, (size_t)(tenant_id_text(s->tenant, op->tenant) - s->tenant));
     if (op && op->room) s->room_text = slice_of(s->room, (size_t)(room_id_text(s->room, op->room) - s->room));
 }
 

@@ -1,5 +1,5 @@
-/* actions: the log of who did what to whom (log.actions): the operator's acts always, those that change rooms and members
- * when the setting says `changes`, messages too when it says `all`. One line an act, with its outcome.
+/* actions: the log of who did what to whom (log.actions): the operator's acts always, those that change rooms and
+ * members when the setting says `changes`, messages too when it says `all`. One line an act, with its outcome.
  *
  * A route that only the operator may call and that changes something is an act without further words; the table in
  * actions.c names the others, and gives the operator's a name of their own. */

@@ -24,7 +24,7 @@ void admission_update(struct core *core)
     core->guards = (uint8_t)guards;
 }
 
-/* --- rates --------------------------------------------------------------------------------------------------------- */
+/* --- rates ------------------------------------------------------------------------------------------------------- */
 
 static bool address_trusted(const struct gateway *g, const uint8_t address[16])
 {
@@ -66,7 +66,7 @@ void admission_headers(struct buf *out, struct conn *c)
                note->remaining, note->reset_s);
 }
 
-/* --- connections --------------------------------------------------------------------------------------------------- */
+/* --- connections ------------------------------------------------------------------------------------------------- */
 
 uint8_t admission_on_open(void *context, struct conn *c)
 {
@@ -84,7 +84,7 @@ uint8_t admission_on_open(void *context, struct conn *c)
     return limit && !rate_table_take(&state, g->ip_handshakes, address, limit, core->now_ns) ? REFUSED_RATE : 0;
 }
 
-/* --- requests ------------------------------------------------------------------------------------------------------ */
+/* --- requests ---------------------------------------------------------------------------------------------------- */
 
 static bool too_fast(struct call *call, const char *detail, const struct rate_state *state)
 {
@@ -97,8 +97,8 @@ static bool too_fast(struct call *call, const char *detail, const struct rate_st
     return false;
 }
 
-/* connection_admitted tells a connection that was not let in why, by the answer to its first request. Whoever watches the
- * server's health gets it: a full server is not a broken one. */
+/* connection_admitted tells a connection that was not let in why, by the answer to its first request. Whoever watches
+ * the server's health gets it: a full server is not a broken one. */
 static bool connection_admitted(struct call *call)
 {
     uint32_t limit = (uint32_t)call->core->gateway->config->limits_ip_handshakes;
@@ -114,7 +114,8 @@ bool admission_request(struct call *call)
     struct rate_state state = {0};
     if (!connection_admitted(call)) return false;
     if (!(call->core->guards & GUARD_RATES)) return true;
-    if (!address_takes(call->core, call->conn, &state)) return too_fast(call, "Too many requests from this address", &state);
+    if (!address_takes(call->core, call->conn, &state))
+        return too_fast(call, "Too many requests from this address", &state);
     note_rate(call->core, call->conn, &state);
     return true;
 }
@@ -133,7 +134,8 @@ bool admission_anyone(struct call *call)
 
 bool answers_fit(const struct core *core, const struct tenant *t)
 {
-    size_t all = members_bytes(core), max = core->replies_bytes_max - anyone_max(core), free_bytes = max > all ? max - all : 0;
+    size_t all = members_bytes(core), max = core->replies_bytes_max - anyone_max(core),
+           free_bytes = max > all ? max - all : 0;
     return t->answers.bytes < free_bytes;
 }
 
@@ -157,16 +159,18 @@ bool admission_caller(struct call *call)
     struct rate_state state = {0};
     if (!call->key) return true; /* the operator, and routes for anybody: health must be seen when memory is short */
     if (core->guards & GUARD_RATES) {
-        if (!tenant_takes(core, call->key->tenant, &state)) return too_fast(call, "Too many requests of this tenant", &state);
+        if (!tenant_takes(core, call->key->tenant, &state))
+            return too_fast(call, "Too many requests of this tenant", &state);
         note_rate(core, call->conn, &state);
     }
-    if (core->guards & GUARD_MEMORY) return call_fail(call, ERR_SERVER_OVERLOADED, "The server is short of memory", NULL);
+    if (core->guards & GUARD_MEMORY)
+        return call_fail(call, ERR_SERVER_OVERLOADED, "The server is short of memory", NULL);
     if (core->guards & GUARD_REPLIES && is_heavy(call) && !answers_fit(core, call->key->tenant))
         return call_fail(call, ERR_SERVER_OVERLOADED, "Too many answers wait for clients that do not read them", NULL);
     return true;
 }
 
-/* --- operations ---------------------------------------------------------------------------------------------------- */
+/* --- operations -------------------------------------------------------------------------------------------------- */
 
 bool admission_rate(struct core *core, struct session *s, struct error *e, uint32_t *wait_ms)
 {

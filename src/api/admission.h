@@ -8,11 +8,11 @@
  *                  ─▶ admission_caller         … and, once it is known, its tenant; memory and answers
  *   api_on_message ─▶ admission_message        the operation: address, tenant, memory, answers
  *
- * Answers that wait: of REPLIES_BYTES_MAX on a core a tenant may hold as much as is free. So one tenant whose clients do
- * not read gets half of it, two a third each, and there is always as much left as the largest has. Held against it is
- * what asks for much: pages, lists, syncs, hellos. Replays wait instead of being refused. Clients that have shown no
- * credential share one part in REPLIES_ANYONE_PART, which is theirs alone; when it is taken they get short answers only,
- * and each closes its connection. */
+ * Answers that wait: of REPLIES_BYTES_MAX on a core a tenant may hold as much as is free. So one tenant whose clients
+ * do not read gets half of it, two a third each, and there is always as much left as the largest has. Held against it
+ * is what asks for much: pages, lists, syncs, hellos. Replays wait instead of being refused. Clients that have shown no
+ * credential share one part in REPLIES_ANYONE_PART, which is theirs alone; when it is taken they get short answers
+ * only, and each closes its connection. */
 #ifndef CARILLON_API_ADMISSION_H
 #define CARILLON_API_ADMISSION_H
 
@@ -41,12 +41,12 @@ enum op_weight {
 };
 /* admission_rate is false when the message is one too many of its address or tenant; *e and *wait_ms as below. */
 bool admission_rate(struct core *core, struct session *s, struct error *e, uint32_t *wait_ms);
-/* admission_message is false when the operation is to be refused by `e`; *wait_ms then says when it may be tried again, 0:
- * not known. */
+/* admission_message is false when the operation is to be refused by `e`; *wait_ms then says when it may be tried again,
+ * 0: not known. */
 bool admission_message(struct core *core, struct session *s, enum op_weight weight, struct error *e, uint32_t *wait_ms);
 
-/* admission_anyone holds a request without credentials against the bytes that wait for such clients; health and readiness
- * are always told. anyone_full: such a connection is to be closed with its answer. */
+/* admission_anyone holds a request without credentials against the bytes that wait for such clients; health and
+ * readiness are always told. anyone_full: such a connection is to be closed with its answer. */
 bool admission_anyone(struct call *call);
 bool anyone_full(const struct core *core, const struct conn *c);
 

@@ -37,7 +37,8 @@ static void not_routed(struct call *call, enum error_code wrong, unsigned method
 void api_on_request(void *context, struct conn *c, const struct http_request *request)
 {
     struct core *core = context;
-    struct call call = {.core = core, .conn = c, .request = request, .route = ROUTES, .request_id = core->next_request_id++};
+    struct call call = {
+        .core = core, .conn = c, .request = request, .route = ROUTES, .request_id = core->next_request_id++};
     probe_parse(core->id, net_ref(c).slot, request->body.len);
     access_begin(&call);
     if (UNLIKELY(core->gateway->config->cors_origins[0])) cors_note(&call);
@@ -96,7 +97,7 @@ static bool goes_on_in_a_drain(const struct call *call)
     return reads || routes[call->route].who != WHO_MEMBER;
 }
 
-/* --- routes ---------------------------------------------------------------------------------------------------------- */
+/* --- routes ------------------------------------------------------------------------------------------------------ */
 
 /* next_segment takes "/segment" off the front. */
 static bool next_segment(struct slice *path, struct slice *segment)
@@ -181,7 +182,8 @@ static void options_reply(struct call *call, unsigned methods)
     struct buf headers = {0};
     append_methods(&headers, methods);
     cors_preflight(&headers, call->conn, methods);
-    rest_reply(call->core, call->conn, call->route, call->core->now_ns, 204, NULL, buf_slice(&headers), (struct slice){0});
+    rest_reply(call->core, call->conn, call->route, call->core->now_ns, 204, NULL, buf_slice(&headers),
+               (struct slice){0});
     buf_free(&headers);
 }
 
@@ -213,7 +215,7 @@ static bool echo_request(struct call *call)
     return true;
 }
 
-/* --- who is calling ---------------------------------------------------------------------------------------------------- */
+/* --- who is calling ---------------------------------------------------------------------------------------------- */
 
 /* master_key_valid: the operator is charged to nobody, and so is always served. */
 static bool master_key_valid(struct call *call)
@@ -262,7 +264,8 @@ bool call_member(struct call *call)
     if (call->key->tenant->state != TENANT_ACTIVE) return call_fail(call, ERR_TENANT_DISABLED, NULL, NULL);
     bool reads = call->request->method == HTTP_GET || call->request->method == HTTP_HEAD ||
                  call->route == ROUTE_SYNC_POST || call->route == ROUTE_TICKET_CREATE;
-    if (call->key->role == KEY_ROLE_READ && !reads) return call_fail(call, ERR_AUTH_FORBIDDEN, "A read key only reads", NULL);
+    if (call->key->role == KEY_ROLE_READ && !reads)
+        return call_fail(call, ERR_AUTH_FORBIDDEN, "A read key only reads", NULL);
     call->user_id = http_header_find(call->request, "X-User-Id");
     if (!call->user_id.data) return call_fail(call, ERR_AUTH_USER_REQUIRED, NULL, NULL);
     if (!user_id_valid(call->user_id)) return call_fail(call, ERR_AUTH_INVALID_USER_ID, NULL, NULL);
@@ -279,7 +282,7 @@ static bool caller_find(struct call *call)
     UNREACHABLE();
 }
 
-/* --- answers ------------------------------------------------------------------------------------------------------------- */
+/* --- answers ----------------------------------------------------------------------------------------------------- */
 
 void error_counted(struct core *core, enum error_code code)
 {
@@ -353,7 +356,8 @@ void rest_problem(struct core *core, struct conn *conn, uint16_t route, uint64_t
     if (status == 503 || status == 507) BUF_LIT(&headers, "Retry-After: 1\r\n");
     if (status == 426) BUF_LIT(&headers, "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: upgrade\r\n");
     if (status == 401) BUF_LIT(&headers, "WWW-Authenticate: ApiKey\r\n");
-    reply(core, conn, route, started_ns, status, e->code, "application/problem+json", buf_slice(&headers), buf_slice(&body));
+    reply(core, conn, route, started_ns, status, e->code, "application/problem+json", buf_slice(&headers),
+          buf_slice(&body));
     buf_free(&body);
     buf_free(&headers);
 }
@@ -376,7 +380,8 @@ void rest_answer(struct core *core, struct op *op)
 {
     struct conn *conn = net_conn(core->net, op->conn);
     if (!conn) {
-        access_end(core, op->conn, op->route, 499, op->error.code, 0); /* the caller has gone; what was done stays done */
+        /* the caller has gone; what was done stays done */
+        access_end(core, op->conn, op->route, 499, op->error.code, 0);
     } else if (op_failed(op)) {
         rest_problem(core, conn, op->route, op->started_ns, op->request_id, &op->error, (struct slice){0});
     } else {
@@ -395,12 +400,13 @@ void sent_json(struct buf *out, const struct op *op)
     room_id_text(room_id, op->room);
     int message_id_len = (int)(message_id_text(message_id, op->room, op->seq) - message_id);
     time_text(time, op->created_ms);
-    buf_printf(out, "\"room_id\":\"%.*s\",\"message_id\":\"%.*s\",\"seq\":%llu,\"created_at\":\"%.*s\"", (int)ID_TEXT_LEN,
-               room_id, message_id_len, message_id, (unsigned long long)op->seq, (int)TIME_TEXT_LEN, time);
+    buf_printf(out, "\"room_id\":\"%.*s\",\"message_id\":\"%.*s\",\"seq\":%llu,\"created_at\":\"%.*s\"",
+               (int)ID_TEXT_LEN, room_id, message_id_len, message_id, (unsigned long long)op->seq, (int)TIME_TEXT_LEN,
+               time);
     if (op->fast) BUF_LIT(out, ",\"durability\":\"fast\"");
 }
 
-/* --- ops ------------------------------------------------------------------------------------------------------------------- */
+/* --- ops --------------------------------------------------------------------------------------------------------- */
 
 struct op *call_op(struct call *call, enum op_kind kind, size_t text_bytes)
 {
@@ -420,7 +426,10 @@ static void resolve_and_dispatch(struct core *core, struct op *op) { op_resolve(
 
 void call_go(struct call *call, struct op *op) { resolve_and_dispatch(call->core, op); }
 
-void call_go_long(struct call *call, struct op *op, size_t bytes) { pages_go(call->core, op, bytes, resolve_and_dispatch); }
+void call_go_long(struct call *call, struct op *op, size_t bytes)
+{
+    pages_go(call->core, op, bytes, resolve_and_dispatch);
+}
 
 /* resolving: who is not known on this core is asked for at the user's home; the last answer sends the op on */
 struct resolving {
@@ -433,8 +442,8 @@ struct resolving {
 static bool asks_only(const struct op *op) { return op->kind == OP_ROOM_REMOVE || op->kind == OP_ROOM_ROLE; }
 
 /* joins: is that one (0: the acting user, else a member) to be in one room more? Then the user's home is asked in any
- * case: it alone knows how many rooms that would make. The room decides, for it knows who is in it already. Joins that are
- * under way at once do not see each other, so a user may pass the bound by as many as these. */
+ * case: it alone knows how many rooms that would make. The room decides, for it knows who is in it already. Joins that
+ * are under way at once do not see each other, so a user may pass the bound by as many as these. */
 static bool joins(const struct op *op, uint32_t index)
 {
     if (op->kind == OP_ROOM_JOIN) return index == 0;
@@ -508,8 +517,8 @@ static void resolve_users(struct core *core, struct op *op, uint32_t num_members
     else go(core, op);
 }
 
-/* admission: an OP_ROOM_ADD that asks first. Whom it names comes into being only once the room has said that its user may
- * add them. */
+/* admission: an OP_ROOM_ADD that asks first. Whom it names comes into being only once the room has said that its user
+ * may add them. */
 struct admission {
     void (*go)(struct core *core, struct op *op);
     void (*then)(struct core *core, struct op *op);

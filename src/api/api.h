@@ -57,7 +57,8 @@ unsigned api_num_routes(void);
 
 /* call_member finds the key and the acting user in the headers; false, and answered, when they let nobody in. */
 bool call_member(struct call *call);
-/* call_admitted comes next: notes who calls for the log; false, and answered, when a limit keeps the caller out for now. */
+/* call_admitted comes next: notes who calls for the log; false, and answered, when a limit keeps the caller out for
+ * now. */
 bool call_admitted(struct call *call);
 
 /* --- answering ------------------------------------------------------------------------------------------------- */
@@ -92,8 +93,8 @@ struct op *call_op(struct call *call, enum op_kind kind, size_t text_bytes);
 void call_go(struct call *call, struct op *op);
 /* call_go_long does so once there is memory for an answer of up to `bytes` (pages.h). */
 void call_go_long(struct call *call, struct op *op, size_t bytes);
-/* op_resolve does the same for any op: acting user and members must have their ids set. The acting user comes into being
- * by it, and so do the members of a new room and, once the room has let them be added, those of OP_ROOM_ADD. Whom
+/* op_resolve does the same for any op: acting user and members must have their ids set. The acting user comes into
+ * being by it, and so do the members of a new room and, once the room has let them be added, those of OP_ROOM_ADD. Whom
  * OP_ROOM_REMOVE and OP_ROOM_ROLE name does not: the number of a user who does not exist is 0. */
 void op_resolve(struct core *core, struct op *op, void (*go)(struct core *core, struct op *op));
 
@@ -138,7 +139,8 @@ struct message_fields {
     uint64_t reply_to;
     bool reply_by_id;
 };
-bool message_fields_read(struct core *core, struct fields *f, struct slice text, uint64_t room, struct message_fields *m);
+bool message_fields_read(struct core *core, struct fields *f, struct slice text, uint64_t room,
+                         struct message_fields *m);
 /* message_op fills a send op from the fields; the op was made with message_fields_bytes of kept text. */
 size_t message_fields_bytes(const struct message_fields *m);
 void message_op(struct op *op, const struct message_fields *m);
@@ -160,15 +162,15 @@ uint64_t vital(const struct gateway *g, enum metric_id id);
 /* metric_sum adds up what the cores have counted. */
 uint64_t metric_sum(const struct gateway *g, enum metric_id id);
 
-/* --- flows that both REST and WebSocket start ------------------------------------------------------------------------ */
+/* --- flows that both REST and WebSocket start -------------------------------------------------------------------- */
 
-/* sync_begin reads `rooms`, `limit` and `cursor` and starts; on a fault the op is failed and false returned. The op ends
- * in its `then` with `"rooms":[…],"next":…` in out. */
+/* sync_begin reads `rooms`, `limit` and `cursor` and starts; on a fault the op is failed and false returned. The op
+ * ends in its `then` with `"rooms":[…],"next":…` in out. */
 bool sync_begin(struct core *core, struct op *op, struct json_node object);
 /* sync_bound is what a sync that has begun holds at most, its answer included. */
 size_t sync_bound(const struct core *core, const struct op *op);
 
-/* --- handlers ------------------------------------------------------------------------------------------------------------ */
+/* --- handlers ---------------------------------------------------------------------------------------------------- */
 #define ROUTE(id, method, pattern, who, handler) void handler(struct call *call);
 #include "routes.def"
 #undef ROUTE

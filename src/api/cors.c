@@ -33,7 +33,8 @@ void cors_note(struct call *call)
 
 void cors_headers(struct buf *out, struct core *core, struct conn *conn)
 {
-    BUF_LIT(out, "Vary: Origin\r\n"); /* also for those who are not listed: a cache must not give them another's answer */
+    /* also for those who are not listed: a cache must not give them another's answer */
+    BUF_LIT(out, "Vary: Origin\r\n");
     uint16_t place = conn_note(conn)->origin;
     if (!place) return;
     buf_printf(out, "Access-Control-Allow-Origin: %.*s\r\n", SLICE_FMT(item_at(core->gateway->config, place)));
@@ -48,8 +49,9 @@ void cors_preflight(struct buf *out, struct conn *conn, unsigned methods)
     for (unsigned m = 0; m < HTTP_METHODS; m++)
         if (methods & 1u << m) buf_printf(out, ", %s", http_method_name((enum http_method)m));
     /* not X-Master-Key: the operator's key has no business in a page */
-    BUF_LIT(out, "\r\nAccess-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, X-API-Key, X-Device-Id, "
-                 "X-User-Id\r\nAccess-Control-Max-Age: 600\r\n");
+    BUF_LIT(out,
+            "\r\nAccess-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, X-API-Key, X-Device-Id, "
+            "X-User-Id\r\nAccess-Control-Max-Age: 600\r\n");
 }
 
 bool cors_socket_allowed(const struct call *call)

@@ -102,7 +102,8 @@ bool field_text(struct fields *f, const char *name, struct slice *out, size_t ch
     if (!present) return true;
     if (json_type_of(n) != JSON_STRING) return fields_fail(f, ERR_FIELD_INVALID, "Expected a string", name);
     *out = json_string(n);
-    if (out->len > chars_max && json_utf8_chars(*out) > chars_max) return fields_fail(f, ERR_FIELD_TOO_LONG, NULL, name);
+    if (out->len > chars_max && json_utf8_chars(*out) > chars_max)
+        return fields_fail(f, ERR_FIELD_TOO_LONG, NULL, name);
     if (required && out->len == 0) return fields_fail(f, ERR_FIELD_INVALID, "Must not be empty", name);
     return true;
 }
@@ -145,11 +146,13 @@ static bool reply_field(struct fields *f, uint64_t room, struct message_fields *
             return fields_fail(f, ERR_REPLY_NOT_FOUND, NULL, "reply_to");
         return true;
     }
-    if (!json_u64(n, &m->reply_to)) return fields_fail(f, ERR_FIELD_INVALID, "Expected a seq or a message id", "reply_to");
+    if (!json_u64(n, &m->reply_to))
+        return fields_fail(f, ERR_FIELD_INVALID, "Expected a seq or a message id", "reply_to");
     return m->reply_to > 0 || fields_fail(f, ERR_REPLY_NOT_FOUND, NULL, "reply_to");
 }
 
-bool message_fields_read(struct core *core, struct fields *f, struct slice text, uint64_t room, struct message_fields *m)
+bool message_fields_read(struct core *core, struct fields *f, struct slice text, uint64_t room,
+                         struct message_fields *m)
 {
     struct json_node n;
     bool present;

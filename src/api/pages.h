@@ -1,16 +1,16 @@
 /* pages: long answers while they are made, and the memory that they may take until their readers' queues count them.
  *
  * A page of history is read by another thread, and may wait for its core behind hundreds of others: a client that asks
- * faster than the core answers would have as many in memory as it has requests under way. So a page is begun when what it
- * may hold at most fits into pages_bytes_max of the core that asked, and until then its op waits, in order, without a
- * page. A reader makes one page at a time, so that few under way at once are as fast as many.
+ * faster than the core answers would have as many in memory as it has requests under way. So a page is begun when what
+ * it may hold at most fits into pages_bytes_max of the core that asked, and until then its op waits, in order, without
+ * a page. A reader makes one page at a time, so that few under way at once are as fast as many.
  *
  *   request ─▶ pages_go ─▶ reserved, or waits ─▶ go: the homes, the readers ─▶ then: the answer is queued
  *              └▶ refused: 503 server.overloaded                              ─▶ op_free gives back
  *
- * Bounds: pages_bytes_max for the pages that are asked for, and as much for replays, so that neither waits for the other
- * (each half of core_bytes_max of PAGES_BYTES_MAX; one page of any length when there is no other); pages_waiting_max ops
- * that wait, of which a tenant may have as many as are free.
+ * Bounds: pages_bytes_max for the pages that are asked for, and as much for replays, so that neither waits for the
+ * other (each half of core_bytes_max of PAGES_BYTES_MAX; one page of any length when there is no other);
+ * pages_waiting_max ops that wait, of which a tenant may have as many as are free.
  *
  * Replays reserve by themselves, and wait with their sockets (chat/session.c).
  *

@@ -2,8 +2,8 @@
  *
  * The user's home lists rooms and cursors; every room's home says where the caller stands; then readers read room after
  * room, in the order of their numbers, until `limit` events are in. `next` names the room to go on at, and the seq when
- * that room has been begun: the verdict on the caller's position was said then. A room that has not been begun is judged
- * by the caller's own position on its own page. */
+ * that room has been begun: the verdict on the caller's position was said then. A room that has not been begun is
+ * judged by the caller's own position on its own page. */
 #include <stdlib.h>
 
 #include "../base/assert.h"
@@ -38,7 +38,7 @@ static void sync_rooms(struct core *core, struct op *op);
 static void sync_position(struct core *core, struct op *child);
 static void sync_next(struct core *core, struct sync *s);
 
-/* --- reading the request -------------------------------------------------------------------------------------------- */
+/* --- reading the request ----------------------------------------------------------------------------------------- */
 
 static bool wish_read(struct op *op, struct sync_room *w, struct slice name, struct json_node position)
 {
@@ -49,7 +49,8 @@ static bool wish_read(struct op *op, struct sync_room *w, struct slice name, str
     if (json_type_of(position) == JSON_ARRAY) {
         struct json_iter i = json_array(position);
         while (json_array_next(&i, &part)) {
-            if (num == 2 || !json_u64(part, &v[num])) return op_fail(op, ERR_FIELD_INVALID, "A position is [epoch, seq]", "rooms");
+            if (num == 2 || !json_u64(part, &v[num]))
+                return op_fail(op, ERR_FIELD_INVALID, "A position is [epoch, seq]", "rooms");
             num++;
         }
     }
@@ -64,7 +65,8 @@ static bool wishes_read(struct op *op, struct sync *s, struct json_node object)
 {
     struct json_node rooms;
     if (!json_get(object, "rooms", &rooms) || json_type_of(rooms) == JSON_NULL) return true;
-    if (json_type_of(rooms) != JSON_OBJECT) return op_fail(op, ERR_FIELD_INVALID, "rooms is {room_id: [epoch, seq]}", "rooms");
+    if (json_type_of(rooms) != JSON_OBJECT)
+        return op_fail(op, ERR_FIELD_INVALID, "rooms is {room_id: [epoch, seq]}", "rooms");
     struct slice name;
     struct json_node position;
     struct json_iter i = json_object(rooms);
@@ -120,7 +122,7 @@ bool sync_begin(struct core *core, struct op *op, struct json_node object)
     return true;
 }
 
-/* --- asking the homes --------------------------------------------------------------------------------------------------- */
+/* --- asking the homes -------------------------------------------------------------------------------------------- */
 
 static void sync_end(struct core *core, struct sync *s)
 {
@@ -188,14 +190,15 @@ static void sync_position(struct core *core, struct op *child)
 {
     struct sync *s = child->flow;
     struct sync_room *r = &s->rooms[child->child_index];
-    r->in = !op_failed(child); /* a room the user has left meanwhile is left out; one that is merely not to be had is not */
+    /* a room the user has left meanwhile is left out; one that is merely not to be had is not */
+    r->in = !op_failed(child);
     if (!r->in && !op_not_in_room(child)) op_fail(s->op, child->error.code, child->error.detail, NULL);
     r->position = child->position;
     op_free(child);
     if (--s->asked == 0) sync_next(core, s);
 }
 
-/* --- reading, room after room ------------------------------------------------------------------------------------------ */
+/* --- reading, room after room ------------------------------------------------------------------------------------ */
 
 /* page_bytes_max: several answers of one socket may wait in one queue, so its pages are shorter. */
 static size_t page_bytes_max(const struct sync *s)
@@ -214,8 +217,8 @@ static void sync_run(struct read_job *job, struct kv *kv)
 {
     struct sync *s = CONTAINER_OF(job, struct sync, job);
     const struct room_position *p = &s->rooms[s->at].position;
-    s->status = history_read(&s->events, &s->num_events, kv, HISTORY_JSON, s->op->tenant, p->room, p->from, p->head, s->left,
-                             page_bytes_max(s) - s->op->out.len); /* sync_next has seen that it is no longer */
+    s->status = history_read(&s->events, &s->num_events, kv, HISTORY_JSON, s->op->tenant, p->room, p->from, p->head,
+                             s->left, page_bytes_max(s) - s->op->out.len); /* sync_next has seen that it is no longer */
 }
 
 static void room_write(struct sync *s)

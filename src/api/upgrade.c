@@ -20,14 +20,16 @@ static bool handshake_valid(struct call *call, char accept[WS_ACCEPT_LEN])
         return call_fail(call, ERR_UPGRADE_INVALID, "Expected a WebSocket upgrade (RFC 6455)", NULL);
     if (http_header_count(r, "Sec-WebSocket-Version") > 1)
         return call_fail(call, ERR_UPGRADE_INVALID, "Sec-WebSocket-Version is repeated", NULL);
-    if (!slice_is(http_header_find(r, "Sec-WebSocket-Version"), "13")) return call_fail(call, ERR_UPGRADE_VERSION, NULL, NULL);
+    if (!slice_is(http_header_find(r, "Sec-WebSocket-Version"), "13"))
+        return call_fail(call, ERR_UPGRADE_VERSION, NULL, NULL);
     if (http_header_count(r, "Sec-WebSocket-Key") != 1 ||
         !ws_accept_key(accept, http_header_find(r, "Sec-WebSocket-Key")))
         return call_fail(call, ERR_UPGRADE_INVALID, "Sec-WebSocket-Key is not the base64 of 16 bytes", NULL);
     if (!handshake_protocols_valid(r))
         return call_fail(call, ERR_UPGRADE_INVALID, "Sec-WebSocket-Protocol is not a list of tokens", NULL);
     if (!handshake_extensions_valid(r))
-        return call_fail(call, ERR_UPGRADE_INVALID, "Sec-WebSocket-Extensions is malformed (RFC 6455 section 9.1)", NULL);
+        return call_fail(call, ERR_UPGRADE_INVALID, "Sec-WebSocket-Extensions is malformed (RFC 6455 section 9.1)",
+                         NULL);
     return true;
 }
 
@@ -68,8 +70,8 @@ static void upgrade_go(struct core *core, struct op *op)
     struct known_user *user = known_user_add(core, op->tenant, op->user_id, op->user);
     struct buf headers = {0};
     if (UNLIKELY(core->guards & GUARD_RATES)) admission_headers(&headers, conn);
-    net_ws_accept(core->net, conn, slice_of(u->accept, WS_ACCEPT_LEN), u->subprotocol ? SLICE(SUBPROTOCOL) : (struct slice){0},
-                  buf_slice(&headers), 0);
+    net_ws_accept(core->net, conn, slice_of(u->accept, WS_ACCEPT_LEN),
+                  u->subprotocol ? SLICE(SUBPROTOCOL) : (struct slice){0}, buf_slice(&headers), 0);
     buf_free(&headers);
     rest_upgraded(core, conn, op->route, op->started_ns);
     struct session *s = session_open(core, conn, user, u->key, u->subprotocol, u->device);

@@ -86,7 +86,10 @@ static void fail(struct request *r, enum error_code code, const char *detail, co
     fail_for_now(r, &e, 0);
 }
 
-static void fail_fields(struct request *r) { fail(r, r->fields.error.code, r->fields.error.detail, r->fields.error.field); }
+static void fail_fields(struct request *r)
+{
+    fail(r, r->fields.error.code, r->fields.error.detail, r->fields.error.field);
+}
 
 void api_on_message(void *context, struct conn *c, bool text, struct slice data)
 {
@@ -141,7 +144,7 @@ static const struct operation *operation_find(struct request *r)
     return NULL;
 }
 
-/* --- those who go on regardless ------------------------------------------------------------------------------------------- */
+/* --- those who go on regardless ---------------------------------------------------------------------------------- */
 
 /* window_open begins to count anew when ABUSE_WINDOW_MS have passed. */
 static void window_open(struct request *r)
@@ -157,7 +160,8 @@ static void window_open(struct request *r)
 static void refused(struct request *r)
 {
     window_open(r);
-    if (++r->session->refusals > RATE_REFUSALS_MAX) net_ws_close(r->core->net, r->conn, 4129, "too many requests", false);
+    if (++r->session->refusals > RATE_REFUSALS_MAX)
+        net_ws_close(r->core->net, r->conn, 4129, "too many requests", false);
 }
 
 /* misused: each message that is no operation costs an answer, and counts against the rates like an operation. A client
@@ -179,7 +183,8 @@ static bool admitted(struct request *r, const struct operation *operation)
     fail_for_now(r, &e, wait_ms);
     bool rate = e.code == ERR_RATE_LIMITED;
     if (rate) refused(r);
-    /* Nobody is served without its hello, and only who begins anew sends another one: it is told to come again later. */
+    /* Nobody is served without its hello, and only who begins anew sends another one: it is told to come again
+     * later. */
     if (r->session->state == SESSION_HELLO && operation->handler == on_hello)
         net_ws_close(r->core->net, r->conn, rate ? 4129 : 4100, rate ? "too many requests" : "overloaded", false);
     return false;
@@ -208,14 +213,15 @@ static bool request_id(struct request *r)
         good = json_string(id).len <= REQUEST_ID_BYTES_MAX && raw.len <= REQUEST_ID_BYTES_MAX * 6 + 2;
     } else if (json_type_of(id) == JSON_NUMBER) {
         good = raw.len <= 20;
-        for (size_t i = 0; i < raw.len && good; i++) good = (raw.data[i] >= '0' && raw.data[i] <= '9') || (i == 0 && raw.data[i] == '-');
+        for (size_t i = 0; i < raw.len && good; i++)
+            good = (raw.data[i] >= '0' && raw.data[i] <= '9') || (i == 0 && raw.data[i] == '-');
     }
     if (good) r->re = raw;
     else fail(r, ERR_ID_INVALID, NULL, "id");
     return good;
 }
 
-/* --- ops ------------------------------------------------------------------------------------------------------------------ */
+/* --- ops --------------------------------------------------------------------------------------------------------- */
 
 static struct op *request_op(struct request *r, enum op_kind kind, size_t text_bytes)
 {
@@ -259,7 +265,7 @@ static void answer_tail(struct core *core, struct op *op, struct buf *out, struc
     op_free(op);
 }
 
-/* --- hello ------------------------------------------------------------------------------------------------------------------ */
+/* --- hello ------------------------------------------------------------------------------------------------------- */
 
 static bool wish_read(struct request *r, struct session_wish **out);
 
@@ -326,7 +332,8 @@ static bool resume_read(struct fields *f, struct session_wish *w, struct json_no
             return fields_fail(f, ERR_FIELD_INVALID, "resume is {room_id: [epoch, seq]}", "resume");
         struct json_iter parts = json_array(position);
         while (num < 3 && json_array_next(&parts, &part)) {
-            if (num == 2 || !json_u64(part, &v[num])) return fields_fail(f, ERR_FIELD_INVALID, "A position is [epoch, seq]", "resume");
+            if (num == 2 || !json_u64(part, &v[num]))
+                return fields_fail(f, ERR_FIELD_INVALID, "A position is [epoch, seq]", "resume");
             num++;
         }
         if (num != 2) return fields_fail(f, ERR_FIELD_INVALID, "A position is [epoch, seq]", "resume");
@@ -344,7 +351,8 @@ static bool rooms_read(struct fields *f, struct session_wish *w, struct json_nod
     if (json_type_of(rooms) == JSON_STRING) {
         struct slice mode = json_string(rooms);
         w->mode = slice_is(mode, "none") ? WISH_NONE : WISH_ALL;
-        return slice_is(mode, "none") || slice_is(mode, "all") || fields_fail(f, ERR_FIELD_INVALID, "rooms is \"all\", \"none\" or a list", "rooms");
+        return slice_is(mode, "none") || slice_is(mode, "all") ||
+               fields_fail(f, ERR_FIELD_INVALID, "rooms is \"all\", \"none\" or a list", "rooms");
     }
     w->mode = WISH_LIST;
     struct json_iter i = json_array(rooms);
@@ -377,7 +385,8 @@ static bool wish_read(struct request *r, struct session_wish **out)
         return fields_fail(f, ERR_FIELD_INVALID, "resume is {room_id: [epoch, seq]}", "resume");
     if (has_rooms && json_type_of(rooms) != JSON_STRING && json_type_of(rooms) != JSON_ARRAY)
         return fields_fail(f, ERR_FIELD_INVALID, "rooms is \"all\", \"none\" or a list", "rooms");
-    size_t num = (has_rooms && json_type_of(rooms) == JSON_ARRAY ? json_array_len(rooms) : 0) + (has_resume ? count_members(resume) : 0);
+    size_t num = (has_rooms && json_type_of(rooms) == JSON_ARRAY ? json_array_len(rooms) : 0) +
+                 (has_resume ? count_members(resume) : 0);
     if (num > SUBSCRIPTIONS_MAX) return fields_fail(f, ERR_TOO_MANY_ITEMS, NULL, has_rooms ? "rooms" : "resume");
     struct session_wish *w = calloc(1, sizeof *w + num * sizeof w->rooms[0]);
     ASSERT(w != NULL);
@@ -390,7 +399,7 @@ static bool wish_read(struct request *r, struct session_wish **out)
     return false;
 }
 
-/* --- messages and marks ------------------------------------------------------------------------------------------------------- */
+/* --- messages and marks ------------------------------------------------------------------------------------------ */
 
 static void sent(struct core *core, struct op *op)
 {
@@ -492,7 +501,7 @@ static bool number_given(struct fields *f, const char *name, uint64_t *out, bool
     return field_u64(f, name, out, false);
 }
 
-/* --- subscriptions ------------------------------------------------------------------------------------------------------------ */
+/* --- subscriptions ----------------------------------------------------------------------------------------------- */
 
 static void subscribed(struct core *core, struct op *op)
 {
@@ -500,7 +509,8 @@ static void subscribed(struct core *core, struct op *op)
     struct session *s = session_on(core, op->conn);
     bool again = s && session_sub(s, op->room);
     struct sub *sub = session_subscribed(core, op);
-    if (sub && again && replay) op->position.from = session_rewind(sub, op->position.from); /* it starts again from there */
+    if (sub && again && replay)
+        op->position.from = session_rewind(sub, op->position.from); /* it starts again from there */
     struct buf out = {0};
     struct conn *conn;
     struct room_position p = op->position;
@@ -536,8 +546,8 @@ static void on_subscribe(struct request *r)
     session_subscribe(r->core, r->session, op);
 }
 
-/* follow: while something is on its way that the op may have to end, it goes the same way behind it. And it counts as on
- * its way itself, or the next one would overtake it. */
+/* follow: while something is on its way that the op may have to end, it goes the same way behind it. And it counts as
+ * on its way itself, or the next one would overtake it. */
 static void follow(struct core *core, struct op *op)
 {
     struct local_room *l = local_room_find(core, op->tenant, op->room);
@@ -674,7 +684,7 @@ static void on_presence_unsubscribe(struct request *r)
     follow(r->core, op);
 }
 
-/* --- reading --------------------------------------------------------------------------------------------------------------------- */
+/* --- reading ----------------------------------------------------------------------------------------------------- */
 
 static void paged(struct core *core, struct op *op)
 {

@@ -16,9 +16,12 @@
 static struct tenant *tenant_apply(struct core *core, const struct tenant_record *r, struct rate_bucket *requests);
 static struct api_key *key_apply(struct core *core, struct slice prefix, const struct api_key_record *r);
 
-/* --- looking up ------------------------------------------------------------------------------------------------------ */
+/* --- looking up -------------------------------------------------------------------------------------------------- */
 
-static bool tenant_eq(const void *value, const void *key) { return ((const struct tenant *)value)->number == *(const uint32_t *)key; }
+static bool tenant_eq(const void *value, const void *key)
+{
+    return ((const struct tenant *)value)->number == *(const uint32_t *)key;
+}
 
 struct tenant *directory_tenant(const struct directory *d, uint32_t number)
 {
@@ -45,8 +48,8 @@ _Static_assert(KEY_TEXT_LEN <= API_KEY_TEXT_MAX, "a key fits into its buffer");
 static void key_hmac(const struct core *core, uint8_t out[32], struct slice text)
 {
     unsigned len = 32;
-    ASSERT(HMAC(EVP_sha256(), core->gateway->pepper, sizeof core->gateway->pepper, (const uint8_t *)text.data, text.len, out,
-                &len) != NULL &&
+    ASSERT(HMAC(EVP_sha256(), core->gateway->pepper, sizeof core->gateway->pepper, (const uint8_t *)text.data, text.len,
+                out, &len) != NULL &&
            len == 32);
 }
 
@@ -68,7 +71,7 @@ enum error_code directory_key_refused(const struct api_key *k)
     return k->tenant->state == TENANT_ACTIVE ? ERR_NONE : ERR_TENANT_DISABLED;
 }
 
-/* --- loading ----------------------------------------------------------------------------------------------------------- */
+/* --- loading ----------------------------------------------------------------------------------------------------- */
 
 /* tenant_bucket finds the bucket that core 0 has made for the tenant, or makes it. */
 static struct rate_bucket *tenant_bucket(struct core *core, uint32_t number)
@@ -129,7 +132,7 @@ void directory_free(struct core *core)
     shown_keys_free(&d->shown);
 }
 
-/* --- applying, on every core --------------------------------------------------------------------------------------------- */
+/* --- applying, on every core ------------------------------------------------------------------------------------- */
 
 /* buf_set replaces a text; what a change leaves as it is was lent from here. */
 static void buf_set(struct buf *b, struct slice text)
@@ -204,7 +207,7 @@ static void apply_here(struct core *core, struct op *op)
     op_return(core, op);
 }
 
-/* --- changing, at core 0 ---------------------------------------------------------------------------------------------------- */
+/* --- changing, at core 0 ----------------------------------------------------------------------------------------- */
 
 /* directory_change: one change on its way: to the disk, then to every core, then back to the operator. */
 struct directory_change {
@@ -233,8 +236,8 @@ void directory_on_op(struct core *core, struct op *op)
     changes_go_on(core);
 }
 
-/* takes_away: revoking a key, and nothing but switching a tenant off or deleting it: an operator can do that at the disk's
- * reserve too. */
+/* takes_away: revoking a key, and nothing but switching a tenant off or deleting it: an operator can do that at the
+ * disk's reserve too. */
 static bool takes_away(const struct op *op)
 {
     if (op->kind == OP_KEY_REVOKE) return true;
@@ -317,7 +320,8 @@ static bool key_create(struct core *core, struct op *op)
 static bool key_revoke(struct core *core, struct op *op)
 {
     struct api_key *k = directory_key(core, op->in.directory.prefix);
-    if (!k || k->tenant->number != op->tenant || k->state != KEY_ACTIVE) return op_fail(op, ERR_KEY_NOT_FOUND, NULL, NULL);
+    if (!k || k->tenant->number != op->tenant || k->state != KEY_ACTIVE)
+        return op_fail(op, ERR_KEY_NOT_FOUND, NULL, NULL);
     op->in.directory.key = (struct api_key_record){
         .tenant = op->tenant, .role = k->role, .state = KEY_REVOKED, .created_ms = k->created_ms};
     memcpy(op->in.directory.key.hmac, k->hmac, sizeof k->hmac);
@@ -443,7 +447,7 @@ static void change_applied(struct core *core, struct op *child)
     change_end(core, op);
 }
 
-/* --- a request that may be a repeat ------------------------------------------------------------------------------------ */
+/* --- a request that may be a repeat ------------------------------------------------------------------------------ */
 
 #define OPERATOR_TENANT 0u /* whose kept answers the operator's are: no tenant and no user has number 0 */
 #define OPERATOR_USER 0u
@@ -505,7 +509,8 @@ static void repeat_done(void *context, struct read_job *job)
         change_begin(core, op);
     } else {
         if (status != STATUS_OK) op_fail(op, ERR_STORE_READ_FAILED, NULL, NULL);
-        else if (room_may_shrink(core, op) && repeat_same(op, record.payload_hash)) { /* not of a store that has failed */
+        else if (room_may_shrink(core, op) && repeat_same(op, record.payload_hash)) {
+            /* not of a store that has failed */
             op_fail(op, ERR_IDEMPOTENCY_EXPIRED, NULL, NULL);
             buf_slice_append(&op->out, record.answer);
         }
@@ -533,7 +538,7 @@ static void repeat_lookup(struct core *core, struct op *op)
     read_submit(core->reader, &s->job);
 }
 
-/* --- as JSON ------------------------------------------------------------------------------------------------------------- */
+/* --- as JSON ----------------------------------------------------------------------------------------------------- */
 
 void directory_tenant_json(struct buf *out, const struct tenant *t)
 {
@@ -544,7 +549,8 @@ void directory_tenant_json(struct buf *out, const struct tenant *t)
     time_text(time, t->created_ms);
     buf_printf(out, "{\"tenant_id\":\"%.*s\",\"name\":", (int)ID_TEXT_LEN, id);
     buf_json_string(out, buf_slice(&t->name));
-    buf_printf(out, ",\"state\":\"%s\",\"durability\":\"%s\",\"config\":", states[t->state], durabilities[t->durability]);
+    buf_printf(out, ",\"state\":\"%s\",\"durability\":\"%s\",\"config\":", states[t->state],
+               durabilities[t->durability]);
     if (t->config.len) buf_slice_append(out, buf_slice(&t->config));
     else BUF_LIT(out, "{}");
     buf_printf(out, ",\"created_at\":\"%.*s\"}", (int)TIME_TEXT_LEN, time);
@@ -555,6 +561,7 @@ void directory_key_json(struct buf *out, const struct api_key *k)
     static const char *const roles[] = {"", "server", "admin", "read"};
     char time[TIME_TEXT_LEN];
     time_text(time, k->created_ms);
-    buf_printf(out, "{\"key_id\":\"%.*s\",\"role\":\"%s\",\"state\":\"%s\",\"created_at\":\"%.*s\"}", (int)k->prefix_len,
-               k->prefix, roles[k->role], k->state == KEY_ACTIVE ? "active" : "revoked", (int)TIME_TEXT_LEN, time);
+    buf_printf(out, "{\"key_id\":\"%.*s\",\"role\":\"%s\",\"state\":\"%s\",\"created_at\":\"%.*s\"}",
+               (int)k->prefix_len, k->prefix, roles[k->role], k->state == KEY_ACTIVE ? "active" : "revoked",
+               (int)TIME_TEXT_LEN, time);
 }

@@ -3,7 +3,8 @@
  * Core 0 is its home: it alone changes tenants and keys, makes the change durable, then sends it to every core and
  * answers the operator when all have it (OP_DIRECTORY_APPLY): a key that was answered works everywhere, a revoked one
  * nowhere. A request with an Idempotency-Key is looked up first: its answer, without the API key, is a row written with
- * the change, under tenant 0 and user 0; the API key itself is in memory alone (shown_keys.h). Entries are never freed: a revoked key is marked, so sessions may point at theirs. */
+ * the change, under tenant 0 and user 0; the API key itself is in memory alone (shown_keys.h). Entries are never freed:
+ * a revoked key is marked, so sessions may point at theirs. */
 #ifndef CARILLON_AUTH_DIRECTORY_H
 #define CARILLON_AUTH_DIRECTORY_H
 

@@ -66,8 +66,9 @@ enum status used_tickets_add(struct used_tickets *u, uint64_t now_ns, uint64_t e
     if (u->_by_nonce.len >= TICKETS_USED_MAX) return STATUS_FULL;
     struct used_ticket *used = malloc(sizeof *used);
     ASSERT(used != NULL);
-    /* In the order of use, so that the oldest is in front; none of them could be used again for longer than that. The end
-     * was named by a core whose turn may have begun later than this one: what is behind such a ticket waits for it. */
+    /* In the order of use, so that the oldest is in front; none of them could be used again for longer than that. The
+     * end was named by a core whose turn may have begun later than this one: what is behind such a ticket waits for
+     * it. */
     uint64_t until_ns = now_ns + TICKET_LIFE_MS * 1000000ull;
     *used = (struct used_ticket){.until_ns = until_ns > expires_ns ? until_ns : expires_ns};
     memcpy(used->nonce, nonce, TICKET_NONCE_BYTES);

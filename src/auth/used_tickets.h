@@ -1,7 +1,6 @@
 /* used_tickets: which tickets (ticket.h) were used, at their users' homes, so that each opens one socket. A ticket
- * lives TICKET_LIFE_MS from being given out, so its nonce can be forgotten that long after its use, and never before the
- * ticket has ended. Bound:
- * TICKETS_USED_MAX; beyond it a ticket is refused for now, and stays good.
+ * lives TICKET_LIFE_MS from being given out, so its nonce can be forgotten that long after its use, and never before
+ * the ticket has ended. Bound: TICKETS_USED_MAX; beyond it a ticket is refused for now, and stays good.
  *
  * Owner: one core. */
 #ifndef CARILLON_AUTH_USED_TICKETS_H

@@ -196,8 +196,9 @@ static size_t character_len(const unsigned char *c, size_t left)
     return len;
 }
 
-/* control_escaped writes what JSON lets through as it is, DEL and the C1 controls (U+0080 to U+009F), as an escape: whoever
- * looks at the log in a terminal is not to obey it. Returns the end, `out` when the character is none of these. */
+/* control_escaped writes what JSON lets through as it is, DEL and the C1 controls (U+0080 to U+009F), as an escape:
+ * whoever looks at the log in a terminal is not to obey it. Returns the end, `out` when the character is none of
+ * these. */
 static char *control_escaped(char out[8], struct slice character)
 {
     const unsigned char *c = (const unsigned char *)character.data;

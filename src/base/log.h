@@ -1,9 +1,9 @@
 /* log: JSON lines: {"ts":…,"level":…,"scope":…,"event":…, fields}, on stderr unless a sink takes them (log_writer.h).
  *
- * A line is written whole, so lines of several threads never mix. Rate-limited per call site (LOG_SITE_PER_SECOND lines a
- * second; what was dropped is counted into the next line as "dropped"). A line longer than LOG_LINE_BYTES_MAX loses the
- * end of the text that reaches past it and all fields behind, and says "cut":true. Any thread may log. Never a token, a
- * key or a message body. */
+ * A line is written whole, so lines of several threads never mix. Rate-limited per call site (LOG_SITE_PER_SECOND lines
+ * a second; what was dropped is counted into the next line as "dropped"). A line longer than LOG_LINE_BYTES_MAX loses
+ * the end of the text that reaches past it and all fields behind, and says "cut":true. Any thread may log. Never a
+ * token, a key or a message body. */
 #ifndef CARILLON_BASE_LOG_H
 #define CARILLON_BASE_LOG_H
 
@@ -45,8 +45,8 @@ struct log_site {
 #define LOG_SCOPES \
     "action", "backup", "config", "log", "net", "notify", "process", "room", "session", "store", "user"
 
-/* log_set_level gives every scope the same level. log_set_levels gives those in a list like "net=debug,store=warn" their
- * own; log_levels_valid checks such a list and shows the first item that is none in *bad. */
+/* log_set_level gives every scope the same level. log_set_levels gives those in a list like "net=debug,store=warn"
+ * their own; log_levels_valid checks such a list and shows the first item that is none in *bad. */
 void log_set_level(enum log_level level);
 void log_set_levels(enum log_level level, struct slice scopes);
 bool log_levels_valid(struct slice scopes, struct slice *bad);
@@ -64,8 +64,9 @@ struct log_sink {
 void log_set_sink(const struct log_sink *sink);
 void log_flush(void);
 
-/* log_write writes one line; text that is not UTF-8 gets U+FFFD for each bad byte. errno is kept. Without a site the line
- * is one that a setting of its own asked for (log.access, log.actions): neither a level nor a rate keeps it back. */
+/* log_write writes one line; text that is not UTF-8 gets U+FFFD for each bad byte. errno is kept. Without a site the
+ * line is one that a setting of its own asked for (log.access, log.actions): neither a level nor a rate keeps it
+ * back. */
 void log_write(struct log_site *site, enum log_level level, const char *scope, const char *event,
                const struct log_field *fields);
 /* log_suppressed counts lines that the rate kept back, of all sites. */

@@ -90,15 +90,16 @@ void log_writer_stop(void)
     uint64_t end_ns = clock_mono_ns(clock_real()) + LOG_STOP_MS * 1000000ull;
     atomic_store(&writer.stop_ns, end_ns);
     park_wake(&writer.park);
-    /* Not pthread_timedjoin_np(3), which takes the wall clock: a step back would make it wait for hours. One second more: the
-     * thread itself gives up first. */
+    /* Not pthread_timedjoin_np(3), which takes the wall clock: a step back would make it wait for hours. One second
+     * more: the thread itself gives up first. */
     const struct timespec pause = {.tv_nsec = 1000000};
     while (!atomic_load(&writer.ended) && clock_mono_ns(clock_real()) < end_ns + 1000000000ull) nanosleep(&pause, NULL);
     bool ended = atomic_load(&writer.ended) && pthread_join(writer.thread, NULL) == 0;
     writer.running = false;
     log_set_sink(ended && log_queue_bytes(&writer.queue) == 0 ? NULL : &to_nowhere);
     if (!ended) pthread_detach(writer.thread);
-    for (struct slice line; ended && log_queue_peek(&writer.queue, &line); log_queue_pop(&writer.queue)) discard_line(line);
+    for (struct slice line; ended && log_queue_peek(&writer.queue, &line); log_queue_pop(&writer.queue))
+        discard_line(line);
 }
 
 struct log_counts log_writer_counts(void)
@@ -167,8 +168,8 @@ static void *writer_main(void *argument)
     return NULL;
 }
 
-/* switch_file goes over to what log_writer_open has opened; false when there is nothing. What was queued before may end up
- * in the new file. */
+/* switch_file goes over to what log_writer_open has opened; false when there is nothing. What was queued before may end
+ * up in the new file. */
 static bool switch_file(void)
 {
     if (atomic_load_explicit(&writer.next_fd, memory_order_relaxed) < 0) return false;
@@ -206,8 +207,9 @@ static unsigned write_lines(void)
     return taken;
 }
 
-/* write_all waits for room before it writes: at the end somebody must be able to say that it has been long enough. A file
- * that is to take over is not kept waiting by one that nobody reads: all goes there, what is half written once more. */
+/* write_all waits for room before it writes: at the end somebody must be able to say that it has been long enough. A
+ * file that is to take over is not kept waiting by one that nobody reads: all goes there, what is half written once
+ * more. */
 static bool write_all(struct slice all)
 {
     struct slice bytes = all;
@@ -227,8 +229,8 @@ static bool write_all(struct slice all)
     return true;
 }
 
-/* tell_lost says in the log itself what it does not hold; not all the time, since this line may be lost like the others.
- * Returns whether there is something that is to be said later. */
+/* tell_lost says in the log itself what it does not hold; not all the time, since this line may be lost like the
+ * others. Returns whether there is something that is to be said later. */
 static bool tell_lost(void)
 {
     uint64_t full = atomic_load_explicit(&writer.lost_full, memory_order_relaxed);

@@ -2,13 +2,14 @@
  *
  * `PLANTED(name)` stands where the real mistake would be made, in the condition that the mistake would get wrong. Built
  * as ever it is the constant 0, and nothing of this module is in the binary. Built with CARILLON_PLANTED (the CMake
- * option of that name, which the preset `planted` sets) it is true for the one bug that is chosen, and none is chosen by
- * itself: the environment variable CARILLON_PLANTED names it, before main runs and out of reach of the settings, or
+ * option of that name, which the preset `planted` sets) it is true for the one bug that is chosen, and none is chosen
+ * by itself: the environment variable CARILLON_PLANTED names it, before main runs and out of reach of the settings, or
  * planted_choose does. An unknown name ends the program with exit code 2.
  *
  * The rows of planted.def are the bugs; `tests/sim/run --planted all` proves that each of them is caught.
  *
- * Built with CARILLON_PLANT_ACK_BEFORE_SYNC, a plain macro, the same is built in and ack_before_sync is on from the start.
+ * Built with CARILLON_PLANT_ACK_BEFORE_SYNC, a plain macro, the same is built in and ack_before_sync is on from the
+ * start.
  *
  * Threads: chosen before threads are started, read by all. */
 #ifndef CARILLON_BASE_PLANTED_H

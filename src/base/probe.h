@@ -32,7 +32,8 @@ PROBE_FUNCTION probe_accept(uint32_t core, uint32_t connection) { PROBE(accept, 
 PROBE_FUNCTION probe_parse(uint32_t core, uint32_t connection, size_t bytes) { PROBE(parse, core, connection, bytes); }
 /* A room has given its next seq to an event, which goes to the writer; core is the room's home. origin and connection
  * say who asked for it, as in parse; connection is UINT32_MAX when nobody waits for the answer. */
-PROBE_FUNCTION probe_commit(uint32_t core, uint64_t room, uint64_t seq, size_t bytes, uint32_t origin, uint32_t connection)
+PROBE_FUNCTION probe_commit(uint32_t core, uint64_t room, uint64_t seq, size_t bytes, uint32_t origin,
+                            uint32_t connection)
 {
     PROBE(commit, core, room, seq, bytes, origin, connection);
 }

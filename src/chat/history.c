@@ -89,19 +89,25 @@ enum status history_read(struct buf *out, uint32_t *num, struct kv *kv, enum his
     return s == STATUS_OK && count == 0 && from <= to ? STATUS_CORRUPT : s;
 }
 
-/* --- pages ------------------------------------------------------------------------------------------------------------- */
+/* --- pages ------------------------------------------------------------------------------------------------------- */
 
 static bool wanted(const struct op *op, const struct log_record *r)
 {
     return !op->in.history.messages_only || r->kind == LOG_MESSAGE;
 }
 
-static enum event_shape page_shape(const struct op *op) { return op->in.history.messages_only ? EVENT_MESSAGE : EVENT_PUSH; }
+static enum event_shape page_shape(const struct op *op)
+{
+    return op->in.history.messages_only ? EVENT_MESSAGE : EVENT_PUSH;
+}
 
-static size_t page_bytes_max(const struct op *op) { return op->is_websocket ? WEBSOCKET_PAGE_BYTES_MAX : HISTORY_BYTES_MAX; }
+static size_t page_bytes_max(const struct op *op)
+{
+    return op->is_websocket ? WEBSOCKET_PAGE_BYTES_MAX : HISTORY_BYTES_MAX;
+}
 
-/* page_start finds where the last `limit` wanted events before `before` begin, or as many of them as a page may hold: the
- * ones next to `before` are what was asked for. */
+/* page_start finds where the last `limit` wanted events before `before` begin, or as many of them as a page may hold:
+ * the ones next to `before` are what was asked for. */
 static enum status page_start(struct op *op, struct kv *kv, uint64_t before, uint64_t *from)
 {
     enum status s = STATUS_OK;

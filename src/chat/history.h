@@ -19,7 +19,8 @@ enum history_format {
 
 /* history_read appends events `from` … `to` to `out`, at most `events_max` and, once one is in, `bytes_max` bytes.
  * *num is how many; the events are from, from+1, … A missing or foreign row is STATUS_CORRUPT. */
-MUST_USE enum status history_read(struct buf *out, uint32_t *num, struct kv *kv, enum history_format format, uint32_t tenant,
-                                  uint64_t room, uint64_t from, uint64_t to, uint32_t events_max, size_t bytes_max);
+MUST_USE enum status history_read(struct buf *out, uint32_t *num, struct kv *kv, enum history_format format,
+                                  uint32_t tenant, uint64_t room, uint64_t from, uint64_t to, uint32_t events_max,
+                                  size_t bytes_max);
 
 #endif

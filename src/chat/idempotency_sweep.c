@@ -52,7 +52,7 @@ void idempotency_sweep_run(struct core *core)
 
 void idempotency_sweep_free(struct idempotency_sweep *s) { free(s); }
 
-/* --- looking, on a reader thread ------------------------------------------------------------------------------------ */
+/* --- looking, on a reader thread --------------------------------------------------------------------------------- */
 
 /* place: where a step stands. */
 struct place {
@@ -69,7 +69,10 @@ static bool place_take(struct place *p, struct slice key)
     return key_parse_u32(&key, &p->tenant) && key_parse_u64(&key, &p->room) && key_parse_u64(&key, &p->number);
 }
 
-static bool too_old(const struct idempotency_sweep *s, uint64_t made_ms) { return made_ms + IDEMPOTENCY_KEEP_MS < s->now_ms; }
+static bool too_old(const struct idempotency_sweep *s, uint64_t made_ms)
+{
+    return made_ms + IDEMPOTENCY_KEEP_MS < s->now_ms;
+}
 
 static void take_out(struct idempotency_sweep *s, const struct key *key)
 {
@@ -88,8 +91,8 @@ static bool row_is_old(const struct idempotency_sweep *s, const struct place *p,
     return idempotency_run_record_decode(&run, value) == STATUS_OK && too_old(s, run.newest_ms);
 }
 
-/* sweep_rows walks from s->from on, until the looks are used up, the family ends, or the rest of a room is young: then it
- * goes on behind that room. An old run waits as `last` until there is another one of its room behind it. */
+/* sweep_rows walks from s->from on, until the looks are used up, the family ends, or the rest of a room is young: then
+ * it goes on behind that room. An old run waits as `last` until there is another one of its room behind it. */
 static void sweep_rows(struct idempotency_sweep *s, struct kv *kv, unsigned *looks)
 {
     struct place last = {0}, at = {0};
@@ -128,7 +131,7 @@ static void sweep_read(struct read_job *job, struct kv *kv)
     while (looks > 1 && !s->at_end && s->status == STATUS_OK) sweep_rows(s, kv, &looks);
 }
 
-/* --- deleting, on core 0 ---------------------------------------------------------------------------------------------- */
+/* --- deleting, on core 0 ----------------------------------------------------------------------------------------- */
 
 static void sweep_found(void *context, struct read_job *job)
 {

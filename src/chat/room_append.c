@@ -35,7 +35,8 @@ bool room_may_write(struct core *core, struct op *op)
     if (!room_may_shrink(core, op)) return false;
     if (atomic_load_explicit(&core->gateway->disk, memory_order_relaxed) != DISK_OK)
         return op_fail(op, ERR_STORE_DISK_FULL, NULL, NULL);
-    if (core->commit_late || core->pending_bytes > core->pending_bytes_max) return op_fail(op, ERR_STORE_OVERLOADED, NULL, NULL);
+    if (core->commit_late || core->pending_bytes > core->pending_bytes_max)
+        return op_fail(op, ERR_STORE_OVERLOADED, NULL, NULL);
     if (atomic_load_explicit(&core->frames_bytes, memory_order_relaxed) > (int64_t)core->frames_bytes_max)
         return op_fail(op, ERR_SERVER_OVERLOADED, "Too many bytes wait for slow readers", NULL);
     return true;
@@ -65,7 +66,7 @@ static bool acting_admin(struct room *r, struct op *op)
     return m->role == MEMBER_ADMIN || op_fail(op, ERR_ROOM_NOT_ADMIN, NULL, NULL);
 }
 
-/* --- messages -------------------------------------------------------------------------------------------------------- */
+/* --- messages ---------------------------------------------------------------------------------------------------- */
 
 static bool message_allowed(struct core *core, struct room *r, struct op *op)
 {
@@ -82,8 +83,8 @@ struct first_send {
     bool fast;
 };
 
-/* answer_repeat answers a send that was appended before, with the first one's seq. In a store that has failed, what lies
- * behind the durable head was never acknowledged, and may not outlive a restart. */
+/* answer_repeat answers a send that was appended before, with the first one's seq. In a store that has failed, what
+ * lies behind the durable head was never acknowledged, and may not outlive a restart. */
 static void answer_repeat(struct core *core, const struct room *r, struct op *op, const struct first_send *first)
 {
     if (first->payload_hash != op->payload_hash) {
@@ -132,7 +133,7 @@ void room_send(struct core *core, struct room *r, struct op *op)
     }
 }
 
-/* --- events ------------------------------------------------------------------------------------------------------------ */
+/* --- events ------------------------------------------------------------------------------------------------------ */
 
 bool room_fast(const struct core *core, const struct room *r)
 {
@@ -198,7 +199,8 @@ static uint16_t event_epoch(struct core *core, struct room *r, struct event *e)
 
 static uint32_t asker(const struct op *op) { return op && op->conn.generation ? op->conn.slot : UINT32_MAX; }
 
-static void event_push(struct core *core, struct room *r, struct event *e, const struct commit_row *rows, uint16_t num_rows)
+static void event_push(struct core *core, struct room *r, struct event *e, const struct commit_row *rows,
+                       uint16_t num_rows)
 {
     e->entry = (struct commit_entry){.class = e->entry.class, .rows = rows, .num_rows = num_rows, .done = event_done};
     if (e->entry.class == COMMIT_FSYNC) r->fsync_pending_seq = e->seq;
@@ -240,7 +242,7 @@ static void append_message(struct core *core, struct room *r, struct op *op)
     if (r->head - r->keys.run_from + 1 >= core->idempotency.run_events) run_push(core, r, record.created_ms);
 }
 
-/* --- done: durable, or failed ------------------------------------------------------------------------------------------ */
+/* --- done: durable, or failed ------------------------------------------------------------------------------------ */
 
 static void event_free(struct event *e)
 {
@@ -258,8 +260,9 @@ void event_release(struct event *e)
     event_free(e);
 }
 
-/* event_failed: the store is poisoned. The room keeps events_pending (and changes_pending) above zero for good, so it is
- * never evicted and loaded again from rows that may not be durable: its durable head stays frozen until a restart. */
+/* event_failed: the store is poisoned. The room keeps events_pending (and changes_pending) above zero for good, so it
+ * is never evicted and loaded again from rows that may not be durable: its durable head stays frozen until a
+ * restart. */
 static void event_failed(struct core *core, struct event *e, enum status result)
 {
     enum error_code code = store_error(result);
@@ -332,7 +335,7 @@ static void event_done(void *context, struct commit_entry *entry, enum status re
     if (UNLIKELY(changed)) membership_done(core, r, seq, &told);
 }
 
-/* --- a repeated client id that may lie behind the window ------------------------------------------------------------- */
+/* --- a repeated client id that may lie behind the window --------------------------------------------------------- */
 
 struct repeat_search {
     struct read_job job;
@@ -357,9 +360,9 @@ static void repeat_found(struct core *core, struct repeat_search *s)
     struct op *op = s->op;
     if (s->status == STATUS_OK) {
         const struct log_record *row = &s->row;
-        const struct first_send first = {row->seq,
-                                         payload_hash(s->key, row->content, row->meta, row->message_type, row->reply_to),
-                                         row->created_ms, (row->flags & LOG_FAST) != 0};
+        const struct first_send first = {
+            row->seq, payload_hash(s->key, row->content, row->meta, row->message_type, row->reply_to), row->created_ms,
+            (row->flags & LOG_FAST) != 0};
         answer_repeat(core, s->room, op, &first);
     } else if (s->status == STATUS_NOT_FOUND) {
         append_allowed(core, s->room, op);
@@ -395,7 +398,7 @@ static void repeat_lookup(struct core *core, struct room *r, struct op *op, stru
     read_submit(core->reader, &s->job);
 }
 
-/* --- runs of idempotency keys ------------------------------------------------------------------------------------------ */
+/* --- runs of idempotency keys ------------------------------------------------------------------------------------ */
 
 struct key_run {
     struct commit_entry entry;
@@ -430,7 +433,7 @@ static void run_push(struct core *core, struct room *r, uint64_t newest_ms)
     room_keys_close(k, r->head);
 }
 
-/* --- membership ------------------------------------------------------------------------------------------------------------ */
+/* --- membership -------------------------------------------------------------------------------------------------- */
 
 /* change: an event that also writes membership rows, collected before it is pushed. */
 struct change {
@@ -442,7 +445,8 @@ struct change {
     uint16_t num_rows, cap_rows;
 };
 
-static void change_row(struct change *c, enum commit_row_op op, enum kv_cf cf, const struct key *key, struct slice value)
+static void change_row(struct change *c, enum commit_row_op op, enum kv_cf cf, const struct key *key,
+                       struct slice value)
 {
     if (c->num_rows == c->cap_rows) {
         c->cap_rows = c->cap_rows ? (uint16_t)(c->cap_rows * 2) : 8;
@@ -499,9 +503,9 @@ static void change_push(struct core *core, struct room *r, struct event *e, stru
     memcpy(e->extra_rows, e->rows, own * sizeof e->rows[0]);
     e->extra_bytes = c->bytes;
     for (uint16_t i = 0; i < c->num_rows; i++)
-        e->extra_rows[own + i] =
-            (struct commit_row){c->rows[i].op, c->rows[i].cf, slice_of(e->extra_bytes.data + c->rows[i].key_at, c->rows[i].key_len),
-                                slice_of(e->extra_bytes.data + c->rows[i].value_at, c->rows[i].value_len)};
+        e->extra_rows[own + i] = (struct commit_row){
+            c->rows[i].op, c->rows[i].cf, slice_of(e->extra_bytes.data + c->rows[i].key_at, c->rows[i].key_len),
+            slice_of(e->extra_bytes.data + c->rows[i].value_at, c->rows[i].value_len)};
     free(c->rows);
     r->changes_pending++;
     event_push(core, r, e, e->extra_rows, (uint16_t)(own + c->num_rows));
@@ -706,7 +710,8 @@ void room_remove(struct core *core, struct room *r, struct op *op)
 void room_role(struct core *core, struct room *r, struct op *op)
 {
     struct member *m = other_member(core, r, op);
-    if (m && m->role == MEMBER_ADMIN && op->in.change.role != MEMBER_ADMIN && r->num_admins == 1 && r->members.len > 1) {
+    if (m && m->role == MEMBER_ADMIN && op->in.change.role != MEMBER_ADMIN && r->num_admins == 1 &&
+        r->members.len > 1) {
         op_fail(op, ERR_ROOM_LAST_ADMIN, NULL, NULL);
         m = NULL;
     }

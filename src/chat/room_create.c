@@ -50,7 +50,8 @@ static struct creation *creation_of_key(struct core *core, const struct op *op)
 {
     uint32_t at = 0;
     for (struct creation *c; (c = map_next(&core->dms_opening, &at));)
-        if (c->op->tenant == op->tenant && c->op->user == op->user && slice_eq(c->op->client_id, op->client_id)) return c;
+        if (c->op->tenant == op->tenant && c->op->user == op->user && slice_eq(c->op->client_id, op->client_id))
+            return c;
     return NULL;
 }
 
@@ -84,7 +85,7 @@ void room_on_create(struct core *core, struct op *op)
     read_submit(core->reader, &c->job);
 }
 
-/* --- the unique key of a DM -------------------------------------------------------------------------------------------- */
+/* --- the unique key of a DM -------------------------------------------------------------------------------------- */
 
 static void append_escaped(struct buf *out, struct slice id)
 {
@@ -143,7 +144,7 @@ static void creation_lookup_key(struct core *core, struct creation *c)
     buf_append(&c->lookup_key, key.bytes, key.len);
 }
 
-/* --- looking first --------------------------------------------------------------------------------------------------------- */
+/* --- looking first ----------------------------------------------------------------------------------------------- */
 
 static void lookup_run(struct read_job *job, struct kv *kv)
 {
@@ -240,7 +241,7 @@ static void lookup_settled(struct core *core, struct durable_wait *w, bool durab
     else creation_end(core, c, s == STATUS_OK ? ERR_NONE : ERR_STORE_READ_FAILED);
 }
 
-/* --- writing ----------------------------------------------------------------------------------------------------------------- */
+/* --- writing ----------------------------------------------------------------------------------------------------- */
 
 static struct buf *creation_row(struct creation *c, enum kv_cf cf, struct key **key)
 {

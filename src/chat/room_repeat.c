@@ -1,8 +1,8 @@
 /* room_repeat: Idempotency-Key on joins, leaves and added members. The answer is kept as a row of its own, written with
  * the change, and looked up first: these requests are rare, so a read each is cheap. (Messages: idempotency.h.)
  *
- * A request with a key waits until no membership change of the room is on its way, since one of them may be its own first
- * try; then its row, if there is one, is in the store. */
+ * A request with a key waits until no membership change of the room is on its way, since one of them may be its own
+ * first try; then its row, if there is one, is in the store. */
 #include <stdlib.h>
 
 #include "../base/assert.h"

@@ -419,7 +419,7 @@ static void opening_add(struct opening *o, struct wish_room wish, const struct r
     if (cursors) r->position = *cursors;
 }
 
-/* user_is_in looks in the user's rooms, which come sorted by number (user.c). */
+/* user_is_in looks in the user's rooms, which come sorted by number (user_rooms.c). */
 static bool user_is_in(const struct op *op, uint64_t room)
 {
     uint32_t low = 0, high = op->num_positions;

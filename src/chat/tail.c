@@ -37,7 +37,7 @@ static struct tail *tail_of(const struct core *core, uint32_t tenant, uint64_t n
 static void block_drop(struct core *core, struct block *b);
 static void part_drop(struct core *core);
 
-/* --- bounds -------------------------------------------------------------------------------------------------------- */
+/* --- bounds ------------------------------------------------------------------------------------------------------ */
 
 size_t tail_bytes_max(const struct gateway *g)
 {
@@ -84,7 +84,7 @@ size_t tails_bytes(const struct core *core)
     return core->tails->bytes[TAIL_RUNS] + core->tails->bytes[TAIL_PAGES];
 }
 
-/* --- rooms --------------------------------------------------------------------------------------------------------- */
+/* --- rooms ------------------------------------------------------------------------------------------------------- */
 
 struct tail_key {
     uint32_t tenant;
@@ -117,7 +117,7 @@ static struct tail *tail_get(struct core *core, uint32_t tenant, uint64_t number
     return t;
 }
 
-/* --- blocks -------------------------------------------------------------------------------------------------------- */
+/* --- blocks ------------------------------------------------------------------------------------------------------ */
 
 static struct block *block_add(struct core *core, struct tail *t, enum tail_kind kind, struct frame *f, uint32_t bytes)
 {
@@ -193,7 +193,7 @@ void tail_add_page(struct core *core, uint32_t tenant, uint64_t room, uint64_t f
     b->len = page->len;
 }
 
-/* --- looking ------------------------------------------------------------------------------------------------------- */
+/* --- looking ----------------------------------------------------------------------------------------------------- */
 
 /* block_with looks at the newest first: most who are behind are so by little. */
 static struct block *block_with(const struct tail *t, uint64_t seq)

@@ -6,12 +6,12 @@
  *
  * Whether the user is online follows from the sockets that are counted here; presence.h tells what becomes of it.
  *
- * A socket is counted from the arrival of its OP_USER_ROOMS with `session` to that of its NOTICE_SOCKET_CLOSED, no matter
- * what is known of the user by then, whether the op is answered, waits, or fails. The socket's core sends the one when
- * the session begins (session_begin) and the other when it ends (session_free), once each and through the same mailbox,
- * so they arrive in that order. A user with a counted socket is never dropped from the table. So the count of a core
- * here is the number of its sessions that have begun, less what is on its way, and a close always finds its socket:
- * that is asserted. */
+ * A socket is counted from the arrival of its OP_USER_ROOMS with `session` to that of its NOTICE_SOCKET_CLOSED, no
+ * matter what is known of the user by then, whether the op is answered, waits, or fails. The socket's core sends the
+ * one when the session begins (session_begin) and the other when it ends (session_free), once each and through the same
+ * mailbox, so they arrive in that order. A user with a counted socket is never dropped from the table. So the count of
+ * a core here is the number of its sessions that have begun, less what is on its way, and a close always finds its
+ * socket: that is asserted. */
 #ifndef CARILLON_CHAT_USER_H
 #define CARILLON_CHAT_USER_H
 

@@ -34,7 +34,8 @@ int commands_run(int argc, char **argv);
 void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* cli_usage points to the help of a command ("carillon serve") on stderr and returns CLI_USAGE. */
 int cli_usage(const char *command);
-/* cli_mistake says what is wrong with the option at which getopt_long has stopped, and then does what cli_usage does. */
+/* cli_mistake says what is wrong with the option at which getopt_long has stopped, and then does what cli_usage
+ * does. */
 int cli_mistake(char *const argv[], const struct option *known);
 /* cli_flush returns `code`, or CLI_FAILED with a message when what was printed could not be written to stdout. */
 int cli_flush(int code);

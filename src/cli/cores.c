@@ -125,8 +125,9 @@ static void turn(struct core_thread *t)
     if (draining) atomic_store_explicit(&t->drain_seen, true, memory_order_release);
 }
 
-/* settle keeps turning until no core has anything under way: what has been handed to the store completes, what it was asked for comes back, and nothing
- * waits unread in a mailbox. A core that is calm may still get mail from one that is not, so all must be at once. */
+/* settle keeps turning until no core has anything under way: what has been handed to the store completes, what it was
+ * asked for comes back, and nothing waits unread in a mailbox. A core that is calm may still get mail from one that is
+ * not, so all must be at once. */
 static void settle(struct core_thread *t)
 {
     const struct timespec pause = {.tv_nsec = 1000000};

@@ -63,7 +63,8 @@ static enum status open_address(struct listeners *l, struct slice address, int s
     for (unsigned core = 0; core < l->num_cores && status == STATUS_OK; core++) {
         char wanted[LISTENER_NAME_LEN];
         memcpy(wanted, name, sizeof wanted);
-        /* Whoever connects sends a request: one wake-up instead of two, and who sends nothing holds no place so soon. */
+        /* Whoever connects sends a request: one wake-up instead of two, and who sends nothing holds no place so
+         * soon. */
         struct listener_tcp tcp = {
             .address = wanted, .reuse_port = true, .deferred = true, .send_buffer_bytes = send_buffer_bytes};
         int fd;

@@ -5,12 +5,12 @@
 
 #include <getopt.h>
 
-/* OPTIONS_ALONE is the short options of a command that has none: getopt_long says nothing itself, and returns ':' for an
- * option without its argument. */
+/* OPTIONS_ALONE is the short options of a command that has none: getopt_long says nothing itself, and returns ':' for
+ * an option without its argument. */
 #define OPTIONS_ALONE ":"
 
-/* mistake_print says on stderr what is wrong with the option at which getopt_long, begun with ":", has just returned '?'
- * or ':'. `program` begins the line; `known` is what getopt_long was given, and ends with zeros. */
+/* mistake_print says on stderr what is wrong with the option at which getopt_long, begun with ":", has just returned
+ * '?' or ':'. `program` begins the line; `known` is what getopt_long was given, and ends with zeros. */
 void mistake_print(const char *program, char *const argv[], const struct option *known);
 
 #endif

@@ -20,7 +20,8 @@
 
 #define PATH_BYTES_MAX 4096
 #define OFFLINE_CACHE_BYTES (64u << 20)
-#define OPENINGS_MAX 20 /* beside a gateway, whose files come and go between RocksDB's reading their list and opening them */
+/* beside a gateway, whose files come and go between RocksDB's reading their list and opening them */
+#define OPENINGS_MAX 20
 #define OFFLINE_WRITE_BUFFER_BYTES (64u << 20) /* nothing is written; the WAL of an unclean end is read into it */
 
 static bool store_open_offline(struct store *store, const char *dir);
@@ -188,8 +189,8 @@ static bool store_open_offline(struct store *store, const char *dir)
     }
     log_set_level((enum log_level)level);
     if (in_use && (status == STATUS_CORRUPT || status == STATUS_IO)) {
-        cli_error("%s cannot be read beside the gateway that is using it (%s): its files may have changed meanwhile; stop "
-                  "the gateway first, or try again", dir, status_name(status));
+        cli_error("%s cannot be read beside the gateway that is using it (%s): its files may have changed meanwhile; "
+                  "stop the gateway first, or try again", dir, status_name(status));
         return false;
     }
     if (status != STATUS_OK) {

@@ -1,8 +1,8 @@
 /* reload: takes new settings over while the gateway serves.
  *
- * What a row of config.def marks as reloadable is in effect when reload_settings returns; whatever else differs is named,
- * so that nobody believes it to be in effect. A setting that is wrong anywhere changes nothing at all. Any thread that may
- * wait for the disk may call it: the main thread at SIGHUP, or a reader thread for the operator. */
+ * What a row of config.def marks as reloadable is in effect when reload_settings returns; whatever else differs is
+ * named, so that nobody believes it to be in effect. A setting that is wrong anywhere changes nothing at all. Any
+ * thread that may wait for the disk may call it: the main thread at SIGHUP, or a reader thread for the operator. */
 #ifndef CARILLON_CLI_RELOAD_H
 #define CARILLON_CLI_RELOAD_H
 

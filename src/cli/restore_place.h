@@ -5,9 +5,9 @@
  *   DATA is an empty directory                works in DATA/restore.tmp, so that mount points and directories whose
  *                                             parent belongs to somebody else do; the parts move up at the end
  *
- * Until restore_place_take nothing that was there is touched: a restore that fails or is killed leaves it as it was. The
- * work directory is locked from the beginning, and so is a store that is to be moved aside. What a killed restore left
- * behind is cleared by the next one.
+ * Until restore_place_take nothing that was there is touched: a restore that fails or is killed leaves it as it was.
+ * The work directory is locked from the beginning, and so is a store that is to be moved aside. What a killed restore
+ * left behind is cleared by the next one.
  *
  * Call order: restore_place_open; the store is made in `work`; restore_place_take; restore_place_close always. */
 #ifndef CARILLON_CLI_RESTORE_PLACE_H
@@ -38,7 +38,8 @@ MUST_USE enum status restore_place_open(struct restore_place *p, const char *dat
                                         char *why, size_t why_len);
 /* restore_place_take puts what is in `work` where a gateway looks for it, durably. wall_ms names what was there. */
 MUST_USE enum status restore_place_take(struct restore_place *p, uint64_t wall_ms, char *why, size_t why_len);
-/* restore_place_close removes what was not taken, and gives up the locks. False: some of `work` could not be removed. */
+/* restore_place_close removes what was not taken, and gives up the locks. False: some of `work` could not be
+ * removed. */
 bool restore_place_close(struct restore_place *p);
 
 #endif

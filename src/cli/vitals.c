@@ -21,7 +21,8 @@ static void memory_set(struct vitals *v, enum memory_part part, uint64_t bytes)
     atomic_store_explicit(&v->memory[part], bytes, memory_order_relaxed);
 }
 
-/* open_descriptors counts entries of /proc/self/fd (proc(5)). Clients' sockets are the rings' own and are not among them. */
+/* open_descriptors counts entries of /proc/self/fd (proc(5)). Clients' sockets are the rings' own and are not among
+ * them. */
 static uint64_t open_descriptors(void)
 {
     uint64_t num = 0;

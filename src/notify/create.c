@@ -91,7 +91,8 @@ static void submit(struct core *core, struct creation *c, void (*run)(struct rea
     read_submit(core->reader, &c->job);
 }
 
-static void create_fail(struct core *core, struct creation *c, enum error_code code, const char *detail, const char *field)
+static void create_fail(struct core *core, struct creation *c, enum error_code code, const char *detail,
+                        const char *field)
 {
     op_fail(c->op, code, detail, field);
     create_end(core, c);
@@ -123,7 +124,7 @@ void notify_on_create(struct core *core, struct op *op)
     op_return(core, op);
 }
 
-/* --- an answer given before ---------------------------------------------------------------------------------------------- */
+/* --- an answer given before -------------------------------------------------------------------------------------- */
 
 static void repeat_run(struct read_job *job, struct kv *kv)
 {
@@ -174,7 +175,7 @@ static void create_begin(struct core *core, struct turn *turn, enum status statu
     else targets_find(core, c);
 }
 
-/* --- to whom ------------------------------------------------------------------------------------------------------------- */
+/* --- to whom ----------------------------------------------------------------------------------------------------- */
 
 static int target_order(const void *a, const void *b)
 {
@@ -254,8 +255,8 @@ static void targets_read(void *context, struct read_job *job)
     else targets_settled(core, c);
 }
 
-/* targets_find: a room's members are all different, and so many must find room at least. Few are put in order here, many
- * by a reader. */
+/* targets_find: a room's members are all different, and so many must find room at least. Few are put in order here,
+ * many by a reader. */
 static void targets_find(struct core *core, struct creation *c)
 {
     struct op *op = c->op;
@@ -285,7 +286,7 @@ static void targets_settled(struct core *core, struct creation *c)
     }
 }
 
-/* --- the rows ------------------------------------------------------------------------------------------------------------ */
+/* --- the rows ---------------------------------------------------------------------------------------------------- */
 
 static void target_rows(struct creation *c, const struct target *t)
 {

@@ -18,7 +18,7 @@ static void inbox_arm(struct core *core, struct inbox *in);
 static uint32_t tick_of(const struct core *core, uint64_t ns);
 static void inbox_free(struct core *core, struct inbox *in);
 
-/* --- finding --------------------------------------------------------------------------------------------------------- */
+/* --- finding ----------------------------------------------------------------------------------------------------- */
 
 struct inbox_key {
     uint32_t tenant;
@@ -102,7 +102,7 @@ void inboxes_free(struct core *core)
     map_free(&core->notify->inboxes);
 }
 
-/* --- the list ---------------------------------------------------------------------------------------------------------- */
+/* --- the list ---------------------------------------------------------------------------------------------------- */
 
 bool waiting_before(const struct waiting *w, uint8_t priority, uint64_t number)
 {
@@ -138,20 +138,21 @@ void inbox_remove(struct inbox *in, struct waiting *w)
     in->num--;
 }
 
-/* --- what comes in ------------------------------------------------------------------------------------------------------ */
+/* --- what comes in ----------------------------------------------------------------------------------------------- */
 
 static void session_tell(struct core *core, const struct session *s, enum notice_kind kind)
 {
     struct conn_ref ref = net_ref(s->conn);
     struct slice id = known_user_id(s->user);
     notice_post(core, gateway_user_home(core->gateway, s->user->tenant, id),
-                notice_new(core, kind, s->user->tenant, s->user->number, id, (uint64_t)ref.slot << 32 | ref.generation, 0,
-                           (struct slice){0}));
+                notice_new(core, kind, s->user->tenant, s->user->number, id, (uint64_t)ref.slot << 32 | ref.generation,
+                           0, (struct slice){0}));
 }
 
 void notify_session_opened(struct core *core, struct session *s)
 {
-    if (atomic_load_explicit(&core->gateway->notifications, memory_order_relaxed)) session_tell(core, s, NOTICE_SOCKET_OPENED);
+    if (atomic_load_explicit(&core->gateway->notifications, memory_order_relaxed))
+        session_tell(core, s, NOTICE_SOCKET_OPENED);
 }
 
 void notify_session_drained(struct core *core, struct session *s)
@@ -244,7 +245,8 @@ static void inbox_step(struct core *core, struct inbox *in)
         inbox_load(core, in);
         return;
     }
-    while (in->loaded && !in->stale && in->ops.len) inbox_op(core, in, CONTAINER_OF(queue_pop(&in->ops), struct op, mail.node));
+    while (in->loaded && !in->stale && in->ops.len)
+        inbox_op(core, in, CONTAINER_OF(queue_pop(&in->ops), struct op, mail.node));
     letters_next(core, in);
     if (in->loaded) inbox_bury(core, in);
     if (in->loaded && !in->pushing) inbox_push(core, in);
@@ -278,7 +280,7 @@ void inbox_answer(struct core *core, struct inbox *in, struct op *op)
     in->held = held;
 }
 
-/* --- loading ------------------------------------------------------------------------------------------------------------- */
+/* --- loading ----------------------------------------------------------------------------------------------------- */
 
 struct inbox_load {
     struct read_job job;
@@ -333,19 +335,20 @@ static void load_done(void *context, struct read_job *job)
     core_when_durable(context, &CONTAINER_OF(job, struct inbox_load, job)->wait, load_settled);
 }
 
-/* load_due: what was tried before waits for the rest of its time, by the wall clock; a clock that jumped makes it wait no
- * longer than a whole one. */
+/* load_due: what was tried before waits for the rest of its time, by the wall clock; a clock that jumped makes it wait
+ * no longer than a whole one. */
 static void load_due(struct core *core, struct waiting *w)
 {
     w->due_ns = core->now_ns;
     if (w->attempts == 0) return;
-    uint64_t wait_ms = backoff_ms(core->gateway->config->notify_retry_base, w->attempts, random_u64(core->gateway->random));
+    uint64_t wait_ms =
+        backoff_ms(core->gateway->config->notify_retry_base, w->attempts, random_u64(core->gateway->random));
     uint64_t since_ms = core->now_ms > w->last_attempt_ms ? core->now_ms - w->last_attempt_ms : 0;
     if (since_ms < wait_ms) w->due_ns += (wait_ms - since_ms) * 1000000;
 }
 
-/* load_failed answers whoever waits. For a user who can be reached it is tried again, with growing waits; what waits for
- * another, or in a store that takes no writes until a restart, is on disk. */
+/* load_failed answers whoever waits. For a user who can be reached it is tried again, with growing waits; what waits
+ * for another, or in a store that takes no writes until a restart, is on disk. */
 static void load_failed(struct core *core, struct inbox *in, enum status s)
 {
     LOG(LOG_ERROR, "notify", "inbox_load_failed", LOG_U64("user", in->user), LOG_STR("status", status_name(s)));
@@ -407,7 +410,7 @@ static void inbox_load(struct core *core, struct inbox *in)
     read_submit(core->reader, &l->job);
 }
 
-/* --- writing --------------------------------------------------------------------------------------------------------------- */
+/* --- writing ----------------------------------------------------------------------------------------------------- */
 
 struct inbox_entry {
     struct commit_entry entry;
@@ -460,7 +463,8 @@ enum status inbox_write(struct core *core, struct inbox *in, struct rows *rows, 
     return s;
 }
 
-void inbox_end_rows(struct rows *rows, const struct inbox *in, uint64_t number, const struct notification_end_record *end)
+void inbox_end_rows(struct rows *rows, const struct inbox *in, uint64_t number,
+                    const struct notification_end_record *end)
 {
     struct key key;
     key_outbox(&key, in->tenant, in->user, number);
@@ -469,11 +473,11 @@ void inbox_end_rows(struct rows *rows, const struct inbox *in, uint64_t number, 
     notification_end_record_encode(rows_put(rows, KV_NOTIFICATIONS, &key), end);
 }
 
-/* --- acknowledgements --------------------------------------------------------------------------------------------------------- */
+/* --- acknowledgements -------------------------------------------------------------------------------------------- */
 
 /* inbox_ack ends a notification. What is acknowledged while its push is under way has been handed over: that was an
- * attempt, though one of the cores has yet to say so. Class fast: an acknowledgement that a power loss takes back is asked
- * for again, as a cursor's is; a killed process loses none. */
+ * attempt, though one of the cores has yet to say so. Class fast: an acknowledgement that a power loss takes back is
+ * asked for again, as a cursor's is; a killed process loses none. */
 static void inbox_ack(struct core *core, struct inbox *in, struct waiting *w, struct op *op)
 {
     struct rows rows = {0};
@@ -505,7 +509,7 @@ static void inbox_op(struct core *core, struct inbox *in, struct op *op)
     }
 }
 
-/* --- dead letters ---------------------------------------------------------------------------------------------------------------- */
+/* --- dead letters ------------------------------------------------------------------------------------------------ */
 
 /* The last attempt is given its whole wait, but no longer than until the notification expires. */
 enum dead_reason waiting_dead(const struct core *core, const struct waiting *w)
@@ -561,9 +565,12 @@ static void inbox_bury(struct core *core, struct inbox *in)
     notify_count(core, SENT_DEAD, num);
 }
 
-/* --- time ---------------------------------------------------------------------------------------------------------------------------- */
+/* --- time -------------------------------------------------------------------------------------------------------- */
 
-static uint32_t tick_of(const struct core *core, uint64_t ns) { return (uint32_t)((ns - core->gateway->started_ns) / TICK_NS); }
+static uint32_t tick_of(const struct core *core, uint64_t ns)
+{
+    return (uint32_t)((ns - core->gateway->started_ns) / TICK_NS);
+}
 
 static void inbox_arm(struct core *core, struct inbox *in)
 {

@@ -1,9 +1,9 @@
 /* inbox: what waits for one user, at the user's home, while that user can be reached or something is under way.
  *
- * It is loaded from the outbox when a socket opens; what is made after that comes with NOTICE_NOTIFIED. When the user is
- * gone it is dropped, because everything is on disk, and when nothing waits; past.h then knows that there is nothing to
- * load. Each waiting notification has its next attempt; the inbox's timer is the
- * earliest of them. One push is under way at a time.
+ * It is loaded from the outbox when a socket opens; what is made after that comes with NOTICE_NOTIFIED. When the user
+ * is gone it is dropped, because everything is on disk, and when nothing waits; past.h then knows that there is nothing
+ * to load. Each waiting notification has its next attempt; the inbox's timer is the earliest of them. One push is under
+ * way at a time.
  *
  * A notification leaves the inbox when its end is pushed to the pipeline. While ends are on their way nothing is loaded
  * or looked up, because the store could still show them as waiting. */
@@ -22,8 +22,8 @@ struct waiting {
     bool attempt;      /* it is due, and in the push that is under way */
 };
 
-/* opening: a socket that has just opened gets everything, whether due or not; what its queue has no room for follows when
- * it has drained. */
+/* opening: a socket that has just opened gets everything, whether due or not; what its queue has no room for follows
+ * when it has drained. */
 struct opening {
     struct list of_inbox;
     struct conn_ref conn;
@@ -70,13 +70,14 @@ void inbox_add(struct inbox *in, const struct waiting *w);
 void inbox_remove(struct inbox *in, struct waiting *w);
 
 /* inbox_write pushes rows by which the notifications `left` leave the outbox; `op` (may be NULL) is answered when they
- * are in the store: its class says how surely. The rows are taken over in any case. STATUS_FULL, READ_ONLY: nothing was taken, and the op is still the caller's. `returned`
- * comes back to the inbox then (may be NULL). */
+ * are in the store: its class says how surely. The rows are taken over in any case. STATUS_FULL, READ_ONLY: nothing was
+ * taken, and the op is still the caller's. `returned` comes back to the inbox then (may be NULL). */
 MUST_USE enum status inbox_write(struct core *core, struct inbox *in, struct rows *rows, enum commit_class class,
                                  struct op *op, const uint64_t *left, uint32_t num_left,
                                  const struct waiting *returned);
 /* inbox_end_rows makes the rows by which a notification leaves the outbox. */
-void inbox_end_rows(struct rows *rows, const struct inbox *in, uint64_t number, const struct notification_end_record *end);
+void inbox_end_rows(struct rows *rows, const struct inbox *in, uint64_t number,
+                    const struct notification_end_record *end);
 
 void inboxes_run(struct core *core); /* what is due: once a turn */
 uint64_t inboxes_wake_ns(const struct core *core);

@@ -60,7 +60,7 @@ void letters_next(struct core *core, struct inbox *in)
     read_submit(core->reader, &l->job);
 }
 
-/* --- what is done about it ----------------------------------------------------------------------------------------------- */
+/* --- what is done about it --------------------------------------------------------------------------------------- */
 
 static void answer(struct core *core, struct inbox *in, struct op *op, enum error_code failed)
 {
@@ -68,8 +68,8 @@ static void answer(struct core *core, struct inbox *in, struct op *op, enum erro
     inbox_answer(core, in, op);
 }
 
-static void write_or_fail(struct core *core, struct inbox *in, struct rows *rows, enum commit_class class, struct op *op,
-                          const struct waiting *returned)
+static void write_or_fail(struct core *core, struct inbox *in, struct rows *rows, enum commit_class class,
+                          struct op *op, const struct waiting *returned)
 {
     enum status s = inbox_write(core, in, rows, class, op, NULL, 0, returned);
     if (s != STATUS_OK) answer(core, in, op, s == STATUS_FULL ? ERR_STORE_OVERLOADED : ERR_STORE_READ_ONLY);

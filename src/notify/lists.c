@@ -1,5 +1,5 @@
-/* lists: what is only read, or needs no order: a user's notifications and topics, the operator's dead letters. Each runs
- * where the request came in; what was read is shown when it is durable. */
+/* lists: what is only read, or needs no order: a user's notifications and topics, the operator's dead letters. Each
+ * runs where the request came in; what was read is shown when it is durable. */
 #include <stdlib.h>
 
 #include "../../storage/keys.h"
@@ -75,7 +75,7 @@ static void put_time(struct buf *out, const char *name, uint64_t ms)
     else buf_printf(out, ",\"%s\":null", name);
 }
 
-/* --- my notifications ------------------------------------------------------------------------------------------------------ */
+/* --- my notifications -------------------------------------------------------------------------------------------- */
 
 /* state: of a notification in a list: waiting, or how it ended. */
 struct state {
@@ -126,8 +126,8 @@ static void item_json(struct buf *out, const struct notification_record *r, cons
     BUF_LIT(out, "}");
 }
 
-/* mine_run walks backwards: a notification's end comes before its body. A snapshot holds both or neither, but what waits
- * is looked up beside it and may have ended since: such a one is shown as the next request would. */
+/* mine_run walks backwards: a notification's end comes before its body. A snapshot holds both or neither, but what
+ * waits is looked up beside it and may have ended since: such a one is shown as the next request would. */
 static enum status mine_rows(struct list_job *l, struct kv *kv, struct kv_iter *i)
 {
     struct op *op = l->op;
@@ -185,9 +185,12 @@ static void mine_run(struct read_job *job, struct kv *kv)
     else BUF_LIT(&op->out, "],\"next\":null}");
 }
 
-void notify_list(struct core *core, struct op *op, uint32_t limit) { list_start(core, op, mine_run, show)->limit = limit; }
+void notify_list(struct core *core, struct op *op, uint32_t limit)
+{
+    list_start(core, op, mine_run, show)->limit = limit;
+}
 
-/* --- dead letters ------------------------------------------------------------------------------------------------------------ */
+/* --- dead letters ------------------------------------------------------------------------------------------------ */
 
 static enum status letter_json(struct list_job *l, struct kv *kv, uint32_t tenant, uint64_t number, uint64_t user,
                                const struct dead_letter_record *r)
@@ -226,7 +229,8 @@ static enum status letter_rows(struct list_job *l, struct kv *kv, struct kv_iter
         struct dead_letter_record r;
         uint32_t tenant;
         uint64_t number, user;
-        if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &number) || !key_parse_u64(&key, &user)) return STATUS_CORRUPT;
+        if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &number) || !key_parse_u64(&key, &user))
+            return STATUS_CORRUPT;
         l->more = l->num == l->limit;
         if (l->more) return STATUS_OK;
         enum status s = dead_letter_record_decode(&r, kv_iter_value(kv, i));
@@ -296,7 +300,7 @@ static void find_settled(struct core *core, struct list_job *l)
 
 void notify_find_dead(struct core *core, struct op *op) { list_start(core, op, find_run, find_settled); }
 
-/* --- topics -------------------------------------------------------------------------------------------------------------------- */
+/* --- topics ------------------------------------------------------------------------------------------------------ */
 
 static void topic_run(struct read_job *job, struct kv *kv)
 {

@@ -57,7 +57,7 @@ uint64_t notify_wake_ns(const struct core *core)
     return due < sweep ? due : sweep;
 }
 
-/* --- counting ------------------------------------------------------------------------------------------------------------ */
+/* --- counting ---------------------------------------------------------------------------------------------------- */
 
 void notify_count(struct core *core, enum sent_status status, uint64_t n)
 {
@@ -86,7 +86,7 @@ void notify_metrics(struct buf *out, const struct gateway *g)
                   atomic_load_explicit(&g->cores[0]->notify->waiting, memory_order_relaxed));
 }
 
-/* --- names ----------------------------------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------------------------- */
 
 static const char *const priorities[] = {
     [PRIORITY_LOW] = "low", [PRIORITY_NORMAL] = "normal", [PRIORITY_HIGH] = "high", [PRIORITY_URGENT] = "urgent"};

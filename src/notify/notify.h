@@ -87,7 +87,8 @@ void notify_on_push(struct core *core, struct op *op);   /* OP_NOTIFICATION_PUSH
 void notify_on_notice(struct core *core, struct notice *n);
 /* notify_session_opened asks the user's home for what waits, now that the socket can take pushes. */
 void notify_session_opened(struct core *core, struct session *s);
-/* notify_session_drained tells it that a socket for which something waits (session.pushes_wait) has room, or is gone. */
+/* notify_session_drained tells it that a socket for which something waits (session.pushes_wait) has room, or is
+ * gone. */
 void notify_session_drained(struct core *core, struct session *s);
 
 void notify_count(struct core *core, enum sent_status status, uint64_t n);
@@ -98,7 +99,7 @@ const char *priority_name(uint8_t priority);
 bool priority_parse(struct slice name, uint8_t *priority);
 const char *dead_reason_name(uint8_t reason);
 
-/* --- lists.c: each brings the op back to its origin with op->out --------------------------------------------------------- */
+/* --- lists.c: each brings the op back to its origin with op->out ------------------------------------------------- */
 
 /* notify_list reads a page of op->user's notifications, newest first, below the number in.notification (0: from the
  * newest); notify_list_dead one of dead letters, of op->tenant or, when that is 0, of all. `limit` items at most; the

@@ -43,7 +43,7 @@ static void count_start(struct core *core, struct outbox_tenant *t);
 static void outbox_next(struct core *core, struct outbox_tenant *t);
 static void outboxes_forget(struct core *core, const struct outbox_tenant *keep);
 
-/* --- tenants and users --------------------------------------------------------------------------------------------------- */
+/* --- tenants and users ------------------------------------------------------------------------------------------- */
 
 static bool tenant_eq(const void *value, const void *key)
 {
@@ -188,7 +188,7 @@ static void outboxes_forget(struct core *core, const struct outbox_tenant *keep)
         if (t != keep && t->state == OUTBOX_COUNTED && t->under_way == 0) users_free(core, t);
 }
 
-/* --- what the users' homes tell ------------------------------------------------------------------------------------------ */
+/* --- what the users' homes tell ---------------------------------------------------------------------------------- */
 
 void outbox_tell(struct core *core, uint32_t tenant, uint64_t user, uint64_t back, const uint64_t *left,
                  uint32_t num_left)
@@ -226,7 +226,7 @@ void outbox_on_notice(struct core *core, const struct notice *n)
     if (n->seq) change_take(core, t, &(struct change){.user = n->user, .number = n->seq, .back = true});
 }
 
-/* --- counting ------------------------------------------------------------------------------------------------------------ */
+/* --- counting ---------------------------------------------------------------------------------------------------- */
 
 static void page_add(struct outbox_count *c, uint64_t user, uint64_t number)
 {
@@ -269,7 +269,8 @@ static void count_run(struct read_job *job, struct kv *kv)
 static void count_failed(struct core *core, struct outbox_tenant *t, enum status status)
 {
     struct queue turns = t->turns;
-    LOG(LOG_ERROR, "notify", "outbox_not_counted", LOG_U64("tenant", t->tenant), LOG_STR("status", status_name(status)));
+    LOG(LOG_ERROR, "notify", "outbox_not_counted", LOG_U64("tenant", t->tenant),
+        LOG_STR("status", status_name(status)));
     users_free(core, t);
     t->turns = (struct queue){0};
     while (turns.len) {
@@ -326,7 +327,7 @@ static void count_start(struct core *core, struct outbox_tenant *t)
     read_submit(core->reader, &c->job);
 }
 
-/* --- turns --------------------------------------------------------------------------------------------------------------- */
+/* --- turns ------------------------------------------------------------------------------------------------------- */
 
 /* outbox_next: a creation may end within its beginning, so this is held. */
 static void outbox_next(struct core *core, struct outbox_tenant *t)
@@ -344,7 +345,8 @@ static void outbox_next(struct core *core, struct outbox_tenant *t)
     t->held = false;
 }
 
-/* others_next gives what has become free to the tenants in turn, so that two busy ones do not keep it among themselves. */
+/* others_next gives what has become free to the tenants in turn, so that two busy ones do not keep it among
+ * themselves. */
 static void others_next(struct core *core)
 {
     struct notify *n = core->notify;

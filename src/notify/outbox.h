@@ -1,12 +1,12 @@
 /* outbox: which notifications wait for a tenant, and for each of its users, known at the tenant's home.
  *
- * They are counted once, before the tenant's first notification is made, a page at a time; from then on the changes keep
- * them: who makes a notification reserves its places, and the users' homes tell (NOTICE_OUTBOX) what has left the outbox
- * or come back. So whether there is room is known before any work is done for a notification.
+ * They are counted once, before the tenant's first notification is made, a page at a time; from then on the changes
+ * keep them: who makes a notification reserves its places, and the users' homes tell (NOTICE_OUTBOX) what has left the
+ * outbox or come back. So whether there is room is known before any work is done for a notification.
  *
  * A change may be told long after the count has seen its row, or its row's end. So the numbers are kept and not only
- * how many they are: what is told twice changes nothing, and a user's changes are told in the order in which they happened,
- * so the last one of a number is right whatever the count has seen.
+ * how many they are: what is told twice changes nothing, and a user's changes are told in the order in which they
+ * happened, so the last one of a number is right whatever the count has seen.
  *
  * Here a tenant's creations take turns as well: a few are at work, some wait, the others are refused. */
 #ifndef CARILLON_NOTIFY_OUTBOX_H

@@ -14,7 +14,10 @@ void past_free(struct past_table *t)
     t->slots = NULL;
 }
 
-static struct past *slot(const struct past_table *t, uint64_t user) { return &t->slots[hash_u64(user) & (PAST_USERS - 1)]; }
+static struct past *slot(const struct past_table *t, uint64_t user)
+{
+    return &t->slots[hash_u64(user) & (PAST_USERS - 1)];
+}
 
 const struct past *past_find(const struct past_table *t, uint32_t tenant, uint64_t user)
 {

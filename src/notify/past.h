@@ -1,9 +1,9 @@
 /* past: where what waits for a user begins, remembered at the user's home, so that an inbox is not loaded by way of
  * everything that its user has ever acknowledged: what was deleted stands in the store until it is compacted.
  *
- * Everything below `from` has ended, or is still to be heard of (NOTICE_NOTIFIED), which lowers it then. It is knowledge
- * of this process only, in a table in which a newer user may take an older one's place: whoever is not found there is
- * loaded from the front. */
+ * Everything below `from` has ended, or is still to be heard of (NOTICE_NOTIFIED), which lowers it then. It is
+ * knowledge of this process only, in a table in which a newer user may take an older one's place: whoever is not found
+ * there is loaded from the front. */
 #ifndef CARILLON_NOTIFY_PAST_H
 #define CARILLON_NOTIFY_PAST_H
 

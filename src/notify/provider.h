@@ -1,9 +1,9 @@
 /* provider: the seam to whatever carries a notification to its user: the WebSocket today; mail, text messages, mobile
  * push and webhooks stand behind the same three functions.
  *
- * A provider gets one push at a time for each user: some notifications, ready as JSON, most urgent first. It says in the
- * push which of them it has handed over, and calls push_done once, from within `send` or later, on the same core. Being
- * handed over is an attempt, not a delivery: that is the user's acknowledgement. */
+ * A provider gets one push at a time for each user: some notifications, ready as JSON, most urgent first. It says in
+ * the push which of them it has handed over, and calls push_done once, from within `send` or later, on the same core.
+ * Being handed over is an attempt, not a delivery: that is the user's acknowledgement. */
 #ifndef CARILLON_NOTIFY_PROVIDER_H
 #define CARILLON_NOTIFY_PROVIDER_H
 

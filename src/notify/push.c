@@ -1,5 +1,5 @@
-/* push: what is due goes to the provider, a batch at a time: the bodies are read, handed over, and what was taken counts
- * as an attempt. */
+/* push: what is due goes to the provider, a batch at a time: the bodies are read, handed over, and what was taken
+ * counts as an attempt. */
 #include <stdlib.h>
 
 #include "../../storage/keys.h"
@@ -15,7 +15,7 @@ static void push_read(void *context, struct read_job *job);
 static void postpone(const struct core *core, struct inbox *in);
 static void attempted(struct core *core, struct rows *rows, const struct inbox *in, struct waiting *w);
 
-/* --- which ---------------------------------------------------------------------------------------------------------------- */
+/* --- which ------------------------------------------------------------------------------------------------------- */
 
 static bool beyond(const struct opening *o, const struct waiting *w)
 {
@@ -51,7 +51,8 @@ static struct opening *opening_of(struct inbox *in, const struct push *p)
 {
     for (struct list *at = in->openings.next; p->conn.generation && at != &in->openings; at = at->next) {
         struct opening *o = CONTAINER_OF(at, struct opening, of_inbox);
-        if (o->core == p->conn_core && o->conn.slot == p->conn.slot && o->conn.generation == p->conn.generation) return o;
+        if (o->core == p->conn_core && o->conn.slot == p->conn.slot && o->conn.generation == p->conn.generation)
+            return o;
     }
     return NULL;
 }
@@ -88,7 +89,7 @@ void inbox_push(struct core *core, struct inbox *in)
     read_submit(core->reader, &p->job);
 }
 
-/* --- handed over -------------------------------------------------------------------------------------------------------- */
+/* --- handed over ------------------------------------------------------------------------------------------------- */
 
 static void push_json(struct buf *out, const struct notification_record *r)
 {
@@ -99,7 +100,8 @@ static void push_json(struct buf *out, const struct notification_record *r)
     buf_json_string(out, r->topic);
     BUF_LIT(out, ",\"payload\":");
     buf_slice_append(out, r->payload);
-    buf_printf(out, ",\"priority\":\"%s\",\"created_at\":\"%.*s\"}", priority_name(r->priority), (int)TIME_TEXT_LEN, time);
+    buf_printf(out, ",\"priority\":\"%s\",\"created_at\":\"%.*s\"}", priority_name(r->priority), (int)TIME_TEXT_LEN,
+               time);
 }
 
 static void push_run(struct read_job *job, struct kv *kv)
@@ -116,7 +118,9 @@ static void push_run(struct read_job *job, struct kv *kv)
         enum status s = kv_get(kv, KV_NOTIFICATIONS, key_slice(&key), &value);
         if (s == STATUS_OK) s = notification_record_decode(&r, buf_slice(&value));
         if (s == STATUS_OK) push_json(&p->json, &r);
-        else LOG(LOG_ERROR, "notify", "body_not_read", LOG_U64("number", item->number), LOG_STR("status", status_name(s)));
+        else
+            LOG(LOG_ERROR, "notify", "body_not_read", LOG_U64("number", item->number),
+                LOG_STR("status", status_name(s)));
         item->len = (uint32_t)p->json.len - item->at;
     }
     p->num = num; /* the others are for the next push */
@@ -128,10 +132,11 @@ static void push_read(void *context, struct read_job *job)
     provider_websocket.send(context, CONTAINER_OF(job, struct push, job));
 }
 
-/* --- what became of it ------------------------------------------------------------------------------------------------------- */
+/* --- what became of it ------------------------------------------------------------------------------------------- */
 
 /* opening_went notes how far a socket has got: behind what it has taken, and what could not be read. One that has gone
- * gets nothing more; one without room goes on when it has drained, and all do a little later while frames are too many. */
+ * gets nothing more; one without room goes on when it has drained, and all do a little later while frames are too
+ * many. */
 static void opening_went(const struct core *core, struct inbox *in, const struct push *p)
 {
     struct opening *o = opening_of(in, p);

@@ -1,6 +1,6 @@
 /* sweep: walks through what nobody comes for: notifications that expired while their users were away, and what has been
- * in the history for long enough. Core 0 does it, a page of NOTIFY_SWEEP_ROWS rows at a time; the next page is read when all that
- * the last one brought up is done. Whatever can still change is left to its user's home. */
+ * in the history for long enough. Core 0 does it, a page of NOTIFY_SWEEP_ROWS rows at a time; the next page is read
+ * when all that the last one brought up is done. Whatever can still change is left to its user's home. */
 #include <stdlib.h>
 
 #include "../../storage/keys.h"
@@ -48,7 +48,7 @@ void sweep_free(struct sweep *s)
     free(s);
 }
 
-/* --- a page, on a reader --------------------------------------------------------------------------------------------------- */
+/* --- a page, on a reader ----------------------------------------------------------------------------------------- */
 
 static void found(struct sweep *s, uint32_t tenant, uint64_t user, uint64_t number, struct slice id)
 {
@@ -65,7 +65,8 @@ static enum status outbox_row(struct sweep *s, struct slice key, struct slice va
     uint32_t tenant;
     uint64_t user, number;
     struct outbox_record r;
-    if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &user) || !key_parse_u64(&key, &number)) return STATUS_CORRUPT;
+    if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &user) || !key_parse_u64(&key, &number))
+        return STATUS_CORRUPT;
     enum status status = outbox_record_decode(&r, value);
     if (status != STATUS_OK) return status;
     s->waiting++;
@@ -96,7 +97,8 @@ static enum status dead_row(struct sweep *s, struct slice key, struct slice valu
     uint32_t tenant;
     uint64_t user, number;
     struct dead_letter_record r;
-    if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &number) || !key_parse_u64(&key, &user)) return STATUS_CORRUPT;
+    if (!key_parse_u32(&key, &tenant) || !key_parse_u64(&key, &number) || !key_parse_u64(&key, &user))
+        return STATUS_CORRUPT;
     enum status status = dead_letter_record_decode(&r, value);
     if (status == STATUS_OK && r.ended_ms + s->dead_keep_ms <= s->now_ms) found(s, tenant, user, number, r.user_id);
     return status;
@@ -135,7 +137,7 @@ static void page_run(struct read_job *job, struct kv *kv)
     if (s->status == STATUS_OK) s->status = closed;
 }
 
-/* --- what is done about it --------------------------------------------------------------------------------------------------- */
+/* --- what is done about it --------------------------------------------------------------------------------------- */
 
 static void page_next(struct core *core, struct sweep *s);
 

@@ -50,10 +50,13 @@ static void push_returned(struct core *core, struct op *op)
     if (--p->waits == 0) push_done(core, p);
 }
 
-const struct provider provider_websocket = {
-    .type = "websocket", .name = "websocket", .send = push_send, .reachable = sockets_reachable, .status = sockets_status};
+const struct provider provider_websocket = {.type = "websocket",
+                                            .name = "websocket",
+                                            .send = push_send,
+                                            .reachable = sockets_reachable,
+                                            .status = sockets_status};
 
-/* --- on a core with sockets ------------------------------------------------------------------------------------------ */
+/* --- on a core with sockets -------------------------------------------------------------------------------------- */
 
 /* item_frame makes a frame that counts among this core's, as a room's run does. */
 static struct frame *item_frame(struct core *core, const struct push *p, const struct push_item *item)

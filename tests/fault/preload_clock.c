@@ -1,12 +1,13 @@
 /* preload_clock: steps the wall clock of a running process. LD_PRELOAD this object into the gateway.
  *
- *   CARILLON_CLOCK_FILE=F   F holds the step in milliseconds as a signed 64-bit little-endian number; it is mapped, so that a
- *                           test can step the clock while the process runs
+ *   CARILLON_CLOCK_FILE=F   F holds the step in milliseconds as a signed 64-bit little-endian number; it is mapped, so
+ * that a test can step the clock while the process runs
  *
- * clock_gettime of CLOCK_REALTIME and its relatives, gettimeofday and time are stepped; the monotonic clock never is. The
- * calls reach this object and not the vDSO, for it is the C library that calls that, and this stands in front of the
- * library. The kernel's own time is left alone, so a wait until a time of the wall clock (pthread_cond_timedwait and its
- * relatives) is translated to that; a wait that is under way when the clock is stepped ends as if it had not been. */
+ * clock_gettime of CLOCK_REALTIME and its relatives, gettimeofday and time are stepped; the monotonic clock never is.
+ * The calls reach this object and not the vDSO, for it is the C library that calls that, and this stands in front of
+ * the library. The kernel's own time is left alone, so a wait until a time of the wall clock (pthread_cond_timedwait
+ * and its relatives) is translated to that; a wait that is under way when the clock is stepped ends as if it had not
+ * been. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -70,7 +71,7 @@ time_t time(time_t *out)
     return now.tv_sec;
 }
 
-/* --- waits --------------------------------------------------------------------------------------------------------- */
+/* --- waits ------------------------------------------------------------------------------------------------------- */
 
 #define WALL_SECONDS_MIN 1000000000 /* a time beyond it is of the wall clock: the monotonic one counts from the boot */
 

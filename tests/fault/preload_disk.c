@@ -29,8 +29,18 @@
 #include <unistd.h>
 
 /* What a file is to the store; the bit in plan.fail_kinds is 1 << kind. disk_faults.py has the same list. */
-enum kind { WAL, WAL_IN_FLUSH /* by one of RocksDB's own threads */, TABLE, MANIFEST, MARK, DIRECTORY, BACKUP, OTHER, KINDS,
-            OUTSIDE = KINDS };
+enum kind {
+    WAL,
+    WAL_IN_FLUSH, /* by one of RocksDB's own threads */
+    TABLE,
+    MANIFEST,
+    MARK,
+    DIRECTORY,
+    BACKUP,
+    OTHER,
+    KINDS,
+    OUTSIDE = KINDS
+};
 enum call { SYNC, WRITE };
 
 /* All 64 bits wide and little-endian; disk_faults.py has the same list. */
@@ -43,7 +53,7 @@ struct plan {
     _Atomic uint64_t error;                                         /* errno of them */
     _Atomic uint64_t read_delay_us, write_delay_us, sync_delay_us;  /* before each call */
     /* written by this object */
-    _Atomic uint64_t failed, first_failed_ns;                       /* calls that failed; CLOCK_MONOTONIC of the first */
+    _Atomic uint64_t failed, first_failed_ns; /* calls that failed; CLOCK_MONOTONIC of the first */
     _Atomic uint64_t reads, writes;                                 /* calls, whether delayed or not */
     _Atomic uint64_t on_core;                                       /* reads, writes and syncs by a thread "core/N" */
     _Atomic uint64_t syncs[KINDS];

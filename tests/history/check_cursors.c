@@ -1,6 +1,6 @@
-/* Cursors: only acks move them, and only forwards. What takes them back all the same: a power loss; joining again, which
- * begins a cursor anew; and a killed process, but not what it had acknowledged. Between two such moments, an age, a
- * cursor only rises. */
+/* Cursors: only acks move them, and only forwards. What takes them back all the same: a power loss; joining again,
+ * which begins a cursor anew; and a killed process, but not what it had acknowledged. Between two such moments, an age,
+ * a cursor only rises. */
 #include <inttypes.h>
 #include <stdlib.h>
 

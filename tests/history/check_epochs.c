@@ -26,8 +26,8 @@ static void check_reuse(struct checker *c, const struct keyed *items, size_t num
 /* --- a fast room's tail ------------------------------------------------------------------------------------------ */
 
 /* What was in the log of one epoch together was there in the order of seq: of it, a power loss takes the end. Messages
- * alone prove that something was kept: somebody may leave again under the same seq, and in the same millisecond while the
- * clock stands behind the log. */
+ * alone prove that something was kept: somebody may leave again under the same seq, and in the same millisecond while
+ * the clock stands behind the log. */
 static void check_tail(struct checker *c, const struct keyed *items, size_t num)
 {
     const struct entry *lost = NULL, *kept = NULL;

@@ -15,8 +15,9 @@ static const char about[] =
     "             (ns of CLOCK_MONOTONIC, as in the records) or later may be missing from it; everything else holds\n"
     "\n"
     "RECORD is what `carillon-load --record` writes, EXPORT what `carillon export-history DIR --room ID` prints. Both\n"
-    "are JSON lines, one object each; a line with \"op\" is a record's, any other an export's, and files may be given in\n"
-    "any order. An operation has \"op\", \"t\" (ns of CLOCK_MONOTONIC) and these members; those in [] may be missing:\n"
+    "are JSON lines, one object each; a line with \"op\" is a record's, any other an export's, and files may be given\n"
+    "in any order. An operation has \"op\", \"t\" (ns of CLOCK_MONOTONIC) and these members; those in [] may be\n"
+    "missing:\n"
     "\n";
 static const char names[] =
     "\nA message is named by (room, sender, client_id); sending it again with the same name is the same message.\n"
@@ -24,8 +25,8 @@ static const char names[] =
     "The rules, by what breaks them:\n"
     "\n";
 static const char verdict[] =
-    "\nPrints a table and the first violations of each rule with the lines they come from. Exit code: 0 all rules hold,\n"
-    "1 some do not, 2 usage or a file that cannot be read.\n";
+    "\nPrints a table and the first violations of each rule with the lines they come from.\n"
+    "Exit code: 0 all rules hold, 1 some do not, 2 usage or a file that cannot be read.\n";
 
 static const struct {
     const char *name, *members, *text;

@@ -60,8 +60,8 @@ void creation_answered(unsigned index, struct slice answer, uint64_t version);
 
 const char *topic_name(unsigned topic);
 const char *user_name(unsigned user);
-/* user_place of an id; NOTIFIED_USERS: nobody's, whose name is empty. user_random: one whom the run has; user_is_client:
- * has a client. */
+/* user_place of an id; NOTIFIED_USERS: nobody's, whose name is empty. user_random: one whom the run has;
+ * user_is_client: has a client. */
 unsigned user_place(struct slice user_id);
 unsigned user_random(void);
 bool user_is_client(unsigned user);

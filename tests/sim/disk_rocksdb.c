@@ -13,8 +13,9 @@
 #include "../../storage/store.h"
 #include "world.h"
 
-/* A crash goes on over a copy of the directory, whose log is cut to what stays. The old database is left where it stands,
- * as a killed process leaves it: readers may be in the middle of a walk over it, and it cannot be closed under them. */
+/* A crash goes on over a copy of the directory, whose log is cut to what stays. The old database is left where it
+ * stands, as a killed process leaves it: readers may be in the middle of a walk over it, and it cannot be closed under
+ * them. */
 
 #define CACHE_BYTES (1u << 20)
 #define WRITE_BUFFER_BYTES (64u << 20) /* more than a run writes: the log of a process is one file */

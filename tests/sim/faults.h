@@ -1,7 +1,7 @@
 /* faults: what goes wrong in a run beside crashes and failed writes, how often, and which refusals that excuses.
  *
  * Each run has some kinds and not others, so that each is met alone and with any other. The rings' faults happen in
- * fake_ring.c, failed reads in store_watch.c, late wake-ups in world.c; here they are chosen, and what changes now and
+ * fake_ring, failed reads in store_watch.c, late wake-ups in world.c; here they are chosen, and what changes now and
  * then is changed: pauses, the wall clock, the disk's reserve, the memory's bound, whether reads fail.
  *
  * All of it ends with the healing, and what was refused because of it must be had then. */

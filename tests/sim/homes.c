@@ -47,8 +47,8 @@ void homes_check(const struct gateway *g)
     }
     CHECK(counted == sockets, "homes count %" PRIu64 " sockets, and there are %" PRIu64, counted, sockets);
     for (unsigned i = 0; i < g->num_cores; i++)
-        CHECK(g->cores[i]->online.len == online, "%" PRIu64 " users are online, and core %u knows of %" PRIu32, online, i,
-              g->cores[i]->online.len);
+        CHECK(g->cores[i]->online.len == online, "%" PRIu64 " users are online, and core %u knows of %" PRIu32, online,
+              i, g->cores[i]->online.len);
 }
 
 void homes_check_empty(const struct gateway *g)

@@ -1,4 +1,5 @@
-/* homes: what users' homes and the cores of their sockets must agree on whenever nothing is on its way between cores. */
+/* homes: what users' homes and the cores of their sockets must agree on whenever nothing is on its way between
+ * cores. */
 #ifndef CARILLON_TESTS_SIM_HOMES_H
 #define CARILLON_TESTS_SIM_HOMES_H
 

@@ -117,8 +117,8 @@ void recorder_deleted(unsigned tenant)
             if (scenario.rooms[r].tenant == tenant && scenario_room_known(r)) out(r, u);
 }
 
-/* outs_told: who is in no room in the end though nobody was told so: those of a tenant that was deleted while they asked
- * to be let in, and those whose joining a fast room has lost with the power. */
+/* outs_told: who is in no room in the end though nobody was told so: those of a tenant that was deleted while they
+ * asked to be let in, and those whose joining a fast room has lost with the power. */
 static void outs_told(void)
 {
     for (unsigned r = 0; r < scenario.num_rooms; r++) {

@@ -185,7 +185,8 @@ static void row_written(struct pending_row *row)
     CHECK(r->head == 0 || e->record.created_ms >= r->events[r->head - 1].record.created_ms, "time goes back in a room");
     for (uint64_t seq = 1; seq <= r->head && e->record.client_id.len; seq++) {
         const struct log_record *other = &r->events[seq - 1].record;
-        /* by the clock, not by its created_at: a core may have taken that, and weeks have passed in the middle of its turn */
+        /* by the clock, not by its created_at: a core may have taken that, and weeks have passed in the middle of its
+         * turn */
         if (world_wall_most_ms() >= other->created_ms + WATCHED_WINDOW_MS) continue;
         CHECK(other->sender != e->record.sender || !slice_eq(other->client_id, e->record.client_id),
               "client id %.*s was appended twice: seq %" PRIu64 " and %" PRIu64, SLICE_FMT(e->record.client_id), seq,

@@ -118,8 +118,8 @@ const struct random *world_gateway_random(void)
     return &seeded;
 }
 
-/* The status that an operator asks for names the process and its CPU time, and numbers with more digits would make another
- * run of the same seed. */
+/* The status that an operator asks for names the process and its CPU time, and numbers with more digits would make
+ * another run of the same seed. */
 pid_t __wrap_getpid(void) { return 1; }
 int __wrap_pthread_getcpuclockid(pthread_t thread, clockid_t *clock) { return ENOENT; }
 

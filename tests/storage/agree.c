@@ -148,16 +148,20 @@ static void differences_print(void)
 static const char help[] =
     "usage: store_agree [--seeds A..B | --seed N [--trace]] [--dir DIR] | --differences\n"
     "\n"
-    "Runs seeded scripts on kv_fake and RocksDB, and on mark_fake and the mark file, side by side: writes, syncs, gets,\n"
-    "walks, snapshots, flushes, reopenings, crashes and errors. Every answer must be the same; after a crash RocksDB must\n"
-    "hold a prefix of whole batches with everything synced in it, and the fake crashed to it the same rows.\n"
+    "Runs seeded scripts on kv_fake and RocksDB, and on mark_fake and the mark file, side by side: writes,\n"
+    "syncs, gets, walks, snapshots, flushes, reopenings, crashes and errors. Every answer must be the same;\n"
+    "after a crash RocksDB must hold a prefix of whole batches with everything synced in it, and the fake\n"
+    "crashed to it the same rows.\n"
     "\n"
     "  --seeds A..B   scripts to run (1..12)\n"
     "  --seed N       one of them; --trace tells each step\n"
-    "  --dir DIR      where the databases are made ($TMPDIR, or /dev/shm: a memory file system makes it ten times faster)\n"
+    "  --dir DIR      where the databases are made ($TMPDIR, or /dev/shm: a memory file system makes it ten times\n"
+    "                 faster)\n"
     "  --differences  what the fakes do otherwise on purpose, as a table\n"
     "\n"
-    "A seed repeats its script; RocksDB's threads have a timing of their own, so that some failures need several tries.\n"
+    "A seed repeats its script; RocksDB's threads have a timing of their own, so that some failures need\n"
+    "several tries.\n"
+    "\n"
     "Prints PASS or FAIL in the last line. Exit codes: 0 all agree, 1 one does not, 2 usage.\n"
     "Example: store_agree --seeds 1..500\n";
 
@@ -172,7 +176,8 @@ static bool options_parse(struct options *o, int argc, char **argv)
             o->trace = true;
         } else if (strcmp(argv[i], "--dir") == 0 && *value && strlen(value) < 100) {
             o->dir = argv[++i];
-        } else if (strcmp(argv[i], "--seed") == 0 && sscanf(value, "%" SCNu64 "%n", &o->first, &used) == 1 && !value[used]) {
+        } else if (strcmp(argv[i], "--seed") == 0 && sscanf(value, "%" SCNu64 "%n", &o->first, &used) == 1 &&
+                   !value[used]) {
             o->last = o->first;
             i++;
         } else if (strcmp(argv[i], "--seeds") == 0 &&

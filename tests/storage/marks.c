@@ -44,8 +44,9 @@ static uint64_t compare(struct marks *m)
     uint64_t at[MARKS] = {0, 0};
     enum status s[MARKS];
     for (unsigned i = 0; i < MARKS; i++) s[i] = mark_read(m->mark[i], &at[i]);
-    AGREE(s[FILE_MARK] == s[FAKE] && at[FILE_MARK] == at[FAKE], "a mark: the file says %s %" PRIu64 ", the fake %s %" PRIu64,
-          status_name(s[FILE_MARK]), at[FILE_MARK], status_name(s[FAKE]), at[FAKE]);
+    AGREE(s[FILE_MARK] == s[FAKE] && at[FILE_MARK] == at[FAKE],
+          "a mark: the file says %s %" PRIu64 ", the fake %s %" PRIu64, status_name(s[FILE_MARK]), at[FILE_MARK],
+          status_name(s[FAKE]), at[FAKE]);
     return at[FAKE];
 }
 

@@ -245,12 +245,12 @@ static bool move_both(struct pair *p, struct kv_iter *const at[STORES], enum mov
     static const char *const names[] = {"first", "last", "next", "prev"};
     bool on[STORES];
     for (unsigned i = 0; i < STORES; i++) on[i] = move_one(p->kv[i], at[i], move);
-    AGREE(on[ROCKS] == on[FAKE], "a walk: %s is %s row for RocksDB, %s for the fake", names[move], on[ROCKS] ? "a" : "no",
-          on[FAKE] ? "one" : "none");
+    AGREE(on[ROCKS] == on[FAKE], "a walk: %s is %s row for RocksDB, %s for the fake", names[move],
+          on[ROCKS] ? "a" : "no", on[FAKE] ? "one" : "none");
     if (!on[FAKE]) return false;
     struct slice key = kv_iter_key(p->kv[ROCKS], at[ROCKS]), fake_key = kv_iter_key(p->kv[FAKE], at[FAKE]);
-    AGREE(slice_eq(key, fake_key), "a walk: %s is a key of %zu B for RocksDB, another of %zu B for the fake", names[move],
-          key.len, fake_key.len);
+    AGREE(slice_eq(key, fake_key), "a walk: %s is a key of %zu B for RocksDB, another of %zu B for the fake",
+          names[move], key.len, fake_key.len);
     AGREE(slice_eq(kv_iter_value(p->kv[ROCKS], at[ROCKS]), kv_iter_value(p->kv[FAKE], at[FAKE])),
           "a walk: %s has another value for the fake, under a key of %zu B", names[move], key.len);
     return true;
@@ -318,7 +318,8 @@ void pair_hold(struct pair *p)
 void pair_compare(struct pair *p)
 {
     AGREE(kv_sequence(p->kv[ROCKS]) == kv_sequence(p->kv[FAKE]),
-          "RocksDB counts %" PRIu64 " operations, the fake %" PRIu64, kv_sequence(p->kv[ROCKS]), kv_sequence(p->kv[FAKE]));
+          "RocksDB counts %" PRIu64 " operations, the fake %" PRIu64, kv_sequence(p->kv[ROCKS]),
+          kv_sequence(p->kv[FAKE]));
     for (unsigned cf = 0; cf < KV_CFS; cf++) {
         struct kv_iter *at[STORES];
         for (unsigned i = 0; i < STORES; i++) at[i] = kv_iter_open(p->kv[i], (enum kv_cf)cf, SLICE_NONE, SLICE_NONE);
@@ -469,8 +470,8 @@ static void fail_sync(struct pair *p)
     power_fail(POWER_FAILS_SYNCS, ".log", p->chances);
     kv_fake_fail(p->kv[FAKE], false, true);
     enum status rocks = kv_sync(p->kv[ROCKS]), fake = kv_sync(p->kv[FAKE]);
-    AGREE(rocks == STATUS_IO && fake == STATUS_IO, "a sync that fails: RocksDB says %s, the fake %s", status_name(rocks),
-          status_name(fake));
+    AGREE(rocks == STATUS_IO && fake == STATUS_IO, "a sync that fails: RocksDB says %s, the fake %s",
+          status_name(rocks), status_name(fake));
     seen->failed_syncs++;
 }
 

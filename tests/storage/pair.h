@@ -1,8 +1,8 @@
 /* pair: RocksDB and its fake side by side: each is asked the same, and the run fails where the answers differ.
  *
- * A crash is RocksDB's: its directory is copied as a power loss leaves it (power.h), and opened. What it holds then must
- * be what kv.h allows: whole batches, a prefix of them, everything synced among them. The fake is crashed to the same
- * prefix, must hold exactly the same rows, and the script goes on. */
+ * A crash is RocksDB's: its directory is copied as a power loss leaves it (power.h), and opened. What it holds then
+ * must be what kv.h allows: whole batches, a prefix of them, everything synced among them. The fake is crashed to the
+ * same prefix, must hold exactly the same rows, and the script goes on. */
 #ifndef CARILLON_TESTS_STORAGE_PAIR_H
 #define CARILLON_TESTS_STORAGE_PAIR_H
 

@@ -41,7 +41,8 @@ static _Atomic bool slow;
 
 static bool cut_file(const char *from, const char *to, enum power_loss loss, struct chances *chances);
 
-static _Thread_local bool inside; /* the lock is this thread's: an assertion that fails in here must be able to say so */
+/* the lock is this thread's: an assertion that fails in here must be able to say so */
+static _Thread_local bool inside;
 
 static void power_lock(void)
 {
@@ -195,7 +196,8 @@ static void note(int fd, const struct stat *st, off_t offset, size_t len)
     close(reader);
 }
 
-static ssize_t watched_write(int fd, const void *bytes, size_t len, off_t offset, long (*call)(int, const void *, size_t, off_t))
+static ssize_t watched_write(int fd, const void *bytes, size_t len, off_t offset,
+                             long (*call)(int, const void *, size_t, off_t))
 {
     struct stat st;
     bool suffix;
@@ -221,7 +223,8 @@ static int watched_sync(int fd, long call)
 {
     struct stat st;
     bool suffix;
-    for (unsigned ms = 0; ms < SLOW_MS_MAX && atomic_load(&slow) && !pthread_equal(pthread_self(), power.owner); ms++) usleep(1000);
+    for (unsigned ms = 0; ms < SLOW_MS_MAX && atomic_load(&slow) && !pthread_equal(pthread_self(), power.owner); ms++)
+        usleep(1000);
     power_lock();
     bool is_watched = watched(fd, &st, &suffix);
     bool fails = is_watched && power.fails == POWER_FAILS_SYNCS && suffix;
@@ -232,7 +235,10 @@ static int watched_sync(int fd, long call)
     return -1;
 }
 
-static long call_write(int fd, const void *bytes, size_t len, off_t offset) { return syscall(SYS_write, fd, bytes, len); }
+static long call_write(int fd, const void *bytes, size_t len, off_t offset)
+{
+    return syscall(SYS_write, fd, bytes, len);
+}
 static long call_pwrite(int fd, const void *bytes, size_t len, off_t offset)
 {
     return syscall(SYS_pwrite64, fd, bytes, len, offset);

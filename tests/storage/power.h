@@ -23,13 +23,14 @@ enum power_loss {
 
 enum power_failure { POWER_FAILS_NOTHING, POWER_FAILS_WRITES, POWER_FAILS_SYNCS };
 
-/* power_watch begins to note what happens to files under `dir` (absolute, without links); what was noted is forgotten. */
+/* power_watch begins to note what happens to files under `dir` (absolute, without links); what was noted is
+ * forgotten. */
 void power_watch(const char *dir);
 /* power_cut copies the flat directory `from`, which is watched, to `to`, which exists and is empty. Returns whether a
  * write was torn: cut in its middle. */
 bool power_cut(const char *from, const char *to, enum power_loss loss, struct chances *chances);
-/* power_fail: from now on writes or syncs of watched files whose name ends in `suffix` fail with EIO. A write that fails
- * has written the first part of its bytes: none, some, or all of them. */
+/* power_fail: from now on writes or syncs of watched files whose name ends in `suffix` fail with EIO. A write that
+ * fails has written the first part of its bytes: none, some, or all of them. */
 void power_fail(enum power_failure what, const char *suffix, struct chances *chances);
 
 /* power_slow: syncs of other threads than the one that watches wait until this is over, as behind a busy disk; 60 ms

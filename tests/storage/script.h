@@ -1,8 +1,8 @@
 /* script: what is asked of both stores: keys, bounds, values and batches, all from chance.
  *
- * Keys come from a small world, so that writes, deletes, ranges and walks meet: each family's real keys with few numbers
- * in them, their neighbours (a byte more, a byte less, the next one), and keys that no product makes: bytes 0x00 and
- * 0xff, up to 3 KB long. */
+ * Keys come from a small world, so that writes, deletes, ranges and walks meet: each family's real keys with few
+ * numbers in them, their neighbours (a byte more, a byte less, the next one), and keys that no product makes: bytes
+ * 0x00 and 0xff, up to 3 KB long. */
 #ifndef CARILLON_TESTS_STORAGE_SCRIPT_H
 #define CARILLON_TESTS_STORAGE_SCRIPT_H
 

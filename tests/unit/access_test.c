@@ -1,44 +1,20 @@
-#include "harness.h"
+#include "log_lines.h"
 
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "../../src/api/access.h"
-#include "../../src/base/log.h"
 
 /* Lines that log.access asks for, caught before they leave. */
 
-static struct buf caught;
-
-static void catch_line(struct slice line)
-{
-    buf_slice_append(&caught, line);
-}
-
-static const char *lines(void)
-{
-    buf_char(&caught, '\0');
-    caught.len--;
-    return caught.data;
-}
-
 static struct harness *opened(void **state, enum config_log_access access)
 {
-    static const struct log_sink sink = {catch_line, NULL};
     struct harness *h = *state;
     h->config.log_access = access;
     harness_open(h, 2);
-    log_set_sink(&sink);
-    caught.len = 0;
+    lines_catch();
     return h;
-}
-
-static int teardown(void **state)
-{
-    log_set_sink(NULL);
-    buf_free(&caught);
-    return harness_teardown(state);
 }
 
 static void nothing_is_kept_while_it_is_off(void **state)
@@ -57,11 +33,13 @@ static void a_request_is_told_once_with_who_asked(void **state)
     struct client *c = client_open(h, 0);
     assert_int_equal(client_call(c, "GET", "/v1/users/me?secret=1", "ann", "", NULL), 200);
     assert_int_equal(count_in(lines(), "\n"), 1);
-    expect_text(lines(), "\"event\":\"request\",\"method\":\"GET\",\"route\":\"/users/me\",\"path\":\"/v1/users/me\",\"status\":200,");
+    expect_text(
+        lines(),
+        "\"event\":\"request\",\"method\":\"GET\",\"route\":\"/users/me\",\"path\":\"/v1/users/me\",\"status\":200,");
     expect_text(lines(), "\"user\":\"ann\",");
     assert_null(strstr(lines(), "secret"));
     /* the next one on the same connection has nothing of it */
-    caught.len = 0;
+    lines_forget();
     assert_int_equal(client_call(c, "GET", "/v1/users/me", NULL, "", NULL), 401);
     expect_text(lines(), "\"status\":401,\"code\":\"auth.missing\"");
     assert_null(strstr(lines(), "\"user\""));
@@ -83,8 +61,10 @@ static void a_caller_who_left_is_told_as_499_although_the_place_is_taken_again(v
     struct client *c = client_open(h, 0);
     h->hold_syncer = true;
     struct buf request = {0};
-    buf_printf(&request, "POST /v1/rooms HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: zoe\r\nContent-Length: 16\r\n\r\n"
-               "{\"type\":\"group\"}", h->api_key);
+    buf_printf(&request,
+               "POST /v1/rooms HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: zoe\r\nContent-Length: 16\r\n\r\n"
+               "{\"type\":\"group\"}",
+               h->api_key);
     client_send(c, buf_slice(&request));
     buf_free(&request);
     harness_settle(h);
@@ -107,12 +87,13 @@ static void a_socket_is_told_when_it_opens_and_when_it_closes(void **state)
 {
     struct harness *h = opened(state, CONFIG_ACCESS_ALL);
     struct client *c = socket_open(h, 1, "ann", "{\"type\":\"hello\",\"device\":\"phone\"}");
-    expect_text(lines(), "\"event\":\"websocket_open\",\"method\":\"GET\",\"route\":\"/ws\",\"path\":\"/ws\",\"status\":101,");
-    caught.len = 0;
+    expect_text(lines(),
+                "\"event\":\"websocket_open\",\"method\":\"GET\",\"route\":\"/ws\",\"path\":\"/ws\",\"status\":101,");
+    lines_forget();
     client_say_binary(c, "x");
     assert_int_equal(client_hear_close(c), 1003);
     client_close(c);
-    for (unsigned i = 0; i < 1000 && !caught.len; i++) harness_turns(h);
+    for (unsigned i = 0; i < 1000 && !*lines(); i++) harness_turns(h);
     expect_text(lines(), "\"event\":\"websocket_close\",\"code\":1003,\"reason\":\"server\",");
     expect_text(lines(), "\"messages_in\":2,");
     expect_text(lines(), "\"user\":\"ann\",\"device\":\"phone\",");
@@ -125,8 +106,6 @@ static void patterns_are_shown_with_colons(void **state)
     assert_string_equal(access_route(ROUTES, text), "none");
     for (unsigned r = 0; r < ROUTES; r++) assert_null(strpbrk(access_route(r, text), "{}"));
 }
-
-#define CAUGHT(name) cmocka_unit_test_setup_teardown(name, harness_setup, teardown)
 
 int main(void)
 {

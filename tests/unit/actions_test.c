@@ -1,4 +1,4 @@
-#include "harness.h"
+#include "log_lines.h"
 
 #include <string.h>
 
@@ -7,51 +7,28 @@
 
 /* Lines that log.actions asks for, caught before they leave. */
 
-#define OPERATOR "X-Master-Key: " MASTER_KEY "\r\n"
-
-static struct buf caught;
-
-static void catch_line(struct slice line)
-{
-    buf_slice_append(&caught, line);
-}
-
-static const char *lines(void)
-{
-    buf_char(&caught, '\0');
-    caught.len--;
-    return caught.data;
-}
-
 static struct harness *opened(void **state, enum config_log_actions actions)
 {
-    static const struct log_sink sink = {catch_line, NULL};
     struct harness *h = *state;
     h->config.log_actions = actions;
     harness_open(h, 1);
-    log_set_sink(&sink);
+    lines_catch();
     log_set_level(LOG_INFO);
-    caught.len = 0;
     return h;
-}
-
-static int teardown(void **state)
-{
-    log_set_sink(NULL);
-    buf_free(&caught);
-    return harness_teardown(state);
 }
 
 static void each_value_of_the_setting_tells_more(void **state)
 {
-    static const unsigned expected[] = {[CONFIG_ACTIONS_OPERATOR] = 1, [CONFIG_ACTIONS_CHANGES] = 2, [CONFIG_ACTIONS_ALL] = 4};
+    static const unsigned expected[] = {
+        [CONFIG_ACTIONS_OPERATOR] = 1, [CONFIG_ACTIONS_CHANGES] = 2, [CONFIG_ACTIONS_ALL] = 4};
     struct harness *h = opened(state, CONFIG_ACTIONS_OPERATOR);
     for (unsigned actions = 0; actions < 3; actions++) {
         h->config.log_actions = actions;
-        caught.len = 0;
-        struct client *c = client_open(h, 0), *socket = socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+        lines_forget();
+        struct client *c = client_open(h, 0), *socket = socket_open(h, 0, "ann", HELLO_ALL);
         assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, "{\"name\":\"x\"}"), 201);
-        assert_int_equal(client_call(c, "POST", "/v1/rooms", "ann", "", "{\"type\":\"group\",\"members\":[\"bob\"]}"), 201);
+        assert_int_equal(client_call(c, "POST", "/v1/rooms", "ann", "", "{\"type\":\"group\",\"members\":[\"bob\"]}"),
+                         201);
         char room[16] = "", path[64];
         memcpy(room, strstr(c->text.data, "\"room_id\":\"") + 11, 15);
         snprintf(path, sizeof path, "/v1/rooms/%s/messages", room);
@@ -107,7 +84,7 @@ static void a_long_list_of_users_is_cut_and_counted(void **state)
 static void a_kick_tells_whom_and_why(void **state)
 {
     struct harness *h = opened(state, CONFIG_ACTIONS_OPERATOR);
-    struct client *c = client_open(h, 0), *socket = socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    struct client *c = client_open(h, 0), *socket = socket_open(h, 0, "ann", HELLO_ALL);
     char tenant[ID_TEXT_LEN + 1] = "", body[128];
     tenant_id_text(tenant, h->tenant);
     snprintf(body, sizeof body, "{\"tenant_id\":\"%s\",\"user_id\":\"ann\",\"reason\":\"go home\"}", tenant);
@@ -117,8 +94,6 @@ static void a_kick_tells_whom_and_why(void **state)
     expect_text(lines(), "\"users\":\"ann\",\"reason\":\"go home\",\"closed\":1,\"route\":\"/admin/kick\"");
     assert_int_equal(count_in(lines(), "\n"), 1);
 }
-
-#define CAUGHT(name) cmocka_unit_test_setup_teardown(name, harness_setup, teardown)
 
 int main(void)
 {

@@ -8,7 +8,6 @@
 
 /* What requests and operations are held against when memory is short. Rates: rate_limit_test, and from outside. */
 
-#define HELLO_NONE "{\"type\":\"hello\",\"rooms\":\"none\"}"
 #define TEXT_LEN 10000
 
 static void memory(struct harness *h, enum memory_state state)
@@ -32,7 +31,7 @@ static void a_process_short_of_memory_takes_no_requests_of_tenants(void **state)
     /* whoever watches and whoever mends are served */
     assert_int_equal(client_call(c, "GET", "/health", NULL, "", NULL), 200);
     assert_int_equal(client_call(c, "GET", "/ready", NULL, "", NULL), 503);
-    assert_int_equal(client_call(c, "GET", "/v1/admin/tenants", NULL, "X-Master-Key: " MASTER_KEY "\r\n", NULL), 200);
+    assert_int_equal(client_call(c, "GET", "/v1/admin/tenants", NULL, OPERATOR, NULL), 200);
     memory(h, MEMORY_OK);
     assert_int_equal(client_call(c, "GET", "/v1/users/me", "ann", "", NULL), 200);
     assert_int_equal(client_call(c, "GET", "/ready", NULL, "", NULL), 200);
@@ -79,7 +78,8 @@ static struct client *client_that_does_not_read(struct harness *h, uint64_t room
     struct client *c = client_open(h, 0);
     assert_int_equal(setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
     struct buf request = {0};
-    buf_printf(&request, "GET /v1/rooms/%s/messages?limit=1000 HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: ann\r\n\r\n",
+    buf_printf(&request,
+               "GET /v1/rooms/%s/messages?limit=1000 HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nX-User-Id: ann\r\n\r\n",
                room_name(room).text, h->api_key);
     client_send(c, buf_slice(&request));
     buf_free(&request);
@@ -91,7 +91,7 @@ static struct client *client_that_does_not_read(struct harness *h, uint64_t room
 static void other_tenant(struct harness *h, char header[128])
 {
     struct client *c = client_open(h, 0);
-    assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, "X-Master-Key: " MASTER_KEY "\r\n", "{\"name\":\"b\"}"),
+    assert_int_equal(client_call(c, "POST", "/v1/admin/tenants", NULL, OPERATOR, "{\"name\":\"b\"}"),
                      201);
     const char *key = strstr(c->text.data, "\"ck_");
     assert_non_null(key);
@@ -145,7 +145,8 @@ static void pages_asked_for_at_once_do_not_pass_the_bound(void **state)
     for (unsigned i = 0; i < 8; i++) c[i] = socket_open(h, 0, "ann", HELLO_NONE);
     for (unsigned i = 0; i < 8; i++)
         for (unsigned page = 1; page <= 10; page++)
-            client_say(c[i], "{\"type\":\"history\",\"id\":%u,\"room_id\":\"%s\",\"limit\":1000}", page, room_name(room).text);
+            client_say(c[i], "{\"type\":\"history\",\"id\":%u,\"room_id\":\"%s\",\"limit\":1000}", page,
+                       room_name(room).text);
     harness_settle(h);
     assert_in_range(net_reply_bytes(core->net), 512u << 10, (1u << 20) + WEBSOCKET_PAGE_BYTES_MAX + (64u << 10));
 }
@@ -206,7 +207,8 @@ static void so_many_connections_are_told_that_they_are_too_many(void **state)
         client_read(late[i]);
         num += !late[i]->ended;
     }
-    assert_in_range(num, CONNECTIONS_REFUSED_MAX / 2 - 8, CONNECTIONS_REFUSED_MAX); /* half of the places wait for a request */
+    /* half of the places wait for a request */
+    assert_in_range(num, CONNECTIONS_REFUSED_MAX / 2 - 8, CONNECTIONS_REFUSED_MAX);
 }
 
 /* --- clients that have shown no credential ------------------------------------------------------------ */
@@ -273,7 +275,8 @@ static struct client *body_begun(struct harness *h, const char *path, const char
     return c;
 }
 
-/* small_body asks without a credential, with a body of that many bytes; true: the connection is kept for the next one. */
+/* small_body asks without a credential, with a body of that many bytes; true: the connection is kept for the next
+ * one. */
 static bool small_body_is_taken(struct harness *h, unsigned len)
 {
     struct client *c = client_open(h, 0);

@@ -38,7 +38,8 @@ static void chance_moves_it_by_a_quarter_at_most(void **state)
 static void the_shortest_wait_is_none(void **state)
 {
     assert_in_range(backoff_ms(1, 1, 12345), 1, 1);
-    assert_in_range(backoff_ms(1, UINT32_MAX, UINT64_MAX), RETRY_MAX_MS - RETRY_MAX_MS / 4, RETRY_MAX_MS + RETRY_MAX_MS / 4);
+    assert_in_range(backoff_ms(1, UINT32_MAX, UINT64_MAX), RETRY_MAX_MS - RETRY_MAX_MS / 4,
+                    RETRY_MAX_MS + RETRY_MAX_MS / 4);
 }
 
 int main(void)

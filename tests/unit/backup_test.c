@@ -38,7 +38,8 @@ static enum status engine_create(struct kv *kv, const struct backup_target *targ
         return STATUS_IO;
     }
     uint32_t id = engine.num ? engine.rows[engine.num - 1].id + 1 : 1;
-    engine.rows[engine.num++] = (struct backup_row){.id = id, .files = 3, .bytes = 100 * id, .created_ms = 1000000 + 1000 * id};
+    engine.rows[engine.num++] =
+        (struct backup_row){.id = id, .files = 3, .bytes = 100 * id, .created_ms = 1000000 + 1000 * id};
     return STATUS_OK;
 }
 
@@ -51,7 +52,8 @@ static enum status engine_purge(const struct backup_target *target, unsigned kee
     return STATUS_OK;
 }
 
-static enum status engine_list(const char *dir, struct backup_row *rows, unsigned max, unsigned *num, char *why, size_t why_len)
+static enum status engine_list(const char *dir, struct backup_row *rows, unsigned max, unsigned *num, char *why,
+                               size_t why_len)
 {
     if (atomic_load(&engine.list_fails)) return STATUS_IO;
     *num = engine.num < max ? engine.num : max; /* the newest, as the real one */

@@ -5,9 +5,6 @@
 
 /* Who is connected, and being closed by the operator. */
 
-#define OPERATOR "X-Master-Key: " MASTER_KEY "\r\n"
-#define HELLO "{\"type\":\"hello\"}"
-
 static void list(struct client *c, const char *query)
 {
     char path[256];
@@ -41,7 +38,7 @@ static void connections_of_all_cores_are_listed_with_who_they_are(void **state)
     harness_open(h, 3);
     struct person ann = harness_person(h, "ann");
     harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
-    socket_open(h, 0, "ann", HELLO);
+    socket_open(h, 0, "ann", HELLO_ALL);
     socket_open(h, 2, "ann", NULL);
     struct client *c = client_open(h, 1);
     list(c, "");
@@ -60,7 +57,7 @@ static void a_page_goes_on_where_the_one_before_ended_across_cores(void **state)
     char next[64], path[128];
     harness_open(h, 3);
     harness_person(h, "ann");
-    for (unsigned i = 0; i < 6; i++) socket_open(h, i % 3, "ann", HELLO);
+    for (unsigned i = 0; i < 6; i++) socket_open(h, i % 3, "ann", HELLO_ALL);
     struct client *c = client_open(h, 0);
     unsigned seen = 0, pages = 0;
     for (snprintf(path, sizeof path, "?limit=2"); path[0]; pages++) {
@@ -83,8 +80,8 @@ static void a_list_can_be_of_one_tenant_and_one_user(void **state)
     harness_open(h, 2);
     harness_person(h, "ann");
     harness_person(h, "bob");
-    socket_open(h, 0, "ann", HELLO);
-    socket_open(h, 1, "bob", HELLO);
+    socket_open(h, 0, "ann", HELLO_ALL);
+    socket_open(h, 1, "bob", HELLO_ALL);
     struct client *c = client_open(h, 0);
     tenant_text(c, tenant);
     snprintf(query, sizeof query, "?tenant_id=%s", tenant);
@@ -104,7 +101,7 @@ static void a_kick_closes_the_one_connection_it_names(void **state)
     char id[64], body[128];
     harness_open(h, 2);
     harness_person(h, "ann");
-    struct client *ann = socket_open(h, 1, "ann", HELLO), *c = client_open(h, 0);
+    struct client *ann = socket_open(h, 1, "ann", HELLO_ALL), *c = client_open(h, 0);
     list(c, "");
     const char *at = strstr(c->text.data, "\"kind\":\"websocket\"");
     assert_non_null(at);
@@ -124,8 +121,8 @@ static void a_kick_closes_all_of_a_user_or_a_tenant_and_nobody_elses(void **stat
     harness_open(h, 2);
     harness_person(h, "ann");
     harness_person(h, "bob");
-    struct client *ann = socket_open(h, 0, "ann", HELLO), *too = socket_open(h, 1, "ann", HELLO);
-    struct client *bob = socket_open(h, 0, "bob", HELLO), *c = client_open(h, 0);
+    struct client *ann = socket_open(h, 0, "ann", HELLO_ALL), *too = socket_open(h, 1, "ann", HELLO_ALL);
+    struct client *bob = socket_open(h, 0, "bob", HELLO_ALL), *c = client_open(h, 0);
     tenant_text(c, tenant);
     snprintf(body, sizeof body, "{\"tenant_id\":\"%s\",\"user_id\":\"ann\",\"reason\":\"out\"}", tenant);
     assert_int_equal(kick(c, body), 200);

@@ -41,7 +41,7 @@ static void without_a_process_around_it_everything_is_refused(void **state)
     struct harness *h = *state;
     harness_open(h, 1);
     struct client *c = client_open(h, 0);
-    assert_int_equal(client_call(c, "POST", "/v1/admin/reload", NULL, "X-Master-Key: " MASTER_KEY "\r\n", NULL), 503);
+    assert_int_equal(client_call(c, "POST", "/v1/admin/reload", NULL, OPERATOR, NULL), 503);
 }
 
 static void freed(struct core *core, struct op *op)

@@ -36,7 +36,7 @@ static void a_full_mailbox_parks_runs_ops_and_notices_in_order(void **state)
     harness_open(h, 2);
     struct person ann = harness_person(h, "ann");
     struct crossing crossing = {.h = h, .room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann))};
-    struct client *c = socket_open(h, 1, "ann", "{\"type\":\"hello\"}");
+    struct client *c = socket_open(h, 1, "ann", HELLO_ALL);
     struct core *home = harness_core(h, 0);
     for (unsigned i = 0; i < ROUNDS; i++) { /* core 1 does not look … */
         harness_send(h, 0, &ann, crossing.room, "x");
@@ -189,7 +189,7 @@ static void what_is_counted_is_shown_after_a_moment(void **state)
     struct harness *h = *state;
     harness_open(h, 1);
     struct core *core = harness_core(h, 0);
-    socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    socket_open(h, 0, "ann", HELLO_ALL);
     harness_advance(h, 100);
     harness_settle(h);
     assert_int_equal(core->metrics.value[METRIC_SESSIONS], 1);
@@ -288,7 +288,7 @@ static void what_net_and_the_ring_count_is_shown(void **state)
     assert_int_equal(core->metrics.value[METRIC_ACCEPT_ERRORS], 3);
 }
 
-/* --- what a core gives to its connections: deadlines and bounds ----------------------------------------------------- */
+/* --- what a core gives to its connections: deadlines and bounds -------------------------------------------------- */
 
 /* expect_end_at moves time to just before a deadline, where the connection must be open, and just behind it. */
 static void expect_end_at(struct harness *h, struct client *c, uint64_t deadline_ms)
@@ -323,7 +323,7 @@ static void a_close_that_nobody_answers_ends_the_connection(void **state)
 {
     struct harness *h = *state;
     harness_open(h, 1);
-    struct client *c = socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    struct client *c = socket_open(h, 0, "ann", HELLO_ALL);
     client_say_binary(c, "x");
     assert_int_equal(client_hear_close(c), 1003);
     expect_end_at(h, c, CLOSE_TIMEOUT_MS);
@@ -341,7 +341,8 @@ static void a_refused_body_is_discarded_up_to_its_bound(void **state)
     /* The kernel may take all of it before the gateway has read any: what counts is that it stops reading. */
     uint64_t until_ns = clock_mono_ns(clock_real()) + PATIENCE_NS;
     while (net_stats(harness_core(h, 0)->net)->connections && clock_mono_ns(clock_real()) < until_ns) {
-        ssize_t n = sent < LINGER_BYTES_MAX + (4u << 20) ? send(c->fd, piece, sizeof piece, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+        ssize_t n =
+            sent < LINGER_BYTES_MAX + (4u << 20) ? send(c->fd, piece, sizeof piece, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
         if (n > 0) sent += (uint64_t)n;
         harness_turns(h);
     }
@@ -355,7 +356,7 @@ static void readers_may_hold_less_when_frames_run_short(void **state)
     struct harness *h = *state;
     harness_open(h, 1);
     struct core *core = harness_core(h, 0);
-    socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    socket_open(h, 0, "ann", HELLO_ALL);
     assert_int_equal(core->queue_bytes_max, h->config.limits_send_queue);
     atomic_store(&core->frames_bytes, (int64_t)FRAMES_BYTES_MAX - (1 << 20));
     harness_turns(h);

@@ -5,7 +5,8 @@
 
 /* What pages of other origins are told. */
 
-static struct client *asked(struct harness *h, const char *listed, const char *method, const char *path, const char *headers)
+static struct client *asked(struct harness *h, const char *listed, const char *method, const char *path,
+                            const char *headers)
 {
     free(h->config.cors_origins);
     h->config.cors_origins = strdup(listed);

@@ -148,10 +148,10 @@ static void revoking_closes_the_keys_sockets_and_no_others(void **state)
     harness_open(h, 2);
     struct client *by_first[2], *by_second[2];
     memcpy(first_key, h->api_key, sizeof first_key);
-    for (unsigned i = 0; i < 2; i++) by_first[i] = socket_open(h, i, "ann", "{\"type\":\"hello\"}");
+    for (unsigned i = 0; i < 2; i++) by_first[i] = socket_open(h, i, "ann", HELLO_ALL);
     struct answer *made = settled(h, key_make(h, 0, KEY_ROLE_SERVER));
     snprintf(h->api_key, sizeof h->api_key, "%s", made->out.data);
-    for (unsigned i = 0; i < 2; i++) by_second[i] = socket_open(h, i, "ann", "{\"type\":\"hello\"}");
+    for (unsigned i = 0; i < 2; i++) by_second[i] = socket_open(h, i, "ann", HELLO_ALL);
     expect_ok(settled(h, key_take(h, h->tenant, first_key)));
     for (unsigned i = 0; i < 2; i++) assert_int_equal(client_hear_close(by_first[i]), 4004);
     for (unsigned i = 0; i < 2; i++) client_hears_nothing(by_second[i]);
@@ -161,12 +161,12 @@ static void a_disabled_tenant_loses_its_sockets_and_a_deleted_one_its_keys(void 
 {
     struct harness *h = *state;
     harness_open(h, 2);
-    struct client *c = socket_open(h, 1, "ann", "{\"type\":\"hello\"}");
+    struct client *c = socket_open(h, 1, "ann", HELLO_ALL);
     expect_ok(settled(h, tenant_change(h, TENANT_DISABLED, NULL)));
     assert_int_equal(client_hear_close(c), 4004);
     assert_true(lets_in(h, 1, h->api_key)); /* known, and told so: 403 tenant.disabled */
     expect_ok(settled(h, tenant_change(h, TENANT_ACTIVE, NULL)));
-    struct client *again = socket_open(h, 1, "ann", "{\"type\":\"hello\"}");
+    struct client *again = socket_open(h, 1, "ann", HELLO_ALL);
     expect_ok(settled(h, tenant_change(h, TENANT_DELETED, NULL)));
     assert_int_equal(client_hear_close(again), 4004);
     for (unsigned core = 0; core < 2; core++) assert_false(lets_in(h, core, h->api_key));

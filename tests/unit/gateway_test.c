@@ -1,4 +1,5 @@
 #include "harness.h"
+#include "kv_row.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -65,11 +66,8 @@ static void a_damaged_directory_is_refused_with_a_sentence(void **state)
     char why[256] = "";
     struct key key;
     harness_open(h, 1);
-    struct kv_batch *batch = kv_batch_new(h->kv);
     key_tenant(&key, 9);
-    h->kv->ops->batch_put(batch, KV_TENANTS, key_slice(&key), SLICE("damaged"));
-    assert_int_equal(kv_write(h->kv, batch), STATUS_OK);
-    h->kv->ops->batch_free(batch);
+    kv_row_put(h->kv, KV_TENANTS, &key, SLICE("damaged"));
     struct gateway g = {
         .config = &h->config, .clock = &h->clock, .random = &h->random, .store = &h->store, .num_cores = 2};
     assert_int_equal(gateway_open(&g, why, sizeof why), STATUS_CORRUPT);

@@ -73,12 +73,14 @@ static void a_subprotocol_is_offered_by_its_whole_name(void **state)
 
 static void extensions_keep_to_their_grammar(void **state)
 {
-    static const char *const good[] = {"a",         "a,b",        " , a,, b ,", "a;b",      "a; b=c",          "a;b;c=d;e",
-                                       "a ; b = c", "a; b=\"c\"", "a;b=\"\\c\"", "a;b=c, d;e", "x!#$%&'*+-.^_`|~0"};
-    static const char *const bad[] = {"",         " ",         ",",         ";",          "a;",          "a;;b",
-                                      "a b",      "a=b",       "a;=b",      "a;b=",       "a;b=c=d",     "a;b=c d",
-                                      "a;b=\"",   "a;b=\"\"",  "a;b=\"c",   "a;b=\"c d\"", "a;b=\"c\"d", "a;b=\"\\",
-                                      "a;b=\"\\\"\"", "\"a\"", "a, b;",     "a/b",        "\xc3\xa4",    "a;b=\xc3\xa4"};
+    static const char *const good[] = {"a",           "a,b",        " , a,, b ,",       "a;b",
+                                       "a; b=c",      "a;b;c=d;e",  "a ; b = c",        "a; b=\"c\"",
+                                       "a;b=\"\\c\"", "a;b=c, d;e", "x!#$%&'*+-.^_`|~0"};
+    static const char *const bad[] = {
+        "",        " ",           ",",           ";",        "a;",           "a;;b",   "a b",
+        "a=b",     "a;=b",        "a;b=",        "a;b=c=d",  "a;b=c d",      "a;b=\"", "a;b=\"\"",
+        "a;b=\"c", "a;b=\"c d\"", "a;b=\"c\"d",  "a;b=\"\\", "a;b=\"\\\"\"", "\"a\"",  "a, b;",
+        "a/b",     "\xc3\xa4",    "a;b=\xc3\xa4"};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) assert_true(extensions_valid(good[i]));
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) assert_false(extensions_valid(bad[i]));
 }

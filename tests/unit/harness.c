@@ -236,6 +236,11 @@ struct core *harness_core(struct harness *h, unsigned core)
     return h->gateway.cores[core];
 }
 
+uint64_t harness_metric(struct harness *h, unsigned core, enum metric_id id)
+{
+    return atomic_load(&harness_core(h, core)->metrics.value[id]);
+}
+
 bool harness_turn(struct harness *h, unsigned core)
 {
     return core_turn(harness_core(h, core), false);

@@ -25,6 +25,9 @@
 #define HARNESS_CORES_MAX 3u
 #define HARNESS_START_MS 1767225600000ull /* 2026-01-01: what the wall clock shows when a test begins */
 #define MASTER_KEY "the-master-key"
+#define OPERATOR "X-Master-Key: " MASTER_KEY "\r\n" /* a request's header */
+#define HELLO_ALL "{\"type\":\"hello\"}"
+#define HELLO_NONE "{\"type\":\"hello\",\"rooms\":\"none\"}"
 
 struct harness {
     struct config config;
@@ -64,6 +67,7 @@ void harness_restart(struct harness *h, enum harness_end end);
 /* --- stepping ------------------------------------------------------------------------------------ */
 
 struct core *harness_core(struct harness *h, unsigned core);
+uint64_t harness_metric(struct harness *h, unsigned core, enum metric_id id);
 /* harness_turn gives one core one turn; harness_turns each core one. They return whether anything happened. */
 bool harness_turn(struct harness *h, unsigned core);
 bool harness_turns(struct harness *h);

@@ -6,6 +6,7 @@
 
 #include "../../src/chat/history.h"
 #include "../../src/chat/ids.h"
+#include "kv_row.h"
 
 /* Pages of a room's log, and reading it in pieces. */
 
@@ -98,7 +99,7 @@ static void an_event_is_the_same_text_in_every_way_to_read_it(void **state)
     harness_open(h, 1);
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
-    struct client *c = socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    struct client *c = socket_open(h, 0, "ann", HELLO_ALL);
     harness_send_once(h, 0, &ann, room, "ding \"dong\" \xc3\xa9", "a");
     snprintf(pushed, sizeof pushed, "%s", client_hear(c));
     expect_text(page(h, &ann, room, NONE, NONE, 50, false), pushed);
@@ -175,11 +176,8 @@ static void a_hole_in_the_log_is_never_passed_over(void **state)
     out.len = 0;
     assert_int_equal(history_read(&out, &num, h->kv, HISTORY_FRAMES, h->tenant, room, 1, 5, 10, 1), STATUS_OK);
     assert_int_equal(num, 1); /* one at least, however few bytes */
-    struct kv_batch *batch = kv_batch_new(h->kv);
     key_log(&key, h->tenant, room, 3);
-    h->kv->ops->batch_delete(batch, KV_LOG, key_slice(&key));
-    assert_int_equal(kv_write(h->kv, batch), STATUS_OK);
-    h->kv->ops->batch_free(batch);
+    kv_row_delete(h->kv, KV_LOG, &key);
     assert_int_equal(history_read(&out, &num, h->kv, HISTORY_JSON, h->tenant, room, 2, 4, 10, 1 << 20), STATUS_CORRUPT);
     assert_int_equal(history_read(&out, &num, h->kv, HISTORY_JSON, h->tenant, room, 3, 3, 10, 1 << 20), STATUS_CORRUPT);
     assert_int_equal(history_read(&out, &num, h->kv, HISTORY_JSON, h->tenant, room, 6, 5, 10, 1 << 20), STATUS_OK);
@@ -200,11 +198,8 @@ static void a_row_of_another_room_is_refused(void **state)
     harness_fill(h, &ann, other, 1);
     key_log(&key, h->tenant, other, 1);
     assert_int_equal(kv_get(h->kv, KV_LOG, key_slice(&key), &value), STATUS_OK);
-    struct kv_batch *batch = kv_batch_new(h->kv);
     key_log(&key, h->tenant, room, 1);
-    h->kv->ops->batch_put(batch, KV_LOG, key_slice(&key), buf_slice(&value));
-    assert_int_equal(kv_write(h->kv, batch), STATUS_OK);
-    h->kv->ops->batch_free(batch);
+    kv_row_put(h->kv, KV_LOG, &key, buf_slice(&value));
     assert_int_equal(history_read(&out, &num, h->kv, HISTORY_JSON, h->tenant, room, 1, 1, 10, 1 << 20), STATUS_CORRUPT);
     assert_int_equal(out.len, 0);
     expect_error(settled(h, harness_events(h, 0, &ann, room, 0)), ERR_STORE_READ_FAILED);

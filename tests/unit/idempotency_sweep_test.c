@@ -4,6 +4,7 @@
 
 #include "../../storage/keys.h"
 #include "../../storage/records.h"
+#include "kv_row.h"
 
 /* What nobody may repeat any more is deleted, and nothing else. Rows are put by hand: days of traffic would be slow. */
 
@@ -12,11 +13,7 @@
 
 static void row_put(struct harness *h, const struct key *key, struct buf *value)
 {
-    struct kv_batch *b = kv_batch_new(h->kv);
-    h->kv->ops->batch_put(b, KV_IDEMPOTENCY, key_slice(key), buf_slice(value));
-    assert_int_equal(kv_write(h->kv, b), STATUS_OK);
-    assert_int_equal(kv_sync(h->kv), STATUS_OK);
-    h->kv->ops->batch_free(b);
+    kv_row_put(h->kv, KV_IDEMPOTENCY, key, buf_slice(value));
     buf_free(value);
 }
 

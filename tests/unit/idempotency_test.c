@@ -9,6 +9,8 @@
 #include "../../src/chat/idempotency.h"
 #include "../../storage/keys.h"
 #include "../../storage/store.h"
+#include "next_random.h"
+#include "kv_row.h"
 
 #define TENANT 1u
 #define ROOM 5u
@@ -17,16 +19,6 @@
 
 static const struct hash_key key = {{0x0123456789abcdef, 0xfedcba9876543210}};
 static const uint64_t day_ms = 24ull * 3600 * 1000;
-
-static uint64_t random_state = 0x9e3779b97f4a7c15ULL;
-
-static uint64_t next_random(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
-}
 
 /* numbered writes a client id that is its own for each n. */
 static struct slice numbered(char out[32], uint64_t n)
@@ -318,10 +310,7 @@ static int close_kv(void **state)
 
 static void put_row(enum kv_cf cf, const struct key *k, struct buf *value)
 {
-    struct kv_batch *b = kv_batch_new(kv);
-    kv->ops->batch_put(b, cf, key_slice(k), buf_slice(value));
-    assert_int_equal(kv_write(kv, b), STATUS_OK);
-    kv->ops->batch_free(b);
+    kv_row_put(kv, cf, k, buf_slice(value));
     buf_free(value);
 }
 

@@ -9,16 +9,7 @@
 
 #include "../../storage/keys.h"
 #include "../../storage/kv.h"
-
-static uint64_t random_state = 0x9e3779b97f4a7c15ULL;
-
-static uint64_t next_random(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
-}
+#include "next_random.h"
 
 /* Numbers of every magnitude, so that carries between all bytes are met. */
 static uint64_t some_number(void) { return next_random() >> (next_random() % 64); }

@@ -19,6 +19,7 @@
 
 #include "../../storage/keys.h"
 #include "../../storage/store.h"
+#include "next_random.h"
 
 static char dir[256], why[512];
 static struct store_options options;
@@ -61,16 +62,6 @@ static const char *db_path(const char *name)
 }
 
 /* --- the same script on RocksDB and on the fake ------------------------------------------------------------------- */
-
-static uint64_t random_state;
-
-static uint64_t next_random(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
-}
 
 /* Keys of few rooms and few seqs, so that writes, deletes and ranges meet. */
 static void some_key(struct key *k) { key_log(k, 1 + next_random() % 2, next_random() % 5, next_random() % 40); }
@@ -562,7 +553,8 @@ int fdatasync(int fd)
     return (int)syscall(SYS_fdatasync, fd);
 }
 
-/* RocksDB reserves a log's blocks right before its first bytes, and the flush of what the log before holds is under way. */
+/* RocksDB reserves a log's blocks right before its first bytes, and the flush of what the log before holds is under
+ * way. */
 int fallocate(int fd, int mode, off_t offset, off_t len)
 {
     char path[700];

@@ -154,7 +154,8 @@ static void levels_below_the_threshold_are_not_even_built(void **state)
 static void a_text_that_is_not_there_is_left_out(void **state)
 {
     capture_begin();
-    LOG_ALWAYS(LOG_INFO, "net", "partly", LOG_SLICE("absent", (struct slice){0}), LOG_STR("empty", ""), LOG_U64("n", 1));
+    LOG_ALWAYS(LOG_INFO, "net", "partly", LOG_SLICE("absent", (struct slice){0}), LOG_STR("empty", ""),
+               LOG_U64("n", 1));
     struct buf text = capture_end();
     struct slice rest = buf_slice(&text);
     struct json_node line;
@@ -195,7 +196,8 @@ static void lists_of_levels_are_checked(void **state)
     assert_true(log_levels_valid(SLICE(""), &bad));
     assert_true(log_levels_valid(SLICE("net=debug,store=warn, room=error"), &bad));
     static const char *const lists[] = {"net", "net=", "=debug", "nett=debug", "net=loud", "room=info,net:debug"};
-    for (unsigned i = 0; i < sizeof lists / sizeof *lists; i++) assert_false(log_levels_valid(slice_str(lists[i]), &bad));
+    for (unsigned i = 0; i < sizeof lists / sizeof *lists; i++)
+        assert_false(log_levels_valid(slice_str(lists[i]), &bad));
     assert_true(slice_is(bad, "net:debug"));
 }
 

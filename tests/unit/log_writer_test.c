@@ -133,7 +133,8 @@ static void a_reader_that_stops_reading_holds_nobody_up(void **state)
     assert_true(counts.lost_full > before.lost_full);
     assert_true(counts.queued_bytes > LOG_QUEUE_BYTES / 2);
     counts = log_writer_counts();
-    uint64_t all = counts.written - before.written + counts.lost_full - before.lost_full + counts.lost_write - before.lost_write;
+    uint64_t all =
+        counts.written - before.written + counts.lost_full - before.lost_full + counts.lost_write - before.lost_write;
     assert_in_range(all, lines + 1, lines + 4); /* and what was said of those that are lost */
 }
 

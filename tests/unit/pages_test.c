@@ -6,8 +6,6 @@
 
 /* What is read at a time, and what becomes of requests that have to wait for it. */
 
-#define HELLO_NONE "{\"type\":\"hello\",\"rooms\":\"none\"}"
-
 struct scene {
     struct core *core;
     struct person ann;
@@ -58,7 +56,8 @@ static void what_pages_may_take_follows_from_the_memory(void **state)
     harness_open(h, 1);
     const struct core *core = harness_core(h, 0);
     assert_int_equal(core->pages_bytes_max, PAGES_BYTES_MAX / PAGES_KINDS);
-    assert_int_equal((uint64_t)core->pages_waiting_max * PAGES_WAITING_BYTES * PAGES_WAITING_PART, core->pages_bytes_max);
+    assert_int_equal((uint64_t)core->pages_waiting_max * PAGES_WAITING_BYTES * PAGES_WAITING_PART,
+                     core->pages_bytes_max);
 }
 
 static void pages_wait_for_memory_and_go_on_in_their_order(void **state)
@@ -66,7 +65,8 @@ static void pages_wait_for_memory_and_go_on_in_their_order(void **state)
     struct harness *h = *state;
     struct scene s = scene_open(h);
     pages_asked(&s, s.socket, 1, 3);
-    assert_int_equal(s.core->pages_bytes[PAGES_ASKED], pages_bound(s.core, PAGE_LIMIT_DEFAULT, WEBSOCKET_PAGE_BYTES_MAX));
+    assert_int_equal(s.core->pages_bytes[PAGES_ASKED],
+                     pages_bound(s.core, PAGE_LIMIT_DEFAULT, WEBSOCKET_PAGE_BYTES_MAX));
     assert_int_equal(s.core->pages_waiting.len, 2);
     assert_int_equal(read_waiting(s.core->reader), 1);
     client_say(s.socket, "{\"type\":\"ping\",\"id\":9}"); /* what costs nothing does not wait behind them */

@@ -139,7 +139,8 @@ static void either_the_sleeper_sees_the_work_or_the_waker_the_sleeper(void **sta
     pthread_t thread;
     pthread_create(&thread, NULL, publish_and_wake, &r);
     for (unsigned round = 1; round <= r.last; round++) {
-        if (clock_mono_ns(clock_real()) > ends_ns) r.last = round; /* seen by the other one before it asks for another */
+        if (clock_mono_ns(clock_real()) > ends_ns)
+            r.last = round; /* seen by the other one before it asks for another */
         step_together(&r, 0, 2 * round);
         pause_a_little(round + RACES);
         park_prepare(&r.park);

@@ -49,7 +49,8 @@ static void the_table_has_so_many_places_and_no_more(void **state)
 {
     struct past_table t = {0};
     unsigned known = 0;
-    for (uint64_t user = 1; user <= 4 * PAST_USERS; user++) past_set(&t, &(struct past){.tenant = 1, .user = user, .from = 5});
+    for (uint64_t user = 1; user <= 4 * PAST_USERS; user++)
+        past_set(&t, &(struct past){.tenant = 1, .user = user, .from = 5});
     for (uint64_t user = 1; user <= 4 * PAST_USERS; user++) known += past_find(&t, 1, user) != NULL;
     assert_in_range(known, PAST_USERS / 2, PAST_USERS);
     past_free(&t);

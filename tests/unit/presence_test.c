@@ -10,8 +10,6 @@
 /* Presence: what is told when, and what is left of it. */
 
 #define PATIENCE_NS 5000000000ull
-#define HELLO_ALL "{\"type\":\"hello\",\"id\":1}"
-#define HELLO_NONE "{\"type\":\"hello\",\"id\":1,\"rooms\":\"none\"}"
 
 static void expect_update(struct client *c, const char *user, const char *status)
 {
@@ -357,8 +355,10 @@ static void a_turn_of_telling_ends_when_it_has_cost_enough(void **state)
     assert_false(presence_goes_on(1, PRESENCE_SENDS, PRESENCE_SENDS + 1, PRESENCE_SENDS));
     assert_true(presence_goes_on(1, PRESENCE_SENDS, PRESENCE_SENDS, PRESENCE_SENDS)); /* the same sockets once more */
     /* 1.3 ms of looking and 12.3 ms of sending; telling and pause together are five times as long */
-    assert_in_range(presence_pause_ns(PRESENCE_SLICE, 0), (PRESENCE_SHARE - 1) * 1300000, (PRESENCE_SHARE - 1) * 1320000);
-    assert_in_range(presence_pause_ns(0, PRESENCE_SENDS), (PRESENCE_SHARE - 1) * 12200000, (PRESENCE_SHARE - 1) * 12400000);
+    assert_in_range(presence_pause_ns(PRESENCE_SLICE, 0), (PRESENCE_SHARE - 1) * 1300000,
+                    (PRESENCE_SHARE - 1) * 1320000);
+    assert_in_range(presence_pause_ns(0, PRESENCE_SENDS), (PRESENCE_SHARE - 1) * 12200000,
+                    (PRESENCE_SHARE - 1) * 12400000);
 }
 
 static void many_who_fall_away_at_once_leave_in_turns(void **state)
@@ -392,14 +392,17 @@ static void changes_that_wait_have_a_bound(void **state)
     struct client *listener = socket_open(h, 0, "bob", HELLO_ALL);
     struct core *core = harness_core(h, 0);
     core->presence_due_ns = UINT64_MAX;
-    notice_post(core, 0, notice_new(core, NOTICE_PRESENCE, h->tenant, ann.number, slice_str("ann"), 0, 0, slice_of(&room, 8)));
+    notice_post(core, 0,
+                notice_new(core, NOTICE_PRESENCE, h->tenant, ann.number, slice_str("ann"), 0, 0, slice_of(&room, 8)));
     size_t one = core->presence_bytes;
     assert_in_range(one, 8, 200);
     core->presence_bytes = PRESENCE_BYTES_MAX - one + 1; /* as if so much waited */
-    notice_post(core, 0, notice_new(core, NOTICE_PRESENCE, h->tenant, cat.number, slice_str("cat"), 0, 0, slice_of(&room, 8)));
+    notice_post(core, 0,
+                notice_new(core, NOTICE_PRESENCE, h->tenant, cat.number, slice_str("cat"), 0, 0, slice_of(&room, 8)));
     assert_int_equal(core->presence_dropped, 1);
     core->presence_bytes--;
-    notice_post(core, 0, notice_new(core, NOTICE_PRESENCE, h->tenant, cat.number, slice_str("cat"), 0, 0, slice_of(&room, 8)));
+    notice_post(core, 0,
+                notice_new(core, NOTICE_PRESENCE, h->tenant, cat.number, slice_str("cat"), 0, 0, slice_of(&room, 8)));
     assert_int_equal(core->presence_dropped, 1);
     assert_int_equal(core->presence_bytes, PRESENCE_BYTES_MAX);
     core->presence_bytes = 2 * one;
@@ -415,15 +418,18 @@ static void a_change_names_a_room_once(void **state)
     struct harness *h = *state;
     harness_open(h, 1);
     struct person ann = harness_person(h, "ann"), bob = harness_person(h, "bob");
-    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann, &bob)), other = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann, &bob));
+    uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann, &bob)),
+             other = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann, &bob));
     struct client *listener = socket_open(h, 0, "bob", HELLO_ALL);
     struct core *core = harness_core(h, 0);
     core->presence_due_ns = UINT64_MAX;
-    notice_post(core, 0, notice_new(core, NOTICE_PRESENCE, h->tenant, ann.number, slice_str("ann"), 0, 0, slice_of(&room, 8)));
+    notice_post(core, 0,
+                notice_new(core, NOTICE_PRESENCE, h->tenant, ann.number, slice_str("ann"), 0, 0, slice_of(&room, 8)));
     size_t one = core->presence_bytes;
     for (unsigned i = 0; i < 100; i++)
-        notice_post(core, 0,
-                    notice_new(core, NOTICE_PRESENCE, h->tenant, ann.number, slice_str("ann"), other, 0, slice_of(&other, 8)));
+        notice_post(
+            core, 0,
+            notice_new(core, NOTICE_PRESENCE, h->tenant, ann.number, slice_str("ann"), other, 0, slice_of(&other, 8)));
     assert_int_equal(core->presence_bytes, one + 8);
     core->presence_due_ns = 0;
     expect_update(listener, "ann", "online");

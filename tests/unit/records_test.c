@@ -5,16 +5,7 @@
 #include <cmocka.h>
 
 #include "../../storage/records.h"
-
-static uint64_t random_state = 0x2545f4914f6cdd1dULL;
-
-static uint64_t next_random(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state;
-}
+#include "next_random.h"
 
 static uint8_t one_of(unsigned first, unsigned last) { return (uint8_t)(first + next_random() % (last - first + 1)); }
 
@@ -140,16 +131,16 @@ static void make_notification(struct buf *out)
 
 static void make_outbox(struct buf *out)
 {
-    outbox_record_encode(out, &(struct outbox_record){one_of(1, 4), (uint32_t)next_random(), next_random(), next_random(),
-                                                      next_random(), some_text(128)});
+    outbox_record_encode(out, &(struct outbox_record){one_of(1, 4), (uint32_t)next_random(), next_random(),
+                                                      next_random(), next_random(), some_text(128)});
 }
 
 static void make_notification_end(struct buf *out)
 {
     bool dead = next_random() % 2;
-    notification_end_record_encode(
-        out, &(struct notification_end_record){dead ? NOTIFICATION_DEAD : NOTIFICATION_DELIVERED, dead ? one_of(1, 3) : 0,
-                                               (uint32_t)next_random(), next_random(), next_random()});
+    notification_end_record_encode(out, &(struct notification_end_record){
+                                            dead ? NOTIFICATION_DEAD : NOTIFICATION_DELIVERED, dead ? one_of(1, 3) : 0,
+                                            (uint32_t)next_random(), next_random(), next_random()});
 }
 
 static void make_dead_letter(struct buf *out)
@@ -349,8 +340,8 @@ static void a_notification_lies_in_bytes_as_documented(void **state)
     static const char letter[] = "\1\0\0\0\0" "\3\1" "\2\0\0\0" "\3\0\0\0\0\0\0\0" "\4\0\0\0\0\0\0\0"
                                  "\5\0\0\0\0\0\0\0" "\3ann";
     struct buf b = {0};
-    notification_record_encode(&b, &(struct notification_record){7, 9, 6, PRIORITY_HIGH, 0x0a0b, SLICE("ann"), SLICE("news"),
-                                                                 SLICE("{}")});
+    notification_record_encode(
+        &b, &(struct notification_record){7, 9, 6, PRIORITY_HIGH, 0x0a0b, SLICE("ann"), SLICE("news"), SLICE("{}")});
     assert_true(slice_eq(buf_slice(&b), slice_of(body, sizeof body - 1)));
     buf_free(&b);
     outbox_record_encode(&b, &(struct outbox_record){PRIORITY_HIGH, 2, 0x0a0b, 5, 4, SLICE("ann")});

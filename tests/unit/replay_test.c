@@ -9,14 +9,6 @@
 
 /* Who is behind: what is read for them, how often, who gets how much in a turn, and that nobody waits for ever. */
 
-#define HELLO_ALL "{\"type\":\"hello\",\"id\":1}"
-#define HELLO_NONE "{\"type\":\"hello\",\"id\":1,\"rooms\":\"none\"}"
-
-static uint64_t metric(struct harness *h, enum metric_id id)
-{
-    return atomic_load(&harness_core(h, 0)->metrics.value[id]);
-}
-
 static void subscribe(struct client *c, uint64_t room, uint64_t after)
 {
     client_say(c, "{\"type\":\"subscribe\",\"room_id\":\"%s\",\"after_seq\":%llu}", room_name(room).text,
@@ -54,7 +46,7 @@ static void who_missed_what_went_out_lately_is_served_without_a_read(void **stat
     settled(h, harness_send(h, 0, &ann, room, "live"));
     expect_run(back, 41, 41);
     expect_run(stays, 41, 41);
-    assert_int_equal(metric(h, METRIC_REPLAY_READS), 0);
+    assert_int_equal(harness_metric(h, 0, METRIC_REPLAY_READS), 0);
 }
 
 static void what_lies_before_the_tail_is_read_and_no_more(void **state)
@@ -71,7 +63,7 @@ static void what_lies_before_the_tail_is_read_and_no_more(void **state)
     subscribe(back, room, 5);
     expect_run(back, 6, 40);
     client_hears_nothing(back);
-    assert_int_equal(metric(h, METRIC_REPLAY_READS), 1);
+    assert_int_equal(harness_metric(h, 0, METRIC_REPLAY_READS), 1);
     struct tail_part part;
     assert_true(tail_find(&part, harness_core(h, 0), h->tenant, room, 6, UINT64_MAX));
     assert_int_equal(part.last, 20); /* the page ends where the runs begin */
@@ -91,7 +83,7 @@ static void many_who_are_behind_alike_cost_one_read(void **state)
         sockets[i] = socket_open(h, 0, "ann", HELLO_NONE);
         subscribe(sockets[i], room, i); /* within the page that the first one has asked for */
     }
-    assert_int_equal(metric(h, METRIC_REPLAY_READS), 1);
+    assert_int_equal(harness_metric(h, 0, METRIC_REPLAY_READS), 1);
     client_close(sockets[3]);
     harness_settle(h);
     h->hold_readers = false;
@@ -100,7 +92,7 @@ static void many_who_are_behind_alike_cost_one_read(void **state)
         expect_run(sockets[i], i + 1, 30);
         client_hears_nothing(sockets[i]);
     }
-    assert_int_equal(metric(h, METRIC_REPLAY_READS), 1);
+    assert_int_equal(harness_metric(h, 0, METRIC_REPLAY_READS), 1);
     assert_int_equal(atomic_load(&harness_core(h, 0)->frames_bytes), 0);
 }
 
@@ -173,14 +165,14 @@ static void a_turn_gives_only_so_much_to_those_who_are_behind(void **state)
     assert_true(core_turn(core, true)); /* it may sleep, and does not: the others wait */
     assert_false(list_empty(&core->replays_ready));
     for (uint64_t before; !list_empty(&core->replays_ready); turns++) {
-        before = metric(h, METRIC_REPLAY_PARTS);
+        before = harness_metric(h, 0, METRIC_REPLAY_PARTS);
         harness_turn(h, 0);
-        assert_true(metric(h, METRIC_REPLAY_PARTS) - before <= most);
+        assert_true(harness_metric(h, 0, METRIC_REPLAY_PARTS) - before <= most);
     }
     assert_true(turns > 1);
     for (unsigned i = 0; i < 50; i++) expect_run(sockets[i], 1, 20);
     expect_run(stays, 1, 20);
-    assert_int_equal(metric(h, METRIC_REPLAY_READS), 0);
+    assert_int_equal(harness_metric(h, 0, METRIC_REPLAY_READS), 0);
 }
 
 /* Both rooms of the socket are behind, the busy one first. */

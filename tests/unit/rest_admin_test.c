@@ -8,8 +8,6 @@
 
 /* Tenants and keys for the operator. */
 
-#define OPERATOR "X-Master-Key: " MASTER_KEY "\r\n"
-
 /* text_of copies the text behind `"name":"` of the last answer. */
 static const char *text_of(struct client *c, const char *name, char out[128])
 {
@@ -185,7 +183,8 @@ static void keys_are_listed_in_pages(void **state)
         snprintf(path, sizeof path, "%s?limit=2&cursor=%s", keys, text_of(c, "next", next));
     }
     expect_text(c->text.data, "\"next\":null}");
-    static const char *const faulty[] = {"limit=0", "limit=1001", "cursor=x", "cursor=00000000000G", "cursor=0000000000000"};
+    static const char *const faulty[] = {"limit=0", "limit=1001", "cursor=x", "cursor=00000000000G",
+                                         "cursor=0000000000000"};
     for (unsigned i = 0; i < 5; i++) {
         snprintf(path, sizeof path, "%s?%s", keys, faulty[i]);
         assert_int_equal(client_call(c, "GET", path, NULL, OPERATOR, NULL), 400);

@@ -6,8 +6,6 @@
 
 /* The users of a tenant, for the operator. */
 
-#define OPERATOR "X-Master-Key: " MASTER_KEY "\r\n"
-
 static unsigned get(struct client *c, const char *path)
 {
     return client_call(c, "GET", path, NULL, OPERATOR, NULL);

@@ -62,7 +62,8 @@ static void its_files_have_their_types_and_nothing_else_is_there(void **state)
     expect_text(c->head.data, "Content-Type: text/css; charset=utf-8\r\n");
     assert_int_equal(client_call(c, "GET", "/page/icon.svg", NULL, "", NULL), 200);
     expect_text(c->head.data, "Content-Type: image/svg+xml\r\n");
-    static const char *const absent[] = {"/page/", "/page/none.js", "/page/../app.js", "/page/%2e%2e", "/v1/", "/v1/page/app.js"};
+    static const char *const absent[] = {"/page/",       "/page/none.js", "/page/../app.js",
+                                         "/page/%2e%2e", "/v1/",          "/v1/page/app.js"};
     for (unsigned i = 0; i < sizeof absent / sizeof absent[0]; i++)
         assert_int_equal(client_call(c, "GET", absent[i], NULL, "", NULL), 404);
     assert_int_equal(client_call(c, "POST", "/page/app.js", NULL, "", NULL), 405);
@@ -84,7 +85,8 @@ static void what_the_browser_has_is_not_sent_again(void **state)
         assert_int_equal(client_call(c, "GET", "/page/app.js", NULL, header, NULL), 304);
         expect_text(c->head.data, etag);
     }
-    static const char *const others[] = {"If-None-Match: \"other\"\r\n", "If-None-Match: \r\n", "If-None-Match: W/\r\n"};
+    static const char *const others[] = {"If-None-Match: \"other\"\r\n", "If-None-Match: \r\n",
+                                         "If-None-Match: W/\r\n"};
     for (unsigned i = 0; i < sizeof others / sizeof others[0]; i++)
         assert_int_equal(client_call(c, "GET", "/page/app.js", NULL, others[i], NULL), 200);
 }

@@ -6,7 +6,7 @@
 
 static void status(struct client *c)
 {
-    assert_int_equal(client_call(c, "GET", "/v1/admin/status", NULL, "X-Master-Key: " MASTER_KEY "\r\n", NULL), 200);
+    assert_int_equal(client_call(c, "GET", "/v1/admin/status", NULL, OPERATOR, NULL), 200);
 }
 
 static void a_gateway_that_is_well_warns_of_nothing(void **state)
@@ -27,7 +27,7 @@ static void figures_follow_what_happens(void **state)
     harness_open(h, 2);
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
-    socket_open(h, 1, "ann", "{\"type\":\"hello\"}");
+    socket_open(h, 1, "ann", HELLO_ALL);
     harness_fill(h, &ann, room, 5);
     harness_advance(h, 200);
     struct client *c = client_open(h, 0);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../../src/chat/ids.h"
+#include "kv_row.h"
 
 /* Rooms, members and users over REST. */
 
@@ -244,10 +245,7 @@ static void a_last_message_that_cannot_be_read_is_not_listed_as_none(void **stat
     uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
     harness_fill(h, &ann, room, 2);
     key_log(&key, h->tenant, room, 2);
-    struct kv_batch *batch = kv_batch_new(h->kv);
-    h->kv->ops->batch_put(batch, KV_LOG, key_slice(&key), SLICE("damaged"));
-    assert_int_equal(kv_write(h->kv, batch), STATUS_OK);
-    h->kv->ops->batch_free(batch);
+    kv_row_put(h->kv, KV_LOG, &key, SLICE("damaged"));
     struct client *c = client_open(h, 0);
     assert_int_equal(client_call(c, "GET", "/v1/rooms", "ann", "", NULL), 503);
     expect_text(c->text.data, "\"code\":\"store.read_failed\"");
@@ -360,7 +358,8 @@ static void who_has_gone_leaves_no_trace_of_the_answer(void **state)
 
 static void a_direct_rooms_idempotency_key_counts(void **state)
 {
-    static const char with_bob[] = "{\"type\":\"dm\",\"members\":[\"bob\"]}", with_cat[] = "{\"type\":\"dm\",\"members\":[\"cat\"]}";
+    static const char with_bob[] = "{\"type\":\"dm\",\"members\":[\"bob\"]}",
+                      with_cat[] = "{\"type\":\"dm\",\"members\":[\"cat\"]}";
     struct harness *h = *state;
     harness_open(h, 1);
     struct client *c = client_open(h, 0);

@@ -94,8 +94,8 @@ static void what_happened_is_counted(void **state)
     harness_open(h, 2);
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
-    struct client *near = socket_open(h, 0, "ann", "{\"type\":\"hello\"}"),
-                  *far = socket_open(h, 1, "ann", "{\"type\":\"hello\"}");
+    struct client *near = socket_open(h, 0, "ann", HELLO_ALL),
+                  *far = socket_open(h, 1, "ann", HELLO_ALL);
     harness_fill(h, &ann, room, 3);
     client_hear(near);
     client_hear(far);
@@ -118,7 +118,7 @@ static void statistics_are_for_the_operator(void **state)
     struct harness *h = *state;
     harness_open(h, 2);
     struct client *c = client_open(h, 0);
-    assert_int_equal(client_call(c, "GET", "/v1/admin/stats", NULL, "X-Master-Key: " MASTER_KEY "\r\n", NULL), 200);
+    assert_int_equal(client_call(c, "GET", "/v1/admin/stats", NULL, OPERATOR, NULL), 200);
     expect_text(c->text.data, "\"epoch\":1,\"cores\":2,\"tenants\":1,\"db_writable\":true");
 }
 

@@ -535,7 +535,8 @@ static void more_bytes_than_the_bound_are_refused_until_some_are_durable(void **
         assert_true(sent < 2 * COMMIT_PENDING_BYTES_MAX / sizeof text);
     }
     expect_error(a, ERR_STORE_OVERLOADED);
-    assert_in_range(harness_core(h, 0)->pending_bytes, COMMIT_PENDING_BYTES_MAX, COMMIT_PENDING_BYTES_MAX + 4 * sizeof text);
+    assert_in_range(harness_core(h, 0)->pending_bytes, COMMIT_PENDING_BYTES_MAX,
+                    COMMIT_PENDING_BYTES_MAX + 4 * sizeof text);
     assert_true(commit_pending(harness_core(h, 0)->commit) < COMMIT_PENDING_MAX); /* it was not their number */
     h->hold_syncer = false;
     harness_settle(h);

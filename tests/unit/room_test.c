@@ -1,4 +1,5 @@
 #include "harness.h"
+#include "kv_row.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,13 +22,9 @@ static void room_row_put(struct harness *h, const struct room_record *record)
 {
     struct key key;
     struct buf value = {0};
-    struct kv_batch *batch = kv_batch_new(h->kv);
     key_room(&key, h->tenant, record->room);
     room_record_encode(&value, record);
-    h->kv->ops->batch_put(batch, KV_ROOMS, key_slice(&key), buf_slice(&value));
-    assert_int_equal(kv_write(h->kv, batch), STATUS_OK);
-    assert_int_equal(kv_sync(h->kv), STATUS_OK);
-    h->kv->ops->batch_free(batch);
+    kv_row_put(h->kv, KV_ROOMS, &key, buf_slice(&value));
     buf_free(&value);
 }
 
@@ -114,11 +111,8 @@ static void a_room_row_under_a_foreign_key_is_not_served(void **state)
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann)), other = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
     room_row(h, other, &bytes);
-    struct kv_batch *batch = kv_batch_new(h->kv);
     key_room(&key, h->tenant, room);
-    h->kv->ops->batch_put(batch, KV_ROOMS, key_slice(&key), buf_slice(&bytes));
-    assert_int_equal(kv_write(h->kv, batch), STATUS_OK);
-    h->kv->ops->batch_free(batch);
+    kv_row_put(h->kv, KV_ROOMS, &key, buf_slice(&bytes));
     buf_free(&bytes);
     harness_restart(h, END_CLEAN);
     expect_error(settled(h, harness_ask(h, 0, OP_ROOM_GET, &ann, room)), ERR_STORE_READ_FAILED);

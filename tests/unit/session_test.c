@@ -1,4 +1,5 @@
 #include "harness.h"
+#include "kv_row.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -23,9 +24,6 @@ static void expect_resumed(struct client *c, uint64_t room, bool recovered, uint
     assert_int_equal(number_in(heard, "from"), from);
     assert_int_equal(number_in(heard, "head"), head);
 }
-
-#define HELLO_ALL "{\"type\":\"hello\",\"id\":1}"
-#define HELLO_NONE "{\"type\":\"hello\",\"id\":1,\"rooms\":\"none\"}"
 
 /* --- hello --------------------------------------------------------------------------------------- */
 
@@ -263,7 +261,7 @@ static void a_late_hello_is_welcomed_but_chooses_nothing(void **state)
     struct client *c = client_open(h, 0);
     assert_int_equal(client_upgrade(c, "ann", ""), 101);
     expect_resumed(c, room, true, 1, 0);
-    client_say(c, HELLO_ALL);
+    client_say(c, "{\"type\":\"hello\",\"id\":1}");
     const char *welcome = client_hear(c);
     expect_text(welcome, "{\"type\":\"welcome\",\"re\":1");
     expect_text(welcome, room_name(room).text);
@@ -453,14 +451,6 @@ static void a_socket_may_close_while_its_rooms_are_loaded(void **state)
 }
 
 /* row_put writes a row behind the gateway's back. */
-static void row_put(struct harness *h, enum kv_cf cf, const struct key *key, struct slice value)
-{
-    struct kv_batch *batch = kv_batch_new(h->kv);
-    h->kv->ops->batch_put(batch, cf, key_slice(key), value);
-    assert_int_equal(kv_write(h->kv, batch), STATUS_OK);
-    h->kv->ops->batch_free(batch);
-}
-
 static void a_socket_whose_rooms_cannot_be_read_is_told_to_try_again(void **state)
 {
     struct harness *h = *state;
@@ -469,7 +459,7 @@ static void a_socket_whose_rooms_cannot_be_read_is_told_to_try_again(void **stat
     struct person ann = harness_person(h, "ann");
     harness_restart(h, END_CLEAN);
     key_user_room(&key, h->tenant, ann.number, 4711);
-    row_put(h, KV_USER_ROOMS, &key, SLICE("damaged"));
+    kv_row_put(h->kv, KV_USER_ROOMS, &key, SLICE("damaged"));
     struct client *with_hello = socket_open(h, 0, "ann", NULL), *at_once = client_open(h, 1);
     client_say(with_hello, HELLO_ALL);
     assert_int_equal(client_hear_close(with_hello), 4100);
@@ -482,7 +472,7 @@ static void damage_room(struct harness *h, uint64_t room)
 {
     struct key key;
     key_room(&key, h->tenant, room);
-    row_put(h, KV_ROOMS, &key, SLICE("damaged"));
+    kv_row_put(h->kv, KV_ROOMS, &key, SLICE("damaged"));
     harness_restart(h, END_CLEAN);
 }
 
@@ -533,8 +523,9 @@ static void rooms_beyond_a_sockets_bound_are_told(void **state)
     struct person ann = harness_person(h, "ann");
     for (unsigned i = 0; i < SUBSCRIPTIONS_MAX + 2; i++) harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
     struct client *c = socket_open(h, 0, "ann", NULL);
-    client_say(c, HELLO_ALL);
-    expect_text(client_hear(c), "{\"type\":\"error\",\"re\":1,\"code\":\"subscription.full\",\"detail\":\"2 rooms are left out");
+    client_say(c, "{\"type\":\"hello\",\"id\":1}");
+    expect_text(client_hear(c),
+                "{\"type\":\"error\",\"re\":1,\"code\":\"subscription.full\",\"detail\":\"2 rooms are left out");
     assert_int_equal(count_in(client_hear(c), "\"room_id\""), SUBSCRIPTIONS_MAX);
     uint64_t later = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
     expect_text(client_hear(c), "{\"type\":\"error\",\"code\":\"subscription.full\"");
@@ -551,7 +542,7 @@ static void a_replay_that_cannot_be_read_ends_the_socket_not_the_order(void **st
     uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
     harness_fill(h, &ann, room, 4);
     key_log(&key, h->tenant, room, 3);
-    row_put(h, KV_LOG, &key, SLICE("damaged"));
+    kv_row_put(h->kv, KV_LOG, &key, SLICE("damaged"));
     struct client *c = socket_open(h, 0, "ann", NULL);
     client_say(c, "{\"type\":\"hello\",\"resume\":{\"%s\":[1,0]}}", room_name(room).text);
     client_hear(c);
@@ -598,11 +589,13 @@ static void what_was_asked_before_a_drain_is_answered_and_nothing_new_is_begun(v
     uint64_t room = harness_room_at(h, 1, ROOM_GROUP, PEOPLE(&ann));
     struct client *c = socket_open(h, 0, "ann", "{\"type\":\"hello\",\"rooms\":\"none\"}");
     h->hold_syncer = true;
-    client_say(c, "{\"type\":\"send_message\",\"id\":1,\"room_id\":\"%s\",\"content\":\"before\"}", room_name(room).text);
+    client_say(c, "{\"type\":\"send_message\",\"id\":1,\"room_id\":\"%s\",\"content\":\"before\"}",
+               room_name(room).text);
     for (unsigned i = 0; i < 20; i++) harness_settle(h);
     atomic_store(&h->gateway.draining, true);
     expect_text(client_hear(c), "{\"type\":\"server.shutdown\",\"reconnect_after_ms\":");
-    client_say(c, "{\"type\":\"send_message\",\"id\":2,\"room_id\":\"%s\",\"content\":\"after\"}", room_name(room).text);
+    client_say(c, "{\"type\":\"send_message\",\"id\":2,\"room_id\":\"%s\",\"content\":\"after\"}",
+               room_name(room).text);
     expect_text(client_hear(c), "\"re\":2,\"code\":\"server.draining\"");
     harness_advance(h, 500);
     client_hears_nothing(c);
@@ -625,7 +618,7 @@ static void rest_goes_on_reading_in_a_drain_and_writes_nothing(void **state)
     expect_text(c->text.data, "\"code\":\"server.draining\"");
     expect_text(c->head.data, "Retry-After: 1");
     assert_int_equal(client_call(other, "GET", "/v1/rooms", "ann", "", NULL), 200);
-    assert_int_equal(client_call(operator, "GET", "/v1/admin/status", NULL, "X-Master-Key: " MASTER_KEY "\r\n", NULL), 200);
+    assert_int_equal(client_call(operator, "GET", "/v1/admin/status", NULL, OPERATOR, NULL), 200);
     expect_text(operator->text.data, "\"state\":\"draining\"");
 }
 
@@ -660,7 +653,7 @@ static void a_core_remembers_so_many_users_without_a_session(void **state)
     struct harness *h = *state;
     harness_open(h, 1);
     struct core *core = harness_core(h, 0);
-    socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    socket_open(h, 0, "ann", HELLO_ALL);
     char id[16];
     for (unsigned i = 0; i < KNOWN_IDLE_MAX + 2; i++) {
         snprintf(id, sizeof id, "u%u", i);

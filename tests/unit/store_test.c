@@ -538,7 +538,8 @@ static void histories_of_one_backup_do_not_meet(void **state)
     uint64_t epochs[8], numbers[8];
     for (unsigned i = 0; i < 8; i++) {
         struct store s;
-        assert_int_equal(store_open_with(&s, kv_fake_new(), mark_fake_new(), random_real(), why, sizeof why), STATUS_OK);
+        assert_int_equal(store_open_with(&s, kv_fake_new(), mark_fake_new(), random_real(), why, sizeof why),
+                         STATUS_OK);
         assert_int_equal(store_begin_history(&s, random_real()), STATUS_OK);
         epochs[i] = s.epoch;
         numbers[i] = s.next_number;

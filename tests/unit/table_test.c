@@ -96,7 +96,8 @@ static void an_object_is_a_plain_list_with_the_objects_in_it_laid_out(void **sta
 {
     (void)state;
     struct json_parser *p = json_parser_new(4096);
-    struct slice object = SLICE("{\"id\":\"t_1\",\"n\":12,\"settings\":{\"a\":[1],\"b\":{\"c\":2}},\"none\":{},\"name\":null}");
+    struct slice object =
+        SLICE("{\"id\":\"t_1\",\"n\":12,\"settings\":{\"a\":[1],\"b\":{\"c\":2}},\"none\":{},\"name\":null}");
     char *text;
     size_t len;
     FILE *out = open_memstream(&text, &len);
@@ -115,8 +116,9 @@ static void a_member_of_any_name_has_its_value(void **state)
 {
     (void)state;
     struct json_parser *p = json_parser_new(4096);
-    struct slice object = SLICE("{\"\\u00e4\":1,\"a\":2,\"a\":3,\"\\u0000\":4,"
-                                "\"aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggggggggg\":{\"x\":5}}");
+    struct slice object =
+        SLICE("{\"\\u00e4\":1,\"a\":2,\"a\":3,\"\\u0000\":4,"
+              "\"aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggggggggg\":{\"x\":5}}");
     char *text;
     size_t len;
     FILE *out = open_memstream(&text, &len);

@@ -213,7 +213,7 @@ static void beside_a_ticket_the_query_names_the_device(void **state)
     strcat(p.text, "&device=new");
     struct client *c = client_open(h, 0);
     assert_int_equal(client_call(c, "GET", p.text, NULL, UPGRADE "X-Device-Id: old\r\n", NULL), 101);
-    client_say(c, "{\"type\":\"hello\"}");
+    client_say(c, HELLO_ALL);
     expect_text(client_hear(c), "\"delivered\":3");
 }
 

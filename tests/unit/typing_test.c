@@ -6,8 +6,6 @@
 
 /* Typing: what is shown of what users say, and when it ends. */
 
-#define HELLO_ALL "{\"type\":\"hello\",\"id\":1}"
-
 /* pass lets time pass, and every core take notice of it. */
 static void pass(struct harness *h, uint64_t ms)
 {

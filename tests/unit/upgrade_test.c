@@ -70,7 +70,8 @@ static void a_socket_of_a_ticket_is_charged_to_its_tenant(void **state)
     struct core *core = harness_core(h, 0);
     uint32_t at = 0;
     for (struct conn *conn; (conn = net_each(core->net, &at));)
-        if (conn_is_websocket(conn)) assert_ptr_equal(conn_charged(conn), &directory_tenant(&core->directory, h->tenant)->answers);
+        if (conn_is_websocket(conn))
+            assert_ptr_equal(conn_charged(conn), &directory_tenant(&core->directory, h->tenant)->answers);
     assert_int_equal(core->num_sessions, 1);
 }
 

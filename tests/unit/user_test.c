@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../../src/chat/user.h"
+#include "kv_row.h"
 
 /* A user at its home: coming into being once, the rooms it is in, and its cursors. */
 
@@ -437,7 +438,8 @@ static void a_failed_store_takes_no_acks(void **state)
     kv_fake_fail(h->kv, true, true);
     expect_error(settled(h, harness_ack(h, 0, &ann, room, NULL, 1, false)), ERR_STORE_UNKNOWN);
     expect_error(settled(h, harness_ack(h, 0, &ann, room, NULL, 2, false)), ERR_STORE_READ_ONLY);
-    expect_error(settled(h, harness_ack(h, 0, &ann, room, NULL, 2, false)), ERR_STORE_READ_ONLY); /* nor a second time */
+    /* nor a second time */
+    expect_error(settled(h, harness_ack(h, 0, &ann, room, NULL, 2, false)), ERR_STORE_READ_ONLY);
 }
 
 static void a_user_with_too_many_device_cursors_shares_its_own(void **state)
@@ -525,7 +527,8 @@ static void a_join_beyond_the_bound_is_looked_at_once_more(void **state)
     h->config.limits_rooms_per_user = 1;
     harness_open(h, 2);
     struct person ann = harness_person(h, "ann"), bob = harness_person(h, "bob"), eve = harness_person(h, "eve");
-    uint64_t first = harness_room(h, ROOM_GROUP, 0, PEOPLE(&bob, &ann, &eve)), other = harness_room(h, ROOM_GROUP, 0, PEOPLE(&bob));
+    uint64_t first = harness_room(h, ROOM_GROUP, 0, PEOPLE(&bob, &ann, &eve)),
+             other = harness_room(h, ROOM_GROUP, 0, PEOPLE(&bob));
     struct client *left = asks_to_join(h, other, "ann"), *stayed = asks_to_join(h, other, "eve");
     expect_ok(settled(h, harness_ask(h, 1, OP_ROOM_LEAVE, &ann, first))); /* the home hears of it behind the join */
     harness_advance(h, ROOMS_FULL_AGAIN_MS);
@@ -536,7 +539,8 @@ static void a_join_beyond_the_bound_is_looked_at_once_more(void **state)
 
 /* --- sockets -------------------------------------------------------------------------------------- */
 
-/* evict makes a home forget its users, none of whom has a socket, while the cores of their sockets know their numbers. */
+/* evict makes a home forget its users, none of whom has a socket, while the cores of their sockets know their
+ * numbers. */
 static void evict(struct harness *h, unsigned home)
 {
     static unsigned passers;
@@ -636,13 +640,10 @@ static void name_put(struct harness *h, const struct person *who, uint64_t numbe
 {
     struct key key;
     struct buf value = {0};
-    struct kv_batch *batch = kv_batch_new(h->kv);
     key_name(&key, h->tenant, NAME_USER, slice_str(who->id));
     if (number) number_record_encode(&value, number);
     else BUF_LIT(&value, "damaged");
-    h->kv->ops->batch_put(batch, KV_NAMES, key_slice(&key), buf_slice(&value));
-    assert_int_equal(kv_write(h->kv, batch), STATUS_OK);
-    h->kv->ops->batch_free(batch);
+    kv_row_put(h->kv, KV_NAMES, &key, buf_slice(&value));
     buf_free(&value);
 }
 

@@ -8,6 +8,7 @@
 #include "../../storage/keys.h"
 #include "../../storage/records.h"
 #include "../../storage/store.h"
+#include "kv_row.h"
 
 /* A small store that is in order: tenant 1 with users 11 and 12, group 21 with both (events 3 to 6 kept, 5 edits 4, 4
  * has a client id; its runs are 1 to 4 and 5 to 6), DM 22 without events. Each test breaks one thing. */
@@ -23,19 +24,13 @@ static char found[4000];
 
 static void put_row(enum kv_cf cf, const struct key *k, struct buf *value)
 {
-    struct kv_batch *b = kv_batch_new(kv);
-    kv->ops->batch_put(b, cf, key_slice(k), buf_slice(value));
-    assert_int_equal(kv_write(kv, b), STATUS_OK);
-    kv->ops->batch_free(b);
+    kv_row_put(kv, cf, k, buf_slice(value));
     buf_free(value);
 }
 
 static void delete_row(enum kv_cf cf, const struct key *k)
 {
-    struct kv_batch *b = kv_batch_new(kv);
-    kv->ops->batch_delete(b, cf, key_slice(k));
-    assert_int_equal(kv_write(kv, b), STATUS_OK);
-    kv->ops->batch_free(b);
+    kv_row_delete(kv, cf, k);
 }
 
 static void put_number(enum kv_cf cf, const struct key *k, uint64_t v)
@@ -178,7 +173,8 @@ static void put_end(uint64_t number, enum notification_state end, enum dead_reas
     struct key k;
     struct buf value = {0};
     key_notification(&k, TENANT, ANN, number, NOTIFICATION_END);
-    notification_end_record_encode(&value, &(struct notification_end_record){.state = (uint8_t)end, .reason = (uint8_t)reason});
+    notification_end_record_encode(&value,
+                                   &(struct notification_end_record){.state = (uint8_t)end, .reason = (uint8_t)reason});
     put_row(KV_NOTIFICATIONS, &k, &value);
 }
 

@@ -5,8 +5,6 @@
 
 /* Requests over a WebSocket: what they need, and the shape of their answers. */
 
-#define HELLO_NONE "{\"type\":\"hello\",\"rooms\":\"none\"}"
-
 /* expect_code says something and expects an error with that code. */
 static void expect_code(struct client *c, const char *said, const char *code)
 {
@@ -77,7 +75,7 @@ static void a_send_is_answered_by_ok_and_pushed_to_the_sender_too(void **state)
     harness_open(h, 2);
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
-    struct client *c = socket_open(h, 1, "ann", "{\"type\":\"hello\"}");
+    struct client *c = socket_open(h, 1, "ann", HELLO_ALL);
     client_say(c,
                "{\"type\":\"send_message\",\"id\":3,\"room_id\":\"%s\",\"content\":\"ding\",\"meta\":{ \"a\":1 },"
                "\"client_id\":\"c1\"}",
@@ -194,7 +192,7 @@ static void a_hello_with_faulty_wishes_may_be_said_again(void **state)
     }
     snprintf(text, sizeof text, "{\"type\":\"hello\",\"device\":\"%065d\"}", 1);
     expect_code(c, text, "field.too_long");
-    client_say(c, "{\"type\":\"hello\"}");
+    client_say(c, HELLO_ALL);
     expect_text(client_hear(c), "\"type\":\"welcome\"");
 }
 
@@ -305,7 +303,7 @@ static void a_subscription_right_behind_hello_gets_what_it_asked_for(void **stat
     settled(
         h, harness_rooms(h, 1, &ann, NULL)); /* so that hello asks for the room at once, just before the subscription */
     struct client *c = socket_open(h, 1, ann.id, NULL);
-    client_say(c, "{\"type\":\"hello\"}"); /* live */
+    client_say(c, HELLO_ALL); /* live */
     client_say(c, "{\"type\":\"subscribe\",\"id\":2,\"room_id\":\"%s\",\"after_seq\":0}", room_name(room).text);
     uint64_t next = 0;
     while (next != 4) {
@@ -389,7 +387,8 @@ static void a_subscription_while_the_socket_opens_leaves_the_resume_to_it(void *
     settled(h, harness_rooms(h, 0, &ann, NULL));
     struct client *c = socket_open(h, 0, "ann", NULL);
     h->hold_readers = true;
-    client_say(c, "{\"type\":\"hello\",\"resume\":{\"%s\":[9,2]}}", room_name(room).text); /* not an epoch of the store */
+    /* not an epoch of the store */
+    client_say(c, "{\"type\":\"hello\",\"resume\":{\"%s\":[9,2]}}", room_name(room).text);
     client_hears_nothing(c); /* the slow room is being loaded */
     client_say(c, "{\"type\":\"subscribe\",\"id\":2,\"room_id\":\"%s\"}", room_name(room).text);
     expect_text(client_hear(c), "{\"type\":\"ok\",\"re\":2");
@@ -452,7 +451,7 @@ static void a_subscription_that_meets_the_one_of_a_join_holds(void **state)
         struct person ann = harness_person(h, "ann"), bob = harness_person_at(h, name, 0);
         uint64_t room = harness_room_at(h, 2, ROOM_GROUP, PEOPLE(&ann));
         harness_fill(h, &ann, room, 3);
-        struct client *c = socket_open(h, 1, bob.id, "{\"type\":\"hello\"}");
+        struct client *c = socket_open(h, 1, bob.id, HELLO_ALL);
         harness_ask(h, 2, OP_ROOM_JOIN, &bob, room);
         harness_turn(h, 2);
         commit_writer_step(h->gateway.commit);
@@ -482,7 +481,7 @@ static void unsubscribing_ends_the_pushes(void **state)
     harness_open(h, 1);
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room(h, ROOM_GROUP, 0, PEOPLE(&ann));
-    struct client *c = socket_open(h, 0, "ann", "{\"type\":\"hello\"}");
+    struct client *c = socket_open(h, 0, "ann", HELLO_ALL);
     client_say(c, "{\"type\":\"unsubscribe\",\"id\":1,\"room_id\":\"%s\"}", room_name(room).text);
     assert_string_equal(client_hear(c), "{\"type\":\"ok\",\"re\":1}");
     settled(h, harness_send(h, 0, &ann, room, "ding"));

@@ -9,6 +9,7 @@
 #include "../../net/websocket.h"
 #include "../../src/base/json.h"
 #include "../../src/base/limits.h"
+#include "reference_utf8.h"
 
 #define FIN 0x80u
 #define MESSAGE_MAX 65536u
@@ -502,25 +503,6 @@ static size_t put_code_point(char out[4], uint32_t c)
     for (size_t i = len - 1; i > 0; i--, c >>= 6) out[i] = (char)(0x80 | (c & 0x3f));
     out[0] = (char)(0xf00u >> len | c);
     return len;
-}
-
-/* reference_utf8 decodes to numbers and looks at those: slow, and another way than the receiver's. */
-static bool reference_utf8(struct slice text)
-{
-    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    for (size_t at = 0; at < text.len;) {
-        uint8_t lead = (uint8_t)text.data[at];
-        size_t len = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
-        if (len == 0 || len > text.len - at) return false;
-        uint32_t c = len == 1 ? lead : lead & (0x7fu >> len);
-        for (size_t i = 1; i < len; i++) {
-            if ((text.data[at + i] & 0xc0) != 0x80) return false;
-            c = c << 6 | (text.data[at + i] & 0x3f);
-        }
-        if (len > 1 && (c < smallest[len] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))) return false;
-        at += len;
-    }
-    return true;
 }
 
 /* text_event sends the text as one frame and returns what it gave. */

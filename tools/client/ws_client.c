@@ -246,7 +246,8 @@ static enum status control_frame(struct ws_client *w, unsigned opcode, struct sl
         if (payload.len > 2) snprintf(reason, sizeof reason, "%.*s", (int)payload.len - 2, payload.data + 2);
         w->close_code = payload.len < 2 ? 1005 : (uint16_t)((uint8_t)payload.data[0] << 8 | (uint8_t)payload.data[1]);
         fail(w, STATUS_NOT_FOUND, "");
-        snprintf(w->why, sizeof w->why, "the server closed with code %u%s%s", w->close_code, reason[0] ? ": " : "", reason);
+        snprintf(w->why, sizeof w->why, "the server closed with code %u%s%s", w->close_code, reason[0] ? ": " : "",
+                 reason);
         return STATUS_NOT_FOUND;
     }
     default: return fail(w, STATUS_INVALID, "the server sent a frame of an unexpected kind");

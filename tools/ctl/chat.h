@@ -44,7 +44,8 @@ struct chat {
 };
 
 uint64_t chat_now_ms(void);
-/* chat_note prints a line of the chat's own, faint, on stdout, or on stderr when stdout is for JSON; chat_problem one that
+/* chat_note prints a line of the chat's own, faint, on stdout, or on stderr when stdout is for JSON; chat_problem one
+ * that
  * --quiet does not hold back, but sends to stderr. */
 void chat_note(const struct chat *chat, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void chat_problem(const struct chat *chat, const char *format, ...) __attribute__((format(printf, 2, 3)));

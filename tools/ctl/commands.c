@@ -119,7 +119,8 @@ const struct ctl_command ctl_commands[] = {
                 "examples:\n"
                 "  carillonctl key list t_9wdvsq7gqt1dc\n"
                 "  carillonctl key list t_9wdvsq7gqt1dc --all\n",
-     .num_arguments = 1, .options = CTL_TAKES(ALL), .without_state = "revoked", .who = CTL_OPERATOR, .method = "GET", .target = TENANT "/keys", .shape = CTL_LIST,
+     .num_arguments = 1, .options = CTL_TAKES(ALL), .without_state = "revoked", .who = CTL_OPERATOR, .method = "GET",
+     .target = TENANT "/keys", .shape = CTL_LIST,
      .columns = "key_id,role,state,created_at"},
     {.group = "key", .action = "create", .usage = "TENANT", .summary = "make a key; it is shown once",
      .details = "example:\n"
@@ -198,8 +199,9 @@ const struct ctl_command ctl_commands[] = {
     {.group = "dead-letter", .action = "list", .usage = "", .summary = "notifications that could not be delivered",
      .details = "example:\n"
                 "  carillonctl dead-letter list --tenant t_9wdvsq7gqt1dc\n",
-     .options = CTL_TAKES(TENANT) | CTL_TAKES(LIMIT), .who = CTL_OPERATOR, .method = "GET", .target = "/v1/admin/dead-letters",
-     .shape = CTL_LIST, .columns = "id,tenant_id,user_id,topic,reason,attempts,dead_at,notification_id",
+     .options = CTL_TAKES(TENANT) | CTL_TAKES(LIMIT), .who = CTL_OPERATOR, .method = "GET",
+     .target = "/v1/admin/dead-letters", .shape = CTL_LIST,
+     .columns = "id,tenant_id,user_id,topic,reason,attempts,dead_at,notification_id",
      .query = who_query},
     {.group = "dead-letter", .action = "retry", .usage = "DEAD_LETTER", .summary = "try to deliver one of them again",
      .details = "example:\n"
@@ -215,7 +217,8 @@ const struct ctl_command ctl_commands[] = {
      .details = "example:\n"
                 "  carillonctl backup create\n",
      .who = CTL_OPERATOR, .method = "POST", .target = "/v1/admin/backups", .shape = CTL_OBJECT, .body = empty_body},
-    {.group = "backup", .action = "list", .usage = "", .summary = "the backups that are there, and why the last one failed",
+    {.group = "backup", .action = "list", .usage = "",
+     .summary = "the backups that are there, and why the last one failed",
      .details = "example:\n"
                 "  carillonctl backup list\n",
      .who = CTL_OPERATOR, .method = "GET", .target = "/v1/admin/backups", .shape = CTL_LIST,

@@ -15,7 +15,8 @@ enum ctl_exit { CTL_DONE = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
 
 /* Every option; OPTION(id, name, argument or NULL, help). */
 #define CTL_OPTIONS(OPTION) \
-    OPTION(SOCKET, "socket", "PATH", "the admin socket (or CARILLON_ADMIN_SOCKET); default ./carillon-data/ or /run/carillon/admin.sock") \
+    OPTION(SOCKET, "socket", "PATH", \
+           "the admin socket (or CARILLON_ADMIN_SOCKET); default ./carillon-data/ or /run/carillon/admin.sock") \
     OPTION(URL, "url", "URL", "over the network instead: http://HOST:PORT") \
     OPTION(JSON, "json", NULL, "the server's JSON instead of text for people, one line an answer") \
     OPTION(MASTER_KEY, "master-key", "KEY", "the operator's key over the network (or CARILLON_ADMIN_MASTER_KEY)") \

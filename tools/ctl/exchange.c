@@ -79,7 +79,8 @@ void exchange_complain(const struct exchange *x)
     }
     fprintf(stderr, "carillonctl: %.*s\n", SLICE_FMT(buf_slice(&text)));
     if (x->parsed && slice_is(exchange_text(x->root, "code"), "auth.invalid_master_key"))
-        fprintf(stderr, "Is admin.master_key set in the gateway's settings? On its own machine the socket needs no key.\n");
+        fprintf(stderr,
+                "Is admin.master_key set in the gateway's settings? On its own machine the socket needs no key.\n");
     buf_free(&text);
 }
 

@@ -147,7 +147,8 @@ static bool answer_good(const struct exchange *x, const struct ctl_command *comm
         fprintf(stderr, "carillonctl: the server's answer is no JSON object; is there a gateway at that address?\n");
         return false;
     }
-    if (command->who == CTL_ANYONE && !slice_is(object ? exchange_text(x->root, "status") : slice_str(""), "ok")) return false;
+    if (command->who == CTL_ANYONE && !slice_is(object ? exchange_text(x->root, "status") : slice_str(""), "ok"))
+        return false;
     return x->answer.status / 100 == 2;
 }
 

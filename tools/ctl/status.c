@@ -152,8 +152,8 @@ static void print_process(const struct view *v)
     text_shown(&state_text, state);
     text_shown(&durability, exchange_text(v->now, "durability"));
     fprintf(v->out, "%scarillon %.*s%s  %s%.*s%s  up %llud %02llu:%02llu:%02llu  epoch %llu  pid %llu  %.*s\n",
-            style(v->out, STYLE_HEAD), SLICE_FMT(buf_slice(&version)), style(v->out, STYLE_END),
-            style(v->out, colour), SLICE_FMT(buf_slice(&state_text)), style(v->out, STYLE_END), (unsigned long long)(up / 86400),
+            style(v->out, STYLE_HEAD), SLICE_FMT(buf_slice(&version)), style(v->out, STYLE_END), style(v->out, colour),
+            SLICE_FMT(buf_slice(&state_text)), style(v->out, STYLE_END), (unsigned long long)(up / 86400),
             (unsigned long long)(up / 3600 % 24), (unsigned long long)(up / 60 % 60), (unsigned long long)(up % 60),
             (unsigned long long)figure(v, "epoch"), (unsigned long long)figure(v, "pid"),
             SLICE_FMT(buf_slice(&durability)));

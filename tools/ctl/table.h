@@ -27,9 +27,9 @@ void table_add(struct table *t, struct json_node object);
 /* table_print writes a head of upper-case names, then the rows. */
 void table_print(const struct table *t, FILE *out);
 
-/* object_print writes each member of a JSON object (its text, just parsed as `object`) on a line of its own, those of an
- * object in it as "outer.inner", but for one that is shown elsewhere (`without`, NULL: none). Figures alone are set flush
- * right. */
+/* object_print writes each member of a JSON object (its text, just parsed as `object`) on a line of its own, those of
+ * an object in it as "outer.inner", but for one that is shown elsewhere (`without`, NULL: none). Figures alone are set
+ * flush right. */
 void object_print(struct slice text, struct json_node object, const char *without, FILE *out);
 
 /* text_columns counts the columns that valid UTF-8 takes on a terminal: two for most of East Asia's characters and

@@ -139,7 +139,8 @@ static void message(struct crowd *c, struct participant *p, struct slice frame, 
         first_receipt(c, room, timing, frame, now_ns);
     }
     if (timing->seq != seq || timing->intended_ns == 0) return;
-    if (timing->peer_seq != peer_seq) violation(c, p, "another order than the first receiver's", timing->peer_seq, peer_seq);
+    if (timing->peer_seq != peer_seq)
+        violation(c, p, "another order than the first receiver's", timing->peer_seq, peer_seq);
     if (crowd_measures(c, now_ns)) c->deliveries++;
     timing->receipts++;
     if (!crowd_measures(c, timing->intended_ns)) return;

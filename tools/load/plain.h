@@ -2,8 +2,8 @@
  * publisher sends is broadcast as it is to all who are connected to the room, the publisher too.
  *
  * A room is a path of the server. Such a server numbers nothing, so its publishers do: a message's seq is the
- * publisher's own number times the publishers of the room, plus the publisher's index among them. Messages are padded to
- * the length of the gateway's pushes (--frame), so that both servers send the same bytes. */
+ * publisher's own number times the publishers of the room, plus the publisher's index among them. Messages are padded
+ * to the length of the gateway's pushes (--frame), so that both servers send the same bytes. */
 #ifndef CARILLON_TOOLS_LOAD_PLAIN_H
 #define CARILLON_TOOLS_LOAD_PLAIN_H
 
@@ -25,8 +25,8 @@ enum plain_step {
 /* plain_joins_at_upgrade tells whether the upgrade is all of the greeting; else plain_take says PLAIN_JOINED. */
 bool plain_joins_at_upgrade(enum dialect dialect);
 
-/* plain_take tells what a text of the server is, and answers it when it is part of a greeting or a ping. *message is set
- * with PLAIN_MESSAGE. Socket.IO: protocol 5 over Engine.IO protocol 4, WebSocket alone. */
+/* plain_take tells what a text of the server is, and answers it when it is part of a greeting or a ping. *message is
+ * set with PLAIN_MESSAGE. Socket.IO: protocol 5 over Engine.IO protocol 4, WebSocket alone. */
 enum plain_step plain_take(struct slice *message, struct session_hub *h, struct session *s, struct slice text);
 
 /* plain_room writes the room_id that stands in the messages of a room, NUL-terminated. */

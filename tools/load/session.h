@@ -51,8 +51,8 @@ MUST_USE enum status session_hub_open(struct session_hub *h, const struct sessio
                                       const struct setup *setup, const struct options *o);
 void session_hub_close(struct session_hub *h);
 
-/* session_open starts a connection as `user`, to a server that is no gateway into room number `room`; STATUS_IO when the
- * kernel gives no socket. */
+/* session_open starts a connection as `user`, to a server that is no gateway into room number `room`; STATUS_IO when
+ * the kernel gives no socket. */
 MUST_USE enum status session_open(struct session_hub *h, struct session *s, uint64_t room, struct slice user);
 /* session_send queues one text message; it goes out with the turn. */
 void session_send(struct session_hub *h, struct session *s, struct slice text);

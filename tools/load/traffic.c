@@ -306,7 +306,8 @@ static void fill_report(const struct crowd *c, const struct measurement *m, stru
         report_count(report, "messages", "seen", c->messages);
         report_real(report, "messages_per_second", "messages/s", (double)c->messages * per_second);
         if (c->messages)
-            report_real(report, "push_bytes", "payload of a message's frame", (double)c->push_bytes / (double)c->messages);
+            report_real(report, "push_bytes", "payload of a message's frame",
+                        (double)c->push_bytes / (double)c->messages);
         report_count(report, "deliveries", "", c->deliveries);
         report_real(report, "deliveries_per_second", "deliveries/s", (double)c->deliveries * per_second);
         report_latency(report, "latency_delivery", &c->any);

@@ -1,0 +1,97 @@
+#include "notify_harness.h"
+
+/* A push to a user's sockets: how much of it at a time, and when it counts as an attempt. */
+
+/* pushed makes notifications for which there is no room at first, and returns how many come by the first push. */
+static unsigned pushed(struct harness *h, struct slice payload, unsigned num)
+{
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    struct core *core = harness_core(h, 0);
+    socket_open(h, 0, "ann", HELLO_ALL);
+    atomic_fetch_add(&core->frames_bytes, FRAMES_BYTES_MAX);
+    for (unsigned i = 0; i < num; i++) expect_ok(settled(h, notify_go(h, &ann, payload, ann.number, 1)));
+    atomic_fetch_sub(&core->frames_bytes, FRAMES_BYTES_MAX);
+    h->hold_readers = true;
+    harness_advance(h, PUSH_AGAIN_MS + 200); /* the wheel's ticks */
+    harness_settle(h);
+    assert_int_equal(atomic_load(&core->notify->sent[SENT_SENT]), 0);
+    reader_step(h->gateway.readers, 0);
+    harness_settle(h);
+    return (unsigned)atomic_load(&core->notify->sent[SENT_SENT]);
+}
+
+static void a_push_has_so_many_notifications_and_no_more(void **state)
+{
+    assert_int_equal(pushed(*state, SLICE("1"), PUSH_BATCH + 10), PUSH_BATCH);
+}
+
+static void a_push_has_so_many_bytes_and_no_more(void **state)
+{
+    unsigned most = PUSH_BYTES_MAX / PAYLOAD_BYTES_MAX; /* each is a little more than its payload */
+    assert_int_equal(pushed(*state, payload_of(PAYLOAD_BYTES_MAX), 2 * most), most);
+}
+
+/* Frames in flight are shared with the rooms; what does not fit is not lost, and no attempt. */
+static void a_push_without_room_is_tried_again_soon(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    struct client *socket = socket_open(h, 0, "ann", HELLO_ALL);
+    struct core *core = harness_core(h, 0);
+    atomic_fetch_add(&core->frames_bytes, FRAMES_BYTES_MAX / 2 + 1);
+    struct made made = notified(h, "ann", "1");
+    client_hears_nothing(socket);
+    assert_int_equal(inbox_of(h, &ann)->list[0].due_ns, core->now_ns + PUSH_AGAIN_MS * 1000000ull);
+    expect_text(listed(h, "ann"), "\"attempts\":0");
+    atomic_fetch_sub(&core->frames_bytes, 1);
+    client_hears_nothing(socket);
+    harness_advance(h, PUSH_AGAIN_MS + 200); /* the wheel's ticks */
+    harness_settle(h);
+    expect_text(client_hear(socket), made.id);
+    atomic_fetch_sub(&core->frames_bytes, FRAMES_BYTES_MAX / 2);
+    harness_settle(h);
+    assert_int_equal(atomic_load(&core->frames_bytes), 0); /* it has counted while it waited, and no longer */
+}
+
+/* Two cores have sockets; one of them acknowledges before the other has said what it took. */
+static void an_acknowledged_push_was_an_attempt(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct person person = harness_person_at(h, "bob", 0);
+    struct client *here = socket_open(h, 0, person.id, HELLO_ALL);
+    socket_open(h, 1, person.id, HELLO_ALL);
+    harness_settle(h);
+    struct op *op = notify_many(h, &person, 1);
+    op->members[0].user = person.number;
+    struct answer *made = harness_go(h, op);
+    struct notify *n = harness_core(h, 0)->notify;
+    for (unsigned i = 0; i < 1000 && client_read(here) == 0; i++) {
+        harness_turn(h, 0);
+        if (n->inboxes.len == 0) harness_turn(h, 1); /* the tenant's home, perhaps; it does not get to the push */
+        reader_step(h->gateway.readers, 0);
+        commit_writer_step(h->gateway.commit);
+        commit_syncer_step(h->gateway.commit);
+    }
+    uint32_t at = 0;
+    const struct inbox *in = map_next(&n->inboxes, &at);
+    assert_true(in && in->pushing && in->num == 1);
+    op = harness_op(h, 0, OP_NOTIFICATION_ACK, &person, 0, 0);
+    op->in.notification.number = in->list[0].number;
+    expect_ok(settled(h, harness_go(h, op)));
+    expect_ok(made);
+    expect_text(listed(h, person.id), "\"status\":\"delivered\",\"attempts\":1");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_push_has_so_many_notifications_and_no_more),
+        TEST(a_push_has_so_many_bytes_and_no_more),
+        TEST(a_push_without_room_is_tried_again_soon),
+        TEST(an_acknowledged_push_was_an_attempt),
+    };
+    return cmocka_run_group_tests_name("push", tests, NULL, NULL);
+}
