@@ -56,8 +56,8 @@ void conn_open(struct net *n, struct conn *c, uint32_t ring_fd, const struct soc
     conn_read_on(n, c);
 }
 
-/* A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2); they are kept and named as what they
- * are, so that one address has one name. */
+/* A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2); they are kept and named as what
+ * they are, so that one address has one name. */
 static const uint8_t mapped_ipv4[12] = {[10] = 0xff, [11] = 0xff};
 
 static void conn_set_peer(struct conn *c, const struct sockaddr_storage *peer)
@@ -102,8 +102,8 @@ static void conn_uncount(struct net *n, struct conn *c)
     c->counted = false;
 }
 
-/* conn_open_refused reads one request, so that its answer can say why, but for a short time only, and not for everybody:
- * half of the places are for those who are already on their way out. */
+/* conn_open_refused reads one request, so that its answer can say why, but for a short time only, and not for
+ * everybody: half of the places are for those who are already on their way out. */
 static void conn_open_refused(struct net *n, struct conn *c)
 {
     conn_uncount(n, c);
@@ -212,9 +212,9 @@ static bool conn_is_read(const struct conn *c)
     return !send_queue_empty(&c->queue) && (c->state == CONN_ENDING || (c->state == CONN_HTTP && !c->partial));
 }
 
-/* conn_is_about_to_hear: something is there to read, and will have been looked at when the next tick comes. After a pause
- * of the whole process all timers are due, and so are all peers heard. Who says little at a time again and again does not
- * put its deadline off by that: it has a receive armed soon. */
+/* conn_is_about_to_hear: something is there to read, and will have been looked at when the next tick comes. After a
+ * pause of the whole process all timers are due, and so are all peers heard. Who says little at a time again and again
+ * does not put its deadline off by that: it has a receive armed soon. */
 static bool conn_is_about_to_hear(const struct net *n, const struct conn *c)
 {
     return c->wait == WAIT_ONCE && n->now_tick - c->heard_tick <= 1;
@@ -251,9 +251,9 @@ void conn_expire(struct net *n, struct conn *c)
 
 /* --- the end ------------------------------------------------------------------------------------------------ */
 
-/* conn_end takes nothing up any more, flushes, ends this direction, and closes once the peer is done as well: closing with
- * bytes unread makes the kernel reset the connection, which may take the last answer or close frame from a peer that was
- * still sending (RFC 9112 section 9.6, RFC 6455 section 7.1.1). */
+/* conn_end takes nothing up any more, flushes, ends this direction, and closes once the peer is done as well: closing
+ * with bytes unread makes the kernel reset the connection, which may take the last answer or close frame from a peer
+ * that was still sending (RFC 9112 section 9.6, RFC 6455 section 7.1.1). */
 void conn_end(struct net *n, struct conn *c)
 {
     if (c->state >= CONN_ENDING) return;
@@ -288,8 +288,8 @@ void conn_flushed(struct net *n, struct conn *c)
 }
 
 /* conn_should_linger: closing resets the connection under its last answer when anything is there, or comes, that was
- * not read. Nothing does from a peer that said so, by HTTP or by its close frame, and has kept to it. Beyond the bound of
- * those who linger it is risked. */
+ * not read. Nothing does from a peer that said so, by HTTP or by its close frame, and has kept to it. Beyond the bound
+ * of those who linger it is risked. */
 bool conn_should_linger(const struct net *n, const struct conn *c)
 {
     bool something_came = c->discarded_bytes > 0 || (c->input && c->input->bytes.len > c->input->at);
@@ -396,7 +396,8 @@ void conn_complete(struct net *n, struct conn *c, const struct ring_completion *
         conn_on_poll_out(n, c);
         return;
     case RING_OP_CANCEL:
-        if (done->result < 0) c->resting = false; /* it met what waits between two turns: the next occasion tries again */
+        if (done->result < 0)
+            c->resting = false; /* it met what waits between two turns: the next occasion tries again */
         conn_op_end(c);
         conn_join(n, c);
         return;
@@ -448,7 +449,8 @@ void conn_ended(const struct conn *c, struct conn_end *out)
 }
 const char *conn_cause_name(enum conn_cause cause)
 {
-    static const char *const names[CONN_CAUSES] = {"peer", "done", "refused", "timeout", "slow", "overloaded", "server"};
+    static const char *const names[CONN_CAUSES] = {"peer", "done",       "refused", "timeout",
+                                                   "slow", "overloaded", "server"};
     ASSERT(cause < CONN_CAUSES);
     return names[cause];
 }
@@ -505,7 +507,8 @@ uint64_t conn_idle_ms(const struct net *n, const struct conn *c)
 bool conn_answering(const struct conn *c)
 {
     if (c->websocket) return false;
-    return c->state == CONN_REQUEST || c->state == CONN_ENDING || (c->state == CONN_HTTP && !send_queue_empty(&c->queue));
+    return c->state == CONN_REQUEST || c->state == CONN_ENDING ||
+           (c->state == CONN_HTTP && !send_queue_empty(&c->queue));
 }
 
 bool conn_in_request(const struct conn *c) { return c->state == CONN_REQUEST || c->requests > 0; }

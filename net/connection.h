@@ -20,18 +20,18 @@
 #include "../src/base/limits.h"
 
 enum conn_state {
-    CONN_FREE,       /* in the free list: only slot, generation and next_free mean something */
-    CONN_HTTP,       /* reads a request; `input` holds a partial head, `exchange` a request whose body is incomplete */
-    CONN_REQUEST,    /* a request was handed up and waits for its answer; head_only, keep_alive, minor_version are its */
-    CONN_WEBSOCKET,  /* open both ways; `ws` is in use */
+    CONN_FREE,      /* in the free list: only slot, generation and next_free mean something */
+    CONN_HTTP,      /* reads a request; `input` holds a partial head, `exchange` a request whose body is incomplete */
+    CONN_REQUEST,   /* a request was handed up and waits for its answer; head_only, keep_alive, minor_version are its */
+    CONN_WEBSOCKET, /* open both ways; `ws` is in use */
     CONN_WS_CLOSING, /* our close frame is queued; messages are dropped until the peer's comes */
     CONN_ENDING,     /* flushes its queue and shuts its direction down; reads and discards until the peer is done */
     CONN_CLOSING,    /* waits for its operations in flight */
     CONN_RELEASING,  /* gives its descriptor back */
 };
 
-/* enum conn_wait: what a connection waits for input with. One that is silent waits with a poll, which holds the least of the
- * kernel's memory, and receives when there is something; one that says much keeps a receive armed. */
+/* enum conn_wait: what a connection waits for input with. One that is silent waits with a poll, which holds the least
+ * of the kernel's memory, and receives when there is something; one that says much keeps a receive armed. */
 enum conn_wait {
     WAIT_NONE,   /* it does not read */
     WAIT_POLL,   /* for something to read */
@@ -80,7 +80,8 @@ struct conn {
     bool exempt : 1;     /* the caller's mark */
     bool counted : 1;    /* in limits.open_shared */
     bool unread : 1;     /* the open request's body is not kept: its answer closes the connection */
-    bool said_last : 1;  /* the peer said that nothing comes behind the request that was answered last, or its close frame */
+    bool said_last : 1;  /* the peer said that nothing comes behind the request that was answered last, or its close
+                            frame */
     uint8_t refusal : 3; /* why it is not let in; 0: it is */
     uint8_t minor_version : 1;
     uint8_t wait : 2;     /* enum conn_wait */
@@ -175,7 +176,8 @@ struct net {
     uint32_t lingering;   /* and by those that have ended and gave their place back: conn_lingers */
 
     struct conn_list dirty, sending, resuming;
-    bool follow_up; /* a send of this turn has something behind it: its success is silent, so nothing would wake us for it */
+    bool follow_up; /* a send of this turn has something behind it: its success is silent, so nothing would wake us for
+                       it */
     char *scratch; /* copied bytes and iovecs of this turn's sends */
     size_t scratch_len;
 
@@ -313,7 +315,7 @@ void conn_ws_push_close(struct net *n, struct conn *c, uint16_t code, struct sli
 /* conn_ws_close: `ticks` bounds the flushing of the queue; once it is empty the close timeout begins. */
 void conn_ws_close(struct net *n, struct conn *c, uint16_t code, const char *reason, bool drop_queued, uint32_t ticks);
 
-/* --- connection_send.c: what waits for the socket, and its way into it --------------------------------------------- */
+/* --- connection_send.c: what waits for the socket, and its way into it ------------------------------------------- */
 
 /* conn_admits answers whether the class has room for `len` more bytes. */
 bool conn_admits(struct net *n, struct conn *c, size_t len, enum conn_class class);

@@ -169,7 +169,8 @@ void net_reply_binary(struct net *n, struct conn *c, struct slice data)
     if (c->state == CONN_WEBSOCKET) conn_ws_push(n, c, WS_OP_BINARY, data);
 }
 
-/* conn_ws_push_close queues a close frame: two bytes of code in network order, then the reason (RFC 6455 section 5.5.1). */
+/* conn_ws_push_close queues a close frame: two bytes of code in network order, then the reason (RFC 6455
+ * section 5.5.1). */
 void conn_ws_push_close(struct net *n, struct conn *c, uint16_t code, struct slice reason)
 {
     char payload[125] = {(char)(code >> 8), (char)(code & 0xff)};

@@ -88,8 +88,9 @@ void conn_input_discard(struct net *n, struct conn *c)
     c->exchange = NULL;
 }
 
-/* assembly_fits: may the connection hold `bytes`, which are counted already? Whoever needs much gets what is free, and no
- * more than the others have left; a little is had as long as there is any, and by an account that holds little always. */
+/* assembly_fits: may the connection hold `bytes`, which are counted already? Whoever needs much gets what is free, and
+ * no more than the others have left; a little is had as long as there is any, and by an account that holds little
+ * always. */
 static bool assembly_fits(const struct net *n, const struct conn *c, size_t bytes)
 {
     size_t all = n->assembly_bytes, max = n->limits.assembly_bytes_max;
@@ -137,7 +138,8 @@ bool conn_takes_input(const struct net *n, const struct conn *c)
 static bool conn_reads(const struct conn *c)
 {
     if (c->peer_done || c->state >= CONN_CLOSING) return false;
-    /* Whoever said that nothing follows, and has kept to it, is closed once the queue is flushed (conn_should_linger). */
+    /* Whoever said that nothing follows, and has kept to it, is closed once the queue is flushed
+     * (conn_should_linger). */
     if (c->state == CONN_ENDING) return !c->said_last || c->readable || c->discarded_bytes > 0;
     return !c->input || c->input->bytes.len - c->input->at < INPUT_HELD_BYTES_MAX;
 }
@@ -145,8 +147,8 @@ static bool conn_reads(const struct conn *c)
 /* --- waiting for input -------------------------------------------------------------------------------------- */
 
 /* next_wait: a poll looks at the socket as it is, so it misses nothing that came before it, and choosing it is always
- * right. What is known to be there is received without one: the first bytes of a connection that was accepted with them,
- * those that the last receive left, and those that found no buffer. */
+ * right. What is known to be there is received without one: the first bytes of a connection that was accepted with
+ * them, those that the last receive left, and those that found no buffer. */
 static enum conn_wait next_wait(const struct conn *c)
 {
     if (c->readings >= RECV_STREAM_AFTER) return WAIT_STREAM;
@@ -460,7 +462,8 @@ static void conn_take(struct net *n, struct conn *c, struct slice bytes)
     conn_settle(n, c);
 }
 
-/* The buffer's life: the kernel fills it; conn_take consumes or copies it; it goes back; what comes next is waited for. */
+/* The buffer's life: the kernel fills it; conn_take consumes or copies it; it goes back; what comes next is waited
+ * for. */
 void conn_on_recv(struct net *n, struct conn *c, const struct ring_completion *done)
 {
     if (!(done->flags & RING_MORE)) {

@@ -48,8 +48,8 @@ static bool list_next(struct slice *list, struct slice *element);
 /* What a byte may be part of. */
 enum {
     TOKEN = 1,  /* tchar, RFC 9110 section 5.6.2 */
-    TARGET = 2, /* RFC 3986: unreserved, sub-delims, ':' '@' '/' '?' '%', and what browsers leave as it is: [ ] ^ ` { | }
-                   (http.h). Never '#': a fragment is not sent (RFC 9110 section 7.1) */
+    TARGET = 2, /* RFC 3986: unreserved, sub-delims, ':' '@' '/' '?' '%', and what browsers leave as it is: [ ] ^ ` { |
+                   } (http.h). Never '#': a fragment is not sent (RFC 9110 section 7.1) */
     VALUE = 4,  /* VCHAR, obs-text, SP, HTAB, RFC 9110 section 5.5 */
     NAME = 8,   /* reg-name without escapes, RFC 3986 section 3.2.2 */
 };

@@ -81,12 +81,12 @@ struct http_limits {
  * target's escape, a field's value) at the part's end, a bound when it is passed. So more bytes never change a verdict
  * other than HTTP_NEED_MORE.
  *
- * A target keeps to RFC 3986, and has room for what browsers do not escape: of the bytes that it does not allow in a path
- * or query, [ ] ^ ` { | } may stand there as they are: browsers leave all of them in a query, and [ ] | in a path (URL
- * Standard, percent-encode sets). All others must be escaped, and every '%' is an escape.
- * An empty path of an absolute-form target is "/" (RFC 9110 section 4.2.3), for OPTIONS without query "*" (RFC 9112
- * section 3.2.4); these two do not borrow. A Content-Length above limits->body_bytes_max is HTTP_BODY_TOO_LARGE here,
- * before anyone is told to continue. Upgrade in HTTP/1.0 is ignored (RFC 9110 section 7.8). */
+ * A target keeps to RFC 3986, and has room for what browsers do not escape: of the bytes that it does not allow in a
+ * path or query, [ ] ^ ` { | } may stand there as they are: browsers leave all of them in a query, and [ ] | in a path
+ * (URL Standard, percent-encode sets). All others must be escaped, and every '%' is an escape. An empty path of an
+ * absolute-form target is "/" (RFC 9110 section 4.2.3), for OPTIONS without query "*" (RFC 9112 section 3.2.4); these
+ * two do not borrow. A Content-Length above limits->body_bytes_max is HTTP_BODY_TOO_LARGE here, before anyone is told
+ * to continue. Upgrade in HTTP/1.0 is ignored (RFC 9110 section 7.8). */
 enum http_result http_parse_head(struct http_request *request, enum http_error *error, struct slice bytes,
                                  const struct http_limits *limits);
 

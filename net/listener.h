@@ -14,7 +14,8 @@
 struct listener_tcp {
     const char *address; /* "127.0.0.1:8080", "[::1]:0", "*:8080" (all IPv4 addresses); port 0 lets the kernel choose */
     bool reuse_port;     /* SO_REUSEPORT: every core listens on the same port and the kernel spreads connections */
-    bool deferred;       /* TCP_DEFER_ACCEPT: a client is accepted with its first bytes, or when it has sent none for a second */
+    bool deferred;       /* TCP_DEFER_ACCEPT: a client is accepted with its first bytes, or when it has sent none for a
+                            second */
     int send_buffer_bytes; /* SO_SNDBUF, doubled by the kernel (socket(7)); 0 leaves the kernel's own sizing */
 };
 

@@ -318,7 +318,8 @@ static void arm_first(struct net *n, unsigned listener)
 static void arm_more(struct net *n, unsigned listener)
 {
     struct backlog *b = &n->waiting[listener];
-    for (; b->there > 0 && b->armed < ACCEPTS_ARMED_MAX && accept_has_room(n); b->there--) accept_arm(n, listener, true);
+    for (; b->there > 0 && b->armed < ACCEPTS_ARMED_MAX && accept_has_room(n); b->there--)
+        accept_arm(n, listener, true);
     b->there = 0; /* who is left is asked for when these have completed */
 }
 
@@ -342,9 +343,9 @@ static void accept_take_back(struct net *n)
     }
 }
 
-/* accepts_share gives the last slots to listeners at which somebody waits, in turns, and what is left to others. Nothing
- * tells when somebody comes to a listener without an accept while another one's holds the slot and waits for nobody: so
- * there is a look each ACCEPT_LOOK_MS. */
+/* accepts_share gives the last slots to listeners at which somebody waits, in turns, and what is left to others.
+ * Nothing tells when somebody comes to a listener without an accept while another one's holds the slot and waits for
+ * nobody: so there is a look each ACCEPT_LOOK_MS. */
 static void accepts_share(struct net *n)
 {
     bool held = false, wanted = false;

@@ -31,7 +31,7 @@ enum conn_class {
     CONN_REPLY = 0,     /* replies and control frames: never dropped, bounded by request credits */
     CONN_DURABLE = 1,   /* pushes that a resume can repeat: over the cap the connection is too slow */
     CONN_EPHEMERAL = 2, /* typing, presence: dropped first */
-    CONN_REPLAY = 3,    /* pages of history that were asked for: they count as replies, and go where durable pushes go */
+    CONN_REPLAY = 3, /* pages of history that were asked for: they count as replies, and go where durable pushes go */
 };
 
 struct net_handlers {
@@ -48,16 +48,16 @@ struct net_handlers {
      * within net_poll, never from within a call of this header on another connection. */
     void (*on_closed)(void *context, struct conn *c);
     void *context;
-    /* What came could not be read as a request and is about to be answered: malformed (`error` says how), or, with HTTP_OK, the
-     * core is short of memory (503). May be NULL. */
+    /* What came could not be read as a request and is about to be answered: malformed (`error` says how), or, with
+     * HTTP_OK, the core is short of memory (503). May be NULL. */
     void (*on_refused)(void *context, struct conn *c, enum http_error error, unsigned status);
     /* A connection was accepted from anybody but the operator: 0 lets it in, 1 to CONN_REFUSAL_MAX refuses it. NULL:
      * all are let in. A refused one is handed its first request, without a body, so that it can be told why
      * (conn_refusal); the answer closes it. When too many are being told, it is closed without a word. */
     uint8_t (*on_open)(void *context, struct conn *c);
     /* The head of a request is there, its body is not. False: the head alone will have it refused. Then a body that is
-     * more than a little is not kept: on_request gets the request without it, and the answer closes the connection. NULL:
-     * all bodies are taken. */
+     * more than a little is not kept: on_request gets the request without it, and the answer closes the connection.
+     * NULL: all bodies are taken. */
     bool (*on_head)(void *context, struct conn *c, const struct http_request *request);
     /* A ping frame, which is about to be answered by a pong unless the connection is closed meanwhile. May be NULL. */
     void (*on_ping)(void *context, struct conn *c);
@@ -77,8 +77,8 @@ enum net_zero_copy {
 
 struct net_limits {
     unsigned connections_max;      /* this core's, with those below */
-    unsigned refused_max;          /* of them, places for connections that are being refused; 0: who is too many waits in
-                                    * the backlog */
+    unsigned refused_max; /* of them, places for connections that are being refused; 0: who is too many waits in
+                           * the backlog */
     unsigned lingering_max;        /* of them, places for connections that have ended and wait for the peer to; one that
                                     * finds none is closed at once. 0: they keep the places that they had */
     _Atomic uint32_t *open_shared; /* connections let in by all who share this count; NULL: nobody does */
@@ -124,8 +124,8 @@ void net_stop_accepting(struct net *n);
 struct conn_ref net_ref(const struct conn *c);
 /* net_conn returns the connection, or NULL when it is gone or closing. */
 struct conn *net_conn(struct net *n, struct conn_ref ref);
-/* net_answering counts HTTP answers that are on their way: not given yet, or not yet taken by the client, which may also
- * have its end of the connection to read. */
+/* net_answering counts HTTP answers that are on their way: not given yet, or not yet taken by the client, which may
+ * also have its end of the connection to read. */
 unsigned net_answering(const struct net *n);
 /* net_each walks all open connections: start with *at = 0, or the slot to go on from; NULL at the end. */
 struct conn *net_each(struct net *n, uint32_t *at);
@@ -150,11 +150,11 @@ uint8_t conn_refusal(const struct conn *c);
 /* conn_exempt: a mark of the caller's own, false at first. */
 void conn_set_exempt(struct conn *c);
 bool conn_exempt(const struct conn *c);
-/* net_account: bytes of answers (CONN_REPLY) that wait in the queues of the connections charged to it, and of bodies and
- * messages that are being put together for them. Its owner keeps it until the last of them is gone.
+/* net_account: bytes of answers (CONN_REPLY) that wait in the queues of the connections charged to it, and of bodies
+ * and messages that are being put together for them. Its owner keeps it until the last of them is gone.
  *
- * Of assembly_bytes_max an account may hold as much as is free, and never more than its own bound. So whoever holds much
- * is refused first, and whoever holds little is served. */
+ * Of assembly_bytes_max an account may hold as much as is free, and never more than its own bound. So whoever holds
+ * much is refused first, and whoever holds little is served. */
 struct net_account {
     size_t bytes;
     size_t assembly, assembly_max; /* assembly_max 0: no bound of its own */
@@ -216,8 +216,8 @@ struct http_reply {
 void net_http_reply(struct net *n, struct conn *c, const struct http_reply *reply);
 
 /* net_ws_accept answers an upgrade request with 101 and makes the connection a WebSocket. `accept_key` is the computed
- * Sec-WebSocket-Accept, `subprotocol` may be empty, and so may `headers`, complete lines. `message_bytes_max` 0 keeps the
- * default. */
+ * Sec-WebSocket-Accept, `subprotocol` may be empty, and so may `headers`, complete lines. `message_bytes_max` 0 keeps
+ * the default. */
 void net_ws_accept(struct net *n, struct conn *c, struct slice accept_key, struct slice subprotocol,
                    struct slice headers, size_t message_bytes_max);
 
@@ -252,8 +252,8 @@ void net_request_end(struct net *n, struct conn *c);
  * connection. Queued pushes, and pages of a replay with them, are dropped when `drop_queued`. `reason` has at most 123
  * bytes (RFC 6455 section 5.5). Nothing happens on a connection that is closing. */
 void net_ws_close(struct net *n, struct conn *c, uint16_t code, const char *reason, bool drop_queued);
-/* net_ws_dismiss closes like net_ws_close with the pushes dropped, but waits no longer than the close timeout for a peer
- * that takes nothing. */
+/* net_ws_dismiss closes like net_ws_close with the pushes dropped, but waits no longer than the close timeout for a
+ * peer that takes nothing. */
 void net_ws_dismiss(struct net *n, struct conn *c, uint16_t code, const char *reason);
 /* net_abort closes without a word. */
 void net_abort(struct net *n, struct conn *c);

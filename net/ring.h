@@ -50,7 +50,8 @@ struct ring_completion {
 #define RING_COPIED 16u      /* … the bytes of which were copied after all, or none were sent */
 
 /* ring_check opens a small ring and closes it: whether this kernel, its sysctls and seccomp filters let one be opened
- * at all, and, with `zero_copy`, one that sends without copying; found out before anything else is. `why` as ring_open. */
+ * at all, and, with `zero_copy`, one that sends without copying; found out before anything else is. `why` as
+ * ring_open. */
 MUST_USE enum status ring_check(bool zero_copy, char *why, size_t why_len);
 /* ring_open makes the ring; on failure `why` (of why_len bytes) says what is missing and what to do. */
 MUST_USE enum status ring_open(struct ring **out, const struct ring_config *config, char *why, size_t why_len);
@@ -60,33 +61,37 @@ MUST_USE enum status ring_enable_here(struct ring *ring);
 void ring_close_all(struct ring *ring);
 
 /* ring_accept takes one connection from the listening socket `listen_fd` (a plain descriptor). The completion's
- * result is the new ring descriptor. `peer` and `peer_len` must stay valid until the completion. `there`: a connection is
- * known to wait. Else the kernel waits for one before it tries (Linux 6.10): an accept makes its socket and file first, and
- * when nobody is there it has made them for nothing, which costs as much as an accept. */
+ * result is the new ring descriptor. `peer` and `peer_len` must stay valid until the completion. `there`: a connection
+ * is known to wait. Else the kernel waits for one before it tries (Linux 6.10): an accept makes its socket and file
+ * first, and when nobody is there it has made them for nothing, which costs as much as an accept. */
 void ring_accept(struct ring *ring, int listen_fd, struct sockaddr_storage *peer, socklen_t *peer_len, bool there,
                  uint64_t tag);
-/* ring_backlog: how many connections wait to be accepted from a TCP socket; of another one it knows nothing and says 0. */
+/* ring_backlog: how many connections wait to be accepted from a TCP socket; of another one it knows nothing and says
+ * 0. */
 unsigned ring_backlog(int listen_fd);
 /* ring_recv arms a multishot receive into provided buffers. Result 0 is the peer's end of stream. */
 void ring_recv(struct ring *ring, uint32_t ring_fd, uint64_t tag);
 /* ring_recv_once receives once into a provided buffer: at once when there is something, else when something comes. */
 void ring_recv_once(struct ring *ring, uint32_t ring_fd, uint64_t tag);
-/* ring_poll_in completes once when there is something to receive, which may be the end of the stream or an error; at once
- * when there is already. While it waits it holds less of the kernel's memory than a receive (perf/floors sockets). */
+/* ring_poll_in completes once when there is something to receive, which may be the end of the stream or an error; at
+ * once when there is already. While it waits it holds less of the kernel's memory than a receive (perf/floors
+ * sockets). */
 void ring_poll_in(struct ring *ring, uint32_t ring_fd, uint64_t tag);
 /* ring_send is silent: MSG_DONTWAIT|MSG_WAITALL, a completion only when short (count) or failed (-errno). */
 void ring_send(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
-/* ring_send_last is ring_send for the last bytes before the socket is closed: the kernel keeps what does not fill a packet
- * until the close, and sends it with the end of the stream (MSG_MORE, send(2)); without a close, after 200 ms. */
+/* ring_send_last is ring_send for the last bytes before the socket is closed: the kernel keeps what does not fill a
+ * packet until the close, and sends it with the end of the stream (MSG_MORE, send(2)); without a close, after 200
+ * ms. */
 void ring_send_last(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
 /* ring_sendv is the same for a message header whose iovecs stay valid as the bytes do. */
 void ring_sendv(struct ring *ring, uint32_t ring_fd, const struct msghdr *message, uint64_t tag);
-/* ring_send_zero_copy sends the bytes from where they lie, taking what ring_send would. It is not silent: it completes with
- * the count or -errno, and when RING_MORE is set a second time, with RING_NOTIFICATION, as soon as the kernel has no more
- * need of the bytes. Until then they must stay as they are, also when the descriptor has been closed meanwhile. */
+/* ring_send_zero_copy sends the bytes from where they lie, taking what ring_send would. It is not silent: it
+ * completes with the count or -errno, and when RING_MORE is set a second time, with RING_NOTIFICATION, as soon as the
+ * kernel has no more need of the bytes. Until then they must stay as they are, also when the descriptor has been
+ * closed meanwhile. */
 void ring_send_zero_copy(struct ring *ring, uint32_t ring_fd, const void *data, size_t len, uint64_t tag);
-/* ring_knows_zero_copy: this kernel has such sends, and says whether they were copied (Linux 6.2). Known once the ring is
- * enabled. */
+/* ring_knows_zero_copy: this kernel has such sends, and says whether they were copied (Linux 6.2). Known once the ring
+ * is enabled. */
 bool ring_knows_zero_copy(const struct ring *ring);
 /* ring_poll_out completes once when the socket takes bytes again. */
 void ring_poll_out(struct ring *ring, uint32_t ring_fd, uint64_t tag);

@@ -1,24 +1,25 @@
 /* zero_copy: large shared frames that the kernel sends from where they lie, without copying them (IORING_OP_SEND_ZC).
  * Private to net.
  *
- * Such a send completes twice. The first completion says, at once, how much of it the socket has taken, and is handled as
- * an ordinary send's. The second one, the notification, comes when the kernel has no more need of the bytes: over TCP when
- * the peer has acknowledged them. Until then the frame is held here, by a reference of its own. A hold belongs to the send
- * and not to the connection, whose close waits for no notification: a peer that acknowledges nothing would keep its place,
- * and the end of its stream would come a round trip late.
+ * Such a send completes twice. The first completion says, at once, how much of it the socket has taken, and is handled
+ * as an ordinary send's. The second one, the notification, comes when the kernel has no more need of the bytes: over
+ * TCP when the peer has acknowledged them. Until then the frame is held here, by a reference of its own. A hold belongs
+ * to the send and not to the connection, whose close waits for no notification: a peer that acknowledges nothing would
+ * keep its place, and the end of its stream would come a round trip late.
  *
- * Whether it pays depends on the way to the peer: loopback, veth and whatever looks into the packets make the kernel copy
- * after all, and then the notification, which says so, is pure cost. In auto a connection tries one send, and goes on only
- * after its notification; one that was copied is the connection's last. Only a send that began alone is believed: bytes
- * that join an earlier such send in a packet which has not left yet are said to be copied, whatever became of them (Linux 6.10
- * on, io_link_skb in io_uring/notif.c; seen on 6.18).
+ * Whether it pays depends on the way to the peer: loopback, veth and whatever looks into the packets make the kernel
+ * copy after all, and then the notification, which says so, is pure cost. In auto a connection tries one send, and goes
+ * on only after its notification; one that was copied is the connection's last. Only a send that began alone is
+ * believed: bytes that join an earlier such send in a packet which has not left yet are said to be copied, whatever
+ * became of them (Linux 6.10 on, io_link_skb in io_uring/notif.c; seen on 6.18).
  *
  * What is held is bounded: in sends of a connection (ZERO_COPY_CONN_SENDS_MAX), in sends and bytes of a core
  * (ZERO_COPY_SENDS_MAX, ZERO_COPY_BYTES_MAX), beyond which sends copy, and in time: who has not acknowledged a send for
  * ZERO_COPY_HELD_MS_MAX is too slow. Only frames with an account are held, so that their bytes are counted meanwhile.
  *
- * Owner: one core. Order: zero_copy_open; _start once the ring is enabled; _accept for each connection; _send within conn_flush, _complete
- * for each completion of RING_OP_SEND_ZC, _expire with the timers; _close behind ring_close_all. */
+ * Owner: one core. Order: zero_copy_open; _start once the ring is enabled; _accept for each connection; _send within
+ * conn_flush, _complete for each completion of RING_OP_SEND_ZC, _expire with the timers; _close behind
+ * ring_close_all. */
 #ifndef CARILLON_NET_ZERO_COPY_H
 #define CARILLON_NET_ZERO_COPY_H
 
@@ -71,15 +72,16 @@ struct zero_copy {
 void zero_copy_open(struct net *n);
 /* zero_copy_start turns it off where the kernel does not know it. */
 void zero_copy_start(struct net *n);
-/* zero_copy_close forgets what is held. Those frames are never freed: what the kernel has not sent yet it would read from
- * memory that is somebody else's. */
+/* zero_copy_close forgets what is held. Those frames are never freed: what the kernel has not sent yet it would read
+ * from memory that is somebody else's. */
 void zero_copy_close(struct net *n);
 
-/* zero_copy_accept: a new connection. From a loopback address nothing is tried in auto: it is always copied, in whole pages
- * that a peer with a small receive buffer has no room for, so that its packets are dropped and wait for retransmission. */
+/* zero_copy_accept: a new connection. From a loopback address nothing is tried in auto: it is always copied, in whole
+ * pages that a peer with a small receive buffer has no room for, so that its packets are dropped and wait for
+ * retransmission. */
 void zero_copy_accept(const struct net *n, struct conn *c);
-/* zero_copy_send sends the bytes, which are the unsent ones of the connection's first frame, and holds it; false: they are
- * to be sent in the ordinary way. */
+/* zero_copy_send sends the bytes, which are the unsent ones of the connection's first frame, and holds it; false: they
+ * are to be sent in the ordinary way. */
 bool zero_copy_send(struct net *n, struct conn *c, const void *data, size_t bytes);
 /* zero_copy_complete handles a completion of RING_OP_SEND_ZC, whose tag's slot names the hold. */
 void zero_copy_complete(struct net *n, const struct ring_completion *done);

@@ -122,7 +122,8 @@ enum status config_load_environment(struct config *c, char *const *environment, 
             if (slice_is(name, known)) break;
         }
         if (id == SETTINGS) {
-            /* The environment is shared with other programs: a name of theirs must not keep the gateway from starting. */
+            /* The environment is shared with other programs: a name of theirs must not keep the gateway from
+             * starting. */
             fail_unknown(err, "environment", name, true);
             LOG(LOG_WARN, "config", "unknown_variable", LOG_STR("why", err->text));
             continue;
@@ -758,7 +759,8 @@ static bool address_list_valid(const char *name, const char *list, bool *all_loo
         struct sockaddr_storage address;
         socklen_t len;
         if (!config_address(item, &address, &len)) {
-            fail(err, "%s: \"%.*s\" is not a numeric ADDR:PORT or [V6]:PORT; for example 127.0.0.1:8081", name, SLICE_FMT(item));
+            fail(err, "%s: \"%.*s\" is not a numeric ADDR:PORT or [V6]:PORT; for example 127.0.0.1:8081", name,
+                 SLICE_FMT(item));
             return false;
         }
         if (!is_loopback(&address)) *all_loopback = false;
@@ -773,7 +775,8 @@ static bool lists_valid(const struct config *c, struct config_error *err)
     static const char *const scopes[] = {LOG_SCOPES};
     if (!log_levels_valid(slice_str(c->log_scopes), &item)) {
         struct buf all = {0};
-        for (unsigned i = 0; i < sizeof scopes / sizeof *scopes; i++) buf_printf(&all, "%s%s", i ? ", " : "", scopes[i]);
+        for (unsigned i = 0; i < sizeof scopes / sizeof *scopes; i++)
+            buf_printf(&all, "%s%s", i ? ", " : "", scopes[i]);
         buf_char(&all, '\0');
         fail(err, "log.scopes: \"%.*s\" is not SCOPE=LEVEL with a scope of %s and a level of debug, info, warn, error",
              SLICE_FMT(item), all.data);
@@ -811,7 +814,8 @@ static bool backup_valid(const struct config *c, struct config_error *err)
         return false;
     }
     if (c->backup_dir[0] && lies_in(c->backup_dir, c->store_dir)) {
-        fail(err, "backup.dir lies in store.dir: backups need a directory of their own, which a restore does not replace");
+        fail(err,
+             "backup.dir lies in store.dir: backups need a directory of their own, which a restore does not replace");
         return false;
     }
     return true;

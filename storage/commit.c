@@ -296,8 +296,8 @@ static bool head_reached(const struct commit_core *cc, enum commit_class class, 
 }
 
 /* complete_reached calls back with STATUS_OK what is durable or, of class fast, written; where both classes have got
- * that far, in the order of their tickets: a room whose class has just changed still sees its events in order. The entry
- * leaves the queue first: its `done` may free it, or push again. */
+ * that far, in the order of their tickets: a room whose class has just changed still sees its events in order. The
+ * entry leaves the queue first: its `done` may free it, or push again. */
 static void complete_reached(struct commit_core *cc, uint64_t durable, uint64_t written, struct poll_tally *tally)
 {
     for (;;) {

@@ -15,15 +15,17 @@ static bool call_tenant(struct call *call, struct tenant **out)
     return call_fail(call, ERR_TENANT_NOT_FOUND, NULL, NULL);
 }
 
-/* made_before says what a request made whose API key is no longer shown; `text` holds the words until it is answered. */
+/* made_before says what a request made whose API key is no longer shown; `text` holds the words until it is
+ * answered. */
 static void made_before(struct op *op, const char *what, char *text, size_t len)
 {
     if (op->error.code != ERR_IDEMPOTENCY_EXPIRED) return;
-    snprintf(text, len, "%s %.*s was made by it; make another key if its own is lost", what, SLICE_FMT(buf_slice(&op->out)));
+    snprintf(text, len, "%s %.*s was made by it; make another key if its own is lost", what,
+             SLICE_FMT(buf_slice(&op->out)));
     op->error.detail = text;
 }
 
-/* --- tenants --------------------------------------------------------------------------------------------------------- */
+/* --- tenants ----------------------------------------------------------------------------------------------------- */
 
 static void tenant_created(struct core *core, struct op *op)
 {
@@ -133,19 +135,20 @@ static bool config_limits_valid(struct fields *f, struct json_node config)
     struct json_node limits, rate;
     uint64_t number;
     if (!json_get(config, "limits", &limits) || json_type_of(limits) == JSON_NULL) return true;
-    if (json_type_of(limits) != JSON_OBJECT) return fields_fail(f, ERR_FIELD_INVALID, "config.limits is an object", "config");
+    if (json_type_of(limits) != JSON_OBJECT)
+        return fields_fail(f, ERR_FIELD_INVALID, "config.limits is an object", "config");
     if (!json_get(limits, "tenant_rate", &rate) || json_type_of(rate) == JSON_NULL) return true;
     return (json_u64(rate, &number) && number <= REQUEST_RATE_MAX) ||
-           fields_fail(f, ERR_FIELD_INVALID, "config.limits.tenant_rate is a number of requests a second, 0 to 100000000",
-                       "config");
+           fields_fail(f, ERR_FIELD_INVALID,
+                       "config.limits.tenant_rate is a number of requests a second, 0 to 100000000", "config");
 }
 
 static bool update_fields(struct call *call, struct fields *f, struct tenant_record *wish)
 {
     struct slice state = {0}, durability = {0};
     struct json_node config;
-    if (!field_text(f, "name", &wish->name, TENANT_NAME_CHARS_MAX, false) || !field_text(f, "state", &state, 16, false) ||
-        !field_text(f, "durability", &durability, 16, false))
+    if (!field_text(f, "name", &wish->name, TENANT_NAME_CHARS_MAX, false) ||
+        !field_text(f, "state", &state, 16, false) || !field_text(f, "durability", &durability, 16, false))
         return false;
     if (wish->name.data && wish->name.len == 0) return fields_fail(f, ERR_FIELD_INVALID, "Must not be empty", "name");
     if (slice_is(state, "active")) wish->state = TENANT_ACTIVE;
@@ -205,7 +208,7 @@ void rest_tenant_delete(struct call *call)
     op_dispatch(call->core, op);
 }
 
-/* --- keys ------------------------------------------------------------------------------------------------------------- */
+/* --- keys -------------------------------------------------------------------------------------------------------- */
 
 static void key_created(struct core *core, struct op *op)
 {

@@ -15,7 +15,7 @@ void rest_ticket_create(struct call *call)
     time_text(time, core->now_ms + TICKET_LIFE_MS);
     struct buf body = {0};
     buf_printf(&body, "{\"ticket\":\"%.*s\",\"expires_at\":\"%.*s\"}", (int)len, text, (int)TIME_TEXT_LEN, time);
-    rest_reply(core, call->conn, call->route, core->now_ns, 201, "application/json", SLICE("Cache-Control: no-store\r\n"),
-               buf_slice(&body));
+    rest_reply(core, call->conn, call->route, core->now_ns, 201, "application/json",
+               SLICE("Cache-Control: no-store\r\n"), buf_slice(&body));
     buf_free(&body);
 }

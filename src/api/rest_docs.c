@@ -8,8 +8,8 @@
 
 void rest_openapi(struct call *call)
 {
-    rest_reply(call->core, call->conn, call->route, call->core->now_ns, 200, "application/yaml; charset=utf-8", NO_CACHE,
-               embedded_openapi_yaml);
+    rest_reply(call->core, call->conn, call->route, call->core->now_ns, 200, "application/yaml; charset=utf-8",
+               NO_CACHE, embedded_openapi_yaml);
 }
 
 /* The page brings everything along; nothing else may run in it or be fetched from elsewhere. */

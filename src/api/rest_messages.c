@@ -5,7 +5,7 @@
 #include "api.h"
 #include "pages.h"
 
-/* --- sending --------------------------------------------------------------------------------------------------------- */
+/* --- sending ----------------------------------------------------------------------------------------------------- */
 
 static void sent(struct core *core, struct op *op)
 {
@@ -36,7 +36,7 @@ void rest_message_post(struct call *call)
     call_go(call, op);
 }
 
-/* --- history ------------------------------------------------------------------------------------------------------------ */
+/* --- history ----------------------------------------------------------------------------------------------------- */
 
 static void listed(struct core *core, struct op *op)
 {
@@ -60,7 +60,8 @@ static bool query_number(struct call *call, const char *name, uint64_t *out, boo
     int found = http_query_find(call->request->query, name, text, sizeof text, &len);
     *present = found != 0;
     if (found == 0) return true;
-    if (found < 0 || !slice_u64(slice_of(text, len), out)) return call_fail(call, ERR_FIELD_INVALID, "Expected a number", name);
+    if (found < 0 || !slice_u64(slice_of(text, len), out))
+        return call_fail(call, ERR_FIELD_INVALID, "Expected a number", name);
     return true;
 }
 
@@ -115,7 +116,7 @@ void rest_message_get(struct call *call)
     call_go(call, op);
 }
 
-/* --- acks -------------------------------------------------------------------------------------------------------------- */
+/* --- acks -------------------------------------------------------------------------------------------------------- */
 
 static void acked(struct core *core, struct op *op)
 {
@@ -156,7 +157,7 @@ void rest_ack(struct call *call) { mark(call, false); }
 
 void rest_read(struct call *call) { mark(call, true); }
 
-/* --- sync ----------------------------------------------------------------------------------------------------------------- */
+/* --- sync -------------------------------------------------------------------------------------------------------- */
 
 
 void rest_sync(struct call *call)

@@ -7,7 +7,7 @@
 #include "api.h"
 #include "pages.h"
 
-/* --- making one -------------------------------------------------------------------------------------------------------- */
+/* --- making one -------------------------------------------------------------------------------------------------- */
 
 static bool topic_field(struct fields *f, struct slice *topic)
 {
@@ -21,14 +21,16 @@ static bool payload_field(struct call *call, struct fields *f, struct slice *pay
     if (!json_get(f->object, "payload", &n) || json_type_of(n) == JSON_NULL)
         return fields_fail(f, ERR_FIELD_MISSING, NULL, "payload");
     *payload = json_raw_member(call->request->body, "payload");
-    return payload->len <= PAYLOAD_BYTES_MAX || fields_fail(f, ERR_FIELD_TOO_LONG, "A payload has 16 KiB at most", "payload");
+    return payload->len <= PAYLOAD_BYTES_MAX ||
+           fields_fail(f, ERR_FIELD_TOO_LONG, "A payload has 16 KiB at most", "payload");
 }
 
 static bool priority_field(struct fields *f, uint8_t *priority)
 {
     struct slice name = SLICE("normal");
     if (!field_text(f, "priority", &name, 16, false)) return false;
-    return priority_parse(name, priority) || fields_fail(f, ERR_FIELD_INVALID, "priority is low, normal, high or urgent", "priority");
+    return priority_parse(name, priority) ||
+           fields_fail(f, ERR_FIELD_INVALID, "priority is low, normal, high or urgent", "priority");
 }
 
 static bool users_field(struct fields *f, struct op *op, struct json_node list)
@@ -61,8 +63,10 @@ static bool targets_field(struct fields *f, struct op *op)
     if (json_type_of(targets) != JSON_OBJECT) return fields_fail(f, ERR_FIELD_INVALID, "Expected an object", "targets");
     if (present(targets, "user_ids", &n) && !users_field(f, op, n)) return false;
     if (present(targets, "room_id", &n)) {
-        if (json_type_of(n) != JSON_STRING) return fields_fail(f, ERR_FIELD_INVALID, "Expected a string", "targets.room_id");
-        if (!room_id_parse(json_string(n), &op->in.notify.room)) return fields_fail(f, ERR_ROOM_NOT_FOUND, NULL, "targets.room_id");
+        if (json_type_of(n) != JSON_STRING)
+            return fields_fail(f, ERR_FIELD_INVALID, "Expected a string", "targets.room_id");
+        if (!room_id_parse(json_string(n), &op->in.notify.room))
+            return fields_fail(f, ERR_ROOM_NOT_FOUND, NULL, "targets.room_id");
     }
     if (present(targets, "topic_subscribers", &n) && !json_bool(n, &op->in.notify.subscribers))
         return fields_fail(f, ERR_FIELD_INVALID, "Expected true or false", "targets.topic_subscribers");
@@ -116,7 +120,7 @@ void rest_notify(struct call *call)
     call_fail(call, f.error.code, f.error.detail, f.error.field);
 }
 
-/* --- a user's own --------------------------------------------------------------------------------------------------------- */
+/* --- a user's own ------------------------------------------------------------------------------------------------ */
 
 static void list_go(struct core *core, struct op *op) { notify_list(core, op, (uint32_t)op->job_count); }
 
@@ -177,7 +181,10 @@ void rest_subscription_create(struct call *call)
     op_resolve(call->core, topic_op(call, topic), notify_subscribe);
 }
 
-void rest_subscription_list(struct call *call) { op_resolve(call->core, topic_op(call, (struct slice){0}), notify_subscriptions); }
+void rest_subscription_list(struct call *call)
+{
+    op_resolve(call->core, topic_op(call, (struct slice){0}), notify_subscriptions);
+}
 
 void rest_subscription_delete(struct call *call)
 {
@@ -188,7 +195,7 @@ void rest_subscription_delete(struct call *call)
     op_resolve(call->core, topic_op(call, call->params[0]), notify_unsubscribe);
 }
 
-/* --- the operator ---------------------------------------------------------------------------------------------------------- */
+/* --- the operator ------------------------------------------------------------------------------------------------ */
 
 void rest_dead_letter_list(struct call *call)
 {

@@ -2,12 +2,13 @@
 #include "api.h"
 #include "page_files.h"
 
-/* What the page may do, told to the browser: load from here, call here, and nothing else. It must not be framed, because
- * whoever frames it could have its buttons pressed. no-cache: kept, and asked for again by its ETag, so that a new
- * version of the server never meets an old page. */
+/* What the page may do, told to the browser: load from here, call here, and nothing else. It must not be framed,
+ * because whoever frames it could have its buttons pressed. no-cache: kept, and asked for again by its ETag, so that a
+ * new version of the server never meets an old page. */
 #define PAGE_HEADERS \
     "Cache-Control: no-cache\r\n" \
-    "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " \
+    "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src " \
+    "'self'; " \
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n" \
     "Referrer-Policy: no-referrer\r\n" \
     "X-Content-Type-Options: nosniff\r\n"

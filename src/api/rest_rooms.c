@@ -10,7 +10,7 @@
 static bool room_fields(struct call *call, struct fields *f, struct slice key, struct op **out);
 static bool members_read(struct call *call, struct fields *f, struct op *op, bool with_self);
 
-/* --- creating --------------------------------------------------------------------------------------------------------- */
+/* --- creating ---------------------------------------------------------------------------------------------------- */
 
 static void create_go(struct core *core, struct op *op);
 
@@ -65,12 +65,15 @@ static bool room_fields(struct call *call, struct fields *f, struct slice key, s
     struct slice name = {0}, description = {0}, avatar = {0}, chosen = {0};
     if (!type_field(f, &type) || !field_text(f, "name", &name, NAME_CHARS_MAX, false) ||
         !field_text(f, "description", &description, DESCRIPTION_CHARS_MAX, false) ||
-        !field_text(f, "avatar_url", &avatar, AVATAR_URL_BYTES_MAX, false) || !field_bool(f, "is_private", &is_private) ||
-        !field_u64(f, "max_participants", &members_max, false) || !settings_field(call, f, &chosen))
+        !field_text(f, "avatar_url", &avatar, AVATAR_URL_BYTES_MAX, false) ||
+        !field_bool(f, "is_private", &is_private) || !field_u64(f, "max_participants", &members_max, false) ||
+        !settings_field(call, f, &chosen))
         return false;
     uint64_t bound = CONFIG_NOW(call->core->gateway->config, limits_members_per_room);
-    if (members_max > bound) return fields_fail(f, ERR_FIELD_INVALID, "More than limits.members_per_room", "max_participants");
-    size_t text = name.len + description.len + avatar.len + chosen.len + call->request->body.len + call_key_bytes(call, key);
+    if (members_max > bound)
+        return fields_fail(f, ERR_FIELD_INVALID, "More than limits.members_per_room", "max_participants");
+    size_t text =
+        name.len + description.len + avatar.len + chosen.len + call->request->body.len + call_key_bytes(call, key);
     struct op *op = *out = call_op(call, OP_ROOM_CREATE, text);
     op->in.change.type = type;
     op->in.change.flags = (uint8_t)((is_private ? ROOM_PRIVATE : 0) | settings_flags(f->object));
@@ -88,10 +91,12 @@ static bool members_read(struct call *call, struct fields *f, struct op *op, boo
 {
     struct json_node list, item;
     bool has = json_get(f->object, "members", &list) && json_type_of(list) != JSON_NULL;
-    if (has && json_type_of(list) != JSON_ARRAY) return fields_fail(f, ERR_FIELD_INVALID, "Expected a list of user ids", "members");
+    if (has && json_type_of(list) != JSON_ARRAY)
+        return fields_fail(f, ERR_FIELD_INVALID, "Expected a list of user ids", "members");
     size_t num = has ? json_array_len(list) : 0;
     if (!with_self && num == 0) return fields_fail(f, ERR_FIELD_MISSING, "Name at least one user", "members");
-    if (num > MEMBERS_PER_REQUEST_MAX) return fields_fail(f, ERR_TOO_MANY_ITEMS, "At most 1000 members a request", "members");
+    if (num > MEMBERS_PER_REQUEST_MAX)
+        return fields_fail(f, ERR_TOO_MANY_ITEMS, "At most 1000 members a request", "members");
     op->members = calloc(num + 1, sizeof *op->members);
     ASSERT(op->members != NULL);
     if (with_self) op->members[op->num_members++].user_id = op->user_id;
@@ -130,7 +135,7 @@ static void create_go(struct core *core, struct op *op)
     else op->then(core, op);
 }
 
-/* --- one room --------------------------------------------------------------------------------------------------------- */
+/* --- one room ---------------------------------------------------------------------------------------------------- */
 
 static void room_call(struct call *call, enum op_kind kind)
 {
@@ -227,7 +232,7 @@ void rest_member_role(struct call *call)
     call_go(call, op);
 }
 
-/* --- my rooms ----------------------------------------------------------------------------------------------------------- */
+/* --- my rooms ---------------------------------------------------------------------------------------------------- */
 
 /* listing: slice by slice, every room's home gives the object, then a reader its last message; items stand in the order
  * of numbers. The page ends at `limit` items, or when what is written is long enough. */
@@ -366,8 +371,8 @@ static void list_item(struct buf *out, struct listing_item *item)
 {
     const struct room_position *c = &item->cursors;
     buf_append(out, item->object.data, item->object.len - 1); /* without its brace: it goes on */
-    buf_printf(out, ",\"head\":%llu,\"delivered\":%llu,\"read\":%llu,\"unread\":%llu,\"last_message\":", (unsigned long long)c->head,
-               (unsigned long long)c->delivered, (unsigned long long)c->read,
+    buf_printf(out, ",\"head\":%llu,\"delivered\":%llu,\"read\":%llu,\"unread\":%llu,\"last_message\":",
+               (unsigned long long)c->head, (unsigned long long)c->delivered, (unsigned long long)c->read,
                (unsigned long long)(c->head > c->read ? c->head - c->read : 0));
     if (item->last.len) buf_slice_append(out, buf_slice(&item->last));
     else BUF_LIT(out, "null");
@@ -405,7 +410,8 @@ static void list_answer(struct core *core, struct listing *l)
     buf_printf(&headers, "X-Total-Rooms: %u\r\nX-Total-Count: %u\r\n", l->total, l->total);
     struct conn *conn = net_conn(core->net, op->conn);
     if (conn)
-        rest_reply(core, conn, op->route, op->started_ns, 200, "application/json", buf_slice(&headers), buf_slice(&op->out));
+        rest_reply(core, conn, op->route, op->started_ns, 200, "application/json", buf_slice(&headers),
+                   buf_slice(&op->out));
     buf_free(&headers);
     op_free(op);
 }
@@ -423,7 +429,7 @@ static void list_done(struct core *core, struct listing *l)
     free(l);
 }
 
-/* --- users ------------------------------------------------------------------------------------------------------------------ */
+/* --- users ------------------------------------------------------------------------------------------------------- */
 
 void rest_user_me(struct call *call)
 {

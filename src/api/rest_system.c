@@ -76,12 +76,13 @@ void rest_ready(struct call *call)
     state_reply(call, ready, ready ? SLICE("{\"ready\":true}") : SLICE("{\"ready\":false}"));
 }
 
-/* --- what is counted where: sums over cores ---------------------------------------------------------------------------- */
+/* --- what is counted where: sums over cores ---------------------------------------------------------------------- */
 
 uint64_t metric_sum(const struct gateway *g, enum metric_id id)
 {
     uint64_t sum = 0;
-    for (unsigned i = 0; i < g->num_cores; i++) sum += atomic_load_explicit(&g->cores[i]->metrics.value[id], memory_order_relaxed);
+    for (unsigned i = 0; i < g->num_cores; i++)
+        sum += atomic_load_explicit(&g->cores[i]->metrics.value[id], memory_order_relaxed);
     return sum;
 }
 
@@ -111,8 +112,8 @@ static void write_process(struct buf *out, struct core *core)
         METRIC_STORE_BACKGROUND_ERRORS};
     const struct gateway *g = core->gateway;
     char labels[160];
-    snprintf(labels, sizeof labels, "version=\"" CARILLON_VERSION "\",store_format=\"%u\",compiler=\"%s\"", STORE_FORMAT,
-             COMPILER);
+    snprintf(labels, sizeof labels, "version=\"" CARILLON_VERSION "\",store_format=\"%u\",compiler=\"%s\"",
+             STORE_FORMAT, COMPILER);
     metrics_head(out, METRIC_INFO);
     metrics_value(out, METRIC_INFO, labels, 1);
     metric_one(out, METRIC_UPTIME_SECONDS, uptime_s(core));
@@ -120,7 +121,8 @@ static void write_process(struct buf *out, struct core *core)
     metrics_seconds(out, METRIC_START_TIME, "", g->started_ms * 1000000u);
     metrics_head(out, METRIC_CPU_SECONDS);
     metrics_seconds(out, METRIC_CPU_SECONDS, "", atomic_load_explicit(&g->vitals.cpu_ns, memory_order_relaxed));
-    for (unsigned i = 0; i < sizeof of_process / sizeof *of_process; i++) metric_one(out, of_process[i], vital(g, of_process[i]));
+    for (unsigned i = 0; i < sizeof of_process / sizeof *of_process; i++)
+        metric_one(out, of_process[i], vital(g, of_process[i]));
     metric_one(out, METRIC_EPOCH, g->epoch);
     metric_one(out, METRIC_STORE_WRITABLE, db_writable(core));
     metric_one(out, METRIC_STORE_FREE_BYTES, atomic_load_explicit(&g->disk_free, memory_order_relaxed));
@@ -130,7 +132,8 @@ static void write_process(struct buf *out, struct core *core)
 static uint64_t queue_sum(const struct gateway *g, enum core_queue queue)
 {
     uint64_t sum = 0;
-    for (unsigned i = 0; i < g->num_cores; i++) sum += atomic_load_explicit(&g->cores[i]->queue_depth[queue], memory_order_relaxed);
+    for (unsigned i = 0; i < g->num_cores; i++)
+        sum += atomic_load_explicit(&g->cores[i]->queue_depth[queue], memory_order_relaxed);
     return sum;
 }
 
@@ -150,12 +153,14 @@ static void write_memory(struct buf *out, const struct gateway *g)
     }
     for (unsigned i = 0; i < CORE_MEMORY_PARTS; i++) {
         uint64_t sum = 0;
-        for (unsigned c = 0; c < g->num_cores; c++) sum += atomic_load_explicit(&g->cores[c]->memory[i], memory_order_relaxed);
+        for (unsigned c = 0; c < g->num_cores; c++)
+            sum += atomic_load_explicit(&g->cores[c]->memory[i], memory_order_relaxed);
         snprintf(labels, sizeof labels, "part=\"%s\"", core_parts[i]);
         metrics_value(out, METRIC_MEMORY, labels, sum);
     }
     metrics_value(out, METRIC_MEMORY, "part=\"commits\"", queue_sum(g, QUEUE_COMMIT_BYTES));
-    metrics_value(out, METRIC_MEMORY, "part=\"receive_buffers\"", (uint64_t)g->num_cores * RECV_BUFFERS * RECV_BUFFER_BYTES);
+    metrics_value(out, METRIC_MEMORY, "part=\"receive_buffers\"",
+                  (uint64_t)g->num_cores * RECV_BUFFERS * RECV_BUFFER_BYTES);
 }
 
 static void write_log(struct buf *out)
@@ -170,13 +175,13 @@ static void write_log(struct buf *out)
 
 /* counters that each core keeps up to date itself, once a turn (core_metrics) or as things happen */
 static const enum metric_id summed[] = {
-    METRIC_WEBSOCKET_CONNECTIONS_ACTIVE, METRIC_CONNECTIONS_ACCEPTED, METRIC_ACCEPT_ERRORS, METRIC_CONNECTIONS_REFUSED,
-    METRIC_WEBSOCKETS_OPENED, METRIC_WEBSOCKET_MESSAGES, METRIC_FRAMES_SENT, METRIC_BYTES_RECEIVED, METRIC_BYTES_SENT,
-    METRIC_SEND_QUEUE_BYTES, METRIC_SLOW_READERS_CLOSED, METRIC_ROOMS_LOADED, METRIC_USERS_LOADED,
-    METRIC_SESSIONS, METRIC_SUBSCRIPTIONS, METRIC_MESSAGES, METRIC_EVENTS_DURABLE, METRIC_DELIVERIES,
-    METRIC_CROSS_CORE_DELIVERIES, METRIC_FRAMES_BYTES, METRIC_ACKS, METRIC_REPLAYS, METRIC_REPLAY_READS, METRIC_REPLAY_PARTS,
-    METRIC_IDEMPOTENCY_LOOKUPS,
-    METRIC_USERS_ONLINE, METRIC_PRESENCE_UPDATES, METRIC_TYPING, METRIC_EPHEMERALS_DROPPED, METRIC_IDEMPOTENCY_SWEPT,
+    METRIC_WEBSOCKET_CONNECTIONS_ACTIVE, METRIC_CONNECTIONS_ACCEPTED, METRIC_ACCEPT_ERRORS,
+    METRIC_CONNECTIONS_REFUSED, METRIC_WEBSOCKETS_OPENED, METRIC_WEBSOCKET_MESSAGES, METRIC_FRAMES_SENT,
+    METRIC_BYTES_RECEIVED, METRIC_BYTES_SENT, METRIC_SEND_QUEUE_BYTES, METRIC_SLOW_READERS_CLOSED,
+    METRIC_ROOMS_LOADED, METRIC_USERS_LOADED, METRIC_SESSIONS, METRIC_SUBSCRIPTIONS, METRIC_MESSAGES,
+    METRIC_EVENTS_DURABLE, METRIC_DELIVERIES, METRIC_CROSS_CORE_DELIVERIES, METRIC_FRAMES_BYTES, METRIC_ACKS,
+    METRIC_REPLAYS, METRIC_REPLAY_READS, METRIC_REPLAY_PARTS, METRIC_IDEMPOTENCY_LOOKUPS, METRIC_USERS_ONLINE,
+    METRIC_PRESENCE_UPDATES, METRIC_TYPING, METRIC_EPHEMERALS_DROPPED, METRIC_IDEMPOTENCY_SWEPT,
     METRIC_IDEMPOTENT_HITS, METRIC_SENDS, METRIC_SHORT_SENDS, METRIC_RING_ENTERS, METRIC_RING_COMPLETIONS,
     METRIC_RING_OVERFLOWS, METRIC_RECEIVE_BUFFERS_EMPTY, METRIC_MAILBOX_PARKED,
 };
@@ -192,14 +197,16 @@ static void write_connections(struct buf *out, const struct gateway *g)
     for (unsigned cause = 0; cause < CONN_CAUSES; cause++) {
         snprintf(labels, sizeof labels, "reason=\"%s\"", conn_cause_name((enum conn_cause)cause));
         uint64_t sum = 0;
-        for (unsigned i = 0; i < g->num_cores; i++) sum += atomic_load_explicit(&g->cores[i]->closed_by[cause], memory_order_relaxed);
+        for (unsigned i = 0; i < g->num_cores; i++)
+            sum += atomic_load_explicit(&g->cores[i]->closed_by[cause], memory_order_relaxed);
         metrics_value(out, METRIC_CONNECTIONS_CLOSED, labels, sum);
     }
     metrics_head(out, METRIC_WEBSOCKETS_CLOSED);
     for (unsigned place = 0; place < NET_CLOSE_CODES; place++) {
         snprintf(labels, sizeof labels, "code=\"%s\"", net_close_code_name(place));
         uint64_t sum = 0;
-        for (unsigned i = 0; i < g->num_cores; i++) sum += atomic_load_explicit(&g->cores[i]->ws_closed_by[place], memory_order_relaxed);
+        for (unsigned i = 0; i < g->num_cores; i++)
+            sum += atomic_load_explicit(&g->cores[i]->ws_closed_by[place], memory_order_relaxed);
         if (sum) metrics_value(out, METRIC_WEBSOCKETS_CLOSED, labels, sum);
     }
 }
@@ -211,7 +218,8 @@ static void write_zero_copy(struct buf *out, const struct gateway *g)
     for (unsigned result = 0; result < NET_ZERO_COPY_RESULTS; result++) {
         snprintf(labels, sizeof labels, "result=\"%s\"", net_zero_copy_result_name((enum net_zero_copy_result)result));
         uint64_t sum = 0;
-        for (unsigned i = 0; i < g->num_cores; i++) sum += atomic_load_explicit(&g->cores[i]->zero_copy[result], memory_order_relaxed);
+        for (unsigned i = 0; i < g->num_cores; i++)
+            sum += atomic_load_explicit(&g->cores[i]->zero_copy[result], memory_order_relaxed);
         metrics_value(out, METRIC_SEND_ZC, labels, sum);
     }
 }
@@ -221,14 +229,16 @@ static void write_errors(struct buf *out, const struct gateway *g)
     metrics_head(out, METRIC_ERRORS);
     for (unsigned code = 1; code < ERRORS; code++) {
         uint64_t sum = 0;
-        for (unsigned i = 0; i < g->num_cores; i++) sum += atomic_load_explicit(&g->cores[i]->error_count[code], memory_order_relaxed);
+        for (unsigned i = 0; i < g->num_cores; i++)
+            sum += atomic_load_explicit(&g->cores[i]->error_count[code], memory_order_relaxed);
         char labels[96];
         snprintf(labels, sizeof labels, "code=\"%s\"", error_rows[code].code);
         if (sum) metrics_value(out, METRIC_ERRORS, labels, sum);
     }
     for (unsigned error = 1; error < HTTP_ERRORS; error++) { /* what was refused before it was a request */
         uint64_t sum = 0;
-        for (unsigned i = 0; i < g->num_cores; i++) sum += atomic_load_explicit(&g->cores[i]->refused_count[error], memory_order_relaxed);
+        for (unsigned i = 0; i < g->num_cores; i++)
+            sum += atomic_load_explicit(&g->cores[i]->refused_count[error], memory_order_relaxed);
         char labels[96];
         snprintf(labels, sizeof labels, "code=\"%s\"", http_error_code((enum http_error)error));
         if (sum) metrics_value(out, METRIC_ERRORS, labels, sum);
@@ -247,7 +257,8 @@ static void write_requests(struct buf *out, const struct gateway *g)
             for (unsigned i = 0; i < g->num_cores; i++)
                 sum += atomic_load_explicit(&g->cores[i]->route_status[r * 6 + status], memory_order_relaxed);
             if (!sum) continue;
-            snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\",status=\"%uxx\"", route_method(r), access_route(r, label), status);
+            snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\",status=\"%uxx\"", route_method(r),
+                     access_route(r, label), status);
             metrics_value(out, METRIC_HTTP_REQUESTS, labels, sum);
         }
     }
@@ -264,7 +275,8 @@ static void write_durations(struct buf *out, const struct gateway *g)
             const struct histogram *h = &g->cores[i]->route_seconds[r];
             count += atomic_load_explicit(&h->count, memory_order_relaxed);
             sum_ns += atomic_load_explicit(&h->sum_ns, memory_order_relaxed);
-            for (unsigned b = 0; b < HISTOGRAM_BUCKETS; b++) bucket[b] += atomic_load_explicit(&h->bucket[b], memory_order_relaxed);
+            for (unsigned b = 0; b < HISTOGRAM_BUCKETS; b++)
+                bucket[b] += atomic_load_explicit(&h->bucket[b], memory_order_relaxed);
         }
         if (!count) continue;
         snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\"", route_method(r), access_route(r, label));
@@ -315,7 +327,8 @@ static void write_cores(struct buf *out, const struct gateway *g, uint64_t now_n
     for (unsigned i = 0; i < g->num_cores; i++) {
         const struct histogram *h = &g->cores[i]->turn_seconds;
         snprintf(labels, sizeof labels, "core=\"%u\"", i);
-        metrics_histogram(out, METRIC_TURN, labels, h->bucket, HISTOGRAM_BUCKETS, atomic_load_explicit(&h->sum_ns, memory_order_relaxed));
+        metrics_histogram(out, METRIC_TURN, labels, h->bucket, HISTOGRAM_BUCKETS,
+                          atomic_load_explicit(&h->sum_ns, memory_order_relaxed));
     }
     metrics_head(out, METRIC_HEARTBEAT_AGE);
     for (unsigned i = 0; i < g->num_cores; i++) {
@@ -330,7 +343,8 @@ static uint64_t queue_most(const struct gateway *g, enum core_queue queue, bool 
     uint64_t most = 0;
     for (unsigned i = 0; i < g->num_cores; i++) {
         const struct core *core = g->cores[i];
-        uint64_t v = atomic_load_explicit(high ? &core->queue_high[queue] : &core->queue_depth[queue], memory_order_relaxed);
+        uint64_t v =
+            atomic_load_explicit(high ? &core->queue_high[queue] : &core->queue_depth[queue], memory_order_relaxed);
         if (v > most) most = v;
     }
     return most;
@@ -346,8 +360,9 @@ static void write_queues(struct buf *out, const struct gateway *g)
         for (unsigned q = 0; q < CORE_QUEUES; q++) {
             char labels[48];
             snprintf(labels, sizeof labels, "queue=\"%s\"", core_queue_names[q]);
-            uint64_t v = families[f] == METRIC_QUEUE_BOUND ? core_queue_bound(g, (enum core_queue)q)
-                                                           : queue_most(g, (enum core_queue)q, families[f] == METRIC_QUEUE_HIGH);
+            uint64_t v = families[f] == METRIC_QUEUE_BOUND
+                             ? core_queue_bound(g, (enum core_queue)q)
+                             : queue_most(g, (enum core_queue)q, families[f] == METRIC_QUEUE_HIGH);
             metrics_value(out, families[f], labels, v);
         }
         metrics_value(out, families[f], "queue=\"log_bytes\"", of_log[f]);
@@ -374,7 +389,8 @@ void rest_metrics(struct call *call)
     write_memory(&out, g);
     write_log(&out);
     write_connections(&out, g);
-    for (unsigned i = 0; i < sizeof summed / sizeof summed[0]; i++) metric_one(&out, summed[i], metric_sum(g, summed[i]));
+    for (unsigned i = 0; i < sizeof summed / sizeof summed[0]; i++)
+        metric_one(&out, summed[i], metric_sum(g, summed[i]));
     write_zero_copy(&out, g);
     write_errors(&out, g);
     write_requests(&out, g);
@@ -393,10 +409,12 @@ void rest_stats(struct call *call)
 {
     const struct gateway *g = call->core->gateway;
     struct buf out = {0};
-    buf_printf(&out, "{\"uptime_s\":%llu,\"epoch\":%llu,\"cores\":%u,\"tenants\":%u,\"db_writable\":%s,\"resident_bytes\":%llu",
-               (unsigned long long)uptime_s(call->core), (unsigned long long)g->epoch, g->num_cores,
-               call->core->directory.tenants.len, db_writable(call->core) ? "true" : "false",
-               (unsigned long long)vital(g, METRIC_RESIDENT_MEMORY_BYTES));
+    buf_printf(
+        &out,
+        "{\"uptime_s\":%llu,\"epoch\":%llu,\"cores\":%u,\"tenants\":%u,\"db_writable\":%s,\"resident_bytes\":%llu",
+        (unsigned long long)uptime_s(call->core), (unsigned long long)g->epoch, g->num_cores,
+        call->core->directory.tenants.len, db_writable(call->core) ? "true" : "false",
+        (unsigned long long)vital(g, METRIC_RESIDENT_MEMORY_BYTES));
     static const struct {
         const char *name;
         enum metric_id id;

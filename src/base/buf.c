@@ -92,8 +92,9 @@ static unsigned escape_kind(unsigned char c)
 
 #define EACH_BYTE 0x0101010101010101u
 
-/* plain_run counts the bytes that `text` begins with and that need no escape, eight at a time: x - n in each byte of a word
- * sets the top bit of those below n, and of a byte that is 0 for n = 1; a borrow passes on only above one that is found. */
+/* plain_run counts the bytes that `text` begins with and that need no escape, eight at a time: x - n in each byte of a
+ * word sets the top bit of those below n, and of a byte that is 0 for n = 1; a borrow passes on only above one that is
+ * found. */
 static size_t plain_run(const char *text, size_t len)
 {
     size_t at = 0;

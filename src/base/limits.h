@@ -14,8 +14,10 @@
 #define RING_CQ_ENTRIES 65536u     /* completions of one burst: every connection at once, and sends that fell short */
 #define RECV_BUFFERS 1024u         /* provided receive buffers a core; handed back within the turn */
 #define RECV_BUFFER_BYTES 4096u    /* most requests are shorter */
-#define RECV_STREAM_AFTER 8u       /* readings soon after one another: a receive is kept armed; a hello and what follows are fewer */
-#define RECV_SOON_MS 1000u         /* between readings that count for that: a poll before each costs under a microsecond */
+#define RECV_STREAM_AFTER 8u       /* readings soon after one another: a receive is kept armed; a hello and what follows
+                                      are fewer */
+#define RECV_SOON_MS 1000u         /* between readings that count for that: a poll before each costs under a
+                                      microsecond */
 #define RECV_QUIET_MS 10000u       /* silence after which a receive is not kept armed any more, when a timer finds it */
 
 /* --- the store -------------------------------------------------------------------------------------------- */
@@ -64,32 +66,39 @@
 #define HELLO_TIMEOUT_MS 10000u      /* from the handshake to hello; then close 4001 */
 #define CLOSE_TIMEOUT_MS 2000u       /* wait for the peer's close frame, or for a refused body to end */
 #define STALL_TIMEOUT_MS 30000u      /* queued bytes and not one taken by the peer */
-#define PEER_TIMEOUT_MS 30000u       /* the same behind the close, when only the kernel still has the bytes: it resets */
+#define PEER_TIMEOUT_MS 30000u       /* the same behind the close, when only the kernel still has the bytes: it
+                                        resets */
 #define CONNECTIONS_LINGERING_MAX 128u /* a core's connections that have ended, until the peer has, too: room for 60 a
                                           second of peers who never do */
 #define LISTEN_BACKLOG 4096u         /* connections that the kernel completes before they are accepted */
 #define LISTENERS_MAX 16u            /* listening sockets of one core */
 #define ACCEPTS_ARMED_MAX 64u        /* one-shot accepts in flight a listener, 144 bytes each: one that waits, and in a
                                         burst one for each connection that does */
-#define ACCEPT_LOOK_MS 100u          /* slots are short: between two looks for clients at a listener that has no accept armed */
+#define ACCEPT_LOOK_MS 100u          /* slots are short: between two looks for clients at a listener that has no accept
+                                        armed */
 #define ACCEPT_BACKOFF_MS 100u       /* pause after an accept that failed for want of descriptors or memory */
 #define BIND_RETRY_MS 50u            /* a killed process' ring gives its port back up to 5 ms late */
 #define INPUT_HELD_BYTES_MAX (64u << 10) /* kept of a connection that is not read from; then its receive ends */
 #define REPLY_PAUSE_BYTES (256u << 10)   /* queued reply bytes at which a connection is not read from */
-#define HTTP_REPLY_PAUSE_BYTES (16u << 10) /* the same of HTTP, where who pipelines need not wait for one answer at a time */
+#define HTTP_REPLY_PAUSE_BYTES (16u << 10) /* the same of HTTP, where who pipelines need not wait for one answer at a
+                                              time */
 #define LINGER_BYTES_MAX (20u << 20) /* discarded behind the last answer, within CLOSE_TIMEOUT_MS: who sends a whole
                                         body or message before it reads gets to the answer that refuses it */
 #define ASSEMBLY_BYTES_MAX (256u << 20) /* a core's bodies and messages under assembly; beyond: 503 or close 4100 */
-#define ASSEMBLY_SMALL_BYTES (16u << 10) /* one connection's share that is there for everybody: a head, an ordinary message */
+#define ASSEMBLY_SMALL_BYTES (16u << 10) /* one connection's share that is there for everybody: a head, an ordinary
+                                            message */
 #define SEND_COPY_BYTES_MAX (16u << 10)  /* several frames up to this are copied together: cheaper than an iovec each */
 #define SEND_VECTOR_MAX 64u          /* frames of one send */
 #define SEND_BYTES_MAX (256u << 10)  /* of one send of several frames: no more than a socket buffer takes */
-#define ZERO_COPY_BYTES_MIN 4096u        /* a frame from which on its pages are worth a notification instead of a copy */
-#define ZERO_COPY_CONN_SENDS_MAX 31u     /* sends of one connection whose frames the kernel may still read; beyond: copied */
+#define ZERO_COPY_BYTES_MIN 4096u        /* a frame from which on its pages are worth a notification instead of a
+                                            copy */
+#define ZERO_COPY_CONN_SENDS_MAX 31u     /* sends of one connection whose frames the kernel may still read; beyond:
+                                            copied */
 #define ZERO_COPY_SENDS_MAX 4096u        /* the same of a core */
 #define ZERO_COPY_BYTES_MAX (64u << 20)  /* of their frames, counted for each send: a quarter of FRAMES_BYTES_MAX */
 #define ZERO_COPY_HELD_MS_MAX 120000u    /* of one of them: 256 KiB at 17 kbit/s; who acknowledges less is too slow */
-#define ZERO_COPY_REST_MS 1000u          /* sends of a core copy for so long when the kernel had no memory to do without */
+#define ZERO_COPY_REST_MS 1000u          /* sends of a core copy for so long when the kernel had no memory to do
+                                            without */
 #define SEND_SCRATCH_BYTES (1u << 20)    /* a core's copied bytes of one turn; beyond it sends wait for the next turn */
 #define TIMER_TICK_MS 100u           /* resolution of connection deadlines */
 
@@ -115,8 +124,10 @@
 #define HISTORY_BYTES_MAX (4u << 20) /* one page's JSON; a page ends early at it, `next` goes on */
 #define REPLAY_BATCH_EVENTS 256u     /* events of one replay read */
 #define REPLAY_BATCH_BYTES (256u << 10)
-#define REPLAY_TURN_BYTES (256u << 10) /* what a core gives in one turn to those who are behind, 0.1 ms: the live ones wait for it */
-#define REPLAY_SEND_BYTES (8u << 10)   /* … where each of them counts as this much more: what a send costs beside its bytes */
+#define REPLAY_TURN_BYTES (256u << 10) /* what a core gives in one turn to those who are behind, 0.1 ms: the live ones
+                                          wait for it */
+#define REPLAY_SEND_BYTES (8u << 10)   /* … where each of them counts as this much more: what a send costs beside its
+                                          bytes */
 #define DEVICE_CURSORS_MAX 16384u    /* devices × rooms of a user; beyond, a new device shares the user's own cursor */
 #define ROOM_WAITING_MAX 4096u       /* commands parked at one room that loads */
 #define USER_WAITING_MAX 8192u       /* commands, and openings, at one user: a bot may open thousands of sockets */
@@ -127,19 +138,22 @@
 #define ROOMS_LOADED_MAX 100000u     /* a core; idle rooms are evicted above it */
 #define FRAMES_BYTES_MAX (256u << 20) /* bytes of frames in flight from one core; beyond: 503 server.overloaded */
 #define RUN_BYTES_MAX (256u << 10)   /* a room's concatenated run */
-#define TAIL_BYTES_MAX (8u << 20)    /* a core's newest runs, and pages read lately, for who is behind: seconds of a busy room */
+#define TAIL_BYTES_MAX (8u << 20)    /* a core's newest runs, and pages read lately, for who is behind: seconds of a
+                                        busy room */
 #define TAIL_PART 8u                 /* … at most one part in this of what frames may take */
 #define TAIL_BLOCK_BYTES_MIN (4u << 10)  /* of them lie together: a room that says little … */
 #define TAIL_BLOCK_BYTES_MAX (64u << 10) /* … and a busy one, whose readers get as much by one reference */
 #define FANOUT_SLICE 16u             /* subscribers that a turn sends to, 0.1 ms; the others come in the next */
 #define FANOUT_SLICE_PART 4u         /* … or, in a turn that receives much, one for so many completions */
-#define FANOUT_ROOM_SLICE 8u         /* … of one room: it receives and commits some ten times while a hundred are sent to */
+#define FANOUT_ROOM_SLICE 8u         /* … of one room: it receives and commits some ten times while a hundred are sent
+                                        to */
 #define FANOUT_ROOM_PART 2u          /* … or one part in this of what a turn sends that has received much */
 #define FANOUT_RUNS_MAX 8u           /* runs of a room that are being walked; then its news wait, and become one run */
-#define FANOUT_RUNS_BYTES (12u << 10) /* and their bytes, from half as many runs on: a longer send is no cheaper for what it
-                                        carries */
+#define FANOUT_RUNS_BYTES (12u << 10) /* and their bytes, from half as many runs on: a longer send is no cheaper for
+                                         what it carries */
 #define FANOUT_QUEUE_PART 4u         /* … and at most one part in this of what a socket's queue may hold */
-#define FANOUT_WAITING_BYTES (4u << 20) /* of news that wait for that; beyond, a core takes up no more that is durable */
+#define FANOUT_WAITING_BYTES (4u << 20) /* of news that wait for that; beyond, a core takes up no more that is
+                                           durable */
 
 /* --- presence and typing ---------------------------------------------------------------------------------- */
 #define PRESENCE_GRACE_MS 5000u      /* between a user's last socket and offline; who is back by then was never away */
@@ -190,7 +204,8 @@
 #define OUTBOX_NUMBERS_MAX 4000000u  /* and what waits for them: 8 to 16 bytes each */
 #define OUTBOX_COUNT_ROWS 512u       /* counted by one read, and the rest of the last user's */
 #define PAST_USERS 16384u            /* users of a core of whom it remembers where their outbox begins, 512 KiB */
-#define INBOX_AGAIN_MS 500u          /* after which an inbox that could not be loaded is tried again; doubles each time … */
+#define INBOX_AGAIN_MS 500u          /* after which an inbox that could not be loaded is tried again; doubles each time
+                                        … */
 #define INBOX_AGAIN_MAX_MS 60000u    /* … up to this */
 #define CREATIONS_TENANT_MAX 256u    /* of a tenant, under way; beyond: 503 server.overloaded */
 #define CREATIONS_AT_WORK_MAX 8u     /* of those, whose rows are being made: one slice each in front of others' reads */
@@ -219,12 +234,15 @@
 #define CORE_STACK_BYTES (2u << 20)  /* a core's thread; only what is touched takes memory */
 #define PORT_WAIT_MS 1000u           /* a listening address that is taken: a killed process' ring may take that long */
 #define WATCH_INTERVAL_MS 1000u      /* between two looks at the free disk space and the memory in use */
-#define MEMORY_INTERVAL_MS 20u       /* and at the memory once more than half of limits.memory is in use: a burst takes 100 MB a second */
-#define MEMORY_SHARES 8u             /* of limits.memory: each kind of queue that core_bytes_max bounds may hold one, over all cores; they are five */
+#define MEMORY_INTERVAL_MS 20u       /* and at the memory once more than half of limits.memory is in use: a burst takes
+                                        100 MB a second */
+#define MEMORY_SHARES 8u             /* of limits.memory: each kind of queue that core_bytes_max bounds may hold one,
+                                        over all cores; they are five */
 #define MEMORY_SHARE_MIN (4u << 20)  /* of a core: a few of the largest bodies and pages */
 #define MEMORY_PERCENT 70u           /* of the machine's memory, when limits.memory is derived: the kernel's sockets and
                                       * page cache, and what a second adds, need the rest */
-#define MEMORY_PROCESS_MIN (14u << 20) /* limits.memory below which overload may end in the kernel's killing the process … */
+#define MEMORY_PROCESS_MIN (14u << 20) /* limits.memory below which overload may end in the kernel's killing the process
+                                          … */
 #define MEMORY_CORE_MIN (10u << 20)  /* … and this a core on top (tests/fault/memory-limit): it is told at the start */
 #define CORE_STUCK_MS 5000u        /* a core without a turn for so long is not healthy; an idle one turns each second */
 #define DRAIN_POLL_MS 20u            /* between two looks whether the last client has left */

@@ -22,7 +22,7 @@ static bool run_is_through(const struct local_room *l);
 static uint32_t walk_to(struct core *core, const struct local_room *l, struct local_sub *s);
 static void count_deliveries(struct core *core, const struct local_room *l, uint64_t delivered);
 
-/* --- at the home --------------------------------------------------------------------------------------------------- */
+/* --- at the home ------------------------------------------------------------------------------------------------- */
 
 bool fanout_publish_dirty(struct core *core)
 {
@@ -42,10 +42,10 @@ bool fanout_publish_dirty(struct core *core)
     return any;
 }
 
-/* is_walked_enough: more runs would not make the walk here quicker, and one run instead of many makes it cheaper. Whoever
- * waits for the news gets them when a run is through; the core turns until then. However long runs are, the walk has a few
- * of them before it, so that it does not stop while the next one becomes durable; unless they are much of what a socket's
- * queue holds, where some reader may have an older one. */
+/* is_walked_enough: more runs would not make the walk here quicker, and one run instead of many makes it cheaper.
+ * Whoever waits for the news gets them when a run is through; the core turns until then. However long runs are, the
+ * walk has a few of them before it, so that it does not stop while the next one becomes durable; unless they are much
+ * of what a socket's queue holds, where some reader may have an older one. */
 static bool is_walked_enough(const struct core *core, const struct room *r)
 {
     const struct local_room *l = local_room_find(core, r->tenant, r->number);
@@ -79,7 +79,8 @@ static uint32_t run_measure(struct event *first, struct run_event *events, uint3
     return num;
 }
 
-static struct frame *run_encode_frame(struct core *core, struct room *r, struct run_event *events, uint32_t num, size_t bytes)
+static struct frame *run_encode_frame(struct core *core, struct room *r, struct run_event *events, uint32_t num,
+                                      size_t bytes)
 {
     ASSERT(num > 0);
     struct frame *f = frame_new(core->num_cores, (uint32_t)bytes);
@@ -132,7 +133,7 @@ void fanout_publish(struct core *core, struct room *r)
     }
 }
 
-/* --- at a core with subscribers ---------------------------------------------------------------------------------------- */
+/* --- at a core with subscribers ---------------------------------------------------------------------------------- */
 
 struct local_key {
     uint32_t tenant;
@@ -201,7 +202,8 @@ void local_room_release(struct core *core, struct local_room *l)
     if (l->num_subs || l->pending || !list_empty(&l->watches)) return;
     ASSERT(l->runs.len == 0); /* the walk would come to a room that is no more */
     unsigned home = gateway_room_home(core->gateway, l->tenant, l->number);
-    notice_post(core, home, notice_new(core, NOTICE_ROOM_UNUSED, l->tenant, 0, (struct slice){0}, l->number, 0, (struct slice){0}));
+    notice_post(core, home,
+                notice_new(core, NOTICE_ROOM_UNUSED, l->tenant, 0, (struct slice){0}, l->number, 0, (struct slice){0}));
     ASSERT(map_remove(&core->local_rooms, hash_u64(l->number), l));
     free(l->subs);
     free(l);
@@ -235,7 +237,7 @@ void fanout_local(struct core *core, struct frame *f)
     run_queue(core, l, f);
 }
 
-/* --- the walk ------------------------------------------------------------------------------------------------------------ */
+/* --- the walk ---------------------------------------------------------------------------------------------------- */
 
 static struct frame *run_of(const struct core *core, struct queue_node *node)
 {
@@ -275,8 +277,8 @@ static void runs_drop(struct core *core, struct local_room *l)
     while (l->runs.len) run_pop(core, l);
 }
 
-/* fanout_walk: what one room needs less than its share goes to those behind it. Where there are more rooms than places, the
- * others are at the head of the list in the next turn. */
+/* fanout_walk: what one room needs less than its share goes to those behind it. Where there are more rooms than places,
+ * the others are at the head of the list in the next turn. */
 bool fanout_walk(struct core *core, uint32_t max)
 {
     bool any = fanout_walking(core);

@@ -5,20 +5,19 @@
  * one reference. N messages for one socket in one turn are one queue entry and one send.
  *
  * A send costs about 4 µs, so a turn sends to FANOUT_SLICE subscribers, of which each room with news gets its share,
- * FANOUT_ROOM_SLICE at most or one part in FANOUT_ROOM_PART, and the others come in the next turns: meanwhile the core receives and commits. A turn that
- * has handled many completions sends to one for FANOUT_SLICE_PART of them, so that who speaks does not keep others from
- * hearing. The walk over a room's subscribers goes round and round: runs that come while it is under way queue up behind
- * it (`runs`), and each subscriber it comes to
- * gets all that it has not got, in one send. A run is through when the walk has come round once since it came. So the more
- * is said, the fewer sends carry it. At FANOUT_RUNS_MAX runs, or half as many that have FANOUT_RUNS_BYTES, the home keeps the
- * room's news until one is through: they become one run, and who publishes as fast as the first reader gets it goes as
- * fast as the last.
+ * FANOUT_ROOM_SLICE at most or one part in FANOUT_ROOM_PART, and the others come in the next turns: meanwhile the core
+ * receives and commits. A turn that has handled many completions sends to one for FANOUT_SLICE_PART of them, so that
+ * who speaks does not keep others from hearing. The walk over a room's subscribers goes round and round: runs that come
+ * while it is under way queue up behind it (`runs`), and each subscriber it comes to gets all that it has not got, in
+ * one send. A run is through when the walk has come round once since it came. So the more is said, the fewer sends
+ * carry it. At FANOUT_RUNS_MAX runs, or half as many that have FANOUT_RUNS_BYTES, the home keeps the room's news until
+ * one is through: they become one run, and who publishes as fast as the first reader gets it goes as fast as the last.
  *
  * A subscription is either live (`next_seq` is the next run's first seq) or held (`next_seq` = SUB_HELD: it replays the
- * log; live runs only raise the room's `seen_head`, and the replay ends when it reaches that). So nothing is buffered for
- * a subscription that is behind, and nothing falls between replay and live. A socket whose queue is at its cap when a run
- * comes is held from that run on: it catches up from the log at its own speed. `seen_head` counts the runs that are being
- * walked, so whoever goes live in the middle of a walk stands behind them. */
+ * log; live runs only raise the room's `seen_head`, and the replay ends when it reaches that). So nothing is buffered
+ * for a subscription that is behind, and nothing falls between replay and live. A socket whose queue is at its cap when
+ * a run comes is held from that run on: it catches up from the log at its own speed. `seen_head` counts the runs that
+ * are being walked, so whoever goes live in the middle of a walk stands behind them. */
 #ifndef CARILLON_CHAT_FANOUT_H
 #define CARILLON_CHAT_FANOUT_H
 
@@ -67,7 +66,7 @@ bool fanout_publish_dirty(struct core *core);
  * stays in the pipeline meanwhile, and counts there. */
 bool fanout_takes_news(const struct core *core);
 
-/* --- at a core with subscribers ------------------------------------------------------------------------------------ */
+/* --- at a core with subscribers ---------------------------------------------------------------------------------- */
 
 /* fanout_local gives a run to the walk over the room's subscribers here; takes over this core's hold on the frame. */
 void fanout_local(struct core *core, struct frame *f);
@@ -75,7 +74,8 @@ void fanout_local(struct core *core, struct frame *f);
 bool fanout_walk(struct core *core, uint32_t max);
 /* fanout_walking: a walk is under way. */
 static inline bool fanout_walking(const struct core *core) { return !list_empty(&core->rooms_walking); }
-/* fanout_overtake gives a subscription now what the walk would bring it: before something that must come behind that. */
+/* fanout_overtake gives a subscription now what the walk would bring it: before something that must come behind
+ * that. */
 void fanout_overtake(struct core *core, struct sub *sub);
 /* fanout_end drops what is being walked: the core ends. */
 void fanout_end(struct core *core);

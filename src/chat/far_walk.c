@@ -18,7 +18,7 @@ struct far_walks {
     uint64_t through[]; /* by core: the sum of the weights up to which it has come */
 };
 
-/* --- at the home --------------------------------------------------------------------------------------------------- */
+/* --- at the home ------------------------------------------------------------------------------------------------- */
 
 void far_walk_sent(const struct core *core, struct room *r, uint32_t len)
 {
@@ -43,8 +43,8 @@ bool far_walk_behind(const struct room *r)
     return false;
 }
 
-/* The first word of a core that has not seen a run of this room yet is 0: then it is taken to have got what was sent, until
- * it says more. */
+/* The first word of a core that has not seen a run of this room yet is 0: then it is taken to have got what was sent,
+ * until it says more. */
 void far_walk_on_notice(struct core *core, struct notice *n)
 {
     ASSERT(n->kind == NOTICE_ROOM_WALKED);
@@ -73,7 +73,7 @@ void far_walk_free(struct room *r)
     r->far = NULL;
 }
 
-/* --- at a core with subscribers ---------------------------------------------------------------------------------------- */
+/* --- at a core with subscribers ---------------------------------------------------------------------------------- */
 
 void far_walk_begun(struct core *core, struct local_room *l)
 {

@@ -3,10 +3,10 @@
  *
  * Each run has a weight, so that runs which are few and long and runs which are many and short fill the same window of
  * FANOUT_RUNS_BYTES. The home adds the weights up (`room.sent_weight`) and each
- * run carries the sum to the far core. A core that does not get through a room in one turn tells the home up to which sum it has come: first
- * when it begins to, then whenever another half window is through, so a room that says little costs next to nothing. Sums
- * are absolute: none is lost count of when a core comes, goes or tells late. Of a room with few
- * subscribers, where no runs gather, a core tells nothing.
+ * run carries the sum to the far core. A core that does not get through a room in one turn tells the home up to which
+ * sum it has come: first when it begins to, then whenever another half window is through, so a room that says little
+ * costs next to nothing. Sums are absolute: none is lost count of when a core comes, goes or tells late. Of a room with
+ * few subscribers, where no runs gather, a core tells nothing.
  *
  * The home's part is owned by the room's home core, the other by each core with subscribers. */
 #ifndef CARILLON_CHAT_FAR_WALK_H
@@ -33,7 +33,7 @@ void far_walk_on_notice(struct core *core, struct notice *n);
 void far_walk_left(struct room *r, unsigned core);
 void far_walk_free(struct room *r);
 
-/* --- at a core with subscribers ------------------------------------------------------------------------------------ */
+/* --- at a core with subscribers ---------------------------------------------------------------------------------- */
 
 /* far_walk_begun: a run has come that a turn does not bring to all, or that stands behind others. */
 void far_walk_begun(struct core *core, struct local_room *l);

@@ -43,7 +43,8 @@ void replay_begin(struct core *core, struct sub *sub, uint64_t from)
     if (!s->replay_open && !list_linked(&aside->waiting)) list_push(&core->replays_ready, &aside->waiting);
 }
 
-/* replay_end: those whose turn it is stand at the front, and a session that ends begins with the newest, at the back. */
+/* replay_end: those whose turn it is stand at the front, and a session that ends begins with the newest, at the
+ * back. */
 void replay_end(struct sub *sub)
 {
     if (sub->state != SUB_REPLAY) return;
@@ -163,7 +164,7 @@ static bool part_send(struct core *core, struct session *s, struct sub *sub, con
     return true;
 }
 
-/* --- pages from the store ------------------------------------------------------------------------------------------ */
+/* --- pages from the store ---------------------------------------------------------------------------------------- */
 
 static size_t page_bound(const struct core *core)
 {

@@ -10,8 +10,9 @@
  *                                    └▶ page_read, with all who want it ─▶ in the tail
  *                                       └▶ no memory for it: replays_waiting, tried again each REPLAYS_RETRY_MS
  *
- * A session stands in one of these lists at most (session_aside.waiting). A part is sent when the subscription stands at its
- * first seq, and ends at the leave that ends the subscription; what has changed while a page was read is seen then.
+ * A session stands in one of these lists at most (session_aside.waiting). A part is sent when the subscription stands
+ * at its first seq, and ends at the leave that ends the subscription; what has changed while a page was read is seen
+ * then.
  *
  * Classes: runs are durable pushes, as they were when they went out live, within limits.send_queue. Pages count as
  * answers of their tenant, so that those who resume and do not read are held back with their own tenant; a page that

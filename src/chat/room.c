@@ -36,7 +36,10 @@ struct room *room_find(const struct core *core, uint32_t tenant, uint64_t number
     return map_find(&core->rooms, hash_u64(number), room_eq, &k);
 }
 
-static bool member_eq(const void *value, const void *key) { return ((const struct member *)value)->user == *(const uint64_t *)key; }
+static bool member_eq(const void *value, const void *key)
+{
+    return ((const struct member *)value)->user == *(const uint64_t *)key;
+}
 
 struct member *room_member(const struct room *r, uint64_t user)
 {
@@ -145,7 +148,7 @@ static struct member *room_check_member(struct room *r, struct op *op)
     return NULL;
 }
 
-/* --- reading commands ------------------------------------------------------------------------------------------------ */
+/* --- reading commands -------------------------------------------------------------------------------------------- */
 
 uint64_t room_epoch_of(const struct core *core, const struct room *r) { return core->gateway->epoch; }
 
@@ -224,9 +227,10 @@ static int member_order(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* members_page finds the `limit` members with the lowest numbers behind `after`, in order. They stand in a heap with the
- * highest on top meanwhile: a room may have far more members than a page, and nearly all of them cost one look. */
-static uint32_t members_page(const struct room *r, uint64_t after, uint32_t limit, const struct member **page, bool *more)
+/* members_page finds the `limit` members with the lowest numbers behind `after`, in order. They stand in a heap with
+ * the highest on top meanwhile: a room may have far more members than a page, and nearly all of them cost one look. */
+static uint32_t members_page(const struct room *r, uint64_t after, uint32_t limit, const struct member **page,
+                             bool *more)
 {
     uint32_t num = 0, at = 0;
     *more = false;
@@ -412,8 +416,8 @@ static void room_ack(struct core *core, struct room *r, struct op *op)
     }
 }
 
-/* room_targets adds the room's members to those the op names already; their ids lie in op->out. The caller's key acts for
- * the whole tenant, so its user need not be one of them. */
+/* room_targets adds the room's members to those the op names already; their ids lie in op->out. The caller's key acts
+ * for the whole tenant, so its user need not be one of them. */
 static void room_targets(struct core *core, struct room *r, struct op *op)
 {
     uint32_t at = 0, num = op->num_members;
@@ -433,7 +437,7 @@ static void room_targets(struct core *core, struct room *r, struct op *op)
     op_return(core, op);
 }
 
-/* --- members ------------------------------------------------------------------------------------------------------------- */
+/* --- members ----------------------------------------------------------------------------------------------------- */
 
 void room_members_put(struct core *core, struct room *r, uint64_t user, struct slice id, uint8_t role, uint64_t seq,
                       uint64_t ms)
@@ -468,7 +472,7 @@ void room_on_notice(struct core *core, struct notice *n)
     far_walk_left(r, n->from_core);
 }
 
-/* --- loading: a reader collects the rows, the home makes the room of them ---------------------------------------------- */
+/* --- loading: a reader collects the rows, the home makes the room of them ---------------------------------------- */
 
 struct room_load {
     struct read_job job;

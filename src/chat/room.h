@@ -1,8 +1,9 @@
 /* room: a room at its home core: who is in it, its one order, and what is on its way to the disk.
  *
  * Applying a command is a pure step over loaded state: sequence number, record and commit entry are made at once, the
- * answer and the fan-out wait for the ticket. A command for a room that is not loaded waits in the room's own FIFO while
- * a reader loads it; so does what comes behind a repeated client id that must be looked up: the order never changes.
+ * answer and the fan-out wait for the ticket. A command for a room that is not loaded waits in the room's own FIFO
+ * while a reader loads it; so does what comes behind a repeated client id that must be looked up: the order never
+ * changes.
  *
  * `head` counts what was applied, `durable_head` what is on disk: every read path stops at the latter. Commands that
  * read membership wait while a membership change is on its way (`changes_pending`), so nobody is told of a join that a
@@ -94,8 +95,9 @@ struct member *room_member(const struct room *r, uint64_t user);
 uint64_t room_epoch_of(const struct core *core, const struct room *r);
 /* room_large: presence and typing go only to those who asked, joins carry a count. */
 bool room_large(const struct core *core, const struct room *r);
-/* rooms_fit looks anew at which rooms are large when limits.presence_room_members was reloaded, and tells the cores with
- * subscribers: once a turn. A reload costs one walk over the loaded rooms, some milliseconds for ROOMS_LOADED_MAX. */
+/* rooms_fit looks anew at which rooms are large when limits.presence_room_members was reloaded, and tells the cores
+ * with subscribers: once a turn. A reload costs one walk over the loaded rooms, some milliseconds for
+ * ROOMS_LOADED_MAX. */
 void rooms_fit(struct core *core);
 /* room_object appends the room's JSON object; `m` adds the caller's own role, may be NULL. */
 void room_object(struct buf *out, const struct core *core, const struct room *r, const struct member *m);
@@ -107,16 +109,16 @@ void room_leave(struct core *core, struct room *r, struct op *op);
 void room_add(struct core *core, struct room *r, struct op *op);
 void room_remove(struct core *core, struct room *r, struct op *op);
 void room_role(struct core *core, struct room *r, struct op *op);
-/* room_may_write checks the server's state before anything is applied that adds data; false with the op failed: a failed
- * store, the disk's reserve, too much that waits for the disk or for slow readers. */
+/* room_may_write checks the server's state before anything is applied that adds data; false with the op failed: a
+ * failed store, the disk's reserve, too much that waits for the disk or for slow readers. */
 bool room_may_write(struct core *core, struct op *op);
-/* room_may_shrink is for what takes away or keeps the server manageable (leaving, removing, roles, revoked keys, tenants
- * switched off): neither the disk's reserve nor slow readers hold it up; false with the op failed. */
+/* room_may_shrink is for what takes away or keeps the server manageable (leaving, removing, roles, revoked keys,
+ * tenants switched off): neither the disk's reserve nor slow readers hold it up; false with the op failed. */
 bool room_may_shrink(struct core *core, struct op *op);
 /* room_fast: the room's own durability, else its tenant's, else the server's, is `fast`. */
 bool room_fast(const struct core *core, const struct room *r);
-/* room_settled makes an op that answers from the membership wait while a change of it is on its way; false when it waits,
- * or was refused because the store has failed. It is applied again afterwards. */
+/* room_settled makes an op that answers from the membership wait while a change of it is on its way; false when it
+ * waits, or was refused because the store has failed. It is applied again afterwards. */
 bool room_settled(struct core *core, struct room *r, struct op *op);
 /* room_unblock goes on with the commands that waited. */
 void room_unblock(struct core *core, struct room *r);

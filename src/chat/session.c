@@ -12,7 +12,7 @@
 #include "presence.h"
 #include "replay.h"
 
-/* --- users known here ---------------------------------------------------------------------------------------------- */
+/* --- users known here -------------------------------------------------------------------------------------------- */
 
 struct known_key {
     uint32_t tenant;
@@ -63,7 +63,7 @@ struct known_user *known_user_add(struct core *core, uint32_t tenant, struct sli
     return u;
 }
 
-/* --- opening and closing ---------------------------------------------------------------------------------------------- */
+/* --- opening and closing ----------------------------------------------------------------------------------------- */
 
 void session_set_device(struct session *s, struct slice device)
 {
@@ -196,7 +196,7 @@ void sessions_free(struct core *core)
     map_free(&core->local_rooms);
 }
 
-/* --- subscriptions ---------------------------------------------------------------------------------------------------- */
+/* --- subscriptions ----------------------------------------------------------------------------------------------- */
 
 #define SUBS_LISTED_MAX 16u /* beyond, the session keeps an index */
 
@@ -330,14 +330,15 @@ void session_resumed(struct core *core, struct session *s, const struct room_pos
     struct buf out = {0};
     char room_id[ID_TEXT_LEN];
     room_id_text(room_id, p->room);
-    buf_printf(&out, "{\"type\":\"resumed\",\"room_id\":\"%.*s\",\"epoch\":%llu,\"recovered\":%s,\"from\":%llu,\"head\":%llu}",
-               (int)ID_TEXT_LEN, room_id, (unsigned long long)p->epoch, p->recovered ? "true" : "false",
-               (unsigned long long)p->from, (unsigned long long)p->head);
+    buf_printf(
+        &out, "{\"type\":\"resumed\",\"room_id\":\"%.*s\",\"epoch\":%llu,\"recovered\":%s,\"from\":%llu,\"head\":%llu}",
+        (int)ID_TEXT_LEN, room_id, (unsigned long long)p->epoch, p->recovered ? "true" : "false",
+        (unsigned long long)p->from, (unsigned long long)p->head);
     net_reply_text(core->net, s->conn, buf_slice(&out));
     buf_free(&out);
 }
 
-/* --- behind, and caught up --------------------------------------------------------------------------------------------- */
+/* --- behind, and caught up --------------------------------------------------------------------------------------- */
 
 void session_on_drain(void *context, struct conn *c)
 {
@@ -353,7 +354,7 @@ void session_catch_up(struct core *core, struct sub *sub, uint64_t from)
     replay_begin(core, sub, from);
 }
 
-/* --- the beginning of a session ---------------------------------------------------------------------------------------------- */
+/* --- the beginning of a session ---------------------------------------------------------------------------------- */
 
 struct opening_room {
     struct wish_room wish;
@@ -540,8 +541,8 @@ static void opening_start(struct core *core, struct session *s, struct opening_r
     session_start(core, sub);
 }
 
-/* opening_start_joined starts the subscriptions to rooms that were joined while the socket opened: they came too late for
- * its list, and joined_subscribed has left them to it. */
+/* opening_start_joined starts the subscriptions to rooms that were joined while the socket opened: they came too late
+ * for its list, and joined_subscribed has left them to it. */
 static void opening_start_joined(struct core *core, struct session *s)
 {
     for (struct sub *sub = s->subs, *next; sub; sub = next) {
@@ -592,9 +593,9 @@ static void welcome_room(struct buf *out, const struct room_position *p)
 {
     char room_id[ID_TEXT_LEN];
     room_id_text(room_id, p->room);
-    buf_printf(out, "{\"room_id\":\"%.*s\",\"epoch\":%llu,\"head\":%llu,\"delivered\":%llu,\"read\":%llu}", (int)ID_TEXT_LEN,
-               room_id, (unsigned long long)p->epoch, (unsigned long long)p->head, (unsigned long long)p->delivered,
-               (unsigned long long)p->read);
+    buf_printf(out, "{\"room_id\":\"%.*s\",\"epoch\":%llu,\"head\":%llu,\"delivered\":%llu,\"read\":%llu}",
+               (int)ID_TEXT_LEN, room_id, (unsigned long long)p->epoch, (unsigned long long)p->head,
+               (unsigned long long)p->delivered, (unsigned long long)p->read);
 }
 
 static void welcome_send(struct core *core, struct session *s, struct opening *o)
@@ -657,7 +658,7 @@ void session_welcome_again(struct core *core, struct session *s, struct op *op)
     op_dispatch(core, op);
 }
 
-/* --- news about memberships --------------------------------------------------------------------------------------------------- */
+/* --- news about memberships -------------------------------------------------------------------------------------- */
 
 /* joined_refused: who has left again meanwhile misses nothing. */
 static void joined_refused(struct core *core, struct session *s, const struct op *op)
@@ -665,8 +666,8 @@ static void joined_refused(struct core *core, struct session *s, const struct op
     if (op->error.code == ERR_SUBSCRIPTIONS_FULL) {
         char detail[96], room_id[ID_TEXT_LEN];
         room_id_text(room_id, op->room);
-        snprintf(detail, sizeof detail, "%.*s is left out: a socket is subscribed to %u rooms at most", (int)ID_TEXT_LEN,
-                 room_id, SUBSCRIPTIONS_MAX);
+        snprintf(detail, sizeof detail, "%.*s is left out: a socket is subscribed to %u rooms at most",
+                 (int)ID_TEXT_LEN, room_id, SUBSCRIPTIONS_MAX);
         const struct error e = {ERR_SUBSCRIPTIONS_FULL, detail, NULL};
         error_send(core, s, &e, (struct slice){0});
     } else if (!op_not_in_room(op)) {
@@ -736,7 +737,7 @@ void session_on_notice(struct core *core, struct notice *n)
     else removed_sockets(core, u, n);
 }
 
-/* --- ends ------------------------------------------------------------------------------------------------------------------------ */
+/* --- ends -------------------------------------------------------------------------------------------------------- */
 
 void session_timers(struct core *core)
 {

@@ -1,8 +1,8 @@
 /* session: an authenticated WebSocket on its core: who it is, what it is subscribed to, what it still replays.
  *
  * A subscription is asked for at the room's home, which checks membership and pins the live position in the same ring
- * as the runs. It starts held; when it is started it either goes live at once or replays the log, at the socket's own speed,
- * until it reaches what this core has seen live (replay.h, fanout.h). */
+ * as the runs. It starts held; when it is started it either goes live at once or replays the log, at the socket's own
+ * speed, until it reaches what this core has seen live (replay.h, fanout.h). */
 #ifndef CARILLON_CHAT_SESSION_H
 #define CARILLON_CHAT_SESSION_H
 
@@ -65,7 +65,8 @@ struct watch {
     struct list of_room, of_session;
 };
 
-/* session_aside: what a session needs while it opens, replays, watches or has many rooms; lent for as long as it does. */
+/* session_aside: what a session needs while it opens, replays, watches or has many rooms; lent for as long as it
+ * does. */
 struct session_aside {
     struct session *session;
     struct list waiting;   /* in core->hello_waiting; later in one of the lists of replay.h */
@@ -112,8 +113,8 @@ struct session *session_open(struct core *core, struct conn *conn, struct known_
                              bool subprotocol, struct slice device);
 /* session_set_device names the device; an empty name leaves it as it is. */
 void session_set_device(struct session *s, struct slice device);
-/* session_begin opens it: subscribes to its rooms. `hello` is the op that is answered by welcome, with op->flow holding a
- * struct session_wish, or NULL for a socket that is served at once. */
+/* session_begin opens it: subscribes to its rooms. `hello` is the op that is answered by welcome, with op->flow holding
+ * a struct session_wish, or NULL for a socket that is served at once. */
 struct session_wish;
 void session_begin(struct core *core, struct session *s, struct op *hello, struct session_wish *wish);
 /* session_welcome_again answers a hello on a socket that is being served already; `op` is an OP_USER_ROOMS. */
@@ -125,11 +126,12 @@ void session_unsubscribe(struct core *core, struct sub *sub);
 
 /* session_subscribe asks the room's home; `op` is an OP_ROOM_POSITION whose `then` calls session_subscribed first. */
 void session_subscribe(struct core *core, struct session *s, struct op *op);
-/* session_subscribed enters the subscription, held, or finds the one that is there and leaves it alone; NULL when it was
- * refused or the socket is gone (op says which). */
+/* session_subscribed enters the subscription, held, or finds the one that is there and leaves it alone; NULL when it
+ * was refused or the socket is gone (op says which). */
 struct sub *session_subscribed(struct core *core, struct op *op);
-/* session_rewind holds a subscription again, to be started from seq `from`: somebody has wished for that since. A live one
- * that a walk has not come to yet is started from what that would have brought it. Returns where it is to be started. */
+/* session_rewind holds a subscription again, to be started from seq `from`: somebody has wished for that since. A live
+ * one that a walk has not come to yet is started from what that would have brought it. Returns where it is to be
+ * started. */
 uint64_t session_rewind(struct sub *sub, uint64_t from);
 /* session_start lets a new subscription run: replay first when it is behind (replay.h). */
 void session_start(struct core *core, struct sub *sub);
@@ -144,16 +146,16 @@ static inline bool op_not_in_room(const struct op *op)
 /* session_resumed tells the client where a room's replay begins. */
 void session_resumed(struct core *core, struct session *s, const struct room_position *p);
 
-/* session_catch_up holds a live subscription whose socket's queue is at its cap: it is behind from `from` on, and goes on
- * when the socket has drained. A socket that takes nothing at all for STALL_TIMEOUT_MS is closed by net (4200). */
+/* session_catch_up holds a live subscription whose socket's queue is at its cap: it is behind from `from` on, and goes
+ * on when the socket has drained. A socket that takes nothing at all for STALL_TIMEOUT_MS is closed by net (4200). */
 void session_catch_up(struct core *core, struct sub *sub, uint64_t from);
 void session_timers(struct core *core);
 void session_on_notice(struct core *core, struct notice *n);
 /* session_revoke closes the sockets of a revoked key or a tenant that is no longer active. */
 void session_revoke(struct core *core, const struct api_key *key, const struct tenant *tenant);
 /* session_drain_tell tells every socket when to come back. Connections are still taken, so that /ready can say what is
- * going on; upgrades and what would begin anything new are refused. session_drain_close closes the sockets that wait for
- * no answer; it is called again while anything is left. */
+ * going on; upgrades and what would begin anything new are refused. session_drain_close closes the sockets that wait
+ * for no answer; it is called again while anything is left. */
 void session_drain_tell(struct core *core);
 void session_drain_close(struct core *core);
 void session_on_drain(void *context, struct conn *c);

@@ -95,8 +95,8 @@ static unsigned cores_wanted(const struct config *config)
     return num < CORES_MAX ? num : CORES_MAX;
 }
 
-/* fit_memory derives limits.memory. On a small machine the store's caches would take most of it: there they get a quarter
- * and a sixteenth. */
+/* fit_memory derives limits.memory. On a small machine the store's caches would take most of it: there they get a
+ * quarter and a sixteenth. */
 static void fit_memory(struct server *s)
 {
     struct config *c = &s->running;
@@ -114,10 +114,11 @@ static void warn_of_memory(const struct config *c)
 {
     uint64_t least = MEMORY_PROCESS_MIN + c->process_cores * MEMORY_CORE_MIN;
     if (c->limits_memory >= least) return;
-    LOG(LOG_WARN, "process", "memory_below_minimum", LOG_U64("limit_bytes", c->limits_memory), LOG_U64("least_bytes", least),
-        LOG_U64("machine_least_bytes", least / MEMORY_PERCENT * 100 + 100),
-        LOG_STR("hint", "under overload the kernel may kill the process: give the machine or the cgroup more memory, or "
-                        "lower process.cores"));
+    LOG(LOG_WARN, "process", "memory_below_minimum", LOG_U64("limit_bytes", c->limits_memory),
+        LOG_U64("least_bytes", least), LOG_U64("machine_least_bytes", least / MEMORY_PERCENT * 100 + 100),
+        LOG_STR("hint",
+                "under overload the kernel may kill the process: give the machine or the cgroup more memory, or "
+                "lower process.cores"));
 }
 
 /* check_admin_path: bind(2) would find it out only after the store has been opened. */
@@ -159,7 +160,8 @@ static int configure(struct server *s)
     log_set_levels((enum log_level)s->loaded.log_level, slice_str(s->loaded.log_scopes));
     if (PLANTED_BUILD)
         LOG(LOG_ERROR, "process", "planted_bugs", LOG_STR("on", planted_name()),
-            LOG_STR("hint", "this gateway is built to be broken, for tests (CARILLON_PLANTED); never serve anybody with it"));
+            LOG_STR("hint",
+                    "this gateway is built to be broken, for tests (CARILLON_PLANTED); never serve anybody with it"));
     warn_of_secrets(s);
     s->running = s->loaded;
     s->running.process_cores = cores_wanted(&s->loaded);
@@ -202,7 +204,8 @@ static void fit_disk(struct server *s)
     s->running.store_reserve = total / 4;
     if (s->running.store_write_buffer > total / 32) s->running.store_write_buffer = total / 32;
     if (s->running.store_write_buffer < 1u << 20) s->running.store_write_buffer = 1u << 20;
-    LOG(LOG_WARN, "store", "small_disk", LOG_U64("disk_bytes", total), LOG_U64("reserve_bytes", s->running.store_reserve),
+    LOG(LOG_WARN, "store", "small_disk", LOG_U64("disk_bytes", total),
+        LOG_U64("reserve_bytes", s->running.store_reserve),
         LOG_U64("write_buffer_bytes", s->running.store_write_buffer));
 }
 
@@ -289,7 +292,8 @@ static enum status open_backup(struct server *s)
                                      .at_minutes = BACKUP_AT_NEVER,
                                      .keep = (unsigned)c->backup_keep};
     if (!c->backup_dir[0]) return STATUS_OK;
-    if (c->backup_at[0]) ASSERT(config_time_of_day(c->backup_at, &options.at_minutes)); /* config_validate has seen it */
+    if (c->backup_at[0])
+        ASSERT(config_time_of_day(c->backup_at, &options.at_minutes)); /* config_validate has seen it */
     s->gateway.backup = backup_open(&options);
     return backup_start_thread(s->gateway.backup);
 }
@@ -340,7 +344,9 @@ static void watch(struct server *s)
 {
     struct gateway *g = &s->gateway;
     while (!atomic_load(&g->stop)) {
-        unsigned wait_ms = atomic_load(&g->draining) ? DRAIN_POLL_MS : memory_near(s) ? MEMORY_INTERVAL_MS : WATCH_INTERVAL_MS;
+        unsigned wait_ms = atomic_load(&g->draining) ? DRAIN_POLL_MS
+                           : memory_near(s)          ? MEMORY_INTERVAL_MS
+                                                     : WATCH_INTERVAL_MS;
         const struct timespec wait = {.tv_sec = wait_ms / 1000, .tv_nsec = (wait_ms % 1000) * 1000000l};
         int signal_number = sigtimedwait(&s->signals, NULL, &wait);
         ASSERT(signal_number > 0 || errno == EAGAIN || errno == EINTR);
@@ -382,7 +388,8 @@ static void on_signal(struct server *s, int signal_number)
 static void drain(struct server *s, const char *by)
 {
     if (atomic_load(&s->gateway.draining)) return;
-    LOG(LOG_INFO, "process", "stopping", LOG_STR("by", by), LOG_U64("timeout_s", CONFIG_NOW(&s->running, drain_timeout_s)));
+    LOG(LOG_INFO, "process", "stopping", LOG_STR("by", by),
+        LOG_U64("timeout_s", CONFIG_NOW(&s->running, drain_timeout_s)));
     process_notify("STOPPING=1");
     s->drain_deadline_ns = clock_mono_ns(s->gateway.clock) + CONFIG_NOW(&s->running, drain_timeout_s) * 1000000000ull;
     atomic_store(&s->gateway.draining, true);
@@ -431,7 +438,8 @@ static void cores_look(struct server *s)
     bool alive = gateway_cores_alive(g, &stuck, clock_mono_ns(g->clock));
     if (!alive && !s->core_stuck)
         LOG(LOG_ERROR, "process", "core_stuck", LOG_U64("core", stuck),
-            LOG_STR("hint", "it has not turned for seconds, and /health says so; `top -H` shows whether it runs or waits"));
+            LOG_STR("hint",
+                    "it has not turned for seconds, and /health says so; `top -H` shows whether it runs or waits"));
     if (alive && s->core_stuck) LOG(LOG_WARN, "process", "cores_turn_again", LOG_U64("cores", g->num_cores));
     s->core_stuck = !alive;
 }

@@ -98,7 +98,8 @@ static void memory_update(struct core *core);
  * before that each reader may hold less: a push that does not fit makes it catch up from the log instead. */
 static void queues_fit(struct core *core)
 {
-    int64_t used = atomic_load_explicit(&core->frames_bytes, memory_order_relaxed), most = (int64_t)core->frames_bytes_max;
+    int64_t used = atomic_load_explicit(&core->frames_bytes, memory_order_relaxed),
+            most = (int64_t)core->frames_bytes_max;
     size_t bytes = CONFIG_NOW(core->gateway->config, limits_send_queue);
     if (UNLIKELY(used > most / 2)) {
         int64_t left = most - used;
@@ -113,9 +114,9 @@ static void queues_fit(struct core *core)
 
 /* --- queues that are watched ------------------------------------------------------------------------------------ */
 
-const char *const core_queue_names[CORE_QUEUES] = {"connections", "commit_entries", "commit_bytes",
-                                                   "mailbox",     "reads",          "frames_bytes",
-                                                   "assembly_bytes", "pages_bytes", "tail_bytes",   "rooms",        "users"};
+const char *const core_queue_names[CORE_QUEUES] = {"connections", "commit_entries", "commit_bytes",   "mailbox",
+                                                   "reads",       "frames_bytes",   "assembly_bytes", "pages_bytes",
+                                                   "tail_bytes",  "rooms",          "users"};
 
 size_t core_bytes_max(const struct gateway *g, size_t most)
 {
@@ -125,8 +126,8 @@ size_t core_bytes_max(const struct gateway *g, size_t most)
     return memory && share < most ? (size_t)share : most;
 }
 
-/* assembly_bytes_max: a body of the longest length that is taken fits when there is no other one, however small the share:
- * its buffer has up to twice its length, and a client may hold half of all (net/connection.c). */
+/* assembly_bytes_max: a body of the longest length that is taken fits when there is no other one, however small the
+ * share: its buffer has up to twice its length, and a client may hold half of all (net/connection.c). */
 static size_t assembly_bytes_max(const struct gateway *g)
 {
     size_t share = core_bytes_max(g, ASSEMBLY_BYTES_MAX), one = 4 * (body_bytes_max(g->config) + HTTP_HEAD_BYTES_MAX);
@@ -212,8 +213,8 @@ static void timers_run(struct core *core)
     if (core->now_ns >= core->metrics_due_ns) metrics_update(core);
 }
 
-/* drain_step: everybody is told at once, and whoever waits for nothing is closed at once. The others are closed when they
- * have their answers, so that nobody has to ask again whether a message was kept. */
+/* drain_step: everybody is told at once, and whoever waits for nothing is closed at once. The others are closed when
+ * they have their answers, so that nobody has to ask again whether a message was kept. */
 static void drain_step(struct core *core)
 {
     if (!core->drain_told) session_drain_tell(core);
@@ -295,13 +296,14 @@ static void memory_update(struct core *core)
 static uint64_t wake_at(const struct core *core)
 {
     uint64_t at = core->now_ns + 1000000000u; /* once a second at the latest: coarse timers need no more */
-    /* while a write of cursors is under way, or the pipeline is full, the end of what is there wakes this core; the next
-     * one being due would keep it from sleeping */
+    /* while a write of cursors is under way, or the pipeline is full, the end of what is there wakes this core; the
+     * next one being due would keep it from sleeping */
     bool can_flush = !core->cursor_flush_open && !commit_full(core->commit);
     if (!list_empty(&core->users_dirty) && can_flush && core->cursor_flush_due_ns < at) at = core->cursor_flush_due_ns;
     if (UNLIKELY(core->full_again.len) && user_full_again_ns(core) < at) at = user_full_again_ns(core);
     if (UNLIKELY(!list_empty(&core->replays_waiting)) && core->replays_due_ns < at) at = core->replays_due_ns;
-    const uint64_t due[] = {user_presence_wake_at(core), typing_wake_at(core), presence_wake_at(core), notify_wake_ns(core)};
+    const uint64_t due[] = {user_presence_wake_at(core), typing_wake_at(core), presence_wake_at(core),
+                            notify_wake_ns(core)};
     for (unsigned i = 0; i < sizeof due / sizeof due[0]; i++)
         if (due[i] < at) at = due[i];
     if (core->metrics_stale && core->metrics_due_ns < at) at = core->metrics_due_ns; /* whoever looks sees what is */
@@ -513,7 +515,7 @@ void core_close(struct core *core)
     free(core);
 }
 
-/* --- what is read is shown when it is durable ----------------------------------------------------------------------- */
+/* --- what is read is shown when it is durable -------------------------------------------------------------------- */
 
 static void wait_done(void *context, struct commit_entry *entry, enum status result)
 {
@@ -680,7 +682,7 @@ static bool mailboxes_pending(struct core *core)
     return false;
 }
 
-/* --- ops and notices ------------------------------------------------------------------------------------------------ */
+/* --- ops and notices --------------------------------------------------------------------------------------------- */
 
 unsigned op_home(const struct core *core, const struct op *op)
 {

@@ -145,4 +145,7 @@ bool gateway_cores_alive(const struct gateway *g, unsigned *stuck, uint64_t now_
     return true;
 }
 
-uint64_t gateway_number(struct gateway *g) { return atomic_fetch_add_explicit(&g->next_number, 1, memory_order_relaxed); }
+uint64_t gateway_number(struct gateway *g)
+{
+    return atomic_fetch_add_explicit(&g->next_number, 1, memory_order_relaxed);
+}

@@ -16,10 +16,13 @@ enum notice_kind {
                              struct notified */
     NOTICE_OUTBOX,        /* user home → tenant home: `seq`, if any, is back in the user's
                            * outbox; body: the numbers that have left, u64 each */
-    NOTICE_SOCKET_OPENED, /* connection's core → user home: what waits for the user can be pushed; room is the conn_ref */
-    NOTICE_SOCKET_DRAINED, /* connection's core → user home: it has room for what waits again, or is gone; room as above */
+    NOTICE_SOCKET_OPENED, /* connection's core → user home: what waits for the user can be pushed; room is the
+                             conn_ref */
+    NOTICE_SOCKET_DRAINED, /* connection's core → user home: it has room for what waits again, or is gone; room as
+                              above */
     NOTICE_ROOM_UNUSED,   /* connection's core → room home: its last subscriber is gone */
-    NOTICE_ROOM_WALKED,   /* the same: up to where its runs have been given to all there: seq a sum of weights (chat/far_walk.h) */
+    NOTICE_ROOM_WALKED,   /* the same: up to where its runs have been given to all there: seq a sum of weights
+                             (chat/far_walk.h) */
     NOTICE_ROOM_SIZE,     /* room home → cores with subscribers: seq 1: it is large now, 0: it no longer is */
     NOTICE_PRESENCE,      /* user home → all cores: seq 0: online, else offline since `seq` (ms); body: numbers of the
                              user's rooms, or, with `room`, that one room which the user has joined */
@@ -38,8 +41,8 @@ struct notice {
 };
 
 /* notice_new copies the user id and body (either may be empty). */
-struct notice *notice_new(struct core *core, enum notice_kind kind, uint32_t tenant, uint64_t user, struct slice user_id,
-                          uint64_t room, uint64_t seq, struct slice body);
+struct notice *notice_new(struct core *core, enum notice_kind kind, uint32_t tenant, uint64_t user,
+                          struct slice user_id, uint64_t room, uint64_t seq, struct slice body);
 static inline struct slice notice_user_id(const struct notice *n) { return (struct slice){n->text, n->id_len}; }
 static inline struct slice notice_body(const struct notice *n)
 {

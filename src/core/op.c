@@ -45,8 +45,8 @@ bool op_fail(struct op *op, enum error_code code, const char *detail, const char
     return false;
 }
 
-struct notice *notice_new(struct core *core, enum notice_kind kind, uint32_t tenant, uint64_t user, struct slice user_id,
-                          uint64_t room, uint64_t seq, struct slice body)
+struct notice *notice_new(struct core *core, enum notice_kind kind, uint32_t tenant, uint64_t user,
+                          struct slice user_id, uint64_t room, uint64_t seq, struct slice body)
 {
     struct notice *n = malloc(sizeof *n + user_id.len + body.len);
     ASSERT(n != NULL);

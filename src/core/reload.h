@@ -6,8 +6,8 @@
 
 #include "../base/buf.h"
 
-/* Lists of lines, each "section.key: old -> new\n" (secrets as ********), or one sentence in `problems`. A zeroed struct
- * is empty. With problems nothing has changed. */
+/* Lists of lines, each "section.key: old -> new\n" (secrets as ********), or one sentence in `problems`. A zeroed
+ * struct is empty. With problems nothing has changed. */
 struct reload_report {
     struct buf applied;                 /* in effect now */
     struct buf unchanged_needs_restart; /* differ, and take effect at the next start */

@@ -1,5 +1,6 @@
-/* vitals: what is known of the process and the store as a whole. The main thread looks once a second (src/cli/vitals.c),
- * since looking opens files and takes RocksDB's lock; /metrics and /admin/status on any core read what it saw. */
+/* vitals: what is known of the process and the store as a whole. The main thread looks once a second
+ * (src/cli/vitals.c), since looking opens files and takes RocksDB's lock; /metrics and /admin/status on any core read
+ * what it saw. */
 #ifndef CARILLON_CORE_VITALS_H
 #define CARILLON_CORE_VITALS_H
 

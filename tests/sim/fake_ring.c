@@ -216,7 +216,8 @@ void ring_send_zero_copy(struct ring *ring, uint32_t ring_fd, const void *data, 
     op->data = data;
     op->len = len;
     op->bytes_hash = send_hash(op);
-    ring->zero_copies = grown(ring->zero_copies, ring->num_zero_copies, &ring->cap_zero_copies, sizeof *ring->zero_copies);
+    ring->zero_copies =
+        grown(ring->zero_copies, ring->num_zero_copies, &ring->cap_zero_copies, sizeof *ring->zero_copies);
     ring->zero_copies[ring->num_zero_copies++] =
         (struct zero_copy){.tag = tag, .data = data, .len = len, .bytes_hash = op->bytes_hash};
 }

@@ -5,9 +5,9 @@
  *   client ◀── link_read ─── down (bounded) ◀── ring_send takes what fits ─── net
  *
  * Bytes of one link keep their order; everything else does not: when a receive, an accept, a poll or a shutdown
- * completes is the scheduler's choice (link_step), and completions of different links overtake each other. A send without a
- * copy is notified of once its client has read the bytes, or is gone, in half of the links as copied. What ring.h
- * says about operations is checked on the way; breaking it fails the run. */
+ * completes is the scheduler's choice (link_step), and completions of different links overtake each other. A send
+ * without a copy is notified of once its client has read the bytes, or is gone, in half of the links as copied. What
+ * ring.h says about operations is checked on the way; breaking it fails the run. */
 #ifndef CARILLON_TESTS_SIM_FAKE_RING_H
 #define CARILLON_TESTS_SIM_FAKE_RING_H
 
@@ -42,8 +42,8 @@ uint64_t ring_due_ns(const struct ring *ring);
  * last completion taken. Of a silent send nothing is known but that it fell short: *send_told. */
 unsigned ring_outstanding(const struct ring *ring, uint32_t slot, uint32_t generation, bool *send_told);
 
-/* ring_zero_copies counts sends without a copy whose last completion has not been taken; the one at `at` has this tag and
- * these bytes. */
+/* ring_zero_copies counts sends without a copy whose last completion has not been taken; the one at `at` has this tag
+ * and these bytes. */
 unsigned ring_zero_copies(const struct ring *ring, unsigned at, uint64_t *tag, struct slice *bytes);
 
 /* rings_reading: a socket, perhaps one that is closed, still has the bytes of such a send. */

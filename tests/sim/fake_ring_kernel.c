@@ -32,8 +32,8 @@ static void check_waits(struct ring *ring)
     }
 }
 
-/* check_ends: the kernel keeps what was sent last for the end of the stream (ring.h). Where none follows, the peer waits
- * for it. */
+/* check_ends: the kernel keeps what was sent last for the end of the stream (ring.h). Where none follows, the peer
+ * waits for it. */
 static void check_ends(struct ring *ring)
 {
     for (unsigned i = 0; i < network.num_links; i++) {
@@ -229,7 +229,8 @@ void zero_copy_notify(struct ring *ring, struct zero_copy *z)
     count_happened(copied ? COUNT_ZERO_COPY_COPIED : COUNT_ZERO_COPY_NOTIFIED);
     if (!z->link->ring) count_happened(COUNT_ZERO_COPY_BEHIND_CLOSE);
     z->link = NULL;
-    arrive(ring, NO_FD, (struct ring_completion){.tag = z->tag, .flags = RING_NOTIFICATION | (copied ? RING_COPIED : 0)});
+    arrive(ring, NO_FD,
+           (struct ring_completion){.tag = z->tag, .flags = RING_NOTIFICATION | (copied ? RING_COPIED : 0)});
 }
 
 /* zero_copy_due: of the link's sends one that its client has read, or never will. */
@@ -277,7 +278,8 @@ static int32_t cancel_tag(struct ring *ring, uint64_t target)
         count_happened(COUNT_CANCEL_MISSES);
         for (unsigned i = 0; i < network.num_links; i++) { /* tried, and tried again when its time has come once more */
             struct link *l = network.links[i];
-            if (l->ring == ring && (l->receive_tag == target || l->poll_in_tag == target)) l->waits_since_ns = world_now_ns();
+            if (l->ring == ring && (l->receive_tag == target || l->poll_in_tag == target))
+                l->waits_since_ns = world_now_ns();
         }
         return -EALREADY;
     }
@@ -303,7 +305,8 @@ static int32_t cancel_tag(struct ring *ring, uint64_t target)
 static void submit_close(struct ring *ring, const struct operation *op)
 {
     struct link *l = open_link(ring, op->fd, "close");
-    CHECK(!l->receiving && !l->polling_in && !l->polling && !l->shutting, "descriptor %u is closed with operations in flight", op->fd);
+    CHECK(!l->receiving && !l->polling_in && !l->polling && !l->shutting,
+          "descriptor %u is closed with operations in flight", op->fd);
     bool told;
     unsigned outstanding = ring_outstanding(ring, tag_slot(op->tag), tag_generation(op->tag), &told);
     CHECK(outstanding == 1 && !told, "descriptor %u is closed with %u completions that were not taken", op->fd,

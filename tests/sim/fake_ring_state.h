@@ -1,6 +1,6 @@
 /* fake_ring_state: what the modules of fake_ring share. fake_ring.c is net/ring.h: it takes operations and hands out
- * completions. fake_ring_kernel.c does what the kernel does with them. fake_link.c has the connections: what completes when
- * a link takes a step, and the clients' ends. */
+ * completions. fake_ring_kernel.c does what the kernel does with them. fake_link.c has the connections: what completes
+ * when a link takes a step, and the clients' ends. */
 #ifndef CARILLON_TESTS_SIM_FAKE_RING_STATE_H
 #define CARILLON_TESTS_SIM_FAKE_RING_STATE_H
 
@@ -93,7 +93,8 @@ struct zero_copy {
     size_t len;
     uint64_t bytes_hash;
     struct link *link; /* that it left by; NULL: it has not left, or its notification is on its way */
-    uint64_t end;      /* offset in the link's stream behind what was taken of it: acknowledged when the client has read it */
+    uint64_t
+        end; /* offset in the link's stream behind what was taken of it: acknowledged when the client has read it */
     bool sent;         /* something was taken */
     bool joins;        /* an earlier one that had not been notified of */
 };
@@ -154,15 +155,15 @@ int32_t one_of(const int32_t *errors, size_t num);
 /* send_hash: of a send's bytes, wherever they are. */
 uint64_t send_hash(const struct operation *op);
 
-/* submit_prepared hands over what was prepared, and show_arrivals fills the completion queue. What does not fit stays in
- * the kernel's backlog, from which the next enter takes it, as with IORING_FEAT_NODROP. */
+/* submit_prepared hands over what was prepared, and show_arrivals fills the completion queue. What does not fit stays
+ * in the kernel's backlog, from which the next enter takes it, as with IORING_FEAT_NODROP. */
 void submit_prepared(struct ring *ring);
 void show_arrivals(struct ring *ring);
 /* arrive: a completion of an operation on this descriptor, or NO_FD, is there; complete: its last one. */
 struct arrival *arrive(struct ring *ring, uint32_t fd, struct ring_completion completion);
 void complete(struct ring *ring, uint32_t fd, uint64_t tag, int32_t result);
-/* zero_copy_taken: the gateway has seen the first completion of such a send. zero_copy_due: of the link's sends one that
- * its client has read, or never will, whose notification is due; NULL without one. zero_copy_notify brings it. */
+/* zero_copy_taken: the gateway has seen the first completion of such a send. zero_copy_due: of the link's sends one
+ * that its client has read, or never will, whose notification is due; NULL without one. zero_copy_notify brings it. */
 void zero_copy_taken(struct ring *ring, uint64_t tag);
 struct zero_copy *zero_copy_due(const struct link *l, struct ring **out);
 void zero_copy_notify(struct ring *ring, struct zero_copy *z);

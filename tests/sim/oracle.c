@@ -34,8 +34,8 @@ static const struct watched_row *event_seen(const struct client *c, unsigned roo
     return store_check_seen(c->name, room_id, version, fast(room), &seen);
 }
 
-/* hold: the client has seen this row. What it holds under the seq already is the same one, or it was told to forget it.
- */
+/* hold: the client has seen this row. What it holds under the seq already is the same one, or it was told to forget
+ * it. */
 static void hold(struct client *c, unsigned room, const struct watched_row *row, uint64_t epoch)
 {
     struct view *v = &c->views[room];
@@ -169,7 +169,8 @@ void oracle_resumed(struct client *c, struct slice text, uint64_t version)
         forget_void(c, r, v->asked_epoch, v->asked_seq);
     } else if (v->after_asked) {
         uint64_t behind = (v->asked_seq < head ? v->asked_seq : head) + 1;
-        /* a subscription that is there goes on where it stands, when that is before what the client has seen by other ways */
+        /* a subscription that is there goes on where it stands, when that is before what the client has seen by other
+         * ways */
         CHECK(good && (from == behind || (v->on && from == v->next && from < behind)),
               "%s subscribed to room %u behind %" PRIu64 " and is served from %" PRIu64, c->name, r, v->asked_seq,
               from);
@@ -340,8 +341,8 @@ static void sync_room(struct client *c, struct sync *s, struct slice room, uint6
     CHECK(truth_was_in(r, c->user, span), "%s syncs room %u, of which it is no member", c->name, r);
     if (s->begun[r]) {
         bool lost = fast(r) && store_num_lost(id_of(r)) && from < s->next[r]; /* since the page before */
-        CHECK(lost || (good && from == s->next[r]), "%s syncs room %u from %" PRIu64 " on and should from %" PRIu64, c->name, r,
-              from, s->next[r]);
+        CHECK(lost || (good && from == s->next[r]), "%s syncs room %u from %" PRIu64 " on and should from %" PRIu64,
+              c->name, r, from, s->next[r]);
     } else if (s->listed[r]) {
         check_recovered(c, r, s->epochs[r], s->seqs[r], good, from, now, s->seen[r], span);
         if (!good) forget(c, r, from);
@@ -356,8 +357,9 @@ static void sync_room(struct client *c, struct sync *s, struct slice room, uint6
         const struct watched_row *row = event_seen(c, r, event, version);
         CHECK(row->record.seq == from, "%s syncs seq %" PRIu64 " of room %u and should get %" PRIu64, c->name,
               row->record.seq, r, from);
-        /* the words of an earlier gateway may come after those of the next one, which has taken some of them back; and a
-         * page of the next one may go on where one of the earlier has ended, and tell nothing of what is void before it */
+        /* the words of an earlier gateway may come after those of the next one, which has taken some of them back; and
+         * a page of the next one may go on where one of the earlier has ended, and tell nothing of what is void before
+         * it */
         if (!fast(r) || (s->listed[r] && now == s->epoch && now == scenario.epochs[scenario.gateway]))
             hold(c, r, row, epoch);
     }

@@ -365,8 +365,10 @@ static void the_environment_is_taken_by_prefix(void **state)
     assert_int_equal(config_load_environment(&config, good, &err), STATUS_OK);
     assert_int_equal(config.limits_ip_rate, 12);
     assert_int_equal(config.durability, CONFIG_DURABILITY_FAST);
-    char *unknown[] = {"CARILLON_LIMITS_IPRATE=1", "CARILLON_limits_ip_rate=2", "CARILLON_LIMITS_IP_HANDSHAKES=3", NULL};
-    assert_int_equal(config_load_environment(&config, unknown, &err), STATUS_OK); /* warned of, and what follows counts */
+    char *unknown[] = {"CARILLON_LIMITS_IPRATE=1", "CARILLON_limits_ip_rate=2", "CARILLON_LIMITS_IP_HANDSHAKES=3",
+                       NULL};
+    assert_int_equal(config_load_environment(&config, unknown, &err),
+                     STATUS_OK); /* warned of, and what follows counts */
     assert_int_equal(config.limits_ip_rate, 12);
     assert_int_equal(config.limits_ip_handshakes, 3);
     char *bad[] = {"CARILLON_LIMITS_IP_RATE=-1", NULL};
@@ -460,7 +462,8 @@ static void settings_that_contradict_each_other_are_refused(void **state)
         {{"net.zero_copy=off"}, NULL},
         {{"auth.query_token=on"}, "auth.query_token is not served"},
         {{"limits.tenant_rate=5", "limits.ip_rate=5", "limits.ip_handshakes=5"}, NULL},
-        {{"net.listen=localhost:80"}, "net.listen: \"localhost:80\" is not a numeric ADDR:PORT or [V6]:PORT; for example 127.0.0.1:8081"},
+        {{"net.listen=localhost:80"},
+         "net.listen: \"localhost:80\" is not a numeric ADDR:PORT or [V6]:PORT; for example 127.0.0.1:8081"},
         {{"tls.listen=127.0.0.1:443"}, "tls.listen is not served"},
         {{"tls.cert=a"}, "tls.cert is not served"},
         {{"tls.key=a"}, "tls.key is not served"},

@@ -238,7 +238,7 @@ static void many_sockets_of_one_core_share_one_frame(void **state)
     assert_int_equal(metric(h, 1, METRIC_DELIVERIES), 20);
 }
 
-/* --- walks in slices ------------------------------------------------------------------------------------------------ */
+/* --- walks in slices --------------------------------------------------------------------------------------------- */
 
 #define SOCKETS 7u
 
@@ -310,7 +310,8 @@ static void who_takes_the_place_of_one_who_left_during_a_walk_misses_nothing(voi
         walk_open(&w, state, 1, FANOUT_RUNS_MAX);
         walk_say(&w);
         for (unsigned i = 0; i < 3; i++) harness_turn(w.h, 0); /* three have it */
-        struct session *s = session_on(w.core, net_ref(local_room_find(w.core, w.h->tenant, w.room)->subs[leaver].conn));
+        struct session *s =
+            session_on(w.core, net_ref(local_room_find(w.core, w.h->tenant, w.room)->subs[leaver].conn));
         session_unsubscribe(w.core, session_sub(s, w.room));
         walk_say(&w);
         harness_settle(w.h);
@@ -356,7 +357,8 @@ static void who_subscribes_during_a_walk_gets_each_event_once(void **state)
     for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 2);
 }
 
-/* Whoever has seen the answer to a message of their own may ask for what follows it before the walk has brought the rest. */
+/* Whoever has seen the answer to a message of their own may ask for what follows it before the walk has brought the
+ * rest. */
 static void who_subscribes_again_during_a_walk_misses_nothing_of_it(void **state)
 {
     struct walk w;
@@ -547,7 +549,8 @@ static void rooms_for_which_a_turn_has_no_place_come_before_the_others_in_the_ne
     for (unsigned i = 0; i < 5; i++) assert_true(walked(h, rooms[i]) >= 1);
 }
 
-/* The rest of a turn is not for a room that has had its slice: it is to be over soon, and what is said meanwhile taken up. */
+/* The rest of a turn is not for a room that has had its slice: it is to be over soon, and what is said meanwhile taken
+ * up. */
 static void one_room_has_a_small_part_of_what_a_turn_sends(void **state)
 {
     struct harness *h = *state;
@@ -572,7 +575,8 @@ static void a_turn_that_receives_much_sends_more(void **state)
     harness_settle(w.h);
     struct client *others[2 * FANOUT_SLICE_PART];
     const unsigned num = sizeof others / sizeof *others;
-    for (unsigned i = 0; i < num; i++) others[i] = socket_open(w.h, 0, "bob", "{\"type\":\"hello\",\"rooms\":\"none\"}");
+    for (unsigned i = 0; i < num; i++)
+        others[i] = socket_open(w.h, 0, "bob", "{\"type\":\"hello\",\"rooms\":\"none\"}");
     harness_settle(w.h);
     walk_say(&w);
     for (unsigned i = 0; i < num; i++) client_say(others[i], "{\"type\":\"ping\",\"id\":1}");
@@ -596,9 +600,10 @@ static void who_is_removed_during_a_walk_learns_of_it_and_of_what_came_before(vo
     for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 3);
 }
 
-/* --- walks on another core than the room's home ------------------------------------------------------------------------ */
+/* --- walks on another core than the room's home ------------------------------------------------------------------ */
 
-/* far_open makes a room at home on core 0 whose SOCKETS subscriptions are on core 1, one of which it comes to in a turn. */
+/* far_open makes a room at home on core 0 whose SOCKETS subscriptions are on core 1, one of which it comes to in a
+ * turn. */
 static void far_open(struct walk *w, void **state)
 {
     *w = (struct walk){.h = *state};
@@ -639,7 +644,8 @@ static void a_home_keeps_the_news_of_a_room_that_another_core_has_not_walked(voi
 {
     struct walk w;
     far_open(&w, state);
-    far_say_many(&w, 3 * FANOUT_RUNS_MAX, 1); /* a turn in which the far core says that it walks, then it stands still */
+    far_say_many(&w, 3 * FANOUT_RUNS_MAX,
+                 1); /* a turn in which the far core says that it walks, then it stands still */
     struct outbox *o = &harness_core(w.h, 0)->out[1];
     assert_in_range(spsc_depth(o->ring), FANOUT_RUNS_MAX / 2, FANOUT_RUNS_MAX + 1); /* and nothing else is on its way */
     assert_in_range(far_room(&w)->published.len, 2 * FANOUT_RUNS_MAX - 2, 3 * FANOUT_RUNS_MAX);

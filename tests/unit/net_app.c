@@ -149,7 +149,9 @@ void app_open(struct app *a)
     if (a->unix_path[0]) {
         assert_int_equal(listener_open_unix(&a->listen_fd, a->unix_path, why, sizeof why), STATUS_OK);
     } else {
-        const struct listener_tcp tcp = {.address = "127.0.0.1:0", .reuse_port = true, .send_buffer_bytes = a->send_buffer_bytes ? a->send_buffer_bytes : 65536};
+        const struct listener_tcp tcp = {.address = "127.0.0.1:0",
+                                         .reuse_port = true,
+                                         .send_buffer_bytes = a->send_buffer_bytes ? a->send_buffer_bytes : 65536};
         assert_int_equal(listener_open_tcp(&a->listen_fd, name, &tcp, why, sizeof why), STATUS_OK);
         a->port = (uint16_t)atoi(strrchr(name, ':') + 1);
     }

@@ -5,7 +5,8 @@
 
 #include "../../net/connection.h"
 
-/* What a connection waits for input with, and that nothing is missed while that changes, over a real net (net_app.h). */
+/* What a connection waits for input with, and that nothing is missed while that changes, over a real net
+ * (net_app.h). */
 
 static enum conn_wait waits_with(struct app *a)
 {
@@ -130,7 +131,8 @@ static void more_input_than_receive_buffers_is_read_in_the_end(void **state)
     struct client *clients = calloc(NUM, sizeof *clients);
     for (unsigned i = 0; i < NUM; i++) clients[i] = ws_connect(a);
     for (unsigned i = 0; i < NUM; i++) ws_say(a, &clients[i], 0x81, SLICE("all at once"));
-    for (unsigned i = 0; i < NUM; i++) ring_enter(a->n->ring, false, 0); /* the kernel tells of no more than some at a time */
+    for (unsigned i = 0; i < NUM; i++)
+        ring_enter(a->n->ring, false, 0); /* the kernel tells of no more than some at a time */
     UNTIL(a, a->messages == NUM);
     assert_true(net_stats(a->n)->recv_enobufs > 0);
     assert_int_equal(net_stats(a->n)->recv_enobufs, net_ring_stats(a->n)->buffers_empty);

@@ -249,7 +249,8 @@ static void two_listeners_with_clients_have_the_last_slot_in_turns(void **state)
     for (unsigned i = 0; i < 6; i++) c[i % 2][i / 2] = crossing_client(&x, i % 2);
     unsigned served[2] = {0, 0};
     for (unsigned i = 0; i < 6; i++) {
-        UNTIL(x.a, (served[0] < 3 && client_has(&c[0][served[0]], "/x")) || (served[1] < 3 && client_has(&c[1][served[1]], "/x")));
+        UNTIL(x.a, (served[0] < 3 && client_has(&c[0][served[0]], "/x")) ||
+                       (served[1] < 3 && client_has(&c[1][served[1]], "/x")));
         unsigned listener = served[0] < 3 && client_has(&c[0][served[0]], "/x") ? 0 : 1;
         client_close(&c[listener][served[listener]++]);
         UNTIL(x.a, net_connections(x.a->n) == 0 || i < 5);

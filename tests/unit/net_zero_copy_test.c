@@ -9,8 +9,8 @@
 
 #include "../../net/connection.h"
 
-/* Sends without a copy over loopback, where the kernel always copies; but frames are held as on any other way. A peer that
- * does not read acknowledges what its receive buffer takes and no more. */
+/* Sends without a copy over loopback, where the kernel always copies; but frames are held as on any other way. A peer
+ * that does not read acknowledges what its receive buffer takes and no more. */
 
 #define SMALL 4096 /* a receive buffer; who reads through it takes long */
 #define LARGE (16u << 10)
