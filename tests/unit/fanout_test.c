@@ -9,6 +9,13 @@
 /* From newly durable events to the subscribers' sockets: one run a room and turn, one frame for all, one reference
  * each. */
 
+#define HELLO "{\"type\":\"hello\"}"
+
+static uint64_t metric(struct harness *h, unsigned core, enum metric_id id)
+{
+    return atomic_load(&harness_core(h, core)->metrics.value[id]);
+}
+
 /* expect_run hears events `first` to `last`, nothing else. */
 static void expect_run(struct client *c, uint64_t first, uint64_t last)
 {
@@ -30,7 +37,7 @@ static void subscribers_hear_nothing_before_the_sync(void **state)
     harness_open(h, 2);
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
-    struct client *near = socket_open(h, 0, "ann", HELLO_ALL), *far = socket_open(h, 1, "ann", HELLO_ALL);
+    struct client *near = socket_open(h, 0, "ann", HELLO), *far = socket_open(h, 1, "ann", HELLO);
     h->hold_syncer = true;
     harness_send(h, 0, &ann, room, "ding");
     client_hears_nothing(near);
@@ -46,7 +53,7 @@ static void events_of_one_turn_are_one_frame_for_each_core(void **state)
     harness_open(h, 2);
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
-    struct client *near = socket_open(h, 0, "ann", HELLO_ALL), *far = socket_open(h, 1, "ann", HELLO_ALL);
+    struct client *near = socket_open(h, 0, "ann", HELLO), *far = socket_open(h, 1, "ann", HELLO);
     uint64_t sends[2];
     for (unsigned i = 0; i < 2; i++) sends[i] = net_stats(harness_core(h, i)->net)->sends;
     for (unsigned i = 0; i < 50; i++) harness_send(h, 0, &ann, room, "ding");
@@ -60,10 +67,10 @@ static void events_of_one_turn_are_one_frame_for_each_core(void **state)
     for (unsigned i = 0; i < 2; i++) assert_int_equal(net_stats(harness_core(h, i)->net)->sends - sends[i], 1);
     expect_run(near, 1, 50);
     expect_run(far, 1, 50);
-    assert_int_equal(harness_metric(h, 0, METRIC_DELIVERIES), 50);
-    assert_int_equal(harness_metric(h, 1, METRIC_DELIVERIES), 50);
-    assert_int_equal(harness_metric(h, 0, METRIC_CROSS_CORE_DELIVERIES), 0);
-    assert_int_equal(harness_metric(h, 1, METRIC_CROSS_CORE_DELIVERIES), 50);
+    assert_int_equal(metric(h, 0, METRIC_DELIVERIES), 50);
+    assert_int_equal(metric(h, 1, METRIC_DELIVERIES), 50);
+    assert_int_equal(metric(h, 0, METRIC_CROSS_CORE_DELIVERIES), 0);
+    assert_int_equal(metric(h, 1, METRIC_CROSS_CORE_DELIVERIES), 50);
 }
 
 static void a_run_is_charged_until_its_last_core_has_let_go(void **state)
@@ -73,7 +80,7 @@ static void a_run_is_charged_until_its_last_core_has_let_go(void **state)
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
     struct client *sockets[3];
-    for (unsigned i = 0; i < 3; i++) sockets[i] = socket_open(h, i, "ann", HELLO_ALL);
+    for (unsigned i = 0; i < 3; i++) sockets[i] = socket_open(h, i, "ann", HELLO);
     harness_send(h, 0, &ann, room, "ding");
     make_durable(h);
     harness_turn(h, 0);
@@ -94,7 +101,7 @@ static void a_run_that_would_be_too_long_is_cut(void **state)
     harness_open(h, 2);
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
-    struct client *c = socket_open(h, 1, "ann", HELLO_ALL);
+    struct client *c = socket_open(h, 1, "ann", HELLO);
     memset(content, 'x', sizeof content - 1);
     unsigned num = 20, in_one = RUN_BYTES_MAX / sizeof content;
     for (unsigned i = 0; i < num; i++) harness_send(h, 0, &ann, room, content);
@@ -112,7 +119,7 @@ static void a_run_holds_no_more_events_than_its_bound(void **state)
     harness_open(h, 2);
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
-    struct client *c = socket_open(h, 1, "ann", HELLO_ALL);
+    struct client *c = socket_open(h, 1, "ann", HELLO);
     for (unsigned i = 0; i < 600; i++) harness_send(h, 0, &ann, room, "x");
     make_durable(h);
     struct spsc *mailbox = &h->gateway.mailboxes[1];
@@ -128,7 +135,7 @@ static void an_event_longer_than_a_run_goes_alone(void **state)
     harness_open(h, 2);
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
-    struct client *c = socket_open(h, 1, "ann", HELLO_ALL);
+    struct client *c = socket_open(h, 1, "ann", HELLO);
     char *content = malloc(RUN_BYTES_MAX + 1);
     assert_non_null(content);
     memset(content, 'x', RUN_BYTES_MAX);
@@ -164,7 +171,7 @@ static void who_subscribes_in_the_middle_begins_exactly_there(void **state)
     harness_open(h, 2);
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
-    struct client *first = socket_open(h, 1, "ann", HELLO_ALL);
+    struct client *first = socket_open(h, 1, "ann", HELLO);
     struct client *second = socket_open(h, 1, "ann", "{\"type\":\"hello\",\"rooms\":\"none\"}");
     harness_send(h, 0, &ann, room, "1");
     make_durable(h); /* 1 is durable, and no core knows */
@@ -186,7 +193,7 @@ static void a_run_on_its_way_when_the_last_subscriber_leaves_is_dropped(void **s
     harness_open(h, 2);
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
-    struct client *c = socket_open(h, 1, "ann", HELLO_ALL);
+    struct client *c = socket_open(h, 1, "ann", HELLO);
     harness_send(h, 0, &ann, room, "ding");
     make_durable(h);
     harness_turn(h, 0); /* the run is in the mailbox … */
@@ -221,10 +228,10 @@ static void many_sockets_of_one_core_share_one_frame(void **state)
     harness_open(h, 2);
     struct person ann = harness_person(h, "ann");
     uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
-    for (unsigned i = 0; i < 20; i++) sockets[i] = socket_open(h, 1, "ann", HELLO_ALL);
+    for (unsigned i = 0; i < 20; i++) sockets[i] = socket_open(h, 1, "ann", HELLO);
     settled(h, harness_send(h, 0, &ann, room, "ding"));
     for (unsigned i = 0; i < 20; i++) expect_run(sockets[i], 1, 1);
-    assert_int_equal(harness_metric(h, 1, METRIC_DELIVERIES), 20);
+    assert_int_equal(metric(h, 1, METRIC_DELIVERIES), 20);
 }
 
 /* --- walks in slices ------------------------------------------------------------------------------------------------ */
@@ -250,7 +257,7 @@ static void walk_open(struct walk *w, void **state, uint32_t slice, uint32_t run
     w->ann = harness_person(w->h, "ann");
     w->bob = harness_person(w->h, "bob");
     w->room = harness_room_at(w->h, 0, ROOM_GROUP, PEOPLE(&w->ann, &w->bob));
-    for (unsigned i = 0; i < SOCKETS; i++) w->sockets[i] = socket_open(w->h, 0, "ann", HELLO_ALL);
+    for (unsigned i = 0; i < SOCKETS; i++) w->sockets[i] = socket_open(w->h, 0, "ann", HELLO);
 }
 
 /* walk_say makes one message durable. The turn that follows publishes it. */
@@ -275,7 +282,7 @@ static void a_turn_sends_to_no_more_of_a_large_room_than_a_slice(void **state)
     }
     assert_false(fanout_walking(w.core));
     for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 1);
-    assert_int_equal(harness_metric(w.h, 0, METRIC_DELIVERIES), SOCKETS);
+    assert_int_equal(metric(w.h, 0, METRIC_DELIVERIES), SOCKETS);
 }
 
 static void what_is_said_during_a_walk_goes_out_with_the_rest_of_it(void **state)
@@ -289,7 +296,7 @@ static void what_is_said_during_a_walk_goes_out_with_the_rest_of_it(void **state
     harness_settle(w.h);
     assert_int_equal(num_sends(&w) - before, SOCKETS + 4); /* three had both in one send */
     for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 2);
-    assert_int_equal(harness_metric(w.h, 0, METRIC_DELIVERIES), 2 * SOCKETS);
+    assert_int_equal(metric(w.h, 0, METRIC_DELIVERIES), 2 * SOCKETS);
 }
 
 static void who_takes_the_place_of_one_who_left_during_a_walk_misses_nothing(void **state)
@@ -451,14 +458,14 @@ static void a_turn_walks_slices_of_so_many_rooms_and_the_others_come_next(void *
     uint64_t rooms[FANOUT_TURN_SLICES + 4];
     const unsigned num = sizeof rooms / sizeof *rooms;
     for (unsigned i = 0; i < num; i++) rooms[i] = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
-    for (unsigned i = 0; i < 2; i++) socket_open(h, 0, "ann", HELLO_ALL);
+    for (unsigned i = 0; i < 2; i++) socket_open(h, 0, "ann", HELLO);
     for (unsigned i = 0; i < num; i++) harness_send(h, 0, &ann, rooms[i], "ding");
     make_durable(h);
     const unsigned expected[] = {FANOUT_TURN_SLICES, FANOUT_TURN_SLICES, 8, 0}; /* of 2 for each of the rooms */
     for (unsigned turn = 0; turn < 4; turn++) {
-        uint64_t before = harness_metric(h, 0, METRIC_DELIVERIES);
+        uint64_t before = metric(h, 0, METRIC_DELIVERIES);
         harness_turn(h, 0);
-        assert_int_equal(harness_metric(h, 0, METRIC_DELIVERIES) - before, expected[turn]);
+        assert_int_equal(metric(h, 0, METRIC_DELIVERIES) - before, expected[turn]);
     }
 }
 
@@ -466,7 +473,7 @@ static void who_is_removed_during_a_walk_learns_of_it_and_of_what_came_before(vo
 {
     struct walk w;
     walk_open(&w, state, 1, FANOUT_RUNS_MAX);
-    struct client *bob = socket_open(w.h, 0, "bob", HELLO_ALL); /* the walk comes to it last */
+    struct client *bob = socket_open(w.h, 0, "bob", HELLO); /* the walk comes to it last */
     for (unsigned i = 0; i < SOCKETS; i++) expect_text(client_hear(w.sockets[i]), "presence.update");
     walk_say(&w);
     harness_turn(w.h, 0);
