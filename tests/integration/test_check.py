@@ -43,7 +43,7 @@ def tree_of_yes(tmp_path):
 def test_a_fault_script_that_cannot_be_run_and_a_missing_shellcheck_fail(tmp_path):
     tree, tools = tree_of_yes(tmp_path)
     code, rows = check(tree, tools, "--fast")
-    assert code == 0 and rows["scripts"] == rows["fault kill"] == "passed", rows
+    assert code == 0 and rows["scripts"] == rows["columns"] == rows["fault kill"] == "passed", rows
 
     (tree / "tests" / "fault" / "kill").chmod(0o644)
     code, rows = check(tree, tools, "--fast")
