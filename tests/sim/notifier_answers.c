@@ -445,7 +445,10 @@ static uint64_t number_to_ack(const struct client *c, struct ear *e)
 {
     for (unsigned i = 0; i < e->num_told && scenario.healing; i++)
         if (waits(c, &e->told[i])) return e->told[i].number;
-    if (world_chance(12) && notices_len()) return notice_at((unsigned)world_below(notices_len()))->number;
+    if (world_chance(12) && notices_len()) {
+        const struct watched_notice *any = notice_at((unsigned)world_below(notices_len()));
+        if (any->durable_version) return any->number; /* else nobody has heard of it yet, and a crash may take it */
+    }
     if (world_chance(30)) return 1000000007;
     return e->num_told ? e->told[world_below(e->num_told)].number : 0;
 }
