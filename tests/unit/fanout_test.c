@@ -769,6 +769,19 @@ static void a_home_with_too_much_news_sleeps_until_the_other_core_has_come_on(vo
     assert_int_equal(home->news_bytes, 0);
 }
 
+static void a_sum_of_the_time_before_a_room_was_loaded_again_says_nothing(void **state)
+{
+    struct walk w;
+    far_open(&w, state);
+    /* as a run of then leaves it that comes in between two subscribers */
+    local_room_find(w.core, w.h->tenant, w.room)->through_weight = 100 * FANOUT_RUNS_BYTES;
+    far_say_many(&w, 3 * FANOUT_RUNS_MAX, 1);
+    assert_non_null(far_room(&w)->far);
+    assert_in_range(far_room(&w)->published.len, FANOUT_RUNS_MAX, 3 * FANOUT_RUNS_MAX);
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 3 * FANOUT_RUNS_MAX);
+    assert_int_equal(harness_core(w.h, 0)->news_bytes, 0);
+}
+
 static void a_core_whose_subscribers_have_left_holds_nobody_up(void **state)
 {
     struct walk w;
@@ -845,6 +858,7 @@ int main(void)
         TEST(runs_of_a_room_that_is_walked_elsewhere_are_bounded_however_long_it_lasts),
         TEST(long_runs_fill_the_window_of_a_far_core_by_half_as_many),
         TEST(a_home_with_too_much_news_sleeps_until_the_other_core_has_come_on),
+        TEST(a_sum_of_the_time_before_a_room_was_loaded_again_says_nothing),
         TEST(a_core_whose_subscribers_have_left_holds_nobody_up),
         TEST(a_core_with_few_subscribers_tells_the_home_nothing),
         TEST(a_core_that_ends_in_the_middle_of_a_walk_lets_go_of_its_runs),
