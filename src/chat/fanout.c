@@ -27,19 +27,23 @@ static void count_deliveries(struct core *core, const struct local_room *l, uint
 bool fanout_publish_dirty(struct core *core)
 {
     bool any = false;
-    struct list waiting;
-    list_init(&waiting);
     for (struct list *n; (n = list_pop(&core->rooms_dirty));) {
         struct room *r = CONTAINER_OF(n, struct room, dirty);
         if ((fanout_walking(core) && is_walked_enough(core, r)) || far_walk_behind(r)) {
-            list_push(&waiting, n);
+            list_push(&core->rooms_held, n);
             continue;
         }
         fanout_publish(core, r);
         any = true;
     }
-    for (struct list *n; (n = list_pop(&waiting));) list_push(&core->rooms_dirty, n);
     return any;
+}
+
+void fanout_look_again(struct core *core, struct room *r)
+{
+    if (!list_linked(&r->dirty)) return;
+    list_remove(&r->dirty);
+    list_push(&core->rooms_dirty, &r->dirty);
 }
 
 /* is_walked_enough: more runs would not make the walk here quicker, and one run instead of many makes it cheaper.
@@ -276,6 +280,8 @@ static void run_pop(struct core *core, struct local_room *l)
     l->runs_bytes -= f->len;
     far_walk_through(core, l, f);
     frame_unref(f, core->id);
+    struct room *r = LIKELY(list_empty(&core->rooms_held)) ? NULL : room_find(core, l->tenant, l->number);
+    if (r) fanout_look_again(core, r);
     if (l->runs.len) return;
     list_remove(&l->walking);
     core->num_rooms_walking--;

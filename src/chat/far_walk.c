@@ -59,6 +59,7 @@ void far_walk_on_notice(struct core *core, struct notice *n)
     r->far->mask |= bit;
     bool of_now = n->seq && n->seq <= r->sent_weight;
     r->far->through[n->from_core] = of_now ? n->seq : r->sent_weight;
+    fanout_look_again(core, r);
 }
 
 void far_walk_left(struct room *r, unsigned core)

@@ -455,6 +455,22 @@ static void news_of_a_room_that_is_walked_enough_become_one_run(void **state)
     for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 4);
 }
 
+static uint64_t num_published(const struct walk *w) { return room_find(w->core, w->h->tenant, w->room)->published.len; }
+
+/* Of thousands of rooms whose news wait none costs a turn anything. */
+static void news_that_wait_are_looked_at_when_a_run_is_through(void **state)
+{
+    struct walk w;
+    walk_open(&w, state, 1, 1);
+    walk_say(&w);
+    harness_turn(w.h, 0);
+    walk_say(&w);
+    while (harness_turn(w.h, 0) && fanout_walking(w.core)) assert_true(list_empty(&w.core->rooms_dirty));
+    assert_int_equal(num_published(&w), 1);
+    assert_false(list_empty(&w.core->rooms_dirty));
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 2);
+}
+
 /* The way round is longer by the one who has come, for a run that began in the middle of the list as well. */
 static void who_subscribes_during_a_walk_takes_nobody_elses_turn(void **state)
 {
@@ -487,8 +503,6 @@ static void walk_say_long(struct walk *w, size_t len)
     make_durable(w->h);
     harness_turn(w->h, 0);
 }
-
-static uint64_t num_published(const struct walk *w) { return room_find(w->core, w->h->tenant, w->room)->published.len; }
 
 static void news_wait_behind_a_few_runs_of_many_bytes(void **state)
 {
@@ -844,6 +858,7 @@ int main(void)
         TEST(who_subscribes_during_a_walk_gets_each_event_once),
         TEST(who_subscribes_again_during_a_walk_misses_nothing_of_it),
         TEST(news_of_a_room_that_is_walked_enough_become_one_run),
+        TEST(news_that_wait_are_looked_at_when_a_run_is_through),
         TEST(who_subscribes_during_a_walk_takes_nobody_elses_turn),
         TEST(news_wait_behind_a_few_runs_of_many_bytes),
         TEST(runs_that_would_fill_a_socket_s_queue_are_walked_one_by_one),
