@@ -27,19 +27,23 @@ static void count_deliveries(struct core *core, const struct local_room *l, uint
 bool fanout_publish_dirty(struct core *core)
 {
     bool any = false;
-    struct list waiting;
-    list_init(&waiting);
     for (struct list *n; (n = list_pop(&core->rooms_dirty));) {
         struct room *r = CONTAINER_OF(n, struct room, dirty);
         if ((fanout_walking(core) && is_walked_enough(core, r)) || far_walk_behind(r)) {
-            list_push(&waiting, n);
+            list_push(&core->rooms_held, n);
             continue;
         }
         fanout_publish(core, r);
         any = true;
     }
-    for (struct list *n; (n = list_pop(&waiting));) list_push(&core->rooms_dirty, n);
     return any;
+}
+
+void fanout_look_again(struct core *core, struct room *r)
+{
+    if (!list_linked(&r->dirty)) return;
+    list_remove(&r->dirty);
+    list_push(&core->rooms_dirty, &r->dirty);
 }
 
 /* is_walked_enough: more runs would not make the walk here quicker, and one run instead of many makes it cheaper.
@@ -170,7 +174,17 @@ struct local_room *local_room_get(struct core *core, uint32_t tenant, uint64_t n
 
 #define SUBS_DOUBLED_MAX 256u /* places; more grow by a quarter, because what is not used counts for each socket */
 
-/* local_room_add: one more place makes the way round longer, for the runs that are being walked too. */
+/* Subscribers stand on a ring of places, of which each run has a way before it: what it has not been brought to yet. A
+ * place that comes or goes at the end makes that longer or shorter for those whose way leads over it, and for no other:
+ * who come and go as fast as the walk goes keep no run from being through. */
+static void walk_ends_move(struct local_room *l, uint32_t last, int by)
+{
+    for (struct queue_node *n = l->runs.head; n; n = n->next) {
+        struct frame_core *here = CONTAINER_OF(n, struct frame_core, parked);
+        if (l->walk_at + (here->walk_end - l->walked) > last) here->walk_end += (uint64_t)by;
+    }
+}
+
 void local_room_add(struct local_room *l, struct conn *conn, struct sub *sub)
 {
     if (l->num_subs == l->cap_subs) {
@@ -178,9 +192,9 @@ void local_room_add(struct local_room *l, struct conn *conn, struct sub *sub)
         l->subs = realloc(l->subs, l->cap_subs * sizeof *l->subs);
         ASSERT(l->subs != NULL);
     }
+    walk_ends_move(l, l->num_subs, 1);
     sub->index = l->num_subs;
     l->subs[l->num_subs++] = (struct local_sub){conn, sub, SUB_HELD};
-    for (struct queue_node *n = l->runs.head; n; n = n->next) CONTAINER_OF(n, struct frame_core, parked)->walk_end++;
 }
 
 void local_room_remove(struct core *core, struct local_room *l, struct sub *sub)
@@ -190,6 +204,7 @@ void local_room_remove(struct core *core, struct local_room *l, struct sub *sub)
     /* The walk may have passed the place that it moves to, or come to both. */
     if (last->sub != sub && !PLANTED(moved_subscriber_passed)) fanout_overtake(core, last->sub);
     l->num_subs--;
+    walk_ends_move(l, l->num_subs, -1);
     l->subs[sub->index] = *last;
     if (!PLANTED(moved_subscriber_lost)) l->subs[sub->index].sub->index = sub->index;
     if (l->walk_at >= l->num_subs) l->walk_at = 0;
@@ -251,9 +266,7 @@ static void run_queue(struct core *core, struct local_room *l, struct frame *f)
     struct frame_core *here = &f->cores[core->id];
     frame_ref(f, core->id);
     here->walk_end = l->walked + l->num_subs;
-    /* Fewer may subscribe than when the run before came, which has the longer way then: no run is through before it. */
-    uint64_t before = l->runs.len ? CONTAINER_OF(l->runs.tail, struct frame_core, parked)->walk_end : 0;
-    if (before > here->walk_end) here->walk_end = before;
+    ASSERT(!l->runs.len || CONTAINER_OF(l->runs.tail, struct frame_core, parked)->walk_end <= here->walk_end);
     queue_push(&l->runs, &here->parked);
     l->runs_bytes += f->len;
     if (l->runs.len > 1) return;
@@ -267,6 +280,8 @@ static void run_pop(struct core *core, struct local_room *l)
     l->runs_bytes -= f->len;
     far_walk_through(core, l, f);
     frame_unref(f, core->id);
+    struct room *r = LIKELY(list_empty(&core->rooms_held)) ? NULL : room_find(core, l->tenant, l->number);
+    if (r) fanout_look_again(core, r);
     if (l->runs.len) return;
     list_remove(&l->walking);
     core->num_rooms_walking--;

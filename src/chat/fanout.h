@@ -59,9 +59,12 @@ struct local_room {
 
 /* --- at the home ------------------------------------------------------------------------------------------------ */
 
-/* fanout_publish sends a room's newly durable events; fanout_publish_dirty those of all rooms that have some. */
+/* fanout_publish sends a room's newly durable events; fanout_publish_dirty those of all rooms that have some. Of rooms
+ * whose news have to wait there may be thousands, so it looks at none of them (core->rooms_held) until
+ * fanout_look_again: a run is through, here or on another core. */
 void fanout_publish(struct core *core, struct room *r);
 bool fanout_publish_dirty(struct core *core);
+void fanout_look_again(struct core *core, struct room *r);
 /* fanout_takes_news: false while so much waits to be published that nothing more is to become news; what is durable
  * stays in the pipeline meanwhile, and counts there. */
 bool fanout_takes_news(const struct core *core);

@@ -44,7 +44,8 @@ bool far_walk_behind(const struct room *r)
 }
 
 /* The first word of a core that has not seen a run of this room yet is 0: then it is taken to have got what was sent,
- * until it says more. */
+ * until it says more. So is one whose sum is of the time before the room was unloaded and loaded again: a run of then
+ * was still on its way to that core when its first subscriber of now came. */
 void far_walk_on_notice(struct core *core, struct notice *n)
 {
     ASSERT(n->kind == NOTICE_ROOM_WALKED);
@@ -55,9 +56,10 @@ void far_walk_on_notice(struct core *core, struct notice *n)
         r->far = calloc(1, sizeof *r->far + core->num_cores * sizeof *r->far->through);
         ASSERT(r->far != NULL);
     }
-    ASSERT(n->seq <= r->sent_weight);
     r->far->mask |= bit;
-    r->far->through[n->from_core] = n->seq ? n->seq : r->sent_weight;
+    bool of_now = n->seq && n->seq <= r->sent_weight;
+    r->far->through[n->from_core] = of_now ? n->seq : r->sent_weight;
+    fanout_look_again(core, r);
 }
 
 void far_walk_left(struct room *r, unsigned core)

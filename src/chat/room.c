@@ -470,6 +470,7 @@ void room_on_notice(struct core *core, struct notice *n)
     if (!r) return;
     r->core_mask &= ~(1ull << n->from_core);
     far_walk_left(r, n->from_core);
+    fanout_look_again(core, r);
 }
 
 /* --- loading: a reader collects the rows, the home makes the room of them ---------------------------------------- */

@@ -51,7 +51,7 @@ struct room {
     uint32_t events_pending;   /* events not durable yet */
     uint64_t fsync_pending_seq; /* last seq pushed in class fsync, so that a fast event never overtakes it */
     struct queue published;    /* newly durable events, not given to the readers yet */
-    struct list dirty;         /* in core->rooms_dirty while `published` holds something */
+    struct list dirty;         /* in core->rooms_dirty or rooms_held while `published` holds something */
     struct list idle;          /* in core->rooms_idle when it could be evicted */
     struct room_keys keys;
     uint64_t sent_weight;      /* of all runs that went out; and how far other cores have come: far_walk.h */

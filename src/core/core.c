@@ -80,8 +80,9 @@ bool core_turn(struct core *core, bool may_wait)
         return busy;
     }
     park_prepare(&core->park);
-    bool work = !list_empty(&core->replays_ready) || fanout_walking(core) || mailboxes_pending(core) ||
-                outboxes_movable(core) || (fanout_takes_news(core) && commit_pollable(core->commit)) ||
+    bool work = !list_empty(&core->replays_ready) || fanout_walking(core) || !list_empty(&core->rooms_dirty) ||
+                mailboxes_pending(core) || outboxes_movable(core) ||
+                (fanout_takes_news(core) && commit_pollable(core->commit)) ||
                 read_pollable(core->reader) || control_pollable(core);
     net_wait(core->net, work ? 0 : wake_at(core));
     park_done(&core->park);
@@ -420,6 +421,7 @@ static void core_init(struct core *core, struct gateway *g, unsigned id)
     list_init(&core->typings_expiring);
     list_init(&core->typings_closed);
     list_init(&core->rooms_dirty);
+    list_init(&core->rooms_held);
     list_init(&core->rooms_idle);
     used_tickets_init(&core->used_tickets);
     core->next_request_id = random_u64(g->random);

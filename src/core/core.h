@@ -125,6 +125,7 @@ struct core {
     struct list typings_expiring, typings_closed; /* by time; see chat/typing.c */
     struct map rooms;                        /* struct room */
     struct list rooms_dirty;                 /* with newly durable events */
+    struct list rooms_held;                  /* the same, which wait until a run is through (chat/fanout.h) */
     size_t news_bytes;                       /* of those events, which are not published yet */
     struct list rooms_idle;                  /* least recently used first */
     uint64_t presence_room_members;          /* the setting by which rooms were found large */

@@ -35,13 +35,21 @@ static void check_behind(const struct core *core)
               "core %u has somebody who is behind, and no session", core->id);
 }
 
-/* count_walks: what is kept back for another core waits in rooms_dirty, whether this core walks or sleeps. */
+/* check_held: news wait for a run that is being walked, here or on another core, and for nothing else. */
+static void check_held(const struct core *core, const struct room *r)
+{
+    const struct local_room *l = local_room_find(core, r->tenant, r->number);
+    CHECK(far_walk_behind(r) || (l && l->runs.len), "core %u holds news of room %" PRIu64 ", and no run is walked",
+          core->id, r->number);
+    if (far_walk_behind(r)) count_happened(COUNT_FAR_NEWS_WAITED);
+}
+
 static void count_walks(const struct core *core)
 {
     if (fanout_walking(core)) count_happened(COUNT_ROOMS_WALKED);
     if (core->news_bytes) count_happened(COUNT_NEWS_WAITED);
-    for (struct list *n = core->rooms_dirty.next; n != &core->rooms_dirty; n = n->next)
-        if (far_walk_behind(CONTAINER_OF(n, struct room, dirty))) count_happened(COUNT_FAR_NEWS_WAITED);
+    for (struct list *n = core->rooms_held.next; n != &core->rooms_held; n = n->next)
+        check_held(core, CONTAINER_OF(n, struct room, dirty));
 }
 
 void bounds_check(const struct core *core)

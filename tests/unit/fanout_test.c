@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../../src/chat/fanout.h"
+#include "next_random.h"
 
 /* From newly durable events to the subscribers' sockets: one run a room and turn, one frame for all, one reference
  * each. */
@@ -338,6 +339,64 @@ static void a_walk_ends_when_its_room_has_become_small_between_two_runs(void **s
     assert_false(fanout_walking(w.core));
 }
 
+static void subscribed_again(struct core *core, struct op *op)
+{
+    struct sub *sub = session_subscribed(core, op);
+    assert_non_null(sub);
+    session_start(core, sub);
+    op_free(op);
+}
+
+/* walk_rejoin ends a socket's subscription and makes it anew, behind what was said. */
+static void walk_rejoin(struct walk *w, struct session *s)
+{
+    session_unsubscribe(w->core, session_sub(s, w->room));
+    struct op *op = op_new(w->core, OP_ROOM_POSITION, 0);
+    op->room = w->room;
+    op->in.position.mode = POSITION_LIVE;
+    op->then = subscribed_again;
+    session_subscribe(w->core, s, op);
+}
+
+static void who_come_and_go_as_fast_as_the_walk_do_not_keep_it_from_its_end(void **state)
+{
+    struct walk w;
+    walk_open(&w, state, 1, FANOUT_RUNS_MAX);
+    const struct local_room *l = local_room_find(w.core, w.h->tenant, w.room);
+    struct session *restless = l->subs[0].sub->session;
+    walk_say(&w);
+    harness_turn(w.h, 0);
+    assert_true(fanout_walking(w.core));
+    for (unsigned turns = 0; fanout_walking(w.core) && turns < 2 * SOCKETS; turns++) {
+        walk_rejoin(&w, restless);
+        harness_turn(w.h, 0);
+    }
+    assert_false(fanout_walking(w.core));
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 1);
+}
+
+static void who_stays_gets_each_event_once_however_others_come_and_go(void **state)
+{
+    struct walk w;
+    struct session *sessions[SOCKETS];
+    uint64_t said = 0;
+    walk_open(&w, state, 1, FANOUT_RUNS_MAX);
+    const struct local_room *l = local_room_find(w.core, w.h->tenant, w.room);
+    for (unsigned i = 0; i < SOCKETS; i++) sessions[i] = l->subs[i].sub->session;
+    for (unsigned i = 0; i < 400; i++) {
+        uint64_t what = next_random() % 8;
+        if (what == 0) {
+            walk_say(&w);
+            said++;
+        } else if (what < 4) {
+            walk_rejoin(&w, sessions[next_random() % (SOCKETS / 2) * 2 + 1]);
+        } else {
+            harness_turn(w.h, 0);
+        }
+    }
+    for (unsigned i = 0; i < SOCKETS; i += 2) expect_run(w.sockets[i], 1, said);
+}
+
 static void who_subscribes_during_a_walk_gets_each_event_once(void **state)
 {
     struct walk w;
@@ -345,16 +404,18 @@ static void who_subscribes_during_a_walk_gets_each_event_once(void **state)
     struct client *late = socket_open(w.h, 0, "ann", "{\"type\":\"hello\",\"rooms\":\"none\"}");
     walk_say(&w);
     harness_turn(w.h, 0);
+    walk_say(&w); /* the way of this one leads over the end of the list, where the next one stands who comes */
+    harness_turn(w.h, 0);
     client_say(late, "{\"type\":\"subscribe\",\"id\":5,\"room_id\":\"%s\",\"after_seq\":0}", room_name(w.room).text);
     const struct local_room *l = local_room_find(w.core, w.h->tenant, w.room);
     for (unsigned turns = 0; l->num_subs == SOCKETS && turns < 3; turns++) harness_turn(w.h, 0);
     assert_int_equal(l->num_subs, SOCKETS + 1);
-    assert_true(fanout_walking(w.core)); /* it reads the first from the log while the walk is on its way to it */
+    assert_true(fanout_walking(w.core)); /* it reads what was said from the log while the walk is on its way to it */
     walk_say(&w);
     expect_text(client_hear(late), "\"re\":5");
     expect_text(client_hear(late), "\"type\":\"resumed\"");
-    expect_run(late, 1, 2);
-    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 2);
+    expect_run(late, 1, 3);
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 3);
 }
 
 /* Whoever has seen the answer to a message of their own may ask for what follows it before the walk has brought the
@@ -394,6 +455,22 @@ static void news_of_a_room_that_is_walked_enough_become_one_run(void **state)
     for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 4);
 }
 
+static uint64_t num_published(const struct walk *w) { return room_find(w->core, w->h->tenant, w->room)->published.len; }
+
+/* Of thousands of rooms whose news wait none costs a turn anything. */
+static void news_that_wait_are_looked_at_when_a_run_is_through(void **state)
+{
+    struct walk w;
+    walk_open(&w, state, 1, 1);
+    walk_say(&w);
+    harness_turn(w.h, 0);
+    walk_say(&w);
+    while (harness_turn(w.h, 0) && fanout_walking(w.core)) assert_true(list_empty(&w.core->rooms_dirty));
+    assert_int_equal(num_published(&w), 1);
+    assert_false(list_empty(&w.core->rooms_dirty));
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 2);
+}
+
 /* The way round is longer by the one who has come, for a run that began in the middle of the list as well. */
 static void who_subscribes_during_a_walk_takes_nobody_elses_turn(void **state)
 {
@@ -426,8 +503,6 @@ static void walk_say_long(struct walk *w, size_t len)
     make_durable(w->h);
     harness_turn(w->h, 0);
 }
-
-static uint64_t num_published(const struct walk *w) { return room_find(w->core, w->h->tenant, w->room)->published.len; }
 
 static void news_wait_behind_a_few_runs_of_many_bytes(void **state)
 {
@@ -708,6 +783,19 @@ static void a_home_with_too_much_news_sleeps_until_the_other_core_has_come_on(vo
     assert_int_equal(home->news_bytes, 0);
 }
 
+static void a_sum_of_the_time_before_a_room_was_loaded_again_says_nothing(void **state)
+{
+    struct walk w;
+    far_open(&w, state);
+    /* as a run of then leaves it that comes in between two subscribers */
+    local_room_find(w.core, w.h->tenant, w.room)->through_weight = 100 * FANOUT_RUNS_BYTES;
+    far_say_many(&w, 3 * FANOUT_RUNS_MAX, 1);
+    assert_non_null(far_room(&w)->far);
+    assert_in_range(far_room(&w)->published.len, FANOUT_RUNS_MAX, 3 * FANOUT_RUNS_MAX);
+    for (unsigned i = 0; i < SOCKETS; i++) expect_run(w.sockets[i], 1, 3 * FANOUT_RUNS_MAX);
+    assert_int_equal(harness_core(w.h, 0)->news_bytes, 0);
+}
+
 static void a_core_whose_subscribers_have_left_holds_nobody_up(void **state)
 {
     struct walk w;
@@ -765,9 +853,12 @@ int main(void)
         TEST(what_is_said_during_a_walk_goes_out_with_the_rest_of_it),
         TEST(who_takes_the_place_of_one_who_left_during_a_walk_misses_nothing),
         TEST(a_walk_ends_when_its_room_has_become_small_between_two_runs),
+        TEST(who_come_and_go_as_fast_as_the_walk_do_not_keep_it_from_its_end),
+        TEST(who_stays_gets_each_event_once_however_others_come_and_go),
         TEST(who_subscribes_during_a_walk_gets_each_event_once),
         TEST(who_subscribes_again_during_a_walk_misses_nothing_of_it),
         TEST(news_of_a_room_that_is_walked_enough_become_one_run),
+        TEST(news_that_wait_are_looked_at_when_a_run_is_through),
         TEST(who_subscribes_during_a_walk_takes_nobody_elses_turn),
         TEST(news_wait_behind_a_few_runs_of_many_bytes),
         TEST(runs_that_would_fill_a_socket_s_queue_are_walked_one_by_one),
@@ -782,6 +873,7 @@ int main(void)
         TEST(runs_of_a_room_that_is_walked_elsewhere_are_bounded_however_long_it_lasts),
         TEST(long_runs_fill_the_window_of_a_far_core_by_half_as_many),
         TEST(a_home_with_too_much_news_sleeps_until_the_other_core_has_come_on),
+        TEST(a_sum_of_the_time_before_a_room_was_loaded_again_says_nothing),
         TEST(a_core_whose_subscribers_have_left_holds_nobody_up),
         TEST(a_core_with_few_subscribers_tells_the_home_nothing),
         TEST(a_core_that_ends_in_the_middle_of_a_walk_lets_go_of_its_runs),
