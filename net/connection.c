@@ -232,7 +232,8 @@ void conn_expire(struct net *n, struct conn *c)
         conn_arm_timer(n, c);
         return;
     }
-    if (c->stalled_tick && n->now_tick >= tick_after(c->stalled_tick, n->ticks.stall)) {
+    /* One that is not blocked any more was told of room, and its send will have been tried when the next tick comes. */
+    if (c->blocked && c->stalled_tick && n->now_tick >= tick_after(c->stalled_tick, n->ticks.stall)) {
         conn_stalled(n, c);
     } else if (n->now_tick >= conn_deadline(c) && conn_is_read(c)) {
         conn_set_deadline(n, c, n->ticks.idle); /* an answer on its way: whether it makes progress is what counts */

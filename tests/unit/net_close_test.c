@@ -179,6 +179,29 @@ static void a_reader_that_makes_no_progress_is_closed_as_too_slow(void **state)
     app_close(a);
 }
 
+/* The clock jumps, as after a pause of the whole process, behind which the send comes later than the timers. */
+static void a_reader_that_took_what_was_there_while_the_process_was_paused_is_kept(void **state)
+{
+    struct app *a = *state;
+    app_open(a);
+    struct client c = ws_connect(a);
+    struct conn *conn = net_conn(a->n, a->last_ws);
+    struct frame *f = text_frame(60000, 'q');
+    size_t sent = 0;
+    frame_ref(f, 0);
+    for (; net_send(a->n, conn, f, CONN_DURABLE) == STATUS_OK; sent += f->len) turn(a);
+    frame_unref(f, 0);
+    turns(a, 3);
+    assert_true(net_stats(a->n)->short_sends > 0);
+    client_read(&c);
+    a->skipped_ns += 40 * SECOND;
+    UNTIL(a, client_got(&c, sent));
+    assert_int_equal(net_stats(a->n)->slow_closed, 0);
+    assert_ptr_equal(net_conn(a->n, a->last_ws), conn);
+    client_close(&c);
+    app_close(a);
+}
+
 /* Aborts, resets and half-closed clients with full queues and running sends, in every order. */
 static void teardown_under_load_leaks_nothing(void **state)
 {
@@ -263,6 +286,7 @@ int main(void)
         NET_TEST(deadlines_of_http_close_slow_and_silent_clients),
         NET_TEST(a_silent_websocket_is_pinged_and_then_closed),
         NET_TEST(a_reader_that_makes_no_progress_is_closed_as_too_slow),
+        NET_TEST(a_reader_that_took_what_was_there_while_the_process_was_paused_is_kept),
         NET_TEST(teardown_under_load_leaks_nothing),
         NET_TEST(closing_the_net_frees_open_connections),
     };
