@@ -181,6 +181,10 @@ static void websocket_expire(struct net *n, struct conn *c)
 {
     /* A peer that is not read from cannot show that it lives. */
     if (!conn_takes_input(n, c)) c->heard_tick = n->now_tick;
+    /* Nor can one that is asked late, after a pause of the whole process: no more counts than if it had been asked in
+     * time. */
+    bool asked = c->pinged_tick > c->heard_tick || n->ticks.ping >= n->ticks.idle;
+    if (!asked) c->heard_tick = later(c->heard_tick, n->now_tick - earlier(n->now_tick, n->ticks.ping + 1));
     if (n->now_tick >= tick_after(c->heard_tick, n->ticks.idle)) {
         n->stats.timeouts++;
         conn_blame(c, CONN_CAUSE_TIMEOUT);

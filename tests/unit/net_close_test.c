@@ -151,6 +151,29 @@ static void a_silent_websocket_is_pinged_and_then_closed(void **state)
     app_close(a);
 }
 
+/* The clock jumps, as after a pause of the whole process. */
+static void a_silent_websocket_is_not_closed_unasked_after_a_pause(void **state)
+{
+    struct app *a = *state;
+    app_open(a);
+    struct client gone = ws_connect(a), alive = ws_connect(a);
+    skip_time(a, 90 * SECOND);
+    UNTIL(a, client_got(&gone, 2) && client_got(&alive, 2));
+    assert_memory_equal(gone.in.data, "\x89\x00", 2);
+    assert_memory_equal(alive.in.data, "\x89\x00", 2);
+    ws_say(a, &alive, 0x8a, SLICE(""));
+    turns(a, 3);
+    skip_time(a, 28 * SECOND);
+    assert_false(client_got(&gone, 3));
+    skip_time(a, 2 * SECOND);
+    UNTIL(a, client_has(&gone, "\x88\x06\x03\xe9idle"));
+    assert_false(client_ended(&alive));
+    assert_int_equal(net_stats(a->n)->timeouts, 1);
+    client_close(&gone);
+    client_close(&alive);
+    app_close(a);
+}
+
 static void a_reader_that_makes_no_progress_is_closed_as_too_slow(void **state)
 {
     struct app *a = *state;
@@ -285,6 +308,7 @@ int main(void)
         NET_TEST(who_said_that_nothing_follows_is_not_waited_for),
         NET_TEST(deadlines_of_http_close_slow_and_silent_clients),
         NET_TEST(a_silent_websocket_is_pinged_and_then_closed),
+        NET_TEST(a_silent_websocket_is_not_closed_unasked_after_a_pause),
         NET_TEST(a_reader_that_makes_no_progress_is_closed_as_too_slow),
         NET_TEST(a_reader_that_took_what_was_there_while_the_process_was_paused_is_kept),
         NET_TEST(teardown_under_load_leaks_nothing),
