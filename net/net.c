@@ -151,7 +151,6 @@ unsigned net_poll(struct net *n)
     n->stats.assembly_bytes = n->assembly_bytes;
     n->stats.slot_bytes = n->num_slots * sizeof(struct conn);
     n->stats.queue_nodes = n->send_pool.in_use;
-    n->stats.assembly_bytes = n->assembly_bytes;
     return handled;
 }
 
