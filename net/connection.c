@@ -216,10 +216,10 @@ static bool conn_is_read(const struct conn *c)
     return !send_queue_empty(&c->queue) && (c->state == CONN_ENDING || (c->state == CONN_HTTP && !c->partial));
 }
 
-/* conn_is_about_to_hear: something is there to read, and will have been looked at when the next tick comes. After a
+/* net_is_about_to_hear: something is there to read, and will have been looked at when the next tick comes. After a
  * pause of the whole process all timers are due, and so are all peers heard. Who says little at a time again and again
  * does not put its deadline off by that: it has a receive armed soon. */
-static bool conn_is_about_to_hear(const struct net *n, const struct conn *c)
+bool net_is_about_to_hear(const struct net *n, const struct conn *c)
 {
     return c->wait == WAIT_ONCE && n->now_tick - c->heard_tick <= 1;
 }
@@ -232,7 +232,7 @@ void conn_expire(struct net *n, struct conn *c)
         return;
     }
     ASSERT(c->state != CONN_FREE && c->state != CONN_RELEASING);
-    if (conn_is_about_to_hear(n, c)) {
+    if (net_is_about_to_hear(n, c)) {
         conn_arm_timer(n, c);
         return;
     }
