@@ -181,6 +181,10 @@ static void websocket_expire(struct net *n, struct conn *c)
 {
     /* A peer that is not read from cannot show that it lives. */
     if (!conn_takes_input(n, c)) c->heard_tick = n->now_tick;
+    /* Nor can one that is asked late, after a pause of the whole process: no more counts than if it had been asked in
+     * time. */
+    bool asked = c->pinged_tick > c->heard_tick || n->ticks.ping >= n->ticks.idle;
+    if (!asked) c->heard_tick = later(c->heard_tick, n->now_tick - earlier(n->now_tick, n->ticks.ping + 1));
     if (n->now_tick >= tick_after(c->heard_tick, n->ticks.idle)) {
         n->stats.timeouts++;
         conn_blame(c, CONN_CAUSE_TIMEOUT);
@@ -212,10 +216,10 @@ static bool conn_is_read(const struct conn *c)
     return !send_queue_empty(&c->queue) && (c->state == CONN_ENDING || (c->state == CONN_HTTP && !c->partial));
 }
 
-/* conn_is_about_to_hear: something is there to read, and will have been looked at when the next tick comes. After a
+/* net_is_about_to_hear: something is there to read, and will have been looked at when the next tick comes. After a
  * pause of the whole process all timers are due, and so are all peers heard. Who says little at a time again and again
  * does not put its deadline off by that: it has a receive armed soon. */
-static bool conn_is_about_to_hear(const struct net *n, const struct conn *c)
+bool net_is_about_to_hear(const struct net *n, const struct conn *c)
 {
     return c->wait == WAIT_ONCE && n->now_tick - c->heard_tick <= 1;
 }
@@ -228,11 +232,12 @@ void conn_expire(struct net *n, struct conn *c)
         return;
     }
     ASSERT(c->state != CONN_FREE && c->state != CONN_RELEASING);
-    if (conn_is_about_to_hear(n, c)) {
+    if (net_is_about_to_hear(n, c)) {
         conn_arm_timer(n, c);
         return;
     }
-    if (c->stalled_tick && n->now_tick >= tick_after(c->stalled_tick, n->ticks.stall)) {
+    /* One that is not blocked any more was told of room, and its send will have been tried when the next tick comes. */
+    if (c->blocked && c->stalled_tick && n->now_tick >= tick_after(c->stalled_tick, n->ticks.stall)) {
         conn_stalled(n, c);
     } else if (n->now_tick >= conn_deadline(c) && conn_is_read(c)) {
         conn_set_deadline(n, c, n->ticks.idle); /* an answer on its way: whether it makes progress is what counts */

@@ -197,7 +197,7 @@ struct net {
     struct backlog waiting[LISTENERS_MAX];
     unsigned accepts_armed;
     bool accepting;
-    uint64_t accept_after_ns; /* no accept is armed before */
+    uint64_t accept_after_ns; /* no accept is armed before; 0 when it has passed */
     uint64_t accept_look_ns;  /* when slots are short: next look for clients at a listener that has no accept; else 0 */
     unsigned accept_next;     /* … and the listener whose turn it is */
 

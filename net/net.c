@@ -151,7 +151,6 @@ unsigned net_poll(struct net *n)
     n->stats.assembly_bytes = n->assembly_bytes;
     n->stats.slot_bytes = n->num_slots * sizeof(struct conn);
     n->stats.queue_nodes = n->send_pool.in_use;
-    n->stats.assembly_bytes = n->assembly_bytes;
     return handled;
 }
 
@@ -208,13 +207,21 @@ void net_wait(struct net *n, uint64_t until_ns)
         ring_enter(n->ring, true, due_ns - now_ns);
 }
 
+/* accept_due_ns: when arm_accepts has to be called again, whatever completes. It may have become due since the last
+ * call. */
+static uint64_t accept_due_ns(const struct net *n)
+{
+    if (!n->accepting) return UINT64_MAX;
+    if (n->accept_after_ns) return n->accept_after_ns;
+    return n->accept_look_ns ? n->accept_look_ns : UINT64_MAX;
+}
+
 static uint64_t next_due_ns(const struct net *n)
 {
     uint32_t tick = timer_wheel_next(&n->timers);
     uint64_t due_ns = tick == TIMER_NEVER ? UINT64_MAX : n->started_ns + (tick - 1) * TICK_NS;
-    if (n->accept_after_ns > n->now_ns && n->accept_after_ns < due_ns) due_ns = n->accept_after_ns;
-    if (n->accept_look_ns > n->now_ns && n->accept_look_ns < due_ns) due_ns = n->accept_look_ns;
-    return due_ns;
+    uint64_t accept_ns = accept_due_ns(n);
+    return accept_ns < due_ns ? accept_ns : due_ns;
 }
 
 void net_timers(struct net *n)
@@ -373,6 +380,7 @@ static void accepts_share(struct net *n)
 static void arm_accepts(struct net *n)
 {
     if (!n->accepting || n->now_ns < n->accept_after_ns) return;
+    n->accept_after_ns = 0;
     for (unsigned i = 0; i < n->num_listeners; i++)
         if (n->listeners[i].trusted) arm_first(n, i); /* the operator gets in before everybody else does */
     if (UNLIKELY(accepts_scarce(n))) {

@@ -243,6 +243,9 @@ size_t net_reply_bytes(const struct net *n);
 /* net_want_drain asks for one on_drain when the queue is empty; at once it comes with the next net_poll. */
 void net_want_drain(struct net *n, struct conn *c);
 
+/* net_is_about_to_hear: what the peer has said is received in the next turn; timers wait for that. */
+bool net_is_about_to_hear(const struct net *n, const struct conn *c);
+
 /* net_request_begin and _end count commands in flight; at the bound the connection is not read from. An end after the
  * connection began to close is allowed and does nothing more than count. */
 void net_request_begin(struct net *n, struct conn *c);

@@ -4,7 +4,7 @@
  * more go into chunks of SEND_CHUNK_ENTRIES from the core's pool, so that nothing is allocated for a recipient and
  * an idle queue holds none. A zeroed queue is empty.
  *
- * Bounds are the caller's to ask for (send_queue_admits) before it pushes. Bytes are counted a class, as what is not
+ * Bounds are the caller's to keep (conn_admits) before it pushes. Bytes are counted a class, as what is not
  * sent yet. Entries at the head that are being sent are pinned: send_queue_drop leaves them. */
 #ifndef CARILLON_NET_SEND_QUEUE_H
 #define CARILLON_NET_SEND_QUEUE_H

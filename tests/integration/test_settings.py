@@ -182,6 +182,20 @@ async def test_socket_that_answers_pings_stays(make_gateway):
     assert (await socket.request("ping"))["type"] == "pong"
 
 
+async def test_paused_process_keeps_its_silent_sockets(make_gateway):
+    gateway = make_gateway(net__idle_timeout="4s", net__ping_interval="2s")
+    alice = await user_of(gateway)
+    silent, speaking = await alice.connect(), await alice.connect()
+    gateway.process.send_signal(signal.SIGSTOP)
+    said = asyncio.ensure_future(speaking.request("ping"))
+    await asyncio.sleep(6)
+    gateway.process.send_signal(signal.SIGCONT)
+    assert (await said)["type"] == "pong"
+    assert (await silent.request("ping"))["type"] == "pong"
+    await asyncio.sleep(1)
+    assert (await silent.request("ping"))["type"] == "pong"
+
+
 @pytest.mark.parametrize("mode,tried", [("auto", 0), ("on", 3), ("off", 0)])
 async def test_over_loopback_large_messages_are_sent_without_a_copy_when_told_to(make_gateway, mode, tried):
     """There the kernel always copies, so auto does not try."""

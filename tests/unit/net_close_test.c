@@ -151,6 +151,29 @@ static void a_silent_websocket_is_pinged_and_then_closed(void **state)
     app_close(a);
 }
 
+/* The clock jumps, as after a pause of the whole process. */
+static void a_silent_websocket_is_not_closed_unasked_after_a_pause(void **state)
+{
+    struct app *a = *state;
+    app_open(a);
+    struct client gone = ws_connect(a), alive = ws_connect(a);
+    skip_time(a, 90 * SECOND);
+    UNTIL(a, client_got(&gone, 2) && client_got(&alive, 2));
+    assert_memory_equal(gone.in.data, "\x89\x00", 2);
+    assert_memory_equal(alive.in.data, "\x89\x00", 2);
+    ws_say(a, &alive, 0x8a, SLICE(""));
+    turns(a, 3);
+    skip_time(a, 28 * SECOND);
+    assert_false(client_got(&gone, 3));
+    skip_time(a, 2 * SECOND);
+    UNTIL(a, client_has(&gone, "\x88\x06\x03\xe9idle"));
+    assert_false(client_ended(&alive));
+    assert_int_equal(net_stats(a->n)->timeouts, 1);
+    client_close(&gone);
+    client_close(&alive);
+    app_close(a);
+}
+
 static void a_reader_that_makes_no_progress_is_closed_as_too_slow(void **state)
 {
     struct app *a = *state;
@@ -175,6 +198,29 @@ static void a_reader_that_makes_no_progress_is_closed_as_too_slow(void **state)
     UNTIL(a, client_has(&c, "\x88\x0a\x10\x68too slow")); /* 4200, behind the frame that was under way */
     ws_say(a, &c, 0x88, SLICE("\x10\x68"));
     UNTIL(a, client_ended(&c));
+    client_close(&c);
+    app_close(a);
+}
+
+/* The clock jumps, as after a pause of the whole process, behind which the send comes later than the timers. */
+static void a_reader_that_took_what_was_there_while_the_process_was_paused_is_kept(void **state)
+{
+    struct app *a = *state;
+    app_open(a);
+    struct client c = ws_connect(a);
+    struct conn *conn = net_conn(a->n, a->last_ws);
+    struct frame *f = text_frame(60000, 'q');
+    size_t sent = 0;
+    frame_ref(f, 0);
+    for (; net_send(a->n, conn, f, CONN_DURABLE) == STATUS_OK; sent += f->len) turn(a);
+    frame_unref(f, 0);
+    turns(a, 3);
+    assert_true(net_stats(a->n)->short_sends > 0);
+    client_read(&c);
+    a->skipped_ns += 40 * SECOND;
+    UNTIL(a, client_got(&c, sent));
+    assert_int_equal(net_stats(a->n)->slow_closed, 0);
+    assert_ptr_equal(net_conn(a->n, a->last_ws), conn);
     client_close(&c);
     app_close(a);
 }
@@ -262,7 +308,9 @@ int main(void)
         NET_TEST(who_said_that_nothing_follows_is_not_waited_for),
         NET_TEST(deadlines_of_http_close_slow_and_silent_clients),
         NET_TEST(a_silent_websocket_is_pinged_and_then_closed),
+        NET_TEST(a_silent_websocket_is_not_closed_unasked_after_a_pause),
         NET_TEST(a_reader_that_makes_no_progress_is_closed_as_too_slow),
+        NET_TEST(a_reader_that_took_what_was_there_while_the_process_was_paused_is_kept),
         NET_TEST(teardown_under_load_leaks_nothing),
         NET_TEST(closing_the_net_frees_open_connections),
     };

@@ -121,6 +121,46 @@ static void a_half_closed_client_is_noticed_whatever_it_waits_with(void **state)
     app_close(a);
 }
 
+/* A reset meets a poll with something to read, to send, both or nothing, before and behind a turn. */
+static void a_reset_is_noticed_while_it_is_polled(void **state)
+{
+    struct app *a = *state;
+    const struct linger reset = {.l_onoff = 1};
+    app_open(a);
+    for (unsigned i = 0; i < 16; i++) {
+        struct client c = ws_connect(a);
+        assert_int_equal(waits_with(a), WAIT_POLL);
+        if (i & 1) net_reply_text(a->n, net_conn(a->n, a->last_ws), SLICE("a word"));
+        if (i & 2) turn(a);
+        if (i & 4) ws_say(a, &c, 0x81, SLICE("the last word"));
+        setsockopt(c.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        client_close(&c);
+        if (i & 8) turn(a);
+    }
+    app_close(a);
+}
+
+static void what_comes_byte_by_byte_is_whole_in_the_end(void **state)
+{
+    struct app *a = *state;
+    a->stop_echo = true;
+    app_open(a);
+    struct client c = ws_connect(a);
+    struct buf frame = {0};
+    frame_masked(&frame, 0x81, SLICE("one byte at a time"));
+    for (unsigned round = 0; round < 4; round++) { /* with so many turns between two bytes */
+        for (size_t i = 0; i < frame.len; i++) {
+            client_send(a, &c, slice_of(frame.data + i, 1));
+            turns(a, round);
+        }
+        UNTIL(a, a->messages == round + 1);
+        assert_true(slice_is(buf_slice(&a->last_message), "one byte at a time"));
+    }
+    buf_free(&frame);
+    client_close(&c);
+    app_close(a);
+}
+
 /* All speak before a turn, so that it begins a receive for each of them at once. */
 static void more_input_than_receive_buffers_is_read_in_the_end(void **state)
 {
@@ -149,6 +189,8 @@ int main(void)
         NET_TEST(what_comes_while_the_wait_changes_is_read),
         NET_TEST(who_spoke_while_the_process_was_paused_is_heard_and_kept),
         NET_TEST(a_half_closed_client_is_noticed_whatever_it_waits_with),
+        NET_TEST(a_reset_is_noticed_while_it_is_polled),
+        NET_TEST(what_comes_byte_by_byte_is_whole_in_the_end),
         NET_TEST(more_input_than_receive_buffers_is_read_in_the_end),
     };
     return cmocka_run_group_tests_name("net_receive", tests, app_descriptors, NULL);

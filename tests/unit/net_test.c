@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../net/connection.h"
 #include "../../net/listener.h"
 #include "../../src/base/limits.h"
 
@@ -259,6 +260,27 @@ static void two_listeners_with_clients_have_the_last_slot_in_turns(void **state)
     crossing_close(&x);
 }
 
+/* The look becomes due between a turn's accepts and its wait. */
+static void a_look_for_clients_that_is_due_is_not_slept_over(void **state)
+{
+    struct crossing x;
+    struct app *a = *state;
+    crossing_open(&x, a);
+    turns(a, 3);
+    assert_int_equal(a->n->waiting[0].armed, 1);
+    struct client c = crossing_client(&x, 1);
+    net_poll(a->n);
+    a->skipped_ns += ACCEPT_LOOK_MS * 1000000ull;
+    net_timers(a->n);
+    net_flush(a->n);
+    uint64_t before_ns = clock_mono_ns(clock_real());
+    net_wait(a->n, net_now_ns(a->n) + SECOND);
+    assert_true(clock_mono_ns(clock_real()) - before_ns < SECOND / 2);
+    UNTIL(a, client_has(&c, "/x"));
+    client_close(&c);
+    crossing_close(&x);
+}
+
 static void accepts_that_fail_back_off(void **state)
 {
     struct app *a = *state;
@@ -343,6 +365,7 @@ int main(void)
         NET_TEST(the_trusted_listener_comes_first),
         NET_TEST(the_last_slot_goes_to_the_listener_at_which_somebody_waits),
         NET_TEST(two_listeners_with_clients_have_the_last_slot_in_turns),
+        NET_TEST(a_look_for_clients_that_is_due_is_not_slept_over),
         NET_TEST(accepts_that_fail_back_off),
         NET_TEST(accepting_stops_when_told),
         NET_TEST(another_thread_wakes_a_waiting_core_again_and_again),

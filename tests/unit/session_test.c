@@ -104,6 +104,20 @@ static void a_socket_that_says_no_hello_is_closed_in_time(void **state)
     client_hears_nothing(good);
 }
 
+/* The clock jumps, as after a pause of the whole process. */
+static void a_hello_that_came_while_the_process_was_paused_is_heard(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    harness_person(h, "ann");
+    struct client *c = socket_open(h, 0, "ann", NULL), *silent = socket_open(h, 0, "ann", NULL);
+    client_hears_nothing(c);
+    client_say(c, HELLO_ALL);
+    harness_advance(h, HELLO_TIMEOUT_MS + 1);
+    expect_text(client_hear(c), "\"type\":\"welcome\"");
+    assert_int_equal(client_hear_close(silent), 4001);
+}
+
 static void hello_is_said_once(void **state)
 {
     struct harness *h = *state;
@@ -672,6 +686,7 @@ int main(void)
         TEST(hello_with_a_list_serves_those_rooms_and_refuses_the_others),
         TEST(hello_without_rooms_serves_none),
         TEST(a_socket_that_says_no_hello_is_closed_in_time),
+        TEST(a_hello_that_came_while_the_process_was_paused_is_heard),
         TEST(hello_is_said_once),
         TEST(a_resume_replays_what_was_missed_then_goes_live),
         TEST(a_resume_at_the_head_has_nothing_to_replay),
