@@ -24,6 +24,8 @@ void zero_copy_open(struct net *n)
     list_init(&z->oldest);
     if (n->limits.zero_copy == NET_ZERO_COPY_OFF) return;
     z->always = n->limits.zero_copy == NET_ZERO_COPY_ON;
+    z->account_max = n->limits.zero_copy_account_max;
+    if (!z->account_max) z->account_max = FRAMES_BYTES_MAX / ZERO_COPY_ACCOUNT_PART;
     z->_holds = calloc(ZERO_COPY_SENDS_MAX, sizeof *z->_holds); /* pages that are not touched cost nothing */
     ASSERT(z->_holds != NULL);
 }
@@ -94,6 +96,7 @@ static bool may_send(const struct net *n, const struct conn *c, const struct fra
 {
     const struct zero_copy *z = &n->zero_copy;
     if (c->state != CONN_WEBSOCKET || c->zero_copy_way == ZERO_COPY_COPIES || !f->account) return false;
+    if (atomic_load_explicit(f->account, memory_order_relaxed) > z->account_max) return false;
     bool tries = c->zero_copy_way == ZERO_COPY_UNTRIED && !z->always;
     return c->zero_copies < (tries ? 1 : ZERO_COPY_CONN_SENDS_MAX) && z->num_held < ZERO_COPY_SENDS_MAX &&
            z->held_bytes + f->len <= ZERO_COPY_BYTES_MAX && n->now_tick >= z->rests_until_tick;

@@ -15,7 +15,9 @@
  *
  * What is held is bounded: in sends of a connection (ZERO_COPY_CONN_SENDS_MAX), in sends and bytes of a core
  * (ZERO_COPY_SENDS_MAX, ZERO_COPY_BYTES_MAX), beyond which sends copy, and in time: who has not acknowledged a send for
- * ZERO_COPY_HELD_MS_MAX is too slow. Only frames with an account are held, so that their bytes are counted meanwhile.
+ * ZERO_COPY_HELD_MS_MAX is too slow. Only frames with an account are held, so that their bytes are counted meanwhile;
+ * and none whose account has more than one part in ZERO_COPY_ACCOUNT_PART of its bound already. So that is the most of
+ * it that can be held, however many cores hold frames of it: peers who acknowledge nothing stop no room.
  *
  * Owner: one core. Order: zero_copy_open; _start once the ring is enabled; _accept for each connection; _send within
  * conn_flush, _complete for each completion of RING_OP_SEND_ZC, _expire with the timers; _close behind
@@ -60,6 +62,7 @@ struct zero_copy_hold {
 
 struct zero_copy {
     size_t bytes_min;              /* SIZE_MAX: nothing is sent this way */
+    int64_t account_max;           /* a frame whose account is beyond it is copied */
     bool always;                   /* also where it was copied */
     struct zero_copy_hold *_holds; /* ZERO_COPY_SENDS_MAX, used from the front */
     uint32_t num_used, num_held;

@@ -334,6 +334,24 @@ static void a_core_holds_so_many_sends_and_copies_the_others(void **state)
     app_close(a);
 }
 
+/* Peers of all cores can hold frames that one core made: what they hold leaves its rooms most of what they may have in
+ * flight, which with little memory is less than what a core may hold. */
+static void frames_that_have_many_in_flight_beside_them_are_copied(void **state)
+{
+    struct app *a = *state;
+    a->limits.zero_copy_account_max = 3 * LARGE;
+    opened(a, NET_ZERO_COPY_ON);
+    int fd = stuffed(a);
+    for (unsigned i = 0; i < 8; i++) send_to(a, a->last_ws, frame_of(LARGE, 'q'));
+    assert_int_equal(account, 3 * LARGE);
+    assert_int_equal(a->n->zero_copy.num_held, 3);
+    reads(a, fd, BALLAST, 'B');
+    reads(a, fd, 8 * LARGE, 'q');
+    UNTIL(a, account == 0);
+    close(fd);
+    app_close(a);
+}
+
 /* Pages that are being sent count as locked memory, unless the process may lock what it likes (CAP_IPC_LOCK). */
 static void where_no_memory_may_be_locked_sends_copy_for_a_while(void **state)
 {
@@ -380,6 +398,7 @@ int main(void)
         NET_TEST(a_connection_holds_so_many_sends_and_copies_the_others),
         NET_TEST(a_core_holds_so_many_bytes_and_copies_the_others),
         NET_TEST(a_core_holds_so_many_sends_and_copies_the_others),
+        NET_TEST(frames_that_have_many_in_flight_beside_them_are_copied),
         NET_TEST(where_no_memory_may_be_locked_sends_copy_for_a_while),
     };
     return cmocka_run_group_tests_name("net_zero_copy", tests, app_descriptors, NULL);
