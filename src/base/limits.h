@@ -97,7 +97,8 @@
 #define ZERO_COPY_SENDS_MAX 4096u        /* the same of a core */
 #define ZERO_COPY_BYTES_MAX (64u << 20)  /* of their frames, counted for each send */
 #define ZERO_COPY_ACCOUNT_PART 4u        /* of what frames in flight may take, one part is held so; beyond: copied */
-#define ZERO_COPY_HELD_MS_MAX 120000u    /* of one of them: 256 KiB at 17 kbit/s; who acknowledges less is too slow */
+#define ZERO_COPY_HELD_MS_MAX 120000u    /* of one of them while no other of its connection ends: 256 KiB at 17 kbit/s;
+                                            who acknowledges less is too slow */
 #define ZERO_COPY_REST_MS 1000u          /* sends of a core copy for so long when the kernel had no memory to do
                                             without */
 #define SEND_SCRATCH_BYTES (1u << 20)    /* a core's copied bytes of one turn; beyond it sends wait for the next turn */

@@ -258,6 +258,32 @@ static void who_acknowledges_nothing_is_too_slow_in_the_end(void **state)
     app_close(a);
 }
 
+/* A send buffer of megabytes takes a slow peer longer than that. */
+static void who_acknowledges_little_at_a_time_is_not(void **state)
+{
+    struct app *a = opened(*state, NET_ZERO_COPY_ON);
+    int fd = stuffed(a);
+    for (unsigned i = 0; i < 20; i++) send_to(a, a->last_ws, frame_of(LARGE, 'g'));
+    reads(a, fd, BALLAST, 'B');
+    for (unsigned i = 0; i < 3; i++) {
+        int64_t held = account;
+        a->skipped_ns += (ZERO_COPY_HELD_MS_MAX - 20000) * 1000000ull;
+        reads(a, fd, (size_t)4 * LARGE, 'g');
+        UNTIL(a, account < held);
+    }
+    assert_int_equal(net_stats(a->n)->slow_closed, 0);
+    assert_non_null(net_conn(a->n, a->last_ws));
+    a->skipped_ns += 2 * ZERO_COPY_HELD_MS_MAX * 1000000ull;
+    turns(a, 3);
+    a->skipped_ns += 2 * ZERO_COPY_HELD_MS_MAX * 1000000ull;
+    turns(a, 3);
+    assert_int_equal(net_stats(a->n)->slow_closed, 1);
+    assert_null(net_conn(a->n, a->last_ws));
+    close(fd);
+    UNTIL(a, account == 0);
+    app_close(a);
+}
+
 /* The kernel goes on sending behind the end of the process's ring. */
 static void what_is_held_at_the_end_stays_as_it_is(void **state)
 {
@@ -394,6 +420,7 @@ int main(void)
         NET_TEST(a_frame_longer_than_the_socket_takes_arrives_whole),
         NET_TEST(a_connection_ends_and_its_frame_is_held_on),
         NET_TEST(who_acknowledges_nothing_is_too_slow_in_the_end),
+        NET_TEST(who_acknowledges_little_at_a_time_is_not),
         NET_TEST(what_is_held_at_the_end_stays_as_it_is),
         NET_TEST(a_connection_holds_so_many_sends_and_copies_the_others),
         NET_TEST(a_core_holds_so_many_bytes_and_copies_the_others),
