@@ -143,6 +143,7 @@ void net_ws_accept(struct net *n, struct conn *c, struct slice accept_key, struc
 
 /* --- WebSocket ---------------------------------------------------------------------------------------------- */
 
+/* conn_ws_push queues one private frame; a connection that does not read its answers has used up its credit. */
 void conn_ws_push(struct net *n, struct conn *c, enum ws_opcode opcode, struct slice payload)
 {
     size_t len = ws_header_len(payload.len) + payload.len;

@@ -82,7 +82,6 @@ void conn_push(struct net *n, struct conn *c, struct frame *f, enum conn_class c
     net_dirty(n, c);
 }
 
-/* conn_ws_push queues one private frame; a connection that does not read its answers has used up its credit. */
 /* --- sending ------------------------------------------------------------------------------------------------ */
 
 static void *scratch_take(struct net *n, size_t bytes)
