@@ -88,6 +88,7 @@ struct net_limits {
     size_t send_queue_bytes_max;   /* queued durable bytes before a reader counts as too slow */
     enum net_zero_copy zero_copy;
     size_t zero_copy_bytes_min;    /* from what length on; 0: ZERO_COPY_BYTES_MIN */
+    int64_t zero_copy_account_max; /* … and to which level of the frame's account; 0: a part of FRAMES_BYTES_MAX */
     unsigned requests_in_flight_max; /* commands a connection may have open before it is not read from */
     size_t assembly_bytes_max;     /* bodies and messages under assembly on this core; 0: ASSEMBLY_BYTES_MAX */
     uint64_t header_timeout_ns, body_timeout_ns, idle_timeout_ns, ping_interval_ns, close_timeout_ns, stall_timeout_ns;

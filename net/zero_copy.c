@@ -24,8 +24,11 @@ void zero_copy_open(struct net *n)
     list_init(&z->oldest);
     if (n->limits.zero_copy == NET_ZERO_COPY_OFF) return;
     z->always = n->limits.zero_copy == NET_ZERO_COPY_ON;
+    z->account_max = n->limits.zero_copy_account_max;
+    if (!z->account_max) z->account_max = FRAMES_BYTES_MAX / ZERO_COPY_ACCOUNT_PART;
     z->_holds = calloc(ZERO_COPY_SENDS_MAX, sizeof *z->_holds); /* pages that are not touched cost nothing */
-    ASSERT(z->_holds != NULL);
+    z->_ended_ticks = calloc(n->limits.connections_max, sizeof *z->_ended_ticks);
+    ASSERT(z->_holds != NULL && z->_ended_ticks != NULL);
 }
 
 void zero_copy_start(struct net *n)
@@ -54,6 +57,7 @@ void zero_copy_close(struct net *n)
         left->before = atomic_exchange(&left_behind, left);
     }
     z->_holds = NULL;
+    free(z->_ended_ticks);
 }
 
 void zero_copy_accept(const struct net *n, struct conn *c)
@@ -94,6 +98,7 @@ static bool may_send(const struct net *n, const struct conn *c, const struct fra
 {
     const struct zero_copy *z = &n->zero_copy;
     if (c->state != CONN_WEBSOCKET || c->zero_copy_way == ZERO_COPY_COPIES || !f->account) return false;
+    if (atomic_load_explicit(f->account, memory_order_relaxed) > z->account_max) return false;
     bool tries = c->zero_copy_way == ZERO_COPY_UNTRIED && !z->always;
     return c->zero_copies < (tries ? 1 : ZERO_COPY_CONN_SENDS_MAX) && z->num_held < ZERO_COPY_SENDS_MAX &&
            z->held_bytes + f->len <= ZERO_COPY_BYTES_MAX && n->now_tick >= z->rests_until_tick;
@@ -164,6 +169,7 @@ static void hold_end(struct net *n, uint32_t at)
     if (c) {
         ASSERT(c->zero_copies > 0);
         c->zero_copies--;
+        if (h->result > 0) z->_ended_ticks[c->slot] = n->now_tick;
         if (result == NET_ZERO_COPY_COPIED && h->alone && !z->always) c->zero_copy_way = ZERO_COPY_COPIES;
         if (h->result > 0 && !h->copied && c->zero_copy_way == ZERO_COPY_UNTRIED) c->zero_copy_way = ZERO_COPY_PAYS;
     }
@@ -193,7 +199,13 @@ void zero_copy_expire(struct net *n)
         if (n->now_tick - h->since_tick <= ZERO_COPY_HELD_MS_MAX / TIMER_TICK_MS) return;
         list_remove(&h->by_age);
         struct conn *c = hold_conn(n, h);
-        if (c && c->state == CONN_WEBSOCKET) conn_stalled(n, c); /* others have deadlines of their own */
+        if (!c || c->state != CONN_WEBSOCKET) continue; /* others have deadlines of their own */
+        if (z->_ended_ticks[c->slot] > h->since_tick) {
+            h->since_tick = n->now_tick;
+            list_push(&z->oldest, &h->by_age);
+        } else {
+            conn_stalled(n, c);
+        }
     }
 }
 

@@ -14,8 +14,11 @@
  * became of them (Linux 6.10 on, io_link_skb in io_uring/notif.c; seen on 6.18).
  *
  * What is held is bounded: in sends of a connection (ZERO_COPY_CONN_SENDS_MAX), in sends and bytes of a core
- * (ZERO_COPY_SENDS_MAX, ZERO_COPY_BYTES_MAX), beyond which sends copy, and in time: who has not acknowledged a send for
- * ZERO_COPY_HELD_MS_MAX is too slow. Only frames with an account are held, so that their bytes are counted meanwhile.
+ * (ZERO_COPY_SENDS_MAX, ZERO_COPY_BYTES_MAX), beyond which sends copy, and in time: who has not acknowledged one for
+ * ZERO_COPY_HELD_MS_MAX, and no other one meanwhile, is too slow. A peer that is slow and takes all of it in the end
+ * stays: a send buffer grows to megabytes. Only frames with an account are held, so that their bytes are counted
+ * meanwhile; and none whose account has more than one part in ZERO_COPY_ACCOUNT_PART of its bound already. So that is
+ * the most of it that can be held, however many cores hold frames of it: peers who acknowledge nothing stop no room.
  *
  * Owner: one core. Order: zero_copy_open; _start once the ring is enabled; _accept for each connection; _send within
  * conn_flush, _complete for each completion of RING_OP_SEND_ZC, _expire with the timers; _close behind
@@ -60,12 +63,14 @@ struct zero_copy_hold {
 
 struct zero_copy {
     size_t bytes_min;              /* SIZE_MAX: nothing is sent this way */
+    int64_t account_max;           /* a frame whose account is beyond it is copied */
     bool always;                   /* also where it was copied */
     struct zero_copy_hold *_holds; /* ZERO_COPY_SENDS_MAX, used from the front */
     uint32_t num_used, num_held;
     uint32_t _free;                /* head of those below num_used that are free, UINT32_MAX at its end */
     size_t held_bytes;             /* of their frames, counted for each send */
     struct list oldest;            /* by_age */
+    uint32_t *_ended_ticks;        /* of each slot: when a hold of its connection ended last */
     uint32_t rests_until_tick;     /* the kernel had no memory for it */
 };
 

@@ -22,6 +22,7 @@ SOCKETS_MAX = 15000  # of one generator: carillon-load's own bound (ENGINE_PEERS
 # Where the kernel has what io_uring keeps of a socket that waits (Linux 6.18, /proc/slabinfo): the request; of an armed receive
 # also its poll (struct async_poll) and its message header (struct io_async_msghdr). A TCP socket has nothing of these sizes.
 IO_URING_SLABS = {"io_kiocb": 256, "kmalloc-96": 96, "kmalloc-512": 512}
+SLAB_SEEN = 0.9  # of the generator's part: the rest of the machine frees something meanwhile
 TCP_SLABS = ("TCP", "sock_inode_cache", "filp")
 SETTLE_S = 0.3  # late frees and replies are done
 WRK_CONNECTIONS = 64
@@ -535,12 +536,15 @@ def slab_bytes():
 
 def kernel_figures(before, after, sockets):
     """What a further socket has taken of the kernel's memory. The generator has a receive armed on each of its own, and the
-    other end of each TCP connection."""
+    other end of each TCP connection. Where not even the generator's part shows, the kernel keeps it in other caches
+    (CONFIG_RANDOM_KMALLOC_CACHES, other sizes), and nothing is said of io_uring: the difference would be far too low."""
     if before is None or after is None:
         return {}
     grown = {name: (size - before.get(name, 0)) / sockets for name, size in after.items()}
-    io_uring = sum(grown.get(name, 0) - generators for name, generators in IO_URING_SLABS.items())
-    return {"io_uring_bytes": io_uring, "tcp_bytes": sum(grown.get(name, 0) for name in TCP_SLABS) / 2}
+    figures = {"tcp_bytes": sum(grown.get(name, 0) for name in TCP_SLABS) / 2}
+    if all(grown.get(name, 0) >= SLAB_SEEN * generators for name, generators in IO_URING_SLABS.items()):
+        figures["io_uring_bytes"] = sum(grown[name] - generators for name, generators in IO_URING_SLABS.items())
+    return figures
 
 
 class Holders:

@@ -95,8 +95,10 @@
 #define ZERO_COPY_CONN_SENDS_MAX 31u     /* sends of one connection whose frames the kernel may still read; beyond:
                                             copied */
 #define ZERO_COPY_SENDS_MAX 4096u        /* the same of a core */
-#define ZERO_COPY_BYTES_MAX (64u << 20)  /* of their frames, counted for each send: a quarter of FRAMES_BYTES_MAX */
-#define ZERO_COPY_HELD_MS_MAX 120000u    /* of one of them: 256 KiB at 17 kbit/s; who acknowledges less is too slow */
+#define ZERO_COPY_BYTES_MAX (64u << 20)  /* of their frames, counted for each send */
+#define ZERO_COPY_ACCOUNT_PART 4u        /* of what frames in flight may take, one part is held so; beyond: copied */
+#define ZERO_COPY_HELD_MS_MAX 120000u    /* of one of them while no other of its connection ends: 256 KiB at 17 kbit/s;
+                                            who acknowledges less is too slow */
 #define ZERO_COPY_REST_MS 1000u          /* sends of a core copy for so long when the kernel had no memory to do
                                             without */
 #define SEND_SCRATCH_BYTES (1u << 20)    /* a core's copied bytes of one turn; beyond it sends wait for the next turn */
@@ -277,7 +279,7 @@ _Static_assert((LOG_QUEUE_BYTES & (LOG_QUEUE_BYTES - 1)) == 0, "rings are powers
 _Static_assert(LINGER_BYTES_MAX > ECHO_MESSAGE_BYTES_MAX, "what is just too large is read to its end");
 _Static_assert(RECV_BUFFER_BYTES <= HTTP_HEAD_BYTES_MAX, "a head may span buffers");
 _Static_assert(RING_CQ_ENTRIES >= 2 * RING_SQ_ENTRIES, "io_uring asks for at least twice");
-_Static_assert(ZERO_COPY_BYTES_MAX <= FRAMES_BYTES_MAX / 4, "who acknowledges nothing stops no room");
+_Static_assert(ZERO_COPY_ACCOUNT_PART > 2, "who acknowledges nothing stops no room, nor makes queues shorter");
 _Static_assert(SEND_SCRATCH_BYTES > 2 * SEND_COPY_BYTES_MAX, "one connection's send always fits an empty scratch");
 _Static_assert(WS_MESSAGE_BYTES_MAX > META_BYTES_MAX + 12 * 10000, "the largest allowed message fits escaped");
 

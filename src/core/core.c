@@ -394,6 +394,7 @@ static struct net_limits core_limits(const struct core *core)
         .send_queue_bytes_max = c->limits_send_queue,
         .zero_copy = zero_copy_of(c),
         .zero_copy_bytes_min = core->gateway->cells.zero_copy_bytes_min,
+        .zero_copy_account_max = (int64_t)(core->frames_bytes_max / ZERO_COPY_ACCOUNT_PART),
         .requests_in_flight_max = REQUESTS_IN_FLIGHT_MAX,
         .header_timeout_ns = HEADER_TIMEOUT_MS * 1000000ull,
         .body_timeout_ns = BODY_TIMEOUT_MS * 1000000ull,

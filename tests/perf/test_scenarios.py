@@ -60,6 +60,23 @@ def test_ratio_just_below_its_bound_does_not_read_like_the_bound():
     assert rows.target_line(judged) == "ratio: 0.997 (must ≥ 1): MISSED"
 
 
+def slabs_of(sockets, **bytes_of_each):
+    return {name.replace("_", "-") if name.startswith("kmalloc") else name: 1000 + sockets * size
+            for name, size in bytes_of_each.items()}
+
+
+def test_what_io_uring_keeps_is_what_the_generator_does_not_have():
+    names = {"io_kiocb": 512, "kmalloc_96": 96, "kmalloc_512": 512, "TCP": 4000}
+    figures = rows.kernel_figures(slabs_of(0, **names), slabs_of(100, **names), 100)
+    assert figures == {"io_uring_bytes": 256, "tcp_bytes": 2000}
+
+
+@pytest.mark.parametrize("elsewhere", ["kmalloc_96", "kmalloc_512"])
+def test_kernel_that_keeps_it_in_other_caches_is_not_said_to_need_less(elsewhere):
+    names = {"io_kiocb": 512, "kmalloc_96": 96, "kmalloc_512": 512, "TCP": 4000, elsewhere: 0}
+    assert rows.kernel_figures(slabs_of(0, **names), slabs_of(100, **names), 100) == {"tcp_bytes": 2000}
+
+
 def test_list_names_every_row_and_says_which_are_big():
     listed = json.loads(run("--list", "--json").stdout)
     assert set(listed) == set(rows.ROWS) and listed["W1"]["big"] is False and listed["memory"]["big"] is True

@@ -271,7 +271,7 @@ static void cancel_poll(struct ring *ring, struct link *l)
     complete(ring, l->fd, l->poll_tag, -ECANCELED);
 }
 
-/* submit_cancel: a cancellation may come while the operation is between two of its turns, and then misses it. */
+/* cancel_tag: a cancellation may come while the operation is between two of its turns, and then misses it. */
 static int32_t cancel_tag(struct ring *ring, uint64_t target)
 {
     if (fault(network.faults.odd_of)) {

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "../../net/ring.h"
+#include "../../net/connection.h"
 #include "../../src/chat/fanout.h"
 #include "../../src/core/notice.h"
 
@@ -377,6 +377,7 @@ static void a_small_machine_s_queues_leave_half_of_its_memory(void **state)
     struct core *core = harness_core(h, 0);
     size_t share = (512u << 20) / MEMORY_SHARES / 2;
     assert_int_equal(core->frames_bytes_max, share);
+    assert_int_equal(core->net->zero_copy.account_max, share / ZERO_COPY_ACCOUNT_PART);
     assert_int_equal(core->replies_bytes_max, share);
     assert_int_equal(core->pending_bytes_max, share);
     assert_int_equal(core_queue_bound(core->gateway, QUEUE_ASSEMBLY_BYTES), share);

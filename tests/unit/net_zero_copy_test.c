@@ -258,6 +258,32 @@ static void who_acknowledges_nothing_is_too_slow_in_the_end(void **state)
     app_close(a);
 }
 
+/* A send buffer of megabytes takes a slow peer longer than that. */
+static void who_acknowledges_little_at_a_time_is_not(void **state)
+{
+    struct app *a = opened(*state, NET_ZERO_COPY_ON);
+    int fd = stuffed(a);
+    for (unsigned i = 0; i < 20; i++) send_to(a, a->last_ws, frame_of(LARGE, 'g'));
+    reads(a, fd, BALLAST, 'B');
+    for (unsigned i = 0; i < 3; i++) {
+        int64_t held = account;
+        a->skipped_ns += (ZERO_COPY_HELD_MS_MAX - 20000) * 1000000ull;
+        reads(a, fd, (size_t)4 * LARGE, 'g');
+        UNTIL(a, account < held);
+    }
+    assert_int_equal(net_stats(a->n)->slow_closed, 0);
+    assert_non_null(net_conn(a->n, a->last_ws));
+    a->skipped_ns += 2 * ZERO_COPY_HELD_MS_MAX * 1000000ull;
+    turns(a, 3);
+    a->skipped_ns += 2 * ZERO_COPY_HELD_MS_MAX * 1000000ull;
+    turns(a, 3);
+    assert_int_equal(net_stats(a->n)->slow_closed, 1);
+    assert_null(net_conn(a->n, a->last_ws));
+    close(fd);
+    UNTIL(a, account == 0);
+    app_close(a);
+}
+
 /* The kernel goes on sending behind the end of the process's ring. */
 static void what_is_held_at_the_end_stays_as_it_is(void **state)
 {
@@ -334,6 +360,24 @@ static void a_core_holds_so_many_sends_and_copies_the_others(void **state)
     app_close(a);
 }
 
+/* Peers of all cores can hold frames that one core made: what they hold leaves its rooms most of what they may have in
+ * flight, which with little memory is less than what a core may hold. */
+static void frames_that_have_many_in_flight_beside_them_are_copied(void **state)
+{
+    struct app *a = *state;
+    a->limits.zero_copy_account_max = 3 * LARGE;
+    opened(a, NET_ZERO_COPY_ON);
+    int fd = stuffed(a);
+    for (unsigned i = 0; i < 8; i++) send_to(a, a->last_ws, frame_of(LARGE, 'q'));
+    assert_int_equal(account, 3 * LARGE);
+    assert_int_equal(a->n->zero_copy.num_held, 3);
+    reads(a, fd, BALLAST, 'B');
+    reads(a, fd, 8 * LARGE, 'q');
+    UNTIL(a, account == 0);
+    close(fd);
+    app_close(a);
+}
+
 /* Pages that are being sent count as locked memory, unless the process may lock what it likes (CAP_IPC_LOCK). */
 static void where_no_memory_may_be_locked_sends_copy_for_a_while(void **state)
 {
@@ -376,10 +420,12 @@ int main(void)
         NET_TEST(a_frame_longer_than_the_socket_takes_arrives_whole),
         NET_TEST(a_connection_ends_and_its_frame_is_held_on),
         NET_TEST(who_acknowledges_nothing_is_too_slow_in_the_end),
+        NET_TEST(who_acknowledges_little_at_a_time_is_not),
         NET_TEST(what_is_held_at_the_end_stays_as_it_is),
         NET_TEST(a_connection_holds_so_many_sends_and_copies_the_others),
         NET_TEST(a_core_holds_so_many_bytes_and_copies_the_others),
         NET_TEST(a_core_holds_so_many_sends_and_copies_the_others),
+        NET_TEST(frames_that_have_many_in_flight_beside_them_are_copied),
         NET_TEST(where_no_memory_may_be_locked_sends_copy_for_a_while),
     };
     return cmocka_run_group_tests_name("net_zero_copy", tests, app_descriptors, NULL);

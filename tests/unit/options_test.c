@@ -42,9 +42,8 @@ static bool parsed(struct options *o, const char *const *arguments)
 
 static int no_environment(void **state)
 {
-    unsetenv("CARILLON_CONFIG");
-    unsetenv("CARILLON_NET_LISTEN");
-    unsetenv("CARILLON_STORE_DIR");
+    static char *nothing[] = {NULL};
+    environ = nothing; /* any CARILLON_* of whoever runs this would be a setting */
     return 0;
 }
 

@@ -464,7 +464,6 @@ static void a_socket_may_close_while_its_rooms_are_loaded(void **state)
     }
 }
 
-/* row_put writes a row behind the gateway's back. */
 static void a_socket_whose_rooms_cannot_be_read_is_told_to_try_again(void **state)
 {
     struct harness *h = *state;
