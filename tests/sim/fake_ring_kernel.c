@@ -18,17 +18,19 @@ void submit_prepared(struct ring *ring)
 }
 
 /* check_waits: each that is older keeps the sockets that have been closed since. An HTTP request may wait for long, so
- * time counts from the upgrade on, and weeks may pass in between. */
+ * time counts from the upgrade on. What counts is time in which the gateway ran: hours may pass between two of its turns,
+ * and a cancellation that missed is tried again a ping interval later. */
 static void check_waits(struct ring *ring)
 {
-    uint64_t now_ns = world_now_ns();
-    bool jumped = now_ns - ring->entered_ns >= WAITS_NS_MAX;
-    ring->entered_ns = now_ns;
+    uint64_t passed_ns = world_now_ns() - ring->entered_ns;
+    ring->entered_ns += passed_ns;
+    ring->awake_ns += passed_ns < AWAKE_NS_MAX ? passed_ns : AWAKE_NS_MAX;
     for (unsigned i = 0; i < network.num_links; i++) {
         struct link *l = network.links[i];
         if (l->ring != ring || !(l->receiving || l->polling_in)) continue;
-        if (jumped || !l->upgraded) l->waits_since_ns = now_ns;
-        CHECK(now_ns - l->waits_since_ns < WAITS_NS_MAX, "what link %u waits with is never begun anew", l->number);
+        if (!l->upgraded) l->waits_since_ns = ring->awake_ns;
+        CHECK(ring->awake_ns - l->waits_since_ns < WAITS_NS_MAX, "what link %u waits with is never begun anew",
+              l->number);
     }
 }
 
@@ -279,7 +281,7 @@ static int32_t cancel_tag(struct ring *ring, uint64_t target)
         for (unsigned i = 0; i < network.num_links; i++) { /* tried, and tried again when its time has come once more */
             struct link *l = network.links[i];
             if (l->ring == ring && (l->receive_tag == target || l->poll_in_tag == target))
-                l->waits_since_ns = world_now_ns();
+                l->waits_since_ns = ring->awake_ns;
         }
         return -EALREADY;
     }
@@ -336,7 +338,7 @@ static void submit(struct ring *ring, const struct operation *op)
         l->receiving = true;
         l->receives_once = op->kind == OP_RECV_ONCE;
         l->receive_tag = op->tag;
-        l->waits_since_ns = world_now_ns();
+        l->waits_since_ns = ring->awake_ns;
         if (!l->receives_once) count_happened(COUNT_RECV_STREAMS);
         return;
     case OP_POLL_IN:
@@ -344,7 +346,7 @@ static void submit(struct ring *ring, const struct operation *op)
         CHECK(!l->receiving && !l->polling_in, "descriptor %u waits for input twice", op->fd);
         l->polling_in = true;
         l->poll_in_tag = op->tag;
-        l->waits_since_ns = world_now_ns();
+        l->waits_since_ns = ring->awake_ns;
         return;
     case OP_SEND: submit_send(ring, op); return;
     case OP_SEND_ZC: submit_zero_copy(ring, op); return;

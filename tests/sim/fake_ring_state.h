@@ -46,6 +46,7 @@ struct link {
 };
 
 #define WAITS_NS_MAX 100000000000ull /* far beyond net.ping_interval */
+#define AWAKE_NS_MAX 1000000000ull      /* a core that has nothing to do wakes once a second */
 #define LAST_ENTERS_MAX 8u              /* a turn that sends, and the one that accounts for it, with room */
 
 enum operation_kind {
@@ -129,7 +130,7 @@ struct ring {
     bool signalled;  /* and this came while it was not: an eventfd stays readable */
     bool overflowed; /* completions that were to be shown did not fit */
     bool enabled;
-    uint64_t entered_ns;
+    uint64_t entered_ns, awake_ns; /* when it last entered; and for how long it has, AWAKE_NS_MAX at most a turn */
     bool keeps_closed; /* as kernels before 6.13 do; its sockets end at once all the same */
 };
 
