@@ -183,7 +183,7 @@ struct core {
 };
 
 MUST_USE enum status core_open(struct core **out, struct gateway *g, unsigned id, char *why, size_t why_len);
-/* core_should_yield: the core walks a large room while entries wait for the disk. It never sleeps then, and a writer or
+/* core_should_yield: the core walks rooms while entries wait for the disk. It never sleeps then, and a writer or
  * syncer that shares its CPU would get no time before the scheduler takes it away, milliseconds later. */
 bool core_should_yield(const struct core *core);
 /* core_disconnect drops the connections, core_close frees the rest. The threads have ended, and every core is

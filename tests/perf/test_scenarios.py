@@ -159,6 +159,27 @@ def test_page_has_every_kept_row_with_verdicts_titles_and_absent_peers(scenarios
     assert "| Peer 1.0 | 50 |" in written and "Absent: other: it is not installed." in written
 
 
+def test_page_says_why_a_row_misses_and_where_its_time_goes(scenarios, capsys, tmp_path, monkeypatch):
+    scenarios(must=3, check=False, json=True)
+    (tmp_path / "made-up.json").write_text(capsys.readouterr().out, encoding="utf-8")
+    functions = [{"function": "send", "object": "carillon", "self": 0.5, "total": 0.6}]
+    (tmp_path / "made-up.profile").write_text(json.dumps({"groups": {"cores": {"share": 0.75, "functions": functions}}}),
+                                              encoding="utf-8")
+    program = module("results")
+    (tmp_path / "misses.md").write_text("# Why\n\n## made-up\n\nIt is slow.\n", encoding="utf-8")
+    monkeypatch.setattr(program, "MISSES", str(tmp_path / "misses.md"))
+    written = program.page(program.read_kept(str(tmp_path)))
+    assert "**Missed.** It is slow." in written
+    assert "- cores 75 %: `send` 50 %" in written and "(flames/made-up.svg)" in written
+
+
+def test_page_gives_no_reason_for_a_row_that_meets_its_targets(scenarios, capsys, tmp_path):
+    scenarios(must=1, check=False, json=True)
+    (tmp_path / "made-up.json").write_text(capsys.readouterr().out, encoding="utf-8")
+    program = module("results")
+    assert "**Missed.**" not in program.page(program.read_kept(str(tmp_path)))
+
+
 def test_page_without_anything_measured_says_so(tmp_path):
     page = tmp_path / "page.md"
     done = run("--only", "--kept", str(tmp_path), "--output", str(page), program=REPOSITORY / "perf" / "results")
