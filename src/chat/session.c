@@ -742,9 +742,10 @@ void session_on_notice(struct core *core, struct notice *n)
 void session_timers(struct core *core)
 {
     while (!list_empty(&core->hello_waiting)) {
-        struct session *s = CONTAINER_OF(core->hello_waiting.next, struct session_aside, waiting)->session;
-        if (s->aside->deadline_ns > core->now_ns || net_is_about_to_hear(core->net, s->conn)) return;
-        list_remove(&s->aside->waiting);
+        struct session_aside *aside = CONTAINER_OF(core->hello_waiting.next, struct session_aside, waiting);
+        struct session *s = aside->session;
+        if (aside->deadline_ns > core->now_ns || net_is_about_to_hear(core->net, s->conn)) return;
+        list_remove(&aside->waiting);
         session_tidy(s);
         net_ws_close(core->net, s->conn, 4001, "no hello", false);
     }
