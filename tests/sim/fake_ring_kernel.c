@@ -18,8 +18,8 @@ void submit_prepared(struct ring *ring)
 }
 
 /* check_waits: each that is older keeps the sockets that have been closed since. An HTTP request may wait for long, so
- * time counts from the upgrade on. What counts is time in which the gateway ran: hours may pass between two of its turns,
- * and a cancellation that missed is tried again a ping interval later. */
+ * time counts from the upgrade on. What counts is time in which the gateway ran: hours may pass between two of its
+ * turns, and a cancellation that missed is tried again a ping interval later. */
 static void check_waits(struct ring *ring)
 {
     uint64_t passed_ns = world_now_ns() - ring->entered_ns;
