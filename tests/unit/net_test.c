@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -190,7 +192,7 @@ static void crossing_open(struct crossing *x, struct app *a)
 {
     char why[256], name[LISTENER_NAME_LEN];
     const struct listener_tcp tcp = {.address = "127.0.0.1:0", .reuse_port = true};
-    const struct net_handlers handlers = {app_request, app_message, app_drain, app_closed, a, NULL, NULL, NULL, NULL};
+    const struct net_handlers handlers = app_handlers(a);
     app_open(a);
     net_stop_accepting(a->n);
     turns(a, 3);
