@@ -375,7 +375,7 @@ void fanout_end(struct core *core)
 {
     while (fanout_walking(core)) {
         struct local_room *l = CONTAINER_OF(core->rooms_walking.next, struct local_room, walking);
-        l->tells_home = false; /* nobody reads his mail any more */
+        l->tells_home = false; /* mail is read no more */
         runs_drop(core, l);
     }
 }

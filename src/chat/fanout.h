@@ -12,6 +12,7 @@
  * one send. A run is through when the walk has come round once since it came. So the more is said, the fewer sends
  * carry it. At FANOUT_RUNS_MAX runs, or half as many that have FANOUT_RUNS_BYTES, the home keeps the room's news until
  * one is through: they become one run, and who publishes as fast as the first reader gets it goes as fast as the last.
+ * The same holds for walks on other cores, which say how far they have come (far_walk.h).
  *
  * A subscription is either live (`next_seq` is the next run's first seq) or held (`next_seq` = SUB_HELD: it replays the
  * log; live runs only raise the room's `seen_head`, and the replay ends when it reaches that). So nothing is buffered
