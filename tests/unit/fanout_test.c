@@ -643,6 +643,22 @@ static void one_room_has_a_small_part_of_what_a_turn_sends(void **state)
     }
 }
 
+static void a_long_turn_has_more_places_for_one_room(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    uint64_t room = harness_room_at(h, 0, ROOM_GROUP, PEOPLE(&ann));
+    for (unsigned i = 0; i < 5 * FANOUT_ROOM_SLICE; i++) socket_open(h, 0, "ann", HELLO);
+    harness_send(h, 0, &ann, room, "ding");
+    make_durable(h);
+    harness_turn(h, 0);
+    uint64_t before = metric(h, 0, METRIC_DELIVERIES);
+    const uint32_t places = 2 * FANOUT_ROOM_PART * FANOUT_ROOM_SLICE; /* of a turn that has handled many completions */
+    assert_true(fanout_walk(harness_core(h, 0), places));
+    assert_int_equal(metric(h, 0, METRIC_DELIVERIES) - before, places / FANOUT_ROOM_PART);
+}
+
 static void a_turn_that_receives_much_sends_more(void **state)
 {
     struct walk w;
@@ -863,6 +879,7 @@ int main(void)
         TEST(news_wait_behind_a_few_runs_of_many_bytes),
         TEST(runs_that_would_fill_a_socket_s_queue_are_walked_one_by_one),
         TEST(one_room_has_a_small_part_of_what_a_turn_sends),
+        TEST(a_long_turn_has_more_places_for_one_room),
         TEST(behind_too_much_news_what_is_durable_stays_in_the_pipeline),
         TEST(rooms_with_news_share_what_a_turn_sends),
         TEST(what_a_room_does_not_need_of_its_share_goes_to_the_others),

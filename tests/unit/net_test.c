@@ -282,6 +282,20 @@ static void a_look_for_clients_that_is_due_is_not_slept_over(void **state)
     crossing_close(&x);
 }
 
+static void a_burst_of_more_clients_than_accepts_may_be_armed_is_served(void **state)
+{
+    struct app *a = *state;
+    struct client crowd[2 * ACCEPTS_ARMED_MAX];
+    app_open(a);
+    for (unsigned i = 0; i < 2 * ACCEPTS_ARMED_MAX; i++) {
+        crowd[i] = client_open(a);
+        client_say(a, &crowd[i], "GET /burst HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    for (unsigned i = 0; i < 2 * ACCEPTS_ARMED_MAX; i++) UNTIL(a, client_has(&crowd[i], "/burst"));
+    for (unsigned i = 0; i < 2 * ACCEPTS_ARMED_MAX; i++) client_close(&crowd[i]);
+    app_close(a);
+}
+
 static void accepts_that_fail_back_off(void **state)
 {
     struct app *a = *state;
@@ -367,6 +381,7 @@ int main(void)
         NET_TEST(the_last_slot_goes_to_the_listener_at_which_somebody_waits),
         NET_TEST(two_listeners_with_clients_have_the_last_slot_in_turns),
         NET_TEST(a_look_for_clients_that_is_due_is_not_slept_over),
+        NET_TEST(a_burst_of_more_clients_than_accepts_may_be_armed_is_served),
         NET_TEST(accepts_that_fail_back_off),
         NET_TEST(accepting_stops_when_told),
         NET_TEST(another_thread_wakes_a_waiting_core_again_and_again),
