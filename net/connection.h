@@ -55,6 +55,9 @@ struct conn_exchange {
     bool unwanted; /* the head alone has it refused: only a little of the body is taken */
 };
 
+#define ZERO_COPIES_BITS 5
+_Static_assert(ZERO_COPY_CONN_SENDS_MAX < 1u << ZERO_COPIES_BITS, "conn.zero_copies counts them");
+
 struct conn {
     /* what a fan-out touches */
     uint32_t slot, generation;
@@ -88,7 +91,7 @@ struct conn {
     uint8_t readings : 4; /* in a row, each soon after the one before: RECV_STREAM_AFTER */
     uint8_t cause : 4;    /* enum conn_cause + 1; 0: it has not come to its end */
     uint8_t peer_family : 4; /* AF_INET, AF_INET6 or AF_UNIX */
-    uint8_t zero_copies : 5;   /* zero-copy sends whose notification has not come; see zero_copy.h */
+    uint8_t zero_copies : ZERO_COPIES_BITS; /* zero-copy sends whose notification has not come; see zero_copy.h */
     uint8_t zero_copy_way : 2; /* enum zero_copy_way */
     bool told : 1;             /* the send in flight is one of them: it is not silent */
     uint16_t requests;   /* commands in flight */

@@ -17,9 +17,10 @@
 #define BUFFER_GROUP 0
 #define ACCEPT_POLL_FIRST (1u << 2) /* IORING_ACCEPT_POLL_FIRST of linux/io_uring.h, Linux 6.10 */
 #define FEAT_RW_ATTR (1u << 16)     /* IORING_FEAT_RW_ATTR, Linux 6.14 */
-#define SEND_ZC_REPORT_USAGE \
-    (1u << 3) /* IORING_SEND_ZC_REPORT_USAGE, Linux 6.2; liburing 2.3's header does not have it */
-#define NOTIF_USAGE_ZC_COPIED (1u << 31) /* IORING_NOTIF_USAGE_ZC_COPIED, in the result of a notification */
+/* IORING_SEND_ZC_REPORT_USAGE, Linux 6.2, and IORING_NOTIF_USAGE_ZC_COPIED, in the result of a notification: liburing
+ * 2.3's header does not have them. */
+#define SEND_ZC_REPORT_USAGE (1u << 3)
+#define NOTIF_USAGE_ZC_COPIED (1u << 31)
 #define TAG_UNTOLD UINT64_MAX       /* of an operation that the ring does for itself */
 
 struct ring {

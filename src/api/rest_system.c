@@ -78,13 +78,16 @@ void rest_ready(struct call *call)
 
 /* --- what is counted where: sums over cores ---------------------------------------------------------------------- */
 
-uint64_t metric_sum(const struct gateway *g, enum metric_id id)
-{
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < g->num_cores; i++)
-        sum += atomic_load_explicit(&g->cores[i]->metrics.value[id], memory_order_relaxed);
-    return sum;
-}
+/* CORES_SUM(g, counter): of an _Atomic uint64_t in struct core. */
+#define CORES_SUM(g, counter) \
+    ({ \
+        uint64_t _sum = 0; \
+        for (unsigned _core = 0; _core < (g)->num_cores; _core++) \
+            _sum += atomic_load_explicit(&(g)->cores[_core]->counter, memory_order_relaxed); \
+        _sum; \
+    })
+
+uint64_t metric_sum(const struct gateway *g, enum metric_id id) { return CORES_SUM(g, metrics.value[id]); }
 
 static void metric_one(struct buf *out, enum metric_id id, uint64_t v)
 {
@@ -131,9 +134,7 @@ static void write_process(struct buf *out, struct core *core)
 
 static uint64_t queue_sum(const struct gateway *g, enum core_queue queue)
 {
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < g->num_cores; i++)
-        sum += atomic_load_explicit(&g->cores[i]->queue_depth[queue], memory_order_relaxed);
+    uint64_t sum = CORES_SUM(g, queue_depth[queue]);
     return sum;
 }
 
@@ -152,11 +153,8 @@ static void write_memory(struct buf *out, const struct gateway *g)
         metrics_value(out, METRIC_MEMORY, labels, atomic_load_explicit(&g->vitals.memory[i], memory_order_relaxed));
     }
     for (unsigned i = 0; i < CORE_MEMORY_PARTS; i++) {
-        uint64_t sum = 0;
-        for (unsigned c = 0; c < g->num_cores; c++)
-            sum += atomic_load_explicit(&g->cores[c]->memory[i], memory_order_relaxed);
         snprintf(labels, sizeof labels, "part=\"%s\"", core_parts[i]);
-        metrics_value(out, METRIC_MEMORY, labels, sum);
+        metrics_value(out, METRIC_MEMORY, labels, CORES_SUM(g, memory[i]));
     }
     metrics_value(out, METRIC_MEMORY, "part=\"commits\"", queue_sum(g, QUEUE_COMMIT_BYTES));
     metrics_value(out, METRIC_MEMORY, "part=\"receive_buffers\"",
@@ -196,17 +194,12 @@ static void write_connections(struct buf *out, const struct gateway *g)
     metrics_head(out, METRIC_CONNECTIONS_CLOSED);
     for (unsigned cause = 0; cause < CONN_CAUSES; cause++) {
         snprintf(labels, sizeof labels, "reason=\"%s\"", conn_cause_name((enum conn_cause)cause));
-        uint64_t sum = 0;
-        for (unsigned i = 0; i < g->num_cores; i++)
-            sum += atomic_load_explicit(&g->cores[i]->closed_by[cause], memory_order_relaxed);
-        metrics_value(out, METRIC_CONNECTIONS_CLOSED, labels, sum);
+        metrics_value(out, METRIC_CONNECTIONS_CLOSED, labels, CORES_SUM(g, closed_by[cause]));
     }
     metrics_head(out, METRIC_WEBSOCKETS_CLOSED);
     for (unsigned place = 0; place < NET_CLOSE_CODES; place++) {
         snprintf(labels, sizeof labels, "code=\"%s\"", net_close_code_name(place));
-        uint64_t sum = 0;
-        for (unsigned i = 0; i < g->num_cores; i++)
-            sum += atomic_load_explicit(&g->cores[i]->ws_closed_by[place], memory_order_relaxed);
+        uint64_t sum = CORES_SUM(g, ws_closed_by[place]);
         if (sum) metrics_value(out, METRIC_WEBSOCKETS_CLOSED, labels, sum);
     }
 }
@@ -217,10 +210,7 @@ static void write_zero_copy(struct buf *out, const struct gateway *g)
     metrics_head(out, METRIC_SEND_ZC);
     for (unsigned result = 0; result < NET_ZERO_COPY_RESULTS; result++) {
         snprintf(labels, sizeof labels, "result=\"%s\"", net_zero_copy_result_name((enum net_zero_copy_result)result));
-        uint64_t sum = 0;
-        for (unsigned i = 0; i < g->num_cores; i++)
-            sum += atomic_load_explicit(&g->cores[i]->zero_copy[result], memory_order_relaxed);
-        metrics_value(out, METRIC_SEND_ZC, labels, sum);
+        metrics_value(out, METRIC_SEND_ZC, labels, CORES_SUM(g, zero_copy[result]));
     }
 }
 
@@ -228,17 +218,13 @@ static void write_errors(struct buf *out, const struct gateway *g)
 {
     metrics_head(out, METRIC_ERRORS);
     for (unsigned code = 1; code < ERRORS; code++) {
-        uint64_t sum = 0;
-        for (unsigned i = 0; i < g->num_cores; i++)
-            sum += atomic_load_explicit(&g->cores[i]->error_count[code], memory_order_relaxed);
+        uint64_t sum = CORES_SUM(g, error_count[code]);
         char labels[96];
         snprintf(labels, sizeof labels, "code=\"%s\"", error_rows[code].code);
         if (sum) metrics_value(out, METRIC_ERRORS, labels, sum);
     }
     for (unsigned error = 1; error < HTTP_ERRORS; error++) { /* what was refused before it was a request */
-        uint64_t sum = 0;
-        for (unsigned i = 0; i < g->num_cores; i++)
-            sum += atomic_load_explicit(&g->cores[i]->refused_count[error], memory_order_relaxed);
+        uint64_t sum = CORES_SUM(g, refused_count[error]);
         char labels[96];
         snprintf(labels, sizeof labels, "code=\"%s\"", http_error_code((enum http_error)error));
         if (sum) metrics_value(out, METRIC_ERRORS, labels, sum);
@@ -253,9 +239,7 @@ static void write_requests(struct buf *out, const struct gateway *g)
     metrics_head(out, METRIC_HTTP_REQUESTS);
     for (unsigned r = 0; r <= ROUTES; r++) {
         for (unsigned status = 1; status < 6; status++) {
-            uint64_t sum = 0;
-            for (unsigned i = 0; i < g->num_cores; i++)
-                sum += atomic_load_explicit(&g->cores[i]->route_status[r * 6 + status], memory_order_relaxed);
+            uint64_t sum = CORES_SUM(g, route_status[r * 6 + status]);
             if (!sum) continue;
             snprintf(labels, sizeof labels, "method=\"%s\",endpoint=\"%s\",status=\"%uxx\"", route_method(r),
                      access_route(r, label), status);

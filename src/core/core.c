@@ -128,7 +128,7 @@ size_t core_bytes_max(const struct gateway *g, size_t most)
 }
 
 /* assembly_bytes_max: a body of the longest length that is taken fits when there is no other one, however small the
- * share: its buffer has up to twice its length, and a client may hold half of all (net/connection.c). */
+ * share: its buffer has up to twice its length, and a client may hold half of all (net/connection_receive.c). */
 static size_t assembly_bytes_max(const struct gateway *g)
 {
     size_t share = core_bytes_max(g, ASSEMBLY_BYTES_MAX), one = 4 * (body_bytes_max(g->config) + HTTP_HEAD_BYTES_MAX);
