@@ -180,6 +180,23 @@ def test_page_gives_no_reason_for_a_row_that_meets_its_targets(scenarios, capsys
     assert "**Missed.**" not in program.page(program.read_kept(str(tmp_path)))
 
 
+def section_of(page, row):
+    return page.partition(f"\n## {row}\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("says, row", [("one room of 1000", "W1"), ("the same, 16", "W16"), ("100 rooms of 10", "100x10"),
+                                       ("100 rooms of 2", "100x2"), ("16 KiB to 100", "16KiBx100"),
+                                       ("CPU of a WebSocket upgrade", "upgrades"), ("user-space bytes", "memory")])
+def test_figures_of_the_readme_stand_in_the_results(says, row):
+    line = next(line for line in (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()
+                if line.startswith(f"| {says}"))
+    measured = section_of((REPOSITORY / "perf" / "RESULTS.md").read_text(encoding="utf-8"), row)
+    for cell in line.strip("| ").split("|")[1:]:
+        figure = cell.split()[0].replace(",", "") if cell.strip() else ""
+        figure = f"{int(figure) / 1000:.3g}k" if figure.isdigit() and int(figure) >= 10_000 else figure
+        assert f"| {figure} (" in measured or not figure, f"{cell.strip()} is not what {row} says"
+
+
 def test_page_without_anything_measured_says_so(tmp_path):
     page = tmp_path / "page.md"
     done = run("--only", "--kept", str(tmp_path), "--output", str(page), program=REPOSITORY / "perf" / "results")

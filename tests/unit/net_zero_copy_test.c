@@ -240,6 +240,21 @@ static void a_connection_ends_and_its_frame_is_held_on(void **state)
     app_close(a);
 }
 
+static void expect_kept(struct app *a)
+{
+    assert_int_equal(net_stats(a->n)->slow_closed, 0);
+    assert_non_null(net_conn(a->n, a->last_ws));
+}
+
+static void expect_closed_as_slow(struct app *a, int fd)
+{
+    assert_int_equal(net_stats(a->n)->slow_closed, 1);
+    assert_null(net_conn(a->n, a->last_ws));
+    close(fd);
+    UNTIL(a, account == 0);
+    app_close(a);
+}
+
 static void who_acknowledges_nothing_is_too_slow_in_the_end(void **state)
 {
     struct app *a = opened(*state, NET_ZERO_COPY_ON);
@@ -247,15 +262,10 @@ static void who_acknowledges_nothing_is_too_slow_in_the_end(void **state)
     send_to(a, a->last_ws, frame_of(LARGE, 'a'));
     a->skipped_ns += (ZERO_COPY_HELD_MS_MAX - 5000) * 1000000ull;
     turns(a, 3);
-    assert_int_equal(net_stats(a->n)->slow_closed, 0);
-    assert_non_null(net_conn(a->n, a->last_ws));
+    expect_kept(a);
     a->skipped_ns += 10 * SECOND;
     turns(a, 3);
-    assert_int_equal(net_stats(a->n)->slow_closed, 1);
-    assert_null(net_conn(a->n, a->last_ws));
-    close(fd);
-    UNTIL(a, account == 0);
-    app_close(a);
+    expect_closed_as_slow(a, fd);
 }
 
 /* A send buffer of megabytes takes a slow peer longer than that. */
@@ -271,17 +281,12 @@ static void who_acknowledges_little_at_a_time_is_not(void **state)
         reads(a, fd, (size_t)4 * LARGE, 'g');
         UNTIL(a, account < held);
     }
-    assert_int_equal(net_stats(a->n)->slow_closed, 0);
-    assert_non_null(net_conn(a->n, a->last_ws));
+    expect_kept(a);
     a->skipped_ns += 2 * ZERO_COPY_HELD_MS_MAX * 1000000ull;
     turns(a, 3);
     a->skipped_ns += 2 * ZERO_COPY_HELD_MS_MAX * 1000000ull;
     turns(a, 3);
-    assert_int_equal(net_stats(a->n)->slow_closed, 1);
-    assert_null(net_conn(a->n, a->last_ws));
-    close(fd);
-    UNTIL(a, account == 0);
-    app_close(a);
+    expect_closed_as_slow(a, fd);
 }
 
 /* The kernel goes on sending behind the end of the process's ring. */

@@ -4,6 +4,20 @@
 
 /* Making notifications: how many users, bytes and rows, and who has a turn in between. */
 
+/* turns_until_answered counts rounds in which the cores turn and each thread of the store does one thing. */
+static unsigned turns_until_answered(struct harness *h, struct answer *a)
+{
+    unsigned turns = 0;
+    for (; !a->done && turns < 1000; turns++) {
+        harness_turns(h);
+        reader_step(h->gateway.readers, 0);
+        commit_writer_step(h->gateway.commit);
+        commit_syncer_step(h->gateway.commit);
+    }
+    expect_ok(a);
+    return turns;
+}
+
 /* The walk that counts, and the making of rows, are cut into slices between which others have their turn. */
 static void a_large_one_lets_others_pass(void **state)
 {
@@ -14,14 +28,7 @@ static void a_large_one_lets_others_pass(void **state)
     harness_restart(h, END_CLEAN);
     watch_store(h);
     struct answer *many = harness_go(h, notify_many(h, &ann, 5000));
-    unsigned turns = 0;
-    for (; !many->done && turns < 1000; turns++) {
-        harness_turns(h);
-        reader_step(h->gateway.readers, 0);
-        commit_writer_step(h->gateway.commit);
-        commit_syncer_step(h->gateway.commit);
-    }
-    expect_ok(many);
+    unsigned turns = turns_until_answered(h, many);
     assert_in_range(watched.most_rows, 1, OUTBOX_COUNT_ROWS + 1);
     assert_in_range(turns, 5000 / OUTBOX_COUNT_ROWS + 5000 / CREATION_SLICE, 999);
     assert_int_equal(tenant_of(h)->waiting, 10000);
@@ -70,14 +77,7 @@ static void large_payloads_are_made_into_rows_a_little_at_a_time(void **state)
     memset(payload + 1, 'x', sizeof payload - 2);
     expect_ok(settled(h, notify_go(h, &ann, SLICE("1"), ann.number, 1))); /* the tenant is counted */
     struct answer *many = notify_go(h, &ann, slice_of(payload, sizeof payload), ann.number, 200);
-    unsigned turns = 0;
-    for (; !many->done && turns < 1000; turns++) {
-        harness_turns(h);
-        reader_step(h->gateway.readers, 0);
-        commit_writer_step(h->gateway.commit);
-        commit_syncer_step(h->gateway.commit);
-    }
-    expect_ok(many);
+    unsigned turns = turns_until_answered(h, many);
     assert_in_range(turns, 200 * sizeof payload / CREATION_SLICE_BYTES, 999);
 }
 
