@@ -203,6 +203,14 @@ def test_page_without_anything_measured_says_so(tmp_path):
     assert done.returncode == 0 and "Nothing has been measured yet." in page.read_text(encoding="utf-8")
 
 
+def test_page_is_not_replaced_by_one_without_figures(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("what was measured\n", encoding="utf-8")
+    done = run("--only", "--kept", str(tmp_path), "--output", str(page), program=REPOSITORY / "perf" / "results")
+    assert done.returncode == 1 and "nothing is kept" in done.stderr
+    assert page.read_text(encoding="utf-8") == "what was measured\n"
+
+
 def test_tiny_run_leaves_the_page_and_what_was_measured_as_they_are(tmp_path):
     page, kept = tmp_path / "page.md", tmp_path / "kept"
     kept.mkdir()
