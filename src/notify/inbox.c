@@ -579,7 +579,8 @@ static void inbox_arm(struct core *core, struct inbox *in)
         const struct waiting *w = &in->list[i];
         uint64_t left_ms = w->expires_ms > core->now_ms ? w->expires_ms - core->now_ms : 0;
         uint64_t expires_ns = core->now_ns + left_ms * 1000000;
-        if (w->due_ns < due) due = w->due_ns;
+        uint64_t due_ns = w->due_ns < in->full_ns ? in->full_ns : w->due_ns;
+        if (due_ns < due) due = due_ns;
         if (expires_ns < due) due = expires_ns;
     }
     timer_arm(&core->notify->due, &in->timer, tick_of(core, due) + 1); /* never before it is due */

@@ -54,6 +54,7 @@ struct inbox {
     struct list openings;  /* struct opening */
     uint32_t num_openings;
     uint64_t crowd_ns;     /* when openings that found too many frames are tried again; 0: there are none */
+    uint64_t full_ns;      /* before then nothing falls due: what found no room is not overtaken; 0: it found some */
     struct timer timer;
     uint8_t id_len;
     char id[];

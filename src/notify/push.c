@@ -12,7 +12,6 @@
 
 static void push_run(struct read_job *job, struct kv *kv);
 static void push_read(void *context, struct read_job *job);
-static void postpone(const struct core *core, struct inbox *in);
 static void attempted(struct core *core, struct rows *rows, const struct inbox *in, struct waiting *w);
 
 /* --- which ------------------------------------------------------------------------------------------------------- */
@@ -73,7 +72,9 @@ void inbox_push(struct core *core, struct inbox *in)
         push_choose(core, p, in, o);
         if (p->num == 0) opening_end(in, o);
     }
-    if (!o && provider_websocket.reachable(core, in->tenant, inbox_user_id(in))) push_choose(core, p, in, NULL);
+    if (core->now_ns >= in->full_ns) in->full_ns = 0;
+    if (!o && !in->full_ns && provider_websocket.reachable(core, in->tenant, inbox_user_id(in)))
+        push_choose(core, p, in, NULL);
     if (p->num == 0) {
         free(p);
         return;
@@ -174,7 +175,7 @@ void push_done(struct core *core, struct push *p)
         else if (taken) attempted(core, &rows, in, w);
         else stuck = true;
     }
-    if (stuck) postpone(core, in);
+    if (stuck && !p->conn.generation) in->full_ns = core->now_ns + PUSH_AGAIN_MS * 1000000ull;
     notify_count(core, SENT_SENT, num);
     if (rows.num && inbox_write(core, in, &rows, COMMIT_FAST, NULL, NULL, 0, NULL) != STATUS_OK)
         LOG(LOG_WARN, "notify", "attempts_not_written", LOG_U64("user", in->user));
@@ -182,13 +183,6 @@ void push_done(struct core *core, struct push *p)
     buf_free(&p->json);
     free(p);
     inbox_next(core, in);
-}
-
-/* postpone lets all that is due wait a moment, so that what found no room is not overtaken. */
-static void postpone(const struct core *core, struct inbox *in)
-{
-    for (uint32_t i = 0; i < in->num; i++)
-        if (in->list[i].due_ns <= core->now_ns) in->list[i].due_ns = core->now_ns + PUSH_AGAIN_MS * 1000000ull;
 }
 
 /* attempted counts an attempt and sets the next. The row is class fast: a lost count is an attempt more. */

@@ -43,7 +43,7 @@ static void a_push_without_room_is_tried_again_soon(void **state)
     atomic_fetch_add(&core->frames_bytes, FRAMES_BYTES_MAX / 2 + 1);
     struct made made = notified(h, "ann", "1");
     client_hears_nothing(socket);
-    assert_int_equal(inbox_of(h, &ann)->list[0].due_ns, core->now_ns + PUSH_AGAIN_MS * 1000000ull);
+    assert_int_equal(inbox_of(h, &ann)->full_ns, core->now_ns + PUSH_AGAIN_MS * 1000000ull);
     expect_text(listed(h, "ann"), "\"attempts\":0");
     atomic_fetch_sub(&core->frames_bytes, 1);
     client_hears_nothing(socket);
@@ -53,6 +53,24 @@ static void a_push_without_room_is_tried_again_soon(void **state)
     atomic_fetch_sub(&core->frames_bytes, FRAMES_BYTES_MAX / 2);
     harness_settle(h);
     assert_int_equal(atomic_load(&core->frames_bytes), 0); /* it has counted while it waited, and no longer */
+}
+
+/* Room comes while the first one waits for its time: the second, made then, waits behind it. */
+static void a_new_notification_does_not_overtake_one_that_found_no_room(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    struct client *socket = socket_open(h, 0, "ann", HELLO_ALL);
+    atomic_fetch_add(&core->frames_bytes, FRAMES_BYTES_MAX);
+    struct made first = notified(h, "ann", "1");
+    atomic_fetch_sub(&core->frames_bytes, FRAMES_BYTES_MAX);
+    struct made second = notified(h, "ann", "2");
+    client_hears_nothing(socket);
+    harness_advance(h, PUSH_AGAIN_MS + 200); /* the wheel's ticks */
+    harness_settle(h);
+    expect_text(client_hear(socket), first.id);
+    expect_text(client_hear(socket), second.id);
 }
 
 /* Two cores have sockets; one of them acknowledges before the other has said what it took. */
@@ -91,6 +109,7 @@ int main(void)
         TEST(a_push_has_so_many_notifications_and_no_more),
         TEST(a_push_has_so_many_bytes_and_no_more),
         TEST(a_push_without_room_is_tried_again_soon),
+        TEST(a_new_notification_does_not_overtake_one_that_found_no_room),
         TEST(an_acknowledged_push_was_an_attempt),
     };
     return cmocka_run_group_tests_name("push", tests, NULL, NULL);
