@@ -96,7 +96,8 @@ struct session {
     bool registered;       /* the user's home was told to count this socket (user.h), and is told of its end */
     bool replay_open;      /* waits for a page */
     bool typed;            /* has said typing.start */
-    bool pushes_wait;      /* notifications for which it had no room: their home is told when it has */
+    bool pushes_wait : 1;  /* notifications for which it had no room: their home is told when it has */
+    bool passed_over : 1;  /* by the push of notifications that goes on now (websocket_provider.c) */
     uint8_t device_len;
 };
 _Static_assert(sizeof(struct session) == 96, "of an idle socket's user space");

@@ -161,23 +161,36 @@ void notify_session_drained(struct core *core, struct session *s)
     session_tell(core, s, NOTICE_SOCKET_DRAINED);
 }
 
+static struct push_socket socket_told(const struct notice *n)
+{
+    return (struct push_socket){.conn = {(uint32_t)(n->room >> 32), (uint32_t)n->room}, .core = n->from_core};
+}
+
 static void opening_add(struct inbox *in, const struct notice *n)
 {
     if (in->num_openings >= USER_WAITING_MAX) return; /* a socket beyond gets things as they fall due */
     struct opening *o = calloc(1, sizeof *o);
     ASSERT(o != NULL);
-    *o = (struct opening){.conn = {(uint32_t)(n->room >> 32), (uint32_t)n->room}, .core = n->from_core};
+    o->socket = socket_told(n);
     list_push(&in->openings, &o->of_inbox);
     in->num_openings++;
 }
 
-static void opening_drained(struct inbox *in, const struct notice *n)
+struct opening *opening_of(struct inbox *in, struct push_socket socket)
 {
     for (struct list *at = in->openings.next; at != &in->openings; at = at->next) {
         struct opening *o = CONTAINER_OF(at, struct opening, of_inbox);
-        bool same = o->core == n->from_core && o->conn.slot == n->room >> 32 && o->conn.generation == (uint32_t)n->room;
-        if (same) o->waits = false;
+        if (o->socket.core == socket.core && o->socket.conn.slot == socket.conn.slot &&
+            o->socket.conn.generation == socket.conn.generation)
+            return o;
     }
+    return NULL;
+}
+
+static void opening_drained(struct inbox *in, const struct notice *n)
+{
+    struct opening *o = opening_of(in, socket_told(n));
+    if (o) o->waits = false;
 }
 
 /* inbox_hears of a new notification. One that the store may have shown already may have ended since: the store knows.

@@ -26,8 +26,7 @@ struct waiting {
  * when it has drained. */
 struct opening {
     struct list of_inbox;
-    struct conn_ref conn;
-    uint16_t core;
+    struct push_socket socket;
     bool waits;       /* until the socket has drained */
     bool crowded;     /* until struct inbox.crowd_ns */
     bool begun;       /* up to and with the two below it has had everything */
@@ -83,6 +82,8 @@ void inbox_end_rows(struct rows *rows, const struct inbox *in, uint64_t number,
 void inboxes_run(struct core *core); /* what is due: once a turn */
 uint64_t inboxes_wake_ns(const struct core *core);
 
+/* opening_of finds a socket's opening, or NULL. */
+struct opening *opening_of(struct inbox *in, struct push_socket socket);
 /* waiting_before: does it go before another one of that priority and number? */
 bool waiting_before(const struct waiting *w, uint8_t priority, uint64_t number);
 /* waiting_dead: why it is to be given up now, or DEAD_NOT. */

@@ -17,14 +17,21 @@ struct push_item {
     uint32_t at, len; /* its JSON in push->json; len 0: it could not be read */
 };
 
+/* push_socket: one socket and its core. */
+struct push_socket {
+    struct conn_ref conn;
+    uint16_t core;
+};
+
 struct push {
     struct read_job job;  /* reads the bodies */
     struct inbox *inbox;  /* on the user's home, which made the push */
     uint32_t tenant;
     uint64_t user;
     struct slice user_id;
-    struct conn_ref conn; /* one socket, on core `conn_core`; generation 0: wherever the user can be reached */
-    uint16_t conn_core;
+    struct push_socket only; /* conn.generation 0: wherever the user can be reached, but for `not_to` */
+    struct push_socket *not_to; /* sockets with an opening, which brings them all of it in its order */
+    uint32_t num_not_to;
     uint32_t num;
     struct push_item items[PUSH_BATCH];
     struct buf json;      /* constant from `send` to push_done */

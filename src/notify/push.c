@@ -46,21 +46,22 @@ static struct opening *opening_next(const struct core *core, struct inbox *in)
     return NULL;
 }
 
-static struct opening *opening_of(struct inbox *in, const struct push *p)
-{
-    for (struct list *at = in->openings.next; p->conn.generation && at != &in->openings; at = at->next) {
-        struct opening *o = CONTAINER_OF(at, struct opening, of_inbox);
-        if (o->core == p->conn_core && o->conn.slot == p->conn.slot && o->conn.generation == p->conn.generation)
-            return o;
-    }
-    return NULL;
-}
-
 static void opening_end(struct inbox *in, struct opening *o)
 {
     in->num_openings--;
     list_remove(&o->of_inbox);
     free(o);
+}
+
+/* openings_list: the sockets that a push to everywhere passes over. What an opening has yet to bring would come twice.
+ */
+static void openings_list(struct push *p, const struct inbox *in)
+{
+    if (in->num_openings == 0) return;
+    p->not_to = malloc(in->num_openings * sizeof *p->not_to);
+    ASSERT(p->not_to != NULL);
+    for (struct list *at = in->openings.next; at != &in->openings; at = at->next)
+        p->not_to[p->num_not_to++] = CONTAINER_OF(at, struct opening, of_inbox)->socket;
 }
 
 void inbox_push(struct core *core, struct inbox *in)
@@ -84,8 +85,8 @@ void inbox_push(struct core *core, struct inbox *in)
     p->tenant = in->tenant;
     p->user = in->user;
     p->user_id = inbox_user_id(in);
-    if (o) p->conn = o->conn;
-    if (o) p->conn_core = o->core;
+    if (o) p->only = o->socket;
+    else openings_list(p, in);
     in->pushing = true;
     read_submit(core->reader, &p->job);
 }
@@ -140,7 +141,7 @@ static void push_read(void *context, struct read_job *job)
  * many. */
 static void opening_went(const struct core *core, struct inbox *in, const struct push *p)
 {
-    struct opening *o = opening_of(in, p);
+    struct opening *o = p->only.conn.generation ? opening_of(in, p->only) : NULL;
     uint32_t num = 0;
     if (!o) return;
     if (p->reached == 0) {
@@ -175,12 +176,13 @@ void push_done(struct core *core, struct push *p)
         else if (taken) attempted(core, &rows, in, w);
         else stuck = true;
     }
-    if (stuck && !p->conn.generation) in->full_ns = core->now_ns + PUSH_AGAIN_MS * 1000000ull;
+    if (stuck && !p->only.conn.generation) in->full_ns = core->now_ns + PUSH_AGAIN_MS * 1000000ull;
     notify_count(core, SENT_SENT, num);
     if (rows.num && inbox_write(core, in, &rows, COMMIT_FAST, NULL, NULL, 0, NULL) != STATUS_OK)
         LOG(LOG_WARN, "notify", "attempts_not_written", LOG_U64("user", in->user));
     rows_free(&rows);
     buf_free(&p->json);
+    free(p->not_to);
     free(p);
     inbox_next(core, in);
 }

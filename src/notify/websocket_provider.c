@@ -24,7 +24,7 @@ static void push_to(struct core *core, struct push *p, unsigned target)
     op->tenant = p->tenant;
     op->user = p->user;
     op->user_id = p->user_id;
-    op->in.push.conn = p->conn;
+    op->in.push.conn = p->only.conn;
     op->flow = p;
     op->then = push_returned;
     p->waits++;
@@ -34,7 +34,7 @@ static void push_to(struct core *core, struct push *p, unsigned target)
 static void push_send(struct core *core, struct push *p)
 {
     ASSERT(p->waits == 0);
-    uint64_t cores = p->conn.generation ? 1ull << p->conn_core : user_socket_cores(core, p->tenant, p->user_id);
+    uint64_t cores = p->only.conn.generation ? 1ull << p->only.core : user_socket_cores(core, p->tenant, p->user_id);
     p->waits = 1; /* one more until all are asked */
     for (; cores; cores &= cores - 1) push_to(core, p, (unsigned)__builtin_ctzll(cores));
     if (--p->waits == 0) push_done(core, p);
@@ -73,7 +73,7 @@ static struct frame *item_frame(struct core *core, const struct push *p, const s
 }
 
 /* item_send gives one frame to every socket that may have it; true when one took it. A queue that is full gets nothing:
- * the notification is not acknowledged, so it comes again. Nothing overtakes what a new socket still waits for. */
+ * the notification is not acknowledged, so it comes again. */
 static bool item_send(struct core *core, struct known_user *u, struct conn_ref only, const struct push *p,
                       const struct push_item *item)
 {
@@ -83,7 +83,7 @@ static bool item_send(struct core *core, struct known_user *u, struct conn_ref o
     for (struct list *at = u->sessions.next; at != &u->sessions; at = at->next) {
         struct session *s = CONTAINER_OF(at, struct session, of_user);
         if (s->state != SESSION_OPEN) continue;
-        if (only.generation ? s != session_on(core, only) : s->pushes_wait) continue;
+        if (only.generation ? s != session_on(core, only) : s->passed_over) continue;
         taken |= net_send(core->net, s->conn, f, CONN_DURABLE) == STATUS_OK;
     }
     frame_unref(f, core->id);
@@ -107,11 +107,20 @@ static bool frames_fit(const struct core *core)
     return atomic_load_explicit(&core->frames_bytes, memory_order_relaxed) <= (int64_t)core->frames_bytes_max / 2;
 }
 
+static void pass_over(struct core *core, const struct push *p, bool so)
+{
+    for (uint32_t i = 0; i < p->num_not_to; i++) {
+        struct session *s = p->not_to[i].core == core->id ? session_on(core, p->not_to[i].conn) : NULL;
+        if (s) s->passed_over = so;
+    }
+}
+
 void notify_on_push(struct core *core, struct op *op)
 {
     const struct push *p = op->flow; /* constant while the op is under way */
     struct known_user *u = known_user_find(core, op->tenant, op->user_id);
     if (u) op->in.push.sockets = open_sockets(core, u, op->in.push.conn);
+    pass_over(core, p, true);
     for (uint32_t i = 0; u && i < p->num && op->in.push.sockets; i++) {
         if (p->items[i].len == 0) continue;
         if (!frames_fit(core)) {
@@ -125,5 +134,6 @@ void notify_on_push(struct core *core, struct op *op)
         }
         op->in.push.taken |= 1ull << i;
     }
+    pass_over(core, p, false);
     op_return(core, op);
 }

@@ -73,6 +73,37 @@ static void a_new_notification_does_not_overtake_one_that_found_no_room(void **s
     expect_text(client_hear(socket), second.id);
 }
 
+/* The opening waits for memory, and a push to everywhere is under way, when there is some: what it brings would come by
+ * the opening once more. */
+static void what_an_opening_has_yet_to_bring_comes_once(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    struct core *core = harness_core(h, 0);
+    struct made made = notified(h, "ann", "1");
+    struct client *socket = socket_open(h, 0, "ann", NULL);
+    atomic_fetch_add(&core->frames_bytes, FRAMES_BYTES_MAX);
+    h->hold_readers = true;
+    client_say(socket, HELLO_ALL);
+    const struct inbox *in = NULL;
+    for (unsigned i = 0; i < 100 && !(in && in->crowd_ns && in->pushing); i++) {
+        harness_turn(h, 0);
+        in = inbox_of(h, &ann);
+        if (!(in && in->crowd_ns && in->pushing)) reader_step(h->gateway.readers, 0);
+    }
+    assert_true(in && in->crowd_ns && in->pushing);
+    atomic_fetch_sub(&core->frames_bytes, FRAMES_BYTES_MAX);
+    h->hold_readers = false;
+    harness_settle(h);
+    harness_advance(h, PUSH_AGAIN_MS + 200); /* the wheel's ticks */
+    harness_settle(h);
+    expect_text(client_hear(socket), "welcome");
+    expect_text(client_hear(socket), made.id);
+    client_hears_nothing(socket);
+    expect_text(listed(h, "ann"), "\"attempts\":1");
+}
+
 /* Two cores have sockets; one of them acknowledges before the other has said what it took. */
 static void an_acknowledged_push_was_an_attempt(void **state)
 {
@@ -110,6 +141,7 @@ int main(void)
         TEST(a_push_has_so_many_bytes_and_no_more),
         TEST(a_push_without_room_is_tried_again_soon),
         TEST(a_new_notification_does_not_overtake_one_that_found_no_room),
+        TEST(what_an_opening_has_yet_to_bring_comes_once),
         TEST(an_acknowledged_push_was_an_attempt),
     };
     return cmocka_run_group_tests_name("push", tests, NULL, NULL);
