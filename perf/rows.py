@@ -7,11 +7,11 @@ import os
 import subprocess
 import tempfile
 import time
-import urllib.error
 import urllib.request
 
 import lab
 import peers
+import under_load
 
 CONTENT_BYTES = 128
 WS_HEADER_BYTES = 4  # of a frame with 126 to 65,535 bytes of payload (RFC 6455, section 5.2)
@@ -446,23 +446,6 @@ def rest_health(bench):
                                 for name, server in servers.items() if server}, REST_COLUMNS, targets)
 
 
-def post(gateway, path, body, headers):
-    request = urllib.request.Request(gateway.url + path, json.dumps(body).encode(),
-                                     {"Content-Type": "application/json", **headers})
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)
-    except (urllib.error.URLError, ValueError) as error:
-        raise lab.Failure(f"POST {path}: {error}") from None
-
-
-def make_room(gateway):
-    """(key, user, room) of a tenant of its own."""
-    key = post(gateway, "/v1/admin/tenants", {"name": "perf"}, {"X-Master-Key": gateway.master_key})["api_key"]
-    room = post(gateway, "/v1/rooms", {"type": "group", "name": "perf"}, {"X-API-Key": key, "X-User-Id": "alice"})
-    return key, "alice", room["room_id"]
-
-
 def commit_floor_at(bench, rate):
     """A function: the commit floor at `rate()` messages a second. The more there are, the more of them come while the one
     before is being synced, and wait for that too."""
@@ -490,11 +473,11 @@ def rest_send(bench):
         return Result({}, REST_COLUMNS, targets, {}, dict(bench.absent))
     with contextlib.ExitStack() as stack:
         gateway, rates = bench.gateway(stack), {}
-        who = make_room(gateway)
+        key, room = under_load.make_room(gateway, "alice")
 
         def sends(name, connections):
             def run():
-                result = wrk(bench, gateway, "send.lua", *who, connections=connections)
+                result = wrk(bench, gateway, "send.lua", key, "alice", room, connections=connections)
                 rates[name] = result["answers_per_second"]
                 return result
             return run

@@ -1,6 +1,9 @@
 """A gateway while carillon-load is at it: for programs that look at the gateway, not at what the generator reports."""
+import json
 import tempfile
 import time
+import urllib.error
+import urllib.request
 
 import lab
 
@@ -9,18 +12,40 @@ SETTINGS = {"limits.content_chars": 65536}  # of a gateway that takes all the lo
 READY_S = 20          # until the load is there
 BUSY_S = 0.05         # CPU seconds that the gateway has spent since: the load has begun
 LOADS_S_MAX = 10      # beyond what was asked for: a load that is not ended ends by itself
+USER = "load-0-0"     # who carillon-load's `rest` is
 FOREVER = 10_000_000  # upgrades of `connect`, whose length is a count
 
 
+def post(gateway, path, body, headers):
+    request = urllib.request.Request(gateway.url + path, json.dumps(body).encode(),
+                                     {"Content-Type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+    except (urllib.error.URLError, ValueError) as error:
+        raise lab.Failure(f"POST {path}: {error}") from None
+
+
+def make_room(gateway, user):
+    """(key, room) of a tenant of its own."""
+    key = post(gateway, "/v1/admin/tenants", {"name": "perf"}, {"X-Master-Key": gateway.master_key})["api_key"]
+    room = post(gateway, "/v1/rooms", {"type": "group", "name": "perf"}, {"X-API-Key": key, "X-User-Id": user})
+    return key, room["room_id"]
+
+
 class Load:
-    """carillon-load on the generator's CPU, from when the gateway is busy with it until the block ends. A context manager."""
+    """carillon-load on the generator's CPU, from when the gateway is busy with it until the block ends. A context manager.
+    ROOM in an option is a room that is made for it."""
 
     def __init__(self, gateway, options, seconds):
         """`options` begin with the scenario; `seconds` is how long it is needed for."""
         self.gateway, self.scenario = gateway, options[0]
         length = ["--connections", FOREVER] if self.scenario == "connect" else ["--seconds", READY_S + seconds + LOADS_S_MAX]
-        self.command = [lab.program(gateway.build, "carillon-load"), *options, *length, "--url", gateway.url,
-                        "--master-key", gateway.master_key]
+        who = ["--master-key", gateway.master_key]
+        if any("ROOM" in str(option) for option in options):
+            key, room = make_room(gateway, USER)
+            who, options = ["--key", key], [str(option).replace("ROOM", room) for option in options]
+        self.command = [lab.program(gateway.build, "carillon-load"), *options, *length, "--url", gateway.url, *who]
 
     def __enter__(self):
         self.said = tempfile.TemporaryFile()

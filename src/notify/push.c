@@ -53,8 +53,8 @@ static void opening_end(struct inbox *in, struct opening *o)
     free(o);
 }
 
-/* openings_list: the sockets that a push to everywhere passes over. What an opening has yet to bring would come twice.
- */
+/* openings_list: the sockets that a push to everywhere passes over, because what an opening has yet to bring would come
+ * twice. */
 static void openings_list(struct push *p, const struct inbox *in)
 {
     if (in->num_openings == 0) return;

@@ -163,14 +163,15 @@ def test_page_says_why_a_row_misses_and_where_its_time_goes(scenarios, capsys, t
     scenarios(must=3, check=False, json=True)
     (tmp_path / "made-up.json").write_text(capsys.readouterr().out, encoding="utf-8")
     functions = [{"function": "send", "object": "carillon", "self": 0.5, "total": 0.6}]
-    (tmp_path / "made-up.profile").write_text(json.dumps({"groups": {"cores": {"share": 0.75, "functions": functions}}}),
+    (tmp_path / "load.profile").write_text(json.dumps({"groups": {"cores": {"share": 0.75, "functions": functions}}}),
                                               encoding="utf-8")
     program = module("results")
     (tmp_path / "misses.md").write_text("# Why\n\n## made-up\n\nIt is slow.\n", encoding="utf-8")
     monkeypatch.setattr(program, "MISSES", str(tmp_path / "misses.md"))
+    monkeypatch.setattr(program, "PROFILES", {"made-up": ["load"]})
     written = program.page(program.read_kept(str(tmp_path)))
     assert "**Missed.** It is slow." in written
-    assert "- cores 75 %: `send` 50 %" in written and "(flames/made-up.svg)" in written
+    assert "- cores 75 %: `send` 50 %" in written and "(flames/load.svg)" in written
 
 
 def test_page_gives_no_reason_for_a_row_that_meets_its_targets(scenarios, capsys, tmp_path):
