@@ -283,6 +283,13 @@ def commit_floor(build, directory, rate=5000, seconds=2, size=330):
                 "--bytes", size, "--directory", directory, "--json"], timeout_s=seconds + PROGRAM_S)
 
 
+def write_floor(build, directory, rate=5000, seconds=2, size=330):
+    """The least that an answer of class fast waits on one CPU: {"p50_us", "p99_us", …} of floor-write, which hands each row
+    to a thread that writes it into RocksDB and hands it back."""
+    return run([program(build, os.path.join("perf", "floor-write")), "--rate", rate, "--seconds", seconds,
+                "--bytes", size, "--directory", directory, "--json"], timeout_s=seconds + PROGRAM_S)
+
+
 # --- rounds and what they say -----------------------------------------------------------------------------------------
 
 

@@ -96,10 +96,10 @@ def figure(name, contestant="carillon"):
     return lambda rounds: lab.figure(rounds[contestant], lambda result: taken(result, name))
 
 
-def above(name, of, contestant="carillon"):
-    """How far a figure stands above another contestant's in the same round."""
-    return lambda rounds: lab.spread(taken(one, name) - taken(two, name)
-                                     for one, two in zip(rounds[contestant], rounds[of], strict=True))
+def above(name, *of, contestant="carillon"):
+    """How far a figure stands above those of others, added up, in the same round."""
+    return lambda rounds: lab.spread(taken(one, name) - sum(taken(other, name) for other in others)
+                                     for one, *others in zip(rounds[contestant], *(rounds[name] for name in of), strict=True))
 
 
 class Bench:
@@ -239,6 +239,16 @@ BROADCAST_COLUMNS = {DELIVERIES: "deliveries/s", "messages_per_second": "message
                      "generator_cpu_percent": "generator %"}
 
 
+def write_floor(bench):
+    """[(name, function)]: the least that an answer of class fast waits where one CPU does everything."""
+    bench.titles["write floor"] = "write floor: a row to a thread that writes it, unsynced, and back, 5000 a second"
+
+    def run():
+        result = lab.write_floor(bench.build, bench.directory or tempfile.gettempdir(), seconds=bench.seconds)
+        return {"latency_delivery.p50_us": result["p50_us"], "latency_delivery.p99_us": result["p99_us"]}
+    return [("write floor", run)] if floor_is_there(bench) else []
+
+
 def broadcast(bench, shape, names, targets, fast=False, settings=None, columns=None, floors=()):
     """One shape of load (scenario and options) on a gateway, one that is `fast` if asked for, and peers; `floors` are
     (name, function) that run beside them."""
@@ -314,8 +324,9 @@ def latency(bench):
     return broadcast(bench, shape, ("uws",), [
         Target("p50 above the commit floor's", "<=", above(p50, "commit floor"), 60, unit=" µs"),
         Target("p99 ÷ the commit floor's", "<=", ratio(p99, "commit floor"), 1.5),
-        Target("fast: p50", "<=", figure(p50, "fast"), 60, 45, " µs")], fast=True, columns=LATENCY_COLUMNS,
-                     floors=commit_floor(bench))
+        Target("fast: p50", "<=", figure(p50, "fast"), 60, 45, " µs"),
+        Target("fast: p50 above uws' and the write floor's", "<=", above(p50, "uws", "write floor", contestant="fast"),
+               unit=" µs")], fast=True, columns=LATENCY_COLUMNS, floors=commit_floor(bench) + write_floor(bench))
 
 
 # --- connections ------------------------------------------------------------------------------------------------------
@@ -466,7 +477,7 @@ def rest_send(bench):
     targets = [Target("p50 above the commit floor's", "<=", above("p50_us", "commit floor"), 100, unit=" µs"),
                Target("p50 above the floor's at its rate", "<=", above("p50_us", "floor at its rate"), unit=" µs"),
                Target("p50 ÷ the CPU time of 64 answers", "<=", in_queue),
-               Target(f"{some}: p50 above the floor's at its rate", "<=", above("p50_us", f"{some}: floor", some), 100,
+               Target(f"{some}: p50 above the floor's at its rate", "<=", above("p50_us", f"{some}: floor", contestant=some), 100,
                       unit=" µs"),
                Target("p99", "<=", figure("p99_us"), 10_000, unit=" µs")]
     if not wrk_installed(bench):

@@ -1,27 +1,19 @@
 /* floor-rocksdb: what RocksDB charges one writer for rows of a log: by how many are in a batch, with the WAL or
  * without, synced or not, with insert hints or without.
  *
- * The family's options are those of the gateway's log (storage/kv_rocksdb.c) as far as they matter to a writer. Rows
- * are of many rooms in turns, each room's in rising order, as a log's are. */
+ * Rows are of many rooms in turns, each room's in rising order, as a log's are. */
 #define _GNU_SOURCE
-#include <ftw.h>
 #include <pthread.h>
 #include <rocksdb/c.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "../../src/base/assert.h"
+#include "database.h"
 #include "floor.h"
 
 #define BATCH_MAX 4096u
 #define VALUE_BYTES_MAX 65536u
-#define KEY_BYTES 20u                  /* tenant u32, room u64, seq u64: storage/keys.h */
-#define WRITE_BUFFER_BYTES (64u << 20) /* the default of store.write_buffer */
-#define WRITE_BUFFERS 4
-#define INFO_LOG_LEVEL_FATAL 4
 
 enum way { WAY_NO_WAL, WAY_UNSYNCED, WAY_SYNCED, WAY_OVERLAPPED };
 static const char *const way_names[] = {"no_wal", "unsynced", "synced", "overlapped", NULL};
@@ -58,23 +50,19 @@ static const struct floor_program program = {
     .seconds = &seconds,
 };
 
-static char path[4096];
 static rocksdb_t *db;
 static _Atomic uint64_t written, durable; /* rows */
 static _Atomic bool over;
 
-static void database_open(void);
 static void write_batch(rocksdb_writebatch_t *b, const rocksdb_writeoptions_t *o, uint64_t *next, const char *value);
 static void count_rows(void);
 static void *syncer(void *unused);
-static void directory_remove(void);
-static void good(char *error, const char *what);
 
 int main(int argc, char **argv)
 {
     floor_begin(&program, argc, argv);
     int cpu = floor_cpu(0); /* the set of CPUs is read now, before RocksDB's threads begin */
-    database_open();
+    db = database_open(directory, hints == HINTS_ON);
     floor_pin(cpu); /* after them: they use the other CPU as well */
     rocksdb_writeoptions_t *o = rocksdb_writeoptions_create();
     rocksdb_writeoptions_disable_WAL(o, way == WAY_NO_WAL);
@@ -118,50 +106,13 @@ int main(int argc, char **argv)
     return 0;
 }
 
-static void database_open(void)
-{
-    if (snprintf(path, sizeof path, "%s/floor-rocksdb-XXXXXX", directory) >= (int)sizeof path || !mkdtemp(path))
-        floor_fail("no directory can be made in %s", directory);
-    atexit(directory_remove);
-    rocksdb_options_t *base = rocksdb_options_create(), *o = rocksdb_options_create();
-    char *error = NULL;
-    /* The C API has no function for this one. */
-    rocksdb_get_options_from_string(
-        base, hints == HINTS_ON ? "memtable_insert_with_hint_prefix_extractor=fixed:12" : "", o, &error);
-    good(error, "insert hints");
-    rocksdb_options_set_create_if_missing(o, 1);
-    rocksdb_options_set_allow_concurrent_memtable_write(o, 0); /* which the hints need */
-    rocksdb_options_set_enable_pipelined_write(o, 0);
-    rocksdb_options_set_write_buffer_size(o, WRITE_BUFFER_BYTES);
-    rocksdb_options_set_max_write_buffer_number(o, WRITE_BUFFERS);
-    rocksdb_options_set_compaction_style(o, rocksdb_universal_compaction);
-    rocksdb_options_set_compression(o, rocksdb_no_compression);
-    rocksdb_options_set_max_background_jobs(o, 2);
-    rocksdb_options_set_bytes_per_sync(o, 1u << 20);
-    rocksdb_options_set_info_log_level(o, INFO_LOG_LEVEL_FATAL);
-    db = rocksdb_open(o, path, &error);
-    good(error, "opening");
-    rocksdb_options_destroy(o);
-    rocksdb_options_destroy(base);
-}
-
-static void big_endian(uint8_t *out, uint64_t number, unsigned len)
-{
-    for (unsigned i = 0; i < len; i++) out[i] = (uint8_t)(number >> 8 * (len - 1 - i));
-}
-
 static void write_batch(rocksdb_writebatch_t *b, const rocksdb_writeoptions_t *o, uint64_t *next, const char *value)
 {
-    uint8_t key[KEY_BYTES] = {0, 0, 0, 1};
     rocksdb_writebatch_clear(b);
-    for (uint64_t i = 0; i < batch; i++, (*next)++) {
-        big_endian(key + 4, *next % rooms, 8);
-        big_endian(key + 12, *next / rooms, 8);
-        rocksdb_writebatch_put(b, (const char *)key, sizeof key, value, bytes);
-    }
+    for (uint64_t i = 0; i < batch; i++, (*next)++) database_put(b, *next % rooms, *next / rooms, value, bytes);
     char *error = NULL;
     rocksdb_write(db, o, b, &error);
-    good(error, "a write");
+    database_good(error, "a write");
 }
 
 /* The store's own count of operations: what was not written cannot be in it. */
@@ -182,25 +133,9 @@ static void *syncer(void *unused)
         if (before > atomic_load(&durable)) {
             char *error = NULL;
             rocksdb_flush_wal(db, 1, &error);
-            good(error, "a sync");
+            database_good(error, "a sync");
             atomic_store(&durable, before);
         }
         if (last) return NULL;
     }
-}
-
-static int remove_one(const char *name, const struct stat *status, int kind, struct FTW *place)
-{
-    return remove(name);
-}
-
-static void directory_remove(void)
-{
-    if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0)
-        fprintf(stderr, "floor-rocksdb: %s is left over\n", path);
-}
-
-static void good(char *error, const char *what)
-{
-    if (error) floor_fail("RocksDB, %s: %s", what, error);
 }
