@@ -86,7 +86,7 @@ def test_the_runner_lists_what_it_has():
     done = run(FLOORS, "--list")
     assert done.returncode == 0
     names = [line.split(":")[0] for line in done.stdout.splitlines() if not line.startswith(" ")]
-    assert names == ["fanout", "ring", "fsync", "commit", "rocksdb", "spsc", "wake", "sockets"]
+    assert names == ["fanout", "ring", "fsync", "commit", "rocksdb", "write", "spsc", "wake", "sockets"]
 
 
 @pytest.mark.parametrize("name, says", [("teapot", "there are: fanout"), ("ring/teapot", "no row of ring")])
