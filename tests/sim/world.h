@@ -4,7 +4,7 @@
  * An actor is a stack of its own (ucontext(3)) that runs the production loop of a thread: cores run core_turn, and the
  * writer, the syncer and the readers run what they gave to pthread_create, which is wrapped at link time. Only one
  * actor runs at a time, until it blocks in its park or in ring_enter, ends, or is preempted at one of the seams (clock,
- * kv). The scheduler (simulator.c) decides who goes on. So the whole process is one thread and one random stream, and a
+ * kv). The scheduler (scheduler.h) decides who goes on. So the whole process is one thread and one random stream, and a
  * seed says everything that happens in it.
  *
  * A parked actor goes on only when its park was signalled, its ring has completions, or its timeout has passed: a
