@@ -20,6 +20,14 @@ struct frame *frame_new(unsigned num_cores, uint32_t len)
     return f;
 }
 
+void frame_charge(struct frame *f, _Atomic int64_t *account)
+{
+    ASSERT(f->account == NULL);
+    f->charged = f->_data_at + f->len;
+    f->account = account;
+    atomic_fetch_add_explicit(account, (int64_t)f->charged, memory_order_relaxed);
+}
+
 void frame_unref(struct frame *f, unsigned core)
 {
     struct frame_core *here = frame_core_of(f, core);

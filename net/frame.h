@@ -31,8 +31,8 @@ struct frame {
     uint16_t num_cores;          /* frame_core slots; 1: private to one core */
     uint16_t events;             /* durable events in it; 0 for replies and ephemerals */
     uint32_t len;                /* bytes */
-    uint32_t charged;            /* bytes charged to the account below */
-    _Atomic int64_t *account;    /* bytes in flight, lowered when the last core lets go; may be NULL */
+    uint32_t charged;            /* bytes of memory charged to the account below */
+    _Atomic int64_t *account;    /* of frames in flight, lowered when the last core lets go; may be NULL */
     uint64_t room;               /* for a room's run: its number, else 0 */
     uint32_t tenant;
     uint32_t _data_at;           /* offset of the bytes from the frame's start */
@@ -43,6 +43,9 @@ struct frame {
 /* frame_new allocates a frame for `num_cores` slots and `len` bytes with no reference yet, held by one core: a
  * private frame needs no frame_hold. Never NULL. The bytes are uninitialised. */
 struct frame *frame_new(unsigned num_cores, uint32_t len);
+/* frame_charge charges all the memory that a frame takes, the cores' counts too, to an account, until the last core lets
+ * go: of a short event on many cores they are most. Once, by whoever holds it. */
+void frame_charge(struct frame *f, _Atomic int64_t *account);
 /* frame_hold makes `cores` the number of cores that hold it; before the first push. */
 static inline void frame_hold(struct frame *f, uint32_t cores)
 {

@@ -138,7 +138,7 @@
 #define ROOMS_FULL_AGAIN_MS 20u      /* a room that was just left may not have told the user's home yet */
 #define CURSOR_FLUSH_MS 100u         /* a moved cursor is in the WAL after at most this */
 #define ROOMS_LOADED_MAX 100000u     /* a core; idle rooms are evicted above it */
-#define FRAMES_BYTES_MAX (256u << 20) /* bytes of frames in flight from one core; beyond: 503 server.overloaded */
+#define FRAMES_BYTES_MAX (256u << 20) /* memory of frames in flight from one core; beyond: 503 server.overloaded */
 #define RUN_BYTES_MAX (256u << 10)   /* a room's concatenated run */
 #define TAIL_BYTES_MAX (8u << 20)    /* a core's newest runs, and pages read lately, for who is behind: seconds of a
                                         busy room */

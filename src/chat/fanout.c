@@ -96,9 +96,7 @@ static struct frame *run_encode_frame(struct core *core, struct room *r, struct 
     f->room = r->number;
     f->first_seq = events[0].record.seq;
     f->last_seq = events[num - 1].record.seq;
-    f->charged = (uint32_t)bytes;
-    f->account = &core->frames_bytes;
-    atomic_fetch_add_explicit(&core->frames_bytes, (int64_t)bytes, memory_order_relaxed);
+    frame_charge(f, &core->frames_bytes);
     return f;
 }
 

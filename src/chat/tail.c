@@ -140,11 +140,7 @@ static void block_drop(struct core *core, struct block *b)
     core->tails->bytes[b->kind] -= b->bytes;
     list_remove(&b->of_tail);
     list_remove(&b->by_age);
-    if (frame_core_of(b->frame, core->id)->refs > 1) { /* queues have it still */
-        b->frame->charged = b->bytes;
-        b->frame->account = &core->frames_bytes;
-        atomic_fetch_add_explicit(&core->frames_bytes, (int64_t)b->bytes, memory_order_relaxed);
-    }
+    if (frame_core_of(b->frame, core->id)->refs > 1) frame_charge(b->frame, &core->frames_bytes); /* queues have it */
     frame_unref(b->frame, core->id);
     free(b);
     if (!list_empty(&t->blocks)) return;
@@ -260,9 +256,7 @@ static struct frame *part_copy(struct core *core, const struct block *b, uint64_
     struct frame *f = frame_new(1, (uint32_t)(to - from));
     frame_ref(f, core->id);
     memcpy(frame_data(f), from, (size_t)(to - from));
-    f->charged = f->len;
-    f->account = &core->frames_bytes;
-    atomic_fetch_add_explicit(&core->frames_bytes, (int64_t)f->len, memory_order_relaxed);
+    frame_charge(f, &core->frames_bytes);
     t->part = f;
     t->part_of = b;
     t->part_first = first;

@@ -66,9 +66,7 @@ static struct frame *item_frame(struct core *core, const struct push *p, const s
     struct frame *f = frame_new(1, (uint32_t)(header_len + item->len));
     memcpy(frame_data(f), header, header_len);
     memcpy(frame_data(f) + header_len, p->json.data + item->at, item->len);
-    f->charged = f->len;
-    f->account = &core->frames_bytes;
-    atomic_fetch_add_explicit(&core->frames_bytes, (int64_t)f->charged, memory_order_relaxed);
+    frame_charge(f, &core->frames_bytes);
     return f;
 }
 
