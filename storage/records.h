@@ -89,9 +89,9 @@ struct member_record {
 
 enum log_kind {
     LOG_MESSAGE = 1,
-    LOG_JOINED = 2,  /* body: JSON array of user ids */
-    LOG_LEFT = 3,    /* body: JSON array of user ids */
-    LOG_ROOM_UPDATED = 4, /* body: JSON object of what changed */
+    LOG_JOINED = 2,  /* body: members of a JSON object, without its braces: "user_ids", or "count" in a large room */
+    LOG_LEFT = 3,    /* body: the same, "user_ids" */
+    LOG_ROOM_UPDATED = 4, /* body: the same, what changed: "user_id" and "role" */
     LOG_EDITED = 5,
     LOG_DELETED = 6,
     LOG_REACTION = 7,

@@ -16,6 +16,7 @@ from wire import HttpWire
 
 OBSERVE = REPOSITORY / "tools" / "observe"
 OPERATING = REPOSITORY / "docs" / "OPERATING.md"
+BACKPRESSURE = REPOSITORY / "docs" / "BACKPRESSURE.md"
 NAME = re.compile(r"\b(?:carillon|process|api_request|websocket_connections|notifications)_[a-z0-9_]+\b")
 SERVERS_LABELS = {"instance", "job", "le"}  # what Prometheus itself adds, and what each histogram has
 
@@ -52,7 +53,7 @@ async def test_dashboard_and_alarms_name_only_metrics_that_exist(gateway):
 
 async def test_documents_name_only_metrics_that_exist(gateway):
     known = await families(gateway)
-    for page in (OPERATING, REPOSITORY / "docs" / "BACKPRESSURE.md"):
+    for page in (OPERATING, BACKPRESSURE):
         named = set(NAME.findall(page.read_text()))
         assert named and named <= known, (page.name, sorted(named - known))
 
@@ -75,6 +76,17 @@ def test_every_alarm_is_explained():
     explained = re.findall(r"^\| `(Carillon\w+)` \|", OPERATING.read_text(), re.MULTILINE)
     assert explained == [rule["alert"] for rule in alert_rules()]
     assert all(rule["annotations"]["summary"] and rule["labels"]["severity"] in ("page", "ticket") for rule in alert_rules())
+
+
+def test_queues_that_are_ordinarily_full_raise_no_alarm():
+    rows = re.findall(r"^\| (`.*?`) \| .*full is ordinary there", BACKPRESSURE.read_text(), re.MULTILINE)
+    ordinary = {queue for row in rows for queue in re.findall(r"`(\w+)`", row)}
+    assert {"rooms", "users", "tail_bytes"} <= ordinary
+    ratios = [expression for expression in expressions()
+              if "carillon_queue_bound" in expression and "by (queue)" not in expression]
+    assert len(ratios) == 2
+    for expression in ratios:
+        assert set(re.search(r'queue!~"([^"]*)"', expression)[1].split("|")) == ordinary, expression
 
 
 def test_backups_are_watched():
