@@ -1,5 +1,7 @@
 #include "notify_harness.h"
 
+#include <string.h>
+
 /* A push to a user's sockets: how much of it at a time, and when it counts as an attempt. */
 
 /* pushed makes notifications for which there is no room at first, and returns how many come by the first push. */
@@ -104,6 +106,113 @@ static void what_an_opening_has_yet_to_bring_comes_once(void **state)
     expect_text(listed(h, "ann"), "\"attempts\":1");
 }
 
+/* An attempt goes to all sockets: that one of them has just opened, and gets everything, does not use it up. */
+static void a_socket_that_opens_keeps_no_attempt_from_the_others(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    struct client *before = socket_open(h, 0, "ann", HELLO_ALL);
+    atomic_fetch_add(&core->frames_bytes, FRAMES_BYTES_MAX);
+    struct made made = notified(h, "ann", "1");
+    struct client *after = socket_open(h, 0, "ann", HELLO_ALL);
+    harness_settle(h);
+    atomic_fetch_sub(&core->frames_bytes, FRAMES_BYTES_MAX);
+    harness_advance(h, PUSH_AGAIN_MS + 200); /* the wheel's ticks */
+    harness_settle(h);
+    expect_text(client_hear(before), made.id);
+    expect_text(client_hear(after), made.id);
+    client_hears_nothing(before);
+    client_hears_nothing(after);
+    expect_text(listed(h, "ann"), "\"attempts\":1");
+}
+
+static void a_push_under_way_passes_over_a_socket_that_opens(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct core *core = harness_core(h, 0);
+    struct person ann = harness_person(h, "ann");
+    struct client *before = socket_open(h, 0, "ann", HELLO_ALL);
+    atomic_fetch_add(&core->frames_bytes, FRAMES_BYTES_MAX);
+    struct made made = notified(h, "ann", "1");
+    harness_settle(h);
+    atomic_fetch_sub(&core->frames_bytes, FRAMES_BYTES_MAX);
+    h->hold_readers = true;
+    harness_advance(h, PUSH_AGAIN_MS + 200); /* the wheel's ticks */
+    harness_settle(h);
+    assert_true(inbox_of(h, &ann)->pushing);
+    struct client *after = socket_open(h, 0, "ann", HELLO_ALL);
+    harness_settle(h);
+    h->hold_readers = false;
+    expect_text(client_hear(before), made.id);
+    expect_text(client_hear(after), made.id);
+    client_hears_nothing(before);
+    client_hears_nothing(after);
+}
+
+#define WAITING 20u
+
+/* opens_slowly opens a socket that takes one notification at a time, and stops when it has had a few of WAITING. */
+static struct client *opens_slowly(struct harness *h, const struct person *who)
+{
+    for (unsigned i = 0; i < WAITING; i++) expect_ok(settled(h, notify_go(h, who, SLICE("1"), who->number, 1)));
+    struct client *socket = socket_open(h, 0, who->id, NULL);
+    net_limit_queues(harness_core(h, 0)->net, 1);
+    h->hold_readers = true;
+    client_say(socket, HELLO_ALL);
+    for (unsigned i = 0; i < 1000 && client_read(socket) < 4; i++) {
+        harness_turn(h, 0);
+        reader_step(h->gateway.readers, 0);
+    }
+    h->hold_readers = false;
+    expect_text(client_hear(socket), "welcome");
+    return socket;
+}
+
+/* place_of counts what a socket hears up to this payload; 0: it does not come. */
+static unsigned place_of(struct client *socket, const char *payload)
+{
+    unsigned place = 0;
+    for (unsigned i = 1; client_read(socket) > 0; i++)
+        if (strstr(client_hear(socket), payload)) {
+            assert_int_equal(place, 0); /* it comes once */
+            place = i;
+        }
+    return place;
+}
+
+static void what_is_more_urgent_is_next_for_a_socket_that_is_being_given_the_rest(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    struct client *socket = opens_slowly(h, &ann);
+    struct op *op = notify_many(h, &ann, 1);
+    op->members[0].user = ann.number;
+    op->in.notify.priority = PRIORITY_URGENT;
+    expect_ok(settled(h, harness_go(h, op)));
+    assert_in_range(place_of(socket, "\"urgent\""), 4, WAITING - 1);
+}
+
+/* A dead letter that is tried again has an old number: what the opening would have to bring is behind it. */
+static void what_an_opening_does_not_bring_comes_without_it(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    struct core *core = harness_core(h, 0);
+    core->notify->bounds.pending_user = 0;
+    struct made dead = notified(h, "ann", "2");
+    core->notify->bounds.pending_user = PENDING_USER_MAX;
+    struct client *before = socket_open(h, 0, "ann", HELLO_ALL), *after = opens_slowly(h, &ann);
+    struct op *op = harness_op(h, 0, OP_DEAD_LETTER_RETRY, &ann, 0, 0);
+    op->in.notification.number = number_of(dead);
+    expect_ok(settled(h, harness_go(h, op)));
+    assert_int_not_equal(place_of(before, "\"payload\":2"), 0);
+    assert_int_not_equal(place_of(after, "\"payload\":2"), 0);
+}
+
 /* Two cores have sockets; one of them acknowledges before the other has said what it took. */
 static void an_acknowledged_push_was_an_attempt(void **state)
 {
@@ -142,6 +251,10 @@ int main(void)
         TEST(a_push_without_room_is_tried_again_soon),
         TEST(a_new_notification_does_not_overtake_one_that_found_no_room),
         TEST(what_an_opening_has_yet_to_bring_comes_once),
+        TEST(a_socket_that_opens_keeps_no_attempt_from_the_others),
+        TEST(a_push_under_way_passes_over_a_socket_that_opens),
+        TEST(what_is_more_urgent_is_next_for_a_socket_that_is_being_given_the_rest),
+        TEST(what_an_opening_does_not_bring_comes_without_it),
         TEST(an_acknowledged_push_was_an_attempt),
     };
     return cmocka_run_group_tests_name("push", tests, NULL, NULL);
