@@ -61,8 +61,8 @@ static void openings_list(struct push *p, const struct inbox *in)
     }
 }
 
-/* push_next: where there are sockets without an opening, what is due goes to everywhere before an opening brings it: for
- * that is an attempt as well, and the others would wait for the next one. Returns the opening whose push it is. */
+/* push_next: where there are sockets without an opening, what is due goes to everywhere before an opening brings it.
+ * That is an attempt as well, and the others would wait for the next one. Returns the opening whose push it is. */
 static struct opening *push_next(struct core *core, struct push *p, struct inbox *in)
 {
     struct opening *o = NULL;
@@ -185,6 +185,7 @@ void push_done(struct core *core, struct push *p)
         if (!w || w->due_ns > core->now_ns) continue; /* acknowledged meanwhile, or a copy for another socket */
         if (taken && PLANTED(write_counts_as_ack)) inbox_remove(in, w);
         else if (taken) attempted(core, &rows, in, w);
+        else if (p->items[i].len == 0) due_again(core, w, w->attempts + 1); /* unreadable: nothing waits for it */
         else stuck = true;
     }
     if (stuck && !p->only.conn.generation) in->full_ns = core->now_ns + PUSH_AGAIN_MS * 1000000ull;

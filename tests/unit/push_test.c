@@ -1,5 +1,6 @@
 #include "notify_harness.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* A push to a user's sockets: how much of it at a time, and when it counts as an attempt. */
@@ -213,6 +214,44 @@ static void what_an_opening_does_not_bring_comes_without_it(void **state)
     assert_int_not_equal(place_of(after, "\"payload\":2"), 0);
 }
 
+static struct kv_ops damaged_ops;
+static const struct kv_ops *whole_ops;
+static struct key damaged;
+static unsigned damaged_reads;
+
+static enum status damaged_get(struct kv *kv, enum kv_cf cf, struct slice key, struct buf *out)
+{
+    if (cf != KV_NOTIFICATIONS || !slice_eq(key, key_slice(&damaged))) return whole_ops->get(kv, cf, key, out);
+    damaged_reads++;
+    return STATUS_CORRUPT;
+}
+
+/* What cannot be read keeps nothing else from its user, and is asked for as seldom as an attempt is made. */
+static void a_notification_that_cannot_be_read_waits_as_one_that_is_not_acknowledged(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    struct person ann = harness_person(h, "ann");
+    struct core *core = harness_core(h, 0);
+    core->notify->bounds.push_batch = 1;
+    key_notification(&damaged, h->tenant, ann.number, number_of(notified(h, "ann", "1")), NOTIFICATION_BODY);
+    damaged_ops = *(whole_ops = h->kv->ops);
+    damaged_ops.get = damaged_get;
+    damaged_reads = 0;
+    h->kv->ops = &damaged_ops;
+    struct client *socket = socket_open(h, 0, "ann", HELLO_ALL);
+    struct made made = notified(h, "ann", "2");
+    pass(h, 2000, 100);
+    expect_text(client_hear(socket), made.id);
+    acknowledge(h, "ann", made, 200);
+    pass(h, 20000, 500);
+    h->kv->ops = whole_ops;
+    assert_in_range(damaged_reads, 2, 5);
+    expect_text(listed(h, "ann"), "\"attempts\":0");
+    pass(h, 15000, 500);
+    expect_text(client_hear(socket), "\"payload\":1"); /* it comes when it can be read again */
+}
+
 /* Two cores have sockets; one of them acknowledges before the other has said what it took. */
 static void an_acknowledged_push_was_an_attempt(void **state)
 {
@@ -255,6 +294,7 @@ int main(void)
         TEST(a_push_under_way_passes_over_a_socket_that_opens),
         TEST(what_is_more_urgent_is_next_for_a_socket_that_is_being_given_the_rest),
         TEST(what_an_opening_does_not_bring_comes_without_it),
+        TEST(a_notification_that_cannot_be_read_waits_as_one_that_is_not_acknowledged),
         TEST(an_acknowledged_push_was_an_attempt),
     };
     return cmocka_run_group_tests_name("push", tests, NULL, NULL);
