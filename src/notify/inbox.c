@@ -219,11 +219,11 @@ void notify_on_notice(struct core *core, struct notice *n)
         return;
     }
     struct slice id = notice_user_id(n);
-    bool opened = n->kind == NOTICE_SOCKET_OPENED;
-    if (n->kind == NOTICE_SOCKET_DRAINED) {
-        struct inbox *waits = inbox_lookup(core, n->tenant, id);
-        if (waits) opening_drained(waits, n);
-        if (waits) inbox_next(core, waits);
+    bool opened = n->kind == NOTICE_SOCKET_OPENED, drained = n->kind == NOTICE_SOCKET_DRAINED;
+    if (drained || n->kind == NOTICE_SOCKET_CLOSED) {
+        struct inbox *in = inbox_lookup(core, n->tenant, id);
+        if (in && drained) opening_drained(in, n);
+        if (in) inbox_next(core, in); /* it goes with the last socket */
         return;
     }
     /* Nobody there: what is on disk waits for the next socket. */

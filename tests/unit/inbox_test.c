@@ -143,6 +143,19 @@ static void what_waits_for_one_user_s_inbox_is_bounded(void **state)
     harness_settle(h);
 }
 
+static void nothing_is_in_memory_for_who_has_gone(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct client *bob = socket_open(h, 1, "bob", HELLO_ALL);
+    notified(h, "bob", "1");
+    harness_settle(h);
+    assert_int_equal(inboxes(h), 1);
+    client_close(bob);
+    harness_settle(h);
+    assert_int_equal(inboxes(h), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -152,6 +165,7 @@ int main(void)
         TEST(an_inbox_that_cannot_be_loaded_is_tried_more_and_more_seldom),
         TEST(a_user_s_outbox_is_full_at_its_bound),
         TEST(what_waits_for_one_user_s_inbox_is_bounded),
+        TEST(nothing_is_in_memory_for_who_has_gone),
     };
     return cmocka_run_group_tests_name("inbox", tests, NULL, NULL);
 }
