@@ -414,8 +414,9 @@ static void inbox_load(struct core *core, struct inbox *in)
     l->inbox = in;
     const struct past *past = past_find(&core->notify->past, in->tenant, in->user);
     l->from = past ? past->from : 0;
-    /* Who is not known may have ended anything that has a number yet. */
-    l->seen = past ? in->seen : atomic_load_explicit(&core->gateway->next_number, memory_order_relaxed) - 1;
+    /* Who is not known may have ended anything that has a number yet; who was loaded before is known. */
+    uint64_t any = atomic_load_explicit(&core->gateway->next_number, memory_order_relaxed) - 1;
+    l->seen = past || in->loaded ? in->seen : any;
     if (l->seen < in->seen) l->seen = in->seen;
     in->seen = l->seen;
     in->loading = true;
