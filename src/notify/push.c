@@ -1,6 +1,7 @@
 /* push: what is due goes to the provider, a batch at a time: the bodies are read, handed over, and what was taken
  * counts as an attempt. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "../../storage/keys.h"
 #include "../base/assert.h"
@@ -16,16 +17,32 @@ static void attempted(struct core *core, struct rows *rows, const struct inbox *
 
 /* --- which ------------------------------------------------------------------------------------------------------- */
 
-/* push_choose lists what goes next: to an opening all that it has not had, else what is due. */
-static void push_choose(const struct core *core, struct push *p, struct inbox *in, const struct opening *o)
+/* choose lists of what waits what goes next, in its order: for an opening (`progress` is its own) all that is to come,
+ * else what is due and does not come by openings. */
+static void choose(const struct core *core, struct push *p, struct inbox *in, bool opening,
+                   const struct push_progress *progress)
 {
     for (uint32_t i = 0; i < in->num && p->num < core->notify->bounds.push_batch; i++) {
         struct waiting *w = &in->list[i];
         if (waiting_dead(core, w) != DEAD_NOT) continue; /* it could not be buried just now */
-        if (o ? !push_to_come(&o->progress, w->priority, w->number) : w->due_ns > core->now_ns) continue;
-        w->attempt = w->due_ns <= core->now_ns;
+        bool due = w->due_ns <= core->now_ns, to_come = push_to_come(progress, w->priority, w->number);
+        if (opening ? !to_come : to_come || !due) continue;
+        w->attempt = due;
         p->items[p->num++] = (struct push_item){.number = w->number, .priority = w->priority};
     }
+}
+
+/* choose_due: what every one of the user's sockets gets by its opening has nobody else to go to. */
+static void choose_due(const struct core *core, struct push *p, struct inbox *in, uint32_t sockets)
+{
+    struct push_progress all = {0};
+    if (sockets > in->num_openings) memset(&all, 0xff, sizeof all);
+    for (struct list *at = in->openings.next; at != &in->openings; at = at->next) {
+        const struct opening *o = CONTAINER_OF(at, struct opening, of_inbox);
+        for (unsigned i = 0; i <= PRIORITY_URGENT; i++)
+            if (o->progress.had[i] > all.had[i]) all.had[i] = o->progress.had[i];
+    }
+    choose(core, p, in, false, &all);
 }
 
 /* opening_next: the first one whose socket has room. */
@@ -68,12 +85,12 @@ static struct opening *push_next(struct core *core, struct push *p, struct inbox
     struct opening *o = NULL;
     if (core->now_ns >= in->full_ns) in->full_ns = 0;
     uint32_t sockets = in->full_ns ? 0 : provider_websocket.reachable(core, in->tenant, inbox_user_id(in));
-    if (sockets > in->num_openings) push_choose(core, p, in, NULL);
+    if (sockets > in->num_openings) choose_due(core, p, in, sockets);
     while (p->num == 0 && (o = opening_next(core, in))) {
-        push_choose(core, p, in, o);
+        choose(core, p, in, true, &o->progress);
         if (p->num == 0) opening_end(in, o);
     }
-    if (p->num == 0 && sockets) push_choose(core, p, in, NULL);
+    if (p->num == 0 && sockets) choose_due(core, p, in, sockets);
     return o;
 }
 
