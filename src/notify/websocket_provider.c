@@ -74,32 +74,37 @@ static struct frame *item_frame(struct core *core, const struct push *p, const s
 
 enum item_sent { ITEM_FOR_NOBODY, ITEM_REFUSED, ITEM_TAKEN };
 
-/* item_send gives one frame to every socket that may have it, and says whether one took it. A queue that is full gets
- * nothing: the notification is not acknowledged, so it comes again. */
-static enum item_sent item_send(struct core *core, struct known_user *u, struct conn_ref only, const struct push *p,
-                                const struct push_item *item)
+/* frame_send adds one socket to what has become of an item. A queue that is full gets nothing: the notification is not
+ * acknowledged, so it comes again. */
+static enum item_sent frame_send(struct core *core, const struct session *s, struct frame *f, enum item_sent so_far)
+{
+    if (s->state != SESSION_OPEN || s->passed_over) return so_far;
+    if (net_send(core->net, s->conn, f, CONN_DURABLE) == STATUS_OK) return ITEM_TAKEN;
+    return so_far == ITEM_TAKEN ? ITEM_TAKEN : ITEM_REFUSED;
+}
+
+/* item_send gives one frame to the one socket, or else to every one that may have it. */
+static enum item_sent item_send(struct core *core, const struct known_user *u, const struct session *one,
+                                const struct push *p, const struct push_item *item)
 {
     enum item_sent sent = ITEM_FOR_NOBODY;
     struct frame *f = item_frame(core, p, item);
     frame_ref(f, core->id);
-    for (struct list *at = u->sessions.next; at != &u->sessions; at = at->next) {
-        struct session *s = CONTAINER_OF(at, struct session, of_user);
-        if (s->state != SESSION_OPEN) continue;
-        if (only.generation ? s != session_on(core, only) : s->passed_over) continue;
-        if (net_send(core->net, s->conn, f, CONN_DURABLE) == STATUS_OK) sent = ITEM_TAKEN;
-        else if (sent == ITEM_FOR_NOBODY) sent = ITEM_REFUSED;
-    }
+    if (one) sent = frame_send(core, one, f, sent);
+    for (struct list *at = u->sessions.next; !one && at != &u->sessions; at = at->next)
+        sent = frame_send(core, CONTAINER_OF(at, struct session, of_user), f, sent);
     frame_unref(f, core->id);
     return sent;
 }
 
 static uint32_t open_sockets(struct core *core, const struct known_user *u, struct conn_ref only)
 {
+    const struct session *one = only.generation ? session_on(core, only) : NULL;
+    if (only.generation) return one && one->state == SESSION_OPEN;
     uint32_t num = 0;
     for (struct list *at = u->sessions.next; at != &u->sessions; at = at->next) {
-        struct session *s = CONTAINER_OF(at, struct session, of_user);
-        if (s->state != SESSION_OPEN || net_conn(core->net, net_ref(s->conn)) == NULL) continue;
-        num += !only.generation || s == session_on(core, only);
+        const struct session *s = CONTAINER_OF(at, struct session, of_user);
+        num += s->state == SESSION_OPEN && net_conn(core->net, net_ref(s->conn)) != NULL;
     }
     return num;
 }
@@ -121,19 +126,20 @@ static void pass_over(struct core *core, const struct push *p, const struct push
 }
 
 /* push_items: nothing overtakes what found no room. */
-static void push_items(struct core *core, struct op *op, struct known_user *u)
+static void push_items(struct core *core, struct op *op, const struct known_user *u)
 {
     const struct push *p = op->flow; /* constant while the op is under way */
+    struct session *one = op->in.push.conn.generation ? session_on(core, op->in.push.conn) : NULL;
     for (uint32_t i = 0; i < p->num; i++) {
         if (p->items[i].len == 0) continue;
         op->in.push.crowded = !frames_fit(core);
         if (op->in.push.crowded) return;
         pass_over(core, p, &p->items[i]);
-        enum item_sent sent = item_send(core, u, op->in.push.conn, p, &p->items[i]);
-        struct session *one = op->in.push.conn.generation ? session_on(core, op->in.push.conn) : NULL;
+        enum item_sent sent = item_send(core, u, one, p, &p->items[i]);
         if (sent == ITEM_TAKEN) op->in.push.taken |= 1ull << i;
-        else if (one) one->pushes_wait = true;
-        if (sent == ITEM_REFUSED) return;
+        if (sent != ITEM_REFUSED) continue;
+        if (one) one->pushes_wait = true;
+        return;
     }
 }
 
