@@ -40,6 +40,14 @@ uint32_t user_num_sockets(const struct core *core, uint32_t tenant, struct slice
     return u ? u->sockets[of_core] : 0;
 }
 
+uint32_t user_sockets(const struct core *core, uint32_t tenant, struct slice id)
+{
+    const struct user *u = user_find(core, tenant, id);
+    uint32_t num = 0;
+    for (unsigned at = 0; u && at < u->num_cores; at++) num += u->sockets[at];
+    return num;
+}
+
 uint64_t user_socket_cores(const struct core *core, uint32_t tenant, struct slice id)
 {
     const struct user *u = user_find(core, tenant, id);

@@ -22,6 +22,8 @@ struct notice;
 
 /* user_num_sockets: how many sockets of this user, who is at home here, `of_core` has told of. */
 uint32_t user_num_sockets(const struct core *core, uint32_t tenant, struct slice id, unsigned of_core);
+/* user_sockets: how many on all cores. */
+uint32_t user_sockets(const struct core *core, uint32_t tenant, struct slice id);
 /* user_socket_cores: a bit for each core that holds sockets of this user, who is at home here. */
 uint64_t user_socket_cores(const struct core *core, uint32_t tenant, struct slice id);
 void user_on_op(struct core *core, struct op *op);

@@ -808,8 +808,11 @@ static void notice_handle(struct core *core, struct notice *n)
 {
     switch ((enum notice_kind)n->kind) {
     case NOTICE_JOINED:
-    case NOTICE_LEFT:
-    case NOTICE_SOCKET_CLOSED: user_on_notice(core, n); break;
+    case NOTICE_LEFT: user_on_notice(core, n); break;
+    case NOTICE_SOCKET_CLOSED:
+        user_on_notice(core, n);
+        notify_on_notice(core, n);
+        break;
     case NOTICE_JOINED_SOCKETS:
     case NOTICE_REMOVED: session_on_notice(core, n); break;
     case NOTICE_NOTIFIED:

@@ -219,11 +219,11 @@ void notify_on_notice(struct core *core, struct notice *n)
         return;
     }
     struct slice id = notice_user_id(n);
-    bool opened = n->kind == NOTICE_SOCKET_OPENED;
-    if (n->kind == NOTICE_SOCKET_DRAINED) {
-        struct inbox *waits = inbox_lookup(core, n->tenant, id);
-        if (waits) opening_drained(waits, n);
-        if (waits) inbox_next(core, waits);
+    bool opened = n->kind == NOTICE_SOCKET_OPENED, drained = n->kind == NOTICE_SOCKET_DRAINED;
+    if (drained || n->kind == NOTICE_SOCKET_CLOSED) {
+        struct inbox *in = inbox_lookup(core, n->tenant, id);
+        if (in && drained) opening_drained(in, n);
+        if (in) inbox_next(core, in); /* it goes with the last socket */
         return;
     }
     /* Nobody there: what is on disk waits for the next socket. */
@@ -414,8 +414,9 @@ static void inbox_load(struct core *core, struct inbox *in)
     l->inbox = in;
     const struct past *past = past_find(&core->notify->past, in->tenant, in->user);
     l->from = past ? past->from : 0;
-    /* Who is not known may have ended anything that has a number yet. */
-    l->seen = past ? in->seen : atomic_load_explicit(&core->gateway->next_number, memory_order_relaxed) - 1;
+    /* Who is not known may have ended anything that has a number yet; who was loaded before is known. */
+    uint64_t any = atomic_load_explicit(&core->gateway->next_number, memory_order_relaxed) - 1;
+    l->seen = past || in->loaded ? in->seen : any;
     if (l->seen < in->seen) l->seen = in->seen;
     in->seen = l->seen;
     in->loading = true;

@@ -29,9 +29,7 @@ struct opening {
     struct push_socket socket;
     bool waits;       /* until the socket has drained */
     bool crowded;     /* until struct inbox.crowd_ns */
-    bool begun;       /* up to and with the two below it has had everything */
-    uint8_t priority;
-    uint64_t number;
+    struct push_progress progress;
 };
 
 struct inbox {

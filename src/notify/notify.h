@@ -7,7 +7,7 @@
  *   past.c            user home     where an outbox begins, so that nobody walks through a user's past
  *   push.c            user home     handing it over: which, to whom, and when again
  *   letters.c         user home     what needs a look into the store first: late acknowledgements, dead letters
- *   sweep.c           core 0        what has expired while nobody was there; what is old enough to go
+ *   sweep.c           core 0        what has ended while nobody was there; what is old enough to go
  *   lists.c           any core      a user's notifications and subscriptions, the operator's dead letters
  *   provider.h        the seam to what carries them; websocket_provider.c is the first
  *

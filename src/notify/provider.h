@@ -23,15 +23,32 @@ struct push_socket {
     uint16_t core;
 };
 
+/* push_progress: how far a socket's opening has got: of each priority, the highest number that it has brought. */
+struct push_progress {
+    uint64_t had[PRIORITY_URGENT + 1];
+};
+
+/* push_to_come: the opening has yet to bring it. */
+static inline bool push_to_come(const struct push_progress *o, uint8_t priority, uint64_t number)
+{
+    return number > o->had[priority];
+}
+
+/* push_opening: a socket with an opening, which brings it what is to come, in its order. */
+struct push_opening {
+    struct push_socket socket;
+    struct push_progress progress;
+};
+
 struct push {
     struct read_job job;  /* reads the bodies */
     struct inbox *inbox;  /* on the user's home, which made the push */
     uint32_t tenant;
     uint64_t user;
     struct slice user_id;
-    struct push_socket only; /* conn.generation 0: wherever the user can be reached, but for `not_to` */
-    struct push_socket *not_to; /* sockets with an opening, which brings them all of it in its order */
-    uint32_t num_not_to;
+    struct push_socket only; /* conn.generation 0: wherever the user can be reached, but for `openings` */
+    struct push_opening *openings; /* what they have yet to bring is not for their sockets */
+    uint32_t num_openings;
     uint32_t num;
     struct push_item items[PUSH_BATCH];
     struct buf json;      /* constant from `send` to push_done */
@@ -45,8 +62,8 @@ struct push {
 struct provider {
     const char *type, *name; /* labels of notifications_sent_total */
     void (*send)(struct core *core, struct push *p);
-    /* reachable: does this user have a place to be reached at right now? */
-    bool (*reachable)(const struct core *core, uint32_t tenant, struct slice user_id);
+    /* reachable: at how many places can this user be reached right now? */
+    uint32_t (*reachable)(const struct core *core, uint32_t tenant, struct slice user_id);
     /* status: can it be expected to hand over anything? A word for /health: "ok", or why not. */
     const char *(*status)(const struct core *core);
 };

@@ -1,6 +1,7 @@
 /* push: what is due goes to the provider, a batch at a time: the bodies are read, handed over, and what was taken
  * counts as an attempt. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "../../storage/keys.h"
 #include "../base/assert.h"
@@ -16,21 +17,32 @@ static void attempted(struct core *core, struct rows *rows, const struct inbox *
 
 /* --- which ------------------------------------------------------------------------------------------------------- */
 
-static bool beyond(const struct opening *o, const struct waiting *w)
-{
-    return !o->begun || !waiting_before(w, o->priority, o->number + 1);
-}
-
-/* push_choose lists what goes next: to an opening all that it has not had, else what is due. */
-static void push_choose(const struct core *core, struct push *p, struct inbox *in, const struct opening *o)
+/* choose lists of what waits what goes next, in its order: for an opening (`progress` is its own) all that is to come,
+ * else what is due and does not come by openings. */
+static void choose(const struct core *core, struct push *p, struct inbox *in, bool opening,
+                   const struct push_progress *progress)
 {
     for (uint32_t i = 0; i < in->num && p->num < core->notify->bounds.push_batch; i++) {
         struct waiting *w = &in->list[i];
         if (waiting_dead(core, w) != DEAD_NOT) continue; /* it could not be buried just now */
-        if (o ? !beyond(o, w) : w->due_ns > core->now_ns) continue;
-        w->attempt = w->due_ns <= core->now_ns;
+        bool due = w->due_ns <= core->now_ns, to_come = push_to_come(progress, w->priority, w->number);
+        if (opening ? !to_come : to_come || !due) continue;
+        w->attempt = due;
         p->items[p->num++] = (struct push_item){.number = w->number, .priority = w->priority};
     }
+}
+
+/* choose_due: what every one of the user's sockets gets by its opening has nobody else to go to. */
+static void choose_due(const struct core *core, struct push *p, struct inbox *in, uint32_t sockets)
+{
+    struct push_progress all = {0};
+    if (sockets > in->num_openings) memset(&all, 0xff, sizeof all);
+    for (struct list *at = in->openings.next; at != &in->openings; at = at->next) {
+        const struct opening *o = CONTAINER_OF(at, struct opening, of_inbox);
+        for (unsigned i = 0; i <= PRIORITY_URGENT; i++)
+            if (o->progress.had[i] > all.had[i]) all.had[i] = o->progress.had[i];
+    }
+    choose(core, p, in, false, &all);
 }
 
 /* opening_next: the first one whose socket has room. */
@@ -53,29 +65,40 @@ static void opening_end(struct inbox *in, struct opening *o)
     free(o);
 }
 
-/* openings_list: the sockets that a push to everywhere passes over, because what an opening has yet to bring would come
- * twice. */
+/* openings_list: a push to everywhere passes over their sockets, where what they have yet to bring would come twice;
+ * over those as well that have opened while it was read. */
 static void openings_list(struct push *p, const struct inbox *in)
 {
     if (in->num_openings == 0) return;
-    p->not_to = malloc(in->num_openings * sizeof *p->not_to);
-    ASSERT(p->not_to != NULL);
-    for (struct list *at = in->openings.next; at != &in->openings; at = at->next)
-        p->not_to[p->num_not_to++] = CONTAINER_OF(at, struct opening, of_inbox)->socket;
+    p->openings = malloc(in->num_openings * sizeof *p->openings);
+    ASSERT(p->openings != NULL);
+    for (struct list *at = in->openings.next; at != &in->openings; at = at->next) {
+        const struct opening *o = CONTAINER_OF(at, struct opening, of_inbox);
+        p->openings[p->num_openings++] = (struct push_opening){o->socket, o->progress};
+    }
+}
+
+/* push_next: where there are sockets without an opening, what is due goes to everywhere before an opening brings it.
+ * That is an attempt as well, and the others would wait for the next one. Returns the opening whose push it is. */
+static struct opening *push_next(struct core *core, struct push *p, struct inbox *in)
+{
+    struct opening *o = NULL;
+    if (core->now_ns >= in->full_ns) in->full_ns = 0;
+    uint32_t sockets = in->full_ns ? 0 : provider_websocket.reachable(core, in->tenant, inbox_user_id(in));
+    if (sockets > in->num_openings) choose_due(core, p, in, sockets);
+    while (p->num == 0 && (o = opening_next(core, in))) {
+        choose(core, p, in, true, &o->progress);
+        if (p->num == 0) opening_end(in, o);
+    }
+    if (p->num == 0 && sockets) choose_due(core, p, in, sockets);
+    return o;
 }
 
 void inbox_push(struct core *core, struct inbox *in)
 {
     struct push *p = calloc(1, sizeof *p);
     ASSERT(p != NULL);
-    struct opening *o;
-    while ((o = opening_next(core, in)) && p->num == 0) {
-        push_choose(core, p, in, o);
-        if (p->num == 0) opening_end(in, o);
-    }
-    if (core->now_ns >= in->full_ns) in->full_ns = 0;
-    if (!o && !in->full_ns && provider_websocket.reachable(core, in->tenant, inbox_user_id(in)))
-        push_choose(core, p, in, NULL);
+    const struct opening *o = push_next(core, p, in);
     if (p->num == 0) {
         free(p);
         return;
@@ -86,7 +109,6 @@ void inbox_push(struct core *core, struct inbox *in)
     p->user = in->user;
     p->user_id = inbox_user_id(in);
     if (o) p->only = o->socket;
-    else openings_list(p, in);
     in->pushing = true;
     read_submit(core->reader, &p->job);
 }
@@ -131,7 +153,9 @@ static void push_run(struct read_job *job, struct kv *kv)
 
 static void push_read(void *context, struct read_job *job)
 {
-    provider_websocket.send(context, CONTAINER_OF(job, struct push, job));
+    struct push *p = CONTAINER_OF(job, struct push, job);
+    if (!p->only.conn.generation) openings_list(p, p->inbox);
+    provider_websocket.send(context, p);
 }
 
 /* --- what became of it ------------------------------------------------------------------------------------------- */
@@ -152,10 +176,14 @@ static void opening_went(const struct core *core, struct inbox *in, const struct
     o->crowded = p->crowded && num < p->num;
     o->waits = !p->crowded && num < p->num;
     if (o->crowded) in->crowd_ns = core->now_ns + PUSH_AGAIN_MS * 1000000ull;
-    if (num == 0) return;
-    o->begun = true;
-    o->priority = p->items[num - 1].priority;
-    o->number = p->items[num - 1].number;
+    for (uint32_t i = 0; i < num; i++) o->progress.had[p->items[i].priority] = p->items[i].number;
+}
+
+/* due_again sets the next attempt, which is that many's wait away. */
+static void due_again(const struct core *core, struct waiting *w, uint32_t attempts)
+{
+    uint64_t base = core->gateway->config->notify_retry_base;
+    w->due_ns = core->now_ns + backoff_ms(base, attempts, random_u64(core->gateway->random)) * 1000000;
 }
 
 void push_done(struct core *core, struct push *p)
@@ -174,6 +202,7 @@ void push_done(struct core *core, struct push *p)
         if (!w || w->due_ns > core->now_ns) continue; /* acknowledged meanwhile, or a copy for another socket */
         if (taken && PLANTED(write_counts_as_ack)) inbox_remove(in, w);
         else if (taken) attempted(core, &rows, in, w);
+        else if (p->items[i].len == 0) due_again(core, w, w->attempts + 1); /* unreadable: nothing waits for it */
         else stuck = true;
     }
     if (stuck && !p->only.conn.generation) in->full_ns = core->now_ns + PUSH_AGAIN_MS * 1000000ull;
@@ -182,7 +211,7 @@ void push_done(struct core *core, struct push *p)
         LOG(LOG_WARN, "notify", "attempts_not_written", LOG_U64("user", in->user));
     rows_free(&rows);
     buf_free(&p->json);
-    free(p->not_to);
+    free(p->openings);
     free(p);
     inbox_next(core, in);
 }
@@ -192,8 +221,7 @@ static void attempted(struct core *core, struct rows *rows, const struct inbox *
 {
     w->attempts++;
     w->last_attempt_ms = core->now_ms;
-    uint64_t base = core->gateway->config->notify_retry_base;
-    w->due_ns = core->now_ns + backoff_ms(base, w->attempts, random_u64(core->gateway->random)) * 1000000;
+    due_again(core, w, w->attempts);
     struct outbox_record r = {.priority = w->priority,
                               .attempts = w->attempts,
                               .created_ms = w->created_ms,

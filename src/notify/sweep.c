@@ -1,17 +1,19 @@
-/* sweep: walks through what nobody comes for: notifications that expired while their users were away, and what has been
- * in the history for long enough. Core 0 does it, a page of NOTIFY_SWEEP_ROWS rows at a time; the next page is read
- * when all that the last one brought up is done. Whatever can still change is left to its user's home. */
+/* sweep: walks through what nobody comes for: notifications that expired while their users were away, or have had their
+ * last attempt and its wait, and what has been in the history for long enough. Core 0 does it, a page of
+ * NOTIFY_SWEEP_ROWS rows at a time; the next page is read when all that the last one brought up is done. Whatever can
+ * still change is left to its user's home. */
 #include <stdlib.h>
 
 #include "../../storage/keys.h"
 #include "../base/assert.h"
 #include "../base/log.h"
+#include "backoff.h"
 #include "notify.h"
 #include "rows.h"
 
 enum sweep_phase {
     SWEEP_REST,    /* until due_ns */
-    SWEEP_OUTBOX,  /* what has expired; counts what waits */
+    SWEEP_OUTBOX,  /* what has expired or is used up; counts what waits */
     SWEEP_HISTORY, /* delivered ones that are old enough */
     SWEEP_DEAD,    /* dead letters that nobody retried */
 };
@@ -24,7 +26,8 @@ struct sweep {
     bool at_end;        /* the page was the phase's last one */
     uint32_t ops_open;
     uint64_t due_ns, history_due_ns;
-    uint64_t now_ms, keep_ms, dead_keep_ms; /* as the page takes them */
+    uint64_t now_ms, keep_ms, dead_keep_ms, retry_base_ms; /* as the page takes them */
+    uint64_t attempts;
     uint32_t rows_max;
     uint64_t waiting;   /* rows of the outbox so far */
     enum status status;
@@ -60,6 +63,13 @@ static void found(struct sweep *s, uint32_t tenant, uint64_t user, uint64_t numb
     buf_slice_append(&s->found, id);
 }
 
+/* used_up: its last attempt's wait is over, however long chance has made it. */
+static bool used_up(const struct sweep *s, const struct outbox_record *r)
+{
+    return r->attempts && r->attempts >= s->attempts &&
+           r->last_attempt_ms + backoff_longest_ms(s->retry_base_ms, r->attempts) <= s->now_ms;
+}
+
 static enum status outbox_row(struct sweep *s, struct slice key, struct slice value)
 {
     uint32_t tenant;
@@ -70,7 +80,7 @@ static enum status outbox_row(struct sweep *s, struct slice key, struct slice va
     enum status status = outbox_record_decode(&r, value);
     if (status != STATUS_OK) return status;
     s->waiting++;
-    if (r.expires_ms <= s->now_ms) found(s, tenant, user, number, r.user_id);
+    if (r.expires_ms <= s->now_ms || used_up(s, &r)) found(s, tenant, user, number, r.user_id);
     return STATUS_OK;
 }
 
@@ -211,6 +221,8 @@ static void page_read(struct core *core, struct sweep *s)
     s->job = (struct read_job){.return_core = (uint16_t)core->id, .run = page_run, .done = page_done};
     s->now_ms = core->now_ms;
     s->keep_ms = core->gateway->config->notify_keep;
+    s->retry_base_ms = core->gateway->config->notify_retry_base;
+    s->attempts = core->gateway->config->notify_attempts;
     s->dead_keep_ms = core->notify->bounds.dead_keep_ms;
     s->rows_max = core->notify->bounds.sweep_rows;
     s->reading = true;

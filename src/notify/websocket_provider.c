@@ -8,9 +8,9 @@
 
 static void push_returned(struct core *core, struct op *op);
 
-static bool sockets_reachable(const struct core *core, uint32_t tenant, struct slice user_id)
+static uint32_t sockets_reachable(const struct core *core, uint32_t tenant, struct slice user_id)
 {
-    return user_socket_cores(core, tenant, user_id) != 0;
+    return user_sockets(core, tenant, user_id);
 }
 
 static const char *sockets_status(const struct core *core)
@@ -70,31 +70,39 @@ static struct frame *item_frame(struct core *core, const struct push *p, const s
     return f;
 }
 
-/* item_send gives one frame to every socket that may have it; true when one took it. A queue that is full gets nothing:
- * the notification is not acknowledged, so it comes again. */
-static bool item_send(struct core *core, struct known_user *u, struct conn_ref only, const struct push *p,
-                      const struct push_item *item)
+enum item_sent { ITEM_FOR_NOBODY, ITEM_REFUSED, ITEM_TAKEN };
+
+/* frame_send adds one socket to what has become of an item. A queue that is full gets nothing: the notification is not
+ * acknowledged, so it comes again. */
+static enum item_sent frame_send(struct core *core, const struct session *s, struct frame *f, enum item_sent so_far)
 {
-    bool taken = false;
+    if (s->state != SESSION_OPEN || s->passed_over) return so_far;
+    if (net_send(core->net, s->conn, f, CONN_DURABLE) == STATUS_OK) return ITEM_TAKEN;
+    return so_far == ITEM_TAKEN ? ITEM_TAKEN : ITEM_REFUSED;
+}
+
+/* item_send gives one frame to the one socket, or else to every one that may have it. */
+static enum item_sent item_send(struct core *core, const struct known_user *u, const struct session *one,
+                                const struct push *p, const struct push_item *item)
+{
+    enum item_sent sent = ITEM_FOR_NOBODY;
     struct frame *f = item_frame(core, p, item);
     frame_ref(f, core->id);
-    for (struct list *at = u->sessions.next; at != &u->sessions; at = at->next) {
-        struct session *s = CONTAINER_OF(at, struct session, of_user);
-        if (s->state != SESSION_OPEN) continue;
-        if (only.generation ? s != session_on(core, only) : s->passed_over) continue;
-        taken |= net_send(core->net, s->conn, f, CONN_DURABLE) == STATUS_OK;
-    }
+    if (one) sent = frame_send(core, one, f, sent);
+    for (struct list *at = u->sessions.next; !one && at != &u->sessions; at = at->next)
+        sent = frame_send(core, CONTAINER_OF(at, struct session, of_user), f, sent);
     frame_unref(f, core->id);
-    return taken;
+    return sent;
 }
 
 static uint32_t open_sockets(struct core *core, const struct known_user *u, struct conn_ref only)
 {
+    const struct session *one = only.generation ? session_on(core, only) : NULL;
+    if (only.generation) return one && one->state == SESSION_OPEN;
     uint32_t num = 0;
     for (struct list *at = u->sessions.next; at != &u->sessions; at = at->next) {
-        struct session *s = CONTAINER_OF(at, struct session, of_user);
-        if (s->state != SESSION_OPEN || net_conn(core->net, net_ref(s->conn)) == NULL) continue;
-        num += !only.generation || s == session_on(core, only);
+        const struct session *s = CONTAINER_OF(at, struct session, of_user);
+        num += s->state == SESSION_OPEN && net_conn(core->net, net_ref(s->conn)) != NULL;
     }
     return num;
 }
@@ -105,33 +113,39 @@ static bool frames_fit(const struct core *core)
     return atomic_load_explicit(&core->frames_bytes, memory_order_relaxed) <= (int64_t)core->frames_bytes_max / 2;
 }
 
-static void pass_over(struct core *core, const struct push *p, bool so)
+/* pass_over marks the sockets that get an item by their openings; NULL: none any more. */
+static void pass_over(struct core *core, const struct push *p, const struct push_item *item)
 {
-    for (uint32_t i = 0; i < p->num_not_to; i++) {
-        struct session *s = p->not_to[i].core == core->id ? session_on(core, p->not_to[i].conn) : NULL;
-        if (s) s->passed_over = so;
+    for (uint32_t i = 0; i < p->num_openings; i++) {
+        const struct push_opening *o = &p->openings[i];
+        struct session *s = o->socket.core == core->id ? session_on(core, o->socket.conn) : NULL;
+        if (s) s->passed_over = item && push_to_come(&o->progress, item->priority, item->number);
+    }
+}
+
+/* push_items: nothing overtakes what found no room. */
+static void push_items(struct core *core, struct op *op, const struct known_user *u)
+{
+    const struct push *p = op->flow; /* constant while the op is under way */
+    struct session *one = op->in.push.conn.generation ? session_on(core, op->in.push.conn) : NULL;
+    for (uint32_t i = 0; i < p->num; i++) {
+        if (p->items[i].len == 0) continue;
+        op->in.push.crowded = !frames_fit(core);
+        if (op->in.push.crowded) return;
+        pass_over(core, p, &p->items[i]);
+        enum item_sent sent = item_send(core, u, one, p, &p->items[i]);
+        if (sent == ITEM_TAKEN) op->in.push.taken |= 1ull << i;
+        if (sent != ITEM_REFUSED) continue;
+        if (one) one->pushes_wait = true;
+        return;
     }
 }
 
 void notify_on_push(struct core *core, struct op *op)
 {
-    const struct push *p = op->flow; /* constant while the op is under way */
     struct known_user *u = known_user_find(core, op->tenant, op->user_id);
     if (u) op->in.push.sockets = open_sockets(core, u, op->in.push.conn);
-    pass_over(core, p, true);
-    for (uint32_t i = 0; u && i < p->num && op->in.push.sockets; i++) {
-        if (p->items[i].len == 0) continue;
-        if (!frames_fit(core)) {
-            op->in.push.crowded = true;
-            break;
-        }
-        if (!item_send(core, u, op->in.push.conn, p, &p->items[i])) { /* nothing overtakes what found no room */
-            struct session *one = op->in.push.conn.generation ? session_on(core, op->in.push.conn) : NULL;
-            if (one) one->pushes_wait = true;
-            break;
-        }
-        op->in.push.taken |= 1ull << i;
-    }
-    pass_over(core, p, false);
+    if (op->in.push.sockets) push_items(core, op, u);
+    pass_over(core, op->flow, NULL);
     op_return(core, op);
 }

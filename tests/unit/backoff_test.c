@@ -16,6 +16,7 @@ static void the_wait_doubles_up_to_an_hour(void **state)
         assert_int_equal(backoff_ms(10000, attempts, 0), expected - expected / 4);
         assert_int_equal(backoff_ms(10000, attempts, expected / 4), expected);
         assert_int_equal(backoff_ms(10000, attempts, expected / 2), expected + expected / 4);
+        assert_int_equal(backoff_longest_ms(10000, attempts), expected + expected / 4);
         expected *= 2;
     }
 }

@@ -143,6 +143,58 @@ static void what_waits_for_one_user_s_inbox_is_bounded(void **state)
     harness_settle(h);
 }
 
+static void nothing_is_in_memory_for_who_has_gone(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 2);
+    struct client *bob = socket_open(h, 1, "bob", HELLO_ALL);
+    notified(h, "bob", "1");
+    harness_settle(h);
+    assert_int_equal(inboxes(h), 1);
+    client_close(bob);
+    harness_settle(h);
+    assert_int_equal(inboxes(h), 0);
+}
+
+static void hears(struct harness *h, const struct person *who, uint64_t number)
+{
+    struct core *core = harness_core(h, 0);
+    struct notified what = {.created_ms = h->wall_ms, .expires_ms = h->wall_ms + DAY, .priority = PRIORITY_NORMAL};
+    notice_post(core, 0,
+                notice_new(core, NOTICE_NOTIFIED, h->tenant, who->number, slice_str(who->id), 0, number,
+                           slice_of((const char *)&what, sizeof what)));
+}
+
+/* While notifications are made one after the other, each is heard of during a load that began after it had its number:
+ * only the first load may have shown one that has ended since. */
+static void an_inbox_is_loaded_twice_at_most_while_more_is_made(void **state)
+{
+    struct harness *h = *state;
+    harness_open(h, 1);
+    notified(h, "bob", "1");
+    harness_restart(h, END_CLEAN); /* bob's past is not known */
+    struct person bob = harness_person(h, "bob");
+    watch_store(h);
+    struct client *socket = socket_open(h, 0, "bob", NULL);
+    uint64_t number = gateway_number(&h->gateway);
+    h->hold_readers = true;
+    client_say(socket, HELLO_ALL);
+    for (unsigned i = 0; i < 100 && !inbox_of(h, &bob); i++) {
+        harness_settle(h);
+        if (!inbox_of(h, &bob)) reader_step(h->gateway.readers, 0);
+    }
+    watched.walks = 0;
+    for (unsigned i = 0; i < 10; i++) {
+        hears(h, &bob, number);
+        number = gateway_number(&h->gateway);
+        reader_step(h->gateway.readers, 0);
+        harness_settle(h);
+    }
+    assert_in_range(watched.walks, 1, 2);
+    h->hold_readers = false;
+    unwatch_store(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -152,6 +204,8 @@ int main(void)
         TEST(an_inbox_that_cannot_be_loaded_is_tried_more_and_more_seldom),
         TEST(a_user_s_outbox_is_full_at_its_bound),
         TEST(what_waits_for_one_user_s_inbox_is_bounded),
+        TEST(nothing_is_in_memory_for_who_has_gone),
+        TEST(an_inbox_is_loaded_twice_at_most_while_more_is_made),
     };
     return cmocka_run_group_tests_name("inbox", tests, NULL, NULL);
 }

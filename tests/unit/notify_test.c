@@ -150,6 +150,28 @@ static void a_restart_goes_on_where_the_attempts_were(void **state)
     }
 }
 
+/* Nobody has the inbox in memory when the wait of the last attempt is over. */
+static void the_last_attempt_s_wait_ends_for_who_has_gone(void **state)
+{
+    struct harness *h = *state;
+    h->config.notify_attempts = 2;
+    harness_open(h, 2);
+    for (unsigned attempt = 0; attempt < 2; attempt++) {
+        struct client *bob = socket_open(h, 1, "bob", HELLO_ALL);
+        if (attempt == 0) notified(h, "bob", "1");
+        expect_text(client_hear(bob), "notification");
+        client_close(bob);
+        harness_settle(h);
+        harness_restart(h, END_KILLED);
+        pass(h, attempt ? 15000 : 13000, 1000); /* 12.5 s and 15 s are the longest and the shortest wait */
+        expect_text(listed(h, "bob"), "\"status\":\"pending\"");
+    }
+    pass(h, 11000 + NOTIFY_SWEEP_MS, 1000);
+    expect_text(listed(h, "bob"), "\"status\":\"dead\",\"attempts\":2");
+    expect_text(listed(h, "bob"), "\"reason\":\"attempts\"");
+    assert_int_equal(inboxes(h), 0);
+}
+
 static void a_new_socket_is_told_without_it_being_an_attempt(void **state)
 {
     struct harness *h = *state;
@@ -345,6 +367,7 @@ int main(void)
         TEST(what_expires_is_a_dead_letter_and_old_ones_go),
         TEST(delivered_ones_stay_listed_for_a_week),
         TEST(a_restart_goes_on_where_the_attempts_were),
+        TEST(the_last_attempt_s_wait_ends_for_who_has_gone),
         TEST(a_new_socket_is_told_without_it_being_an_attempt),
         TEST(a_notification_that_the_power_took_was_not_answered),
         TEST(a_gateway_without_notifications_asks_for_none),
