@@ -43,8 +43,8 @@ struct frame {
 /* frame_new allocates a frame for `num_cores` slots and `len` bytes with no reference yet, held by one core: a
  * private frame needs no frame_hold. Never NULL. The bytes are uninitialised. */
 struct frame *frame_new(unsigned num_cores, uint32_t len);
-/* frame_charge charges all the memory that a frame takes, the cores' counts too, to an account, until the last core lets
- * go: of a short event on many cores they are most. Once, by whoever holds it. */
+/* frame_charge charges all the memory that a frame takes, the cores' counts too, to an account, until the last core
+ * lets go: of a short event on many cores they are most. Once, by whoever holds it. */
 void frame_charge(struct frame *f, _Atomic int64_t *account);
 /* frame_hold makes `cores` the number of cores that hold it; before the first push. */
 static inline void frame_hold(struct frame *f, uint32_t cores)
