@@ -279,7 +279,6 @@ static void position_choose(struct client *c, unsigned room)
     v->asked_seq = v->held;
     v->asked_version = store_version();
     v->asked_seen = scenario.rooms[room].seen;
-    v->acked_before = v->acked_gateway == c->socket.gateway ? v->acked : 0;
     if (scenario.healing || !world_chance(12)) return;
     switch (world_below(5)) {
     case 0: v->asked_epoch = world_chance(2) ? 0 : line_epoch(&c->socket) + 1 + world_below(1000); return;
@@ -300,6 +299,7 @@ static void say_hello(struct client *c)
     const char *separator = ",\"resume\":{";
     for (unsigned r = 0; r < scenario.num_rooms; r++) {
         struct view *v = &c->views[r];
+        v->acked_before = v->acked_gateway == c->socket.gateway ? v->acked : 0; /* welcome shows rooms unnamed too */
         bool foreign = scenario.rooms[r].tenant != c->tenant && !scenario.healing && world_chance(20);
         if (!scenario_room_known(r) || (!client_in(c, r) && !foreign)) continue;
         if (!foreign && !scenario.healing && world_chance(6)) continue;

@@ -37,7 +37,7 @@ struct view {
     uint64_t most;        /* ever held: cursors stay where they are when a position turns out to be void */
     uint64_t acked;         /* highest seq whose ack was answered … */
     unsigned acked_gateway; /* … by this gateway: a crash may take the cursor back … */
-    uint64_t acked_before;  /* … when hello was said */
+    uint64_t acked_before;  /* … by the gateway that hello was said to, when it was said; 0: none */
     uint64_t acked_moment;  /* when the first ack was answered; 0: none was, and the device shares the user's cursor */
     unsigned acked_losses;  /* power losses before it: each may take the device's own cursor */
     bool on;                /* the socket is subscribed */
