@@ -458,7 +458,9 @@ static enum status rocks_sync(struct kv *kv)
     char *error = NULL;
     rocksdb_flush_wal(r->db, 1, &error);
     if (UNLIKELY(error != NULL)) atomic_store_explicit(&r->failed, true, memory_order_release);
-    return status_of("flush_wal", error);
+    enum status s = status_of("flush_wal", error);
+    /* Another thread's sync of the same log may have failed meanwhile, and this one succeeded for that reason. */
+    return s == STATUS_OK && has_failed(r) ? STATUS_READ_ONLY : s;
 }
 
 static uint64_t rocks_sequence(struct kv *kv) { return rocksdb_get_latest_sequence_number(((struct rocks *)kv)->db); }
