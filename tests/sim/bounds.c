@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "../../net/connection.h"
 #include "../../src/chat/fanout.h"
 #include "../../src/chat/far_walk.h"
 #include "../../src/chat/room.h"
@@ -76,6 +77,61 @@ static void check_none(const struct core *core, const char *what, uint64_t num)
     CHECK(num == 0, "core %u counts %" PRIu64 " %s, and all is over", core->id, num, what);
 }
 
+/* holds_of counts the sends without a copy that hold this frame, on all cores, and says which is the first. */
+static unsigned holds_of(const struct gateway *g, const struct frame *f, const struct zero_copy_hold **first)
+{
+    unsigned num = 0;
+    for (unsigned i = 0; i < g->num_cores; i++) {
+        const struct zero_copy *z = &g->cores[i]->net->zero_copy;
+        for (uint32_t at = 0; at < z->num_used; at++) {
+            const struct zero_copy_hold *h = zero_copy_held(z, at);
+            if (h && h->frame == f && num++ == 0) *first = h;
+        }
+    }
+    return num;
+}
+
+/* check_held_frame: those sends are all that keeps it. */
+static void check_held_frame(struct frame *f, unsigned holds)
+{
+    unsigned refs = 0, cores = 0;
+    for (unsigned i = 0; i < f->num_cores; i++) {
+        refs += f->cores[i].refs;
+        cores += f->cores[i].refs > 0;
+    }
+    CHECK(refs == holds && atomic_load(&f->cores_left) == cores,
+          "a frame has %u references and is held by %u cores; %u sends on %u cores have it, and all is over", refs,
+          atomic_load(&f->cores_left), holds, cores);
+}
+
+/* bytes_being_sent: of the frames that are charged to this core, those that closed sockets still send from, because
+ * their peers have not read all of it. However many sends hold a frame, it is charged once. */
+static uint64_t bytes_being_sent(const struct core *core)
+{
+    const struct gateway *g = core->gateway;
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < g->num_cores; i++) {
+        const struct zero_copy *z = &g->cores[i]->net->zero_copy;
+        for (uint32_t at = 0; at < z->num_used; at++) {
+            const struct zero_copy_hold *h = zero_copy_held(z, at), *first = NULL;
+            if (!h || h->frame->account != &core->frames_bytes) continue;
+            unsigned holds = holds_of(g, h->frame, &first);
+            if (h != first) continue;
+            check_held_frame(h->frame, holds);
+            bytes += h->frame->charged;
+        }
+    }
+    return bytes;
+}
+
+/* check_frames: what is counted is what the ring may still read (check_zero_copies), and not a byte more. */
+static void check_frames(const struct core *core)
+{
+    uint64_t counted = (uint64_t)atomic_load(&core->frames_bytes), sent = bytes_being_sent(core);
+    CHECK(counted == sent, "core %u counts %" PRIu64 " bytes of frames where %" PRIu64 " are sent, and all is over",
+          core->id, counted, sent);
+}
+
 void bounds_check_empty(const struct core *core)
 {
     bounds_check(core);
@@ -88,7 +144,7 @@ void bounds_check_empty(const struct core *core)
     check_none(core, "chunks of queues", net_stats(core->net)->queue_nodes);
     check_none(core, "bytes of answers to strangers", core->anyone.bytes);
     check_none(core, "bytes that strangers began", core->anyone.assembly);
-    check_none(core, "bytes of frames", (uint64_t)atomic_load(&core->frames_bytes));
+    check_frames(core);
     check_none(core, "bytes that are not durable", core->pending_bytes);
     check_none(core, "bytes of news", core->news_bytes);
     check_none(core, "entries that are not durable", commit_pending(core->commit));

@@ -7,7 +7,8 @@ struct core;
 struct net;
 
 void bounds_check(const struct core *core);
-/* bounds_check_empty: the last connection has gone and nothing is on its way, so nothing is counted any more. */
+/* bounds_check_empty: the last connection has gone and nothing is on its way, so nothing is counted any more, but for
+ * frames that a closed socket still sends from: its peer may read what is left whenever it likes. */
 void bounds_check_empty(const struct core *core);
 /* bounds_check_net is the part about connections; it needs nothing but them. */
 void bounds_check_net(const struct net *net);
