@@ -155,6 +155,26 @@ def fast_room(records, export):
     room.shown("ann", "r4-b", "desk", 3, 4, epoch=2)
 
 
+def lost_with_the_power(room, num):
+    """The power fails, and takes the last events of a fast room."""
+    for _ in range(num):
+        room.export.remove(room.log.pop())
+    room.record("crash", power=True)
+
+
+def fast_room_with_a_joiner(records, export):
+    """Bob joins Ann's fast room, and sees that he has."""
+    room = Room(records, export, "r5", 5 * 10**5)
+    room.record("room", room="r5", durability="fast")
+    room.record("member", room="r5", user="ann")
+    room.record("member", room="r5", user="bob")
+    room.send("j0", "ann")
+    room.send("j1", "ann")
+    room.event("user_joined", user_ids=["bob"])
+    room.shown("bob", "page-3", None, 3, path="events", asked=room.clock)
+    return room
+
+
 def full_history():
     """What good_history has not: a fast room; and a room in which Bob joins, leaves and comes back, with pages, acks,
     cursors, positions; notifications; and a device that gets its last event only after healing."""
@@ -380,6 +400,18 @@ def plant_seen_by_a_receiver_before_an_earlier_one_was_sent(records, export):
     for line in records:
         if line["op"] == "receive" and line["room"] == "r1" and line["seq"] >= kept["seq"] and line["seq"] != 8:
             line["t"] = 900002
+    return {"order"}
+
+
+@on_full_history
+def plant_seen_join_before_an_earlier_message_was_sent_in_a_fast_room(records, export):
+    """j1 was sent when the join behind it had been seen. The power took neither: j2, which it left, is behind both."""
+    room = fast_room_with_a_joiner(records, export)
+    for number, op in enumerate(("invoke", "ok")):
+        find(records, op=op, client_id="j1")["t"] = room.clock + 1 + number
+    room.send("j2", "ann")
+    room.send("j3", "ann")
+    lost_with_the_power(room, 1)
     return {"order"}
 
 
@@ -892,6 +924,16 @@ def near_miss_lost_with_the_power_and_back_at_the_same_seq(records, export):
     room.send("f3", "ann", epoch=2)
     room.send("f2", "ann", epoch=2)
     room.shown("ann", "r5-b", "desk", 2, 3, epoch=2)
+
+
+@on_full_history
+def near_miss_join_lost_with_the_power_and_back_at_the_same_seq(records, export):
+    """j1 and Bob's joining are lost; behind another message he joins again, where he had, and in the same millisecond:
+    the clock stands behind the log."""
+    room = fast_room_with_a_joiner(records, export)
+    lost_with_the_power(room, 2)
+    room.send("new", "ann", epoch=2)
+    room.event("user_joined", user_ids=["bob"])
 
 
 NEAR_MISSES = [value for name, value in sorted(globals().items()) if name.startswith("near_miss_")]

@@ -247,13 +247,20 @@ bool is_kept(const struct checker *c, const struct entry *e)
            e->client_id == row->entry->client_id && !texts_differ(e->created_at, row->entry->created_at);
 }
 
+/* may_be_again: what looks like the row may have been lost with the power, and the row came to be after that. A message
+ * must have been sent again for it; how often somebody joined, left or got a role, no record says. */
+static bool may_be_again(const struct checker *c, const struct row *row)
+{
+    const struct message *m = row->message;
+    if (!row_is_message(c, row->entry)) return true;
+    return m && m->num_invoked > 1 && m->last_invoked_t >= c->first_power;
+}
+
 bool is_surely_kept(const struct checker *c, const struct entry *e)
 {
     const struct room *r = room_with_id(c, e->room);
     if (!is_kept(c, e)) return false;
-    const struct message *m = row_find(r, e->seq)->message;
-    bool again = m && m->num_invoked > 1 && m->last_invoked_t >= c->first_power;
-    return !again || !lost_with_power(c, r, e);
+    return !may_be_again(c, row_find(r, e->seq)) || !lost_with_power(c, r, e);
 }
 
 static void row_known(struct row *row, const struct entry *e)
@@ -262,14 +269,31 @@ static void row_known(struct row *row, const struct entry *e)
     if (e->kind == ENTRY_OK && (!row->answered || e->t < row->answered->t)) row->answered = e;
 }
 
+/* stands_before: the epoch in which this was known had something behind it, or this itself, that was surely kept. Of
+ * one epoch a power loss takes the end, so this was kept as well. */
+static bool stands_before(const struct list *kept, const struct entry *e)
+{
+    size_t at = list_lower(kept, (uint64_t[]){e->room, e->epoch, e->seq}, 3);
+    return e->epoch && at < kept->len && kept->items[at].key[0] == e->room && kept->items[at].key[1] == e->epoch;
+}
+
 static void rows_known(struct checker *c)
 {
+    struct list shown = {0}, kept = {0}; /* what looks like its row; what surely is it: by room, epoch, seq */
     for (const struct entry *e = c->h->entries, *end = e + c->h->len; e < end; e++) {
         struct room *r = e->kind == ENTRY_RECEIVE || e->kind == ENTRY_OK ? room_with_id(c, e->room) : NULL;
         struct row *row = r ? row_find(r, e->seq) : NULL;
         if (e->kind == ENTRY_RECEIVE) list_add(&c->receipts, e, r, 0, 0, 0, 0);
-        if (row && is_surely_kept(c, e)) row_known(row, e);
+        if (!row || !is_kept(c, e)) continue;
+        bool surely = is_surely_kept(c, e);
+        if (surely) row_known(row, e);
+        if (r->fast) list_add(surely ? &kept : &shown, e, row, e->room, e->epoch, e->seq, 0);
     }
+    list_sort(&kept);
+    for (size_t i = 0; i < shown.len; i++)
+        if (stands_before(&kept, shown.items[i].entry)) row_known(shown.items[i].of, shown.items[i].entry);
+    list_free(&shown);
+    list_free(&kept);
 }
 
 /* A receipt may be read long after it was sent; the epoch says better than its time when that was. */

@@ -98,7 +98,9 @@ bool event_differs(const struct checker *c, const struct entry *receipt, const s
 /* is_kept: the log has what the receipt or the ok tells of, or something that looks like it. */
 bool is_kept(const struct checker *c, const struct entry *e);
 /* is_surely_kept: and it is the very event. A message that a fast room has lost and that is sent again may get its old
- * seq, and then all of its old name; so what was told of it before the power loss says nothing of the new one. */
+ * seq, and then all of its old name; so what was told of it before the power loss says nothing of the new one. No more
+ * does what was told of a join, a leave or a role: somebody may join again under the same seq, and in the same
+ * millisecond while the clock stands behind the log. */
 bool is_surely_kept(const struct checker *c, const struct entry *e);
 /* lost_with_power: the room may have lost what was known at e, because the power failed after it. */
 bool lost_with_power(const struct checker *c, const struct room *r, const struct entry *e);
