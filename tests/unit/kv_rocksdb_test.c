@@ -467,7 +467,7 @@ static unsigned writer_names_synced; /* … and how often it synced their direct
 static _Atomic bool slow_turns;      /* a log's first bytes take as long as a flush, and its closing even longer */
 static _Atomic unsigned slow_closes;
 
-static _Atomic bool turn_fails, turn_failed; /* the sync of a log before the next one is begun; it is as slow as a disk */
+static _Atomic bool turn_fails, turn_failed; /* the sync of a log before the next one is begun */
 static _Thread_local bool synced_behind;     /* this thread has synced that log, and the kernel said that all is well */
 static char turned_log[700];
 
@@ -515,17 +515,22 @@ static void note_log(int fd, bool is_sync)
     pthread_mutex_unlock(&log_lock);
 }
 
-/* fails_turn: the kernel tells of an error once, and whoever syncs the log meanwhile or later hears nothing of it. */
+/* fails_turn: the kernel tells of an error once, and whoever syncs the log meanwhile or later hears nothing of it. The
+ * other thread's syncs are slow, so that one is under way when the log ends. */
 static bool fails_turn(int fd)
 {
     char path[700];
     if (!log_of(fd, path)) return false;
+    if (pthread_equal(pthread_self(), log_writer)) {
+        if (!atomic_load(&turn_fails)) return false;
+        snprintf(turned_log, sizeof turned_log, "%s", path);
+        atomic_store(&turn_failed, true);
+        atomic_store(&turn_fails, false);
+        return true;
+    }
+    for (unsigned i = 0; i < 40 && atomic_load(&turn_fails); i++) usleep(1000);
     if (atomic_load(&turn_failed)) synced_behind |= strcmp(path, turned_log) == 0;
-    if (!pthread_equal(pthread_self(), log_writer) || !atomic_exchange(&turn_fails, false)) return false;
-    snprintf(turned_log, sizeof turned_log, "%s", path);
-    atomic_store(&turn_failed, true);
-    usleep(50000);
-    return true;
+    return false;
 }
 
 int fsync(int fd)
