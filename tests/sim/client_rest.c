@@ -76,6 +76,7 @@ void client_rest_room(struct client *c, unsigned room)
     r->asked = true;
     if (scenario_room_known(room)) count_happened(COUNT_ROOMS_MADE_AGAIN);
     request(c, client_ask(ASK_ROOM, room), "POST", "/v1/rooms", key, &body);
+    r->creations[c->rest.gateway]++;
 }
 
 void client_rest_send(struct client *c, unsigned author, unsigned message)
@@ -210,6 +211,7 @@ void client_rest_read(struct client *c)
     world_trace("%s: answer %u", c->name, answer.status);
     c->call.kind = ASK_NONE;
     if (a.kind == ASK_LEAVE || a.kind == ASK_REMOVE) removal_answered(c, &a);
+    if (a.kind == ASK_ROOM) scenario.rooms[a.room].creations[c->rest.gateway]--;
     bool lets_in = a.kind == ASK_JOIN || (a.kind == ASK_ADD && scenario.rooms[a.room].rule != RULE_LARGE);
     if (lets_in) recorder_joined(a.room, a.user, c->rest.gateway);
     if (answer.status < 300) call_succeeded(c, &a, answer.body, version);

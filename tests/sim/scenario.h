@@ -67,6 +67,7 @@ struct scenario_room {
     unsigned maker;          /* the client who makes it */
     uint64_t made_at;        /* moment from which on it does */
     bool asked;              /* it was asked for */
+    unsigned creations[GATEWAYS_MAX]; /* how many requests for it a gateway was sent and has not answered */
     char id[32];             /* empty: nobody knows it yet */
     uint64_t epoch;          /* when it was made */
     uint64_t known_moment;   /* when somebody was first told of it */
@@ -117,6 +118,10 @@ unsigned scenario_num_unknown(void);
 unsigned scenario_room_find(unsigned tenant, struct slice room_id);
 /* scenario_pending: the tenant's room that was asked for and is not known; num_rooms: none. */
 unsigned scenario_pending(unsigned tenant);
+/* scenario_may_come_twice: were idempotency keys forgotten now, a room could be made a second time: a request for it
+ * will be repeated, or is on its way. One that was given up counts: the gateway may still read it, or have it in
+ * hand. */
+bool scenario_may_come_twice(void);
 /* scenario_check_bytes fails the run when bytes for a user of `tenant` hold anything of another tenant. */
 void scenario_check_bytes(unsigned tenant, struct slice bytes);
 
