@@ -156,9 +156,9 @@ IOStatus Watched::Append(const Slice &data, const IOOptions &options, const rock
     return s.ok() ? appended(target()->Append(data, options, verification, dbg), data.size()) : s;
 }
 
-/* One at a time, until its result is known: the kernel tells of an error once, so of two syncs of a file one may succeed
- * because the other one has failed. What comes behind any failure is refused: of a log too, so that RocksDB does not go
- * on to sync the next one, whose first record was not taken. */
+/* One at a time, until its result is known: the kernel tells of an error once, so of two syncs of a file one may
+ * succeed because the other one has failed. What comes behind any failure is refused: of a log too, so that RocksDB
+ * does not go on to sync the next one, whose first record was not taken. */
 IOStatus Watched::Sync(const IOOptions &options, IODebugContext *dbg)
 {
     std::lock_guard<std::mutex> hold(_syncing);
@@ -191,8 +191,8 @@ IOStatus Watched::before_append(const IOOptions &options, IODebugContext *dbg)
     return _number == 0 && _bytes == 0 ? _guard->begin_log(this, _path, options, dbg) : refused();
 }
 
-/* What is appended to a log is not refused: RocksDB with assertions on, as Debian's, aborts when a second thread meets a log that failed,
- * and kv_write and kv_sync ask kv_guard_failed anyway. */
+/* What is appended to a log is not refused: RocksDB with assertions on, as Debian's, aborts when a second thread meets
+ * a log that failed, and kv_write and kv_sync ask kv_guard_failed anyway. */
 IOStatus Watched::refused() const
 {
     return _number && _guard->failed() ? stopped() : IOStatus::OK();
