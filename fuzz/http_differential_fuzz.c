@@ -89,6 +89,8 @@ static const struct http_limits limits = {HTTP_HEAD_BYTES_MAX, HTTP_TARGET_BYTES
 #define OTHERWISE(RULE) \
     RULE(close_wins, "RFC 9112 section 9.3", "HTTP/1.0 with both close and keep-alive is closed") \
     RULE(odd_list, "RFC 9110 section 5.6.1", "an element of Connection that is empty or no token ends nothing") \
+    RULE(begun_word, "RFC 9110 section 7.6.1", \
+         "an element of Connection that begins like a known one hides none behind it") \
     RULE(higher_minor, "RFC 9110 section 2.5", "HTTP/1.2 and above are read as HTTP/1.1") \
     RULE(upgrade_in_1_0, "RFC 9110 section 7.8", "Upgrade in HTTP/1.0 is ignored") \
     RULE(upgrade_coding, "RFC 9112 section 6.1", "before an upgrade it passes over a coding that it does not know") \
@@ -270,6 +272,21 @@ static bool odd_list(const struct reading *r, const char *name)
     return false;
 }
 
+/* begun_word: an element that is the beginning of a word that the other one looks for, which then takes the comma
+ * behind it for more of it. */
+static bool begun_word(const struct reading *r, const char *name)
+{
+    static const char *const words[] = {"close", "keep-alive", "upgrade"};
+    for (size_t word = 0; word < NUM_OF(words); word++) {
+        for (size_t len = 1; len < strlen(words[word]); len++) {
+            char begun[16];
+            snprintf(begun, sizeof begun, "%.*s", (int)len, words[word]);
+            if (lists(r, name, begun)) return true;
+        }
+    }
+    return false;
+}
+
 /* --- both took it ---------------------------------------------------------------------------------------------- */
 
 static void compare(const struct message *m, struct slice body, size_t consumed)
@@ -295,6 +312,8 @@ static void compare(const struct message *m, struct slice body, size_t consumed)
             rules[RULE_close_wins].times_needed++;
         else if (odd_list(other, "Connection"))
             rules[RULE_odd_list].times_needed++;
+        else if (begun_word(other, "Connection"))
+            rules[RULE_begun_word].times_needed++;
         else
             differ(m, "that the connection goes on, says the other");
     }
@@ -313,6 +332,8 @@ static void compare_upgrade(const struct message *m)
         rules[RULE_other_upgrade].times_needed++;
     else if (odd_list(other, "Connection"))
         rules[RULE_odd_list].times_needed++;
+    else if (begun_word(other, "Connection"))
+        rules[RULE_begun_word].times_needed++;
     else
         differ(m, "upgrade, says the other");
 }
