@@ -352,9 +352,17 @@ static void *wake_soon(void *context)
     return NULL;
 }
 
+/* valgrind 3.19 does not know that io_uring_enter(2) waits: no other thread goes on meanwhile. */
+static bool under_valgrind(void)
+{
+    const char *preloaded = getenv("LD_PRELOAD");
+    return preloaded && strstr(preloaded, "/vgpreload_");
+}
+
 static void another_thread_wakes_a_waiting_core_again_and_again(void **state)
 {
     struct app *a = *state;
+    if (under_valgrind()) skip();
     app_open(a);
     turns(a, 2);
     for (unsigned i = 0; i < 3; i++) {
