@@ -128,6 +128,7 @@ struct client {
     uint64_t next_id;
     uint64_t retry_ns; /* when it connects again */
     uint64_t paused_until_ns; /* it does not read */
+    uint64_t heals_since_ns;  /* 0: not yet */
 
     struct line rest;
     struct ask call; /* ASK_NONE: none is under way */
