@@ -58,7 +58,6 @@ private:
     uint64_t _number;
     uint64_t _order; /* in which logs were made, from 1 */
     uint64_t _bytes = 0; /* one thread at a time appends to a MANIFEST and syncs it */
-    std::mutex _syncing;
 };
 
 /* Named is a directory whose names are asked about: those of the logs. Always synced in full: RocksDB would leave it
@@ -156,20 +155,15 @@ IOStatus Watched::Append(const Slice &data, const IOOptions &options, const rock
     return s.ok() ? appended(target()->Append(data, options, verification, dbg), data.size()) : s;
 }
 
-/* One at a time, until its result is known: the kernel tells of an error once, so of two syncs of a file one may
- * succeed because the other one has failed. What comes behind any failure is refused: of a log too, so that RocksDB
- * does not go on to sync the next one, whose first record was not taken. */
 IOStatus Watched::Sync(const IOOptions &options, IODebugContext *dbg)
 {
-    std::lock_guard<std::mutex> hold(_syncing);
-    IOStatus s = _guard->failed() ? stopped() : IOStatus::OK();
+    IOStatus s = refused();
     return s.ok() ? synced(target()->Sync(options, dbg)) : s;
 }
 
 IOStatus Watched::Fsync(const IOOptions &options, IODebugContext *dbg)
 {
-    std::lock_guard<std::mutex> hold(_syncing);
-    IOStatus s = _guard->failed() ? stopped() : IOStatus::OK();
+    IOStatus s = refused();
     return s.ok() ? synced(target()->Fsync(options, dbg)) : s;
 }
 
@@ -191,8 +185,8 @@ IOStatus Watched::before_append(const IOOptions &options, IODebugContext *dbg)
     return _number == 0 && _bytes == 0 ? _guard->begin_log(this, _path, options, dbg) : refused();
 }
 
-/* What is appended to a log is not refused: RocksDB with assertions on, as Debian's, aborts when a second thread meets
- * a log that failed, and kv_write and kv_sync ask kv_guard_failed anyway. */
+/* A log is not refused: RocksDB with assertions on, as Debian's, aborts when a second thread meets a log that failed,
+ * and kv_write and kv_sync ask kv_guard_failed anyway. */
 IOStatus Watched::refused() const
 {
     return _number && _guard->failed() ? stopped() : IOStatus::OK();
@@ -273,7 +267,7 @@ IOStatus Guard::begin_log(Watched *log, const std::string &path, const IOOptions
     std::unique_lock<std::mutex> hold(_lock);
     IOStatus s;
     if (_log) {
-        s = _log->Sync(options, dbg);
+        s = _log->target()->Sync(options, dbg);
         std::unique_ptr<rocksdb::FSDirectory> dir;
         bool named = _log->order() <= _named;
         if (s.ok() && !named) s = target()->NewDirectory(dir_of(path), options, &dir, dbg);

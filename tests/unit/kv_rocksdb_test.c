@@ -467,10 +467,6 @@ static unsigned writer_names_synced; /* … and how often it synced their direct
 static _Atomic bool slow_turns;      /* a log's first bytes take as long as a flush, and its closing even longer */
 static _Atomic unsigned slow_closes;
 
-static _Atomic bool turn_fails, turn_failed; /* the sync of a log before the next one is begun */
-static _Thread_local bool synced_behind;     /* this thread has synced that log, and the kernel said that all is well */
-static char turned_log[700];
-
 static bool log_of(int fd, char path[700])
 {
     char link[64];
@@ -515,24 +511,6 @@ static void note_log(int fd, bool is_sync)
     pthread_mutex_unlock(&log_lock);
 }
 
-/* fails_turn: the kernel tells of an error once, and whoever syncs the log meanwhile or later hears nothing of it. The
- * other thread's syncs are slow, so that one is under way when the log ends. */
-static bool fails_turn(int fd)
-{
-    char path[700];
-    if (!log_of(fd, path)) return false;
-    if (pthread_equal(pthread_self(), log_writer)) {
-        if (!atomic_load(&turn_fails)) return false;
-        snprintf(turned_log, sizeof turned_log, "%s", path);
-        atomic_store(&turn_failed, true);
-        atomic_store(&turn_fails, false);
-        return true;
-    }
-    for (unsigned i = 0; i < 40 && atomic_load(&turn_fails); i++) usleep(1000);
-    if (atomic_load(&turn_failed)) synced_behind |= strcmp(path, turned_log) == 0;
-    return false;
-}
-
 int fsync(int fd)
 {
     struct stat st;
@@ -566,10 +544,6 @@ int fdatasync(int fd)
     if (atomic_load(&sync_fails) && is_manifest(fd)) {
         atomic_store(&sync_fails, false);
         atomic_store(&sync_failed, true);
-        errno = EIO;
-        return -1;
-    }
-    if (fails_turn(fd)) {
         errno = EIO;
         return -1;
     }
@@ -755,35 +729,6 @@ static void a_log_that_is_being_closed_is_not_synced(void **state)
     kv_close(kv);
 }
 
-static void *sync_until_refused(void *context)
-{
-    while (true) {
-        synced_behind = false;
-        enum status s = kv_sync(context);
-        if (s != STATUS_OK) return (void *)true;
-        if (synced_behind) return (void *)false;
-    }
-}
-
-/* The log that ends has failed to sync in the thread that begins the next one; a sync in another thread, of the same
- * log, meets no error any more and has put nothing on disk. */
-static void a_sync_beside_one_that_failed_is_no_success(void **state)
-{
-    options.write_buffer_bytes = 256 << 10;
-    struct kv *kv = open_kv();
-    log_writer = pthread_self();
-    atomic_store(&turn_fails, true);
-    pthread_t syncer;
-    assert_int_equal(pthread_create(&syncer, NULL, sync_until_refused, kv), 0);
-    for (uint64_t seq = 1; seq <= 10000 && write_long_row(kv, seq) == STATUS_OK; seq++) {}
-    void *refused = NULL;
-    pthread_join(syncer, &refused);
-    assert_true(atomic_load(&turn_failed));
-    atomic_store(&turn_failed, false);
-    assert_true(refused);
-    kv_close(kv);
-}
-
 static void what_is_synced_of_the_manifest_is_whole_edits(void **state)
 {
     options.write_buffer_bytes = 256 << 10;
@@ -851,7 +796,6 @@ int main(void)
         WITH_DIR(no_log_is_begun_before_the_one_before_it_is_on_disk),
         WITH_DIR(a_log_that_is_begun_syncs_no_names_that_are_on_disk),
         WITH_DIR(a_log_that_is_being_closed_is_not_synced),
-        WITH_DIR(a_sync_beside_one_that_failed_is_no_success),
         WITH_DIR(what_is_synced_of_the_manifest_is_whole_edits),
         WITH_DIR(syncs_run_beside_writes),
     };
