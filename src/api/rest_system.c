@@ -134,8 +134,7 @@ static void write_process(struct buf *out, struct core *core)
 
 static uint64_t queue_sum(const struct gateway *g, enum core_queue queue)
 {
-    uint64_t sum = CORES_SUM(g, queue_depth[queue]);
-    return sum;
+    return CORES_SUM(g, queue_depth[queue]);
 }
 
 static void write_memory(struct buf *out, const struct gateway *g)
