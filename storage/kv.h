@@ -90,7 +90,7 @@ struct kv {
  * be cleared and filled again, and is freed before kv_close. */
 static inline struct kv_batch *kv_batch_new(struct kv *kv) { return kv->ops->batch_new(kv); }
 /* kv_write applies the whole batch atomically, unsynced; later rows of a batch win. STATUS_IO, NO_SPACE,
- * CORRUPT: the batch may be there or not after a reopening, and the store takes no more writes (READ_ONLY). */
+ * CORRUPT: the batch may be there or not, now and after a reopening; the store takes no more writes (READ_ONLY). */
 MUST_USE static inline enum status kv_write(struct kv *kv, struct kv_batch *b) { return kv->ops->write(kv, b); }
 /* kv_sync makes everything written before the call durable. Any error is final: it and every later
  * write and sync fail (READ_ONLY) until the store is opened again. */

@@ -6,10 +6,12 @@
 #include <rocksdb/file_system.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 using rocksdb::FileOptions;
@@ -48,10 +50,11 @@ public:
     IOStatus Close(const IOOptions &options, IODebugContext *dbg) override;
 
 private:
-    IOStatus before_append(const IOOptions &options, IODebugContext *dbg);
-    IOStatus refused() const;
-    IOStatus appended(IOStatus s, size_t len);
-    IOStatus synced(IOStatus s);
+    bool is_log() const { return _number == 0; }
+    bool takes_bytes(const IOOptions &options, IODebugContext *dbg);
+    template <class Call> IOStatus append(size_t len, const IOOptions &options, IODebugContext *dbg, Call call);
+    template <class Call> IOStatus sync(Call call);
+    IOStatus failed() const;
 
     Guard *_guard;
     std::string _path;
@@ -92,24 +95,56 @@ public:
                         IODebugContext *dbg) override;
 
     bool failed() const { return _failed.load(std::memory_order_acquire); }
+    bool failed_at_rest() const;
     void fail(const std::string &path, const IOStatus &s);
     void note(uint64_t number, uint64_t bytes);
     void opened();
-    IOStatus begin_log(Watched *log, const std::string &path, const IOOptions &options, IODebugContext *dbg);
+    const char *why() const;
+    bool begin_log(Watched *log, const std::string &path, const IOOptions &options, IODebugContext *dbg);
+    IOStatus sync_last_log(const std::string &path, const IOOptions &options, IODebugContext *dbg);
     void end_log(const Watched *log);
     uint64_t logs_made() const;
-    void names_synced(const std::string &dir, uint64_t logs_made);
+    void names_synced(const std::string &dir, uint64_t logs_made, const IOStatus &s);
     void manifest(uint64_t *number, uint64_t *bytes) const;
 
 private:
+    friend class UnderWay;
     void (*_tell)(const char *, const char *);
     std::atomic<bool> _failed{false};
+    std::string _why; /* before _failed is set, and not after it */
+    mutable std::mutex _counting;
+    mutable std::condition_variable _at_rest;
+    unsigned _under_way = 0; /* syncs of logs and of their names; under _counting */
     mutable std::mutex _lock; /* over all below */
     uint64_t _number = 0, _bytes = 0; /* what was synced last */
     Watched *_log = nullptr; /* that was begun last, while it is open */
     uint64_t _made = 0, _named = 0; /* logs that were made; up to which their names are on disk */
     std::string _log_dir;
     uint64_t _renamed = 0, _current = 0; /* what CURRENT names; and what it names on disk, too */
+};
+
+/* UnderWay lives while a log, or the directory with its name, is synced and until a failure of that is noted.
+ *
+ * The kernel tells of an error once for an open file (errseq_t, Linux 4.13): of two syncs at the same time one may
+ * succeed because the other one has taken the error. So a success says something when no sync is under way any more and
+ * none has failed: failed_at_rest. */
+class UnderWay {
+public:
+    explicit UnderWay(Guard *guard) : _guard(guard)
+    {
+        std::lock_guard<std::mutex> hold(_guard->_counting);
+        _guard->_under_way++;
+    }
+    ~UnderWay()
+    {
+        std::lock_guard<std::mutex> hold(_guard->_counting);
+        if (--_guard->_under_way == 0) _guard->_at_rest.notify_all();
+    }
+    UnderWay(const UnderWay &) = delete;
+    UnderWay &operator=(const UnderWay &) = delete;
+
+private:
+    Guard *_guard;
 };
 
 IOStatus stopped()
@@ -144,27 +179,23 @@ uint64_t manifest_number(const std::string &path)
 
 IOStatus Watched::Append(const Slice &data, const IOOptions &options, IODebugContext *dbg)
 {
-    IOStatus s = before_append(options, dbg);
-    return s.ok() ? appended(target()->Append(data, options, dbg), data.size()) : s;
+    return append(data.size(), options, dbg, [&] { return target()->Append(data, options, dbg); });
 }
 
 IOStatus Watched::Append(const Slice &data, const IOOptions &options, const rocksdb::DataVerificationInfo &verification,
                          IODebugContext *dbg)
 {
-    IOStatus s = before_append(options, dbg);
-    return s.ok() ? appended(target()->Append(data, options, verification, dbg), data.size()) : s;
+    return append(data.size(), options, dbg, [&] { return target()->Append(data, options, verification, dbg); });
 }
 
 IOStatus Watched::Sync(const IOOptions &options, IODebugContext *dbg)
 {
-    IOStatus s = refused();
-    return s.ok() ? synced(target()->Sync(options, dbg)) : s;
+    return sync([&] { return target()->Sync(options, dbg); });
 }
 
 IOStatus Watched::Fsync(const IOOptions &options, IODebugContext *dbg)
 {
-    IOStatus s = refused();
-    return s.ok() ? synced(target()->Fsync(options, dbg)) : s;
+    return sync([&] { return target()->Fsync(options, dbg); });
 }
 
 /* From here on the file is not to be synced any more: its descriptor may soon be another file's. What is closed before
@@ -180,31 +211,40 @@ Watched::~Watched()
     if (!_number) _guard->end_log(this);
 }
 
-IOStatus Watched::before_append(const IOOptions &options, IODebugContext *dbg)
+template <class Call>
+IOStatus Watched::append(size_t len, const IOOptions &options, IODebugContext *dbg, Call call)
 {
-    return _number == 0 && _bytes == 0 ? _guard->begin_log(this, _path, options, dbg) : refused();
-}
-
-/* A log is not refused: RocksDB with assertions on, as Debian's, aborts when a second thread meets a log that failed,
- * and kv_write and kv_sync ask kv_guard_failed anyway. */
-IOStatus Watched::refused() const
-{
-    return _number && _guard->failed() ? stopped() : IOStatus::OK();
-    // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): the text is the returned status's
-}
-
-IOStatus Watched::appended(IOStatus s, size_t len)
-{
+    if (!takes_bytes(options, dbg)) return failed();
+    IOStatus s = call();
     if (s.ok()) _bytes += len;
     else _guard->fail(_path, s);
-    return s;
+    return s.ok() ? s : failed();
 }
 
-IOStatus Watched::synced(IOStatus s)
+template <class Call> IOStatus Watched::sync(Call call)
 {
+    std::optional<UnderWay> under_way;
+    if (is_log()) under_way.emplace(_guard);
+    if (is_log() ? _guard->failed() : _guard->failed_at_rest()) return failed();
+    IOStatus s = call();
     if (!s.ok()) _guard->fail(_path, s);
-    else if (_number) _guard->note(_number, _bytes);
-    return s;
+    else if (!is_log()) _guard->note(_number, _bytes);
+    return s.ok() ? s : failed();
+}
+
+bool Watched::takes_bytes(const IOOptions &options, IODebugContext *dbg)
+{
+    if (!is_log()) return !_guard->failed_at_rest();
+    return !_guard->failed() && (_bytes > 0 || _guard->begin_log(this, _path, options, dbg));
+}
+
+/* What RocksDB is told. Of a log nothing: with assertions on, as in Debian, it aborts when a second thread meets a log
+ * that failed, and without them it would repair itself. It goes on in memory, where nobody is answered from: kv_write
+ * and kv_sync ask the guard. A MANIFEST must fail, or files would be removed that the one on disk still names. */
+IOStatus Watched::failed() const
+{
+    return is_log() ? IOStatus::OK() : stopped();
+    // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): the text is the returned status's
 }
 
 /* --- a directory -------------------------------------------------------------------------------------------------- */
@@ -212,8 +252,9 @@ IOStatus Watched::synced(IOStatus s)
 IOStatus Named::Fsync(const IOOptions &options, IODebugContext *dbg)
 {
     uint64_t made = _guard->logs_made(); /* before: what is made meanwhile may be left out */
+    UnderWay under_way(_guard);
     IOStatus s = FSDirectoryWrapper::Fsync(options, dbg);
-    if (s.ok()) _guard->names_synced(_path, made);
+    _guard->names_synced(_path, made, s);
     return s;
 }
 
@@ -228,7 +269,7 @@ IOStatus Guard::NewWritableFile(const std::string &path, const FileOptions &opti
                                 std::unique_ptr<FSWritableFile> *out, IODebugContext *dbg)
 {
     uint64_t number = manifest_number(path);
-    if (number && failed()) return stopped();
+    if (number && failed_at_rest()) return stopped();
     IOStatus s = FileSystemWrapper::NewWritableFile(path, options, out, dbg);
     if (!s.ok() || (!number && !is_log(path))) return s;
     std::lock_guard<std::mutex> hold(_lock);
@@ -249,7 +290,7 @@ IOStatus Guard::RenameFile(const std::string &from, const std::string &to, const
                            IODebugContext *dbg)
 {
     bool is_current = strcmp(name_of(to), "CURRENT") == 0;
-    if (is_current && failed()) return stopped();
+    if (is_current && failed_at_rest()) return stopped();
     IOStatus s = FileSystemWrapper::RenameFile(from, to, options, dbg);
     if (!is_current) return s;
     if (!s.ok()) fail(to, s);
@@ -261,22 +302,31 @@ IOStatus Guard::RenameFile(const std::string &from, const std::string &to, const
 /* begin_log syncs the log before, and the directory if it may not name that one yet, ahead of the new one's first
  * record. Else a power loss may take the end of one log, or all of it, and leave the next: RocksDB sees that only when
  * it is cut within a record, and goes on with rows behind a hole. Comes once a write buffer, and all writes wait for
- * it: RocksDB has mostly synced the directory before, with the log's own first sync. */
-IOStatus Guard::begin_log(Watched *log, const std::string &path, const IOOptions &options, IODebugContext *dbg)
+ * it: RocksDB has mostly synced the directory before, with the log's own first sync. A flush syncs the log before at
+ * the same time. Returns whether the new one may be written. */
+bool Guard::begin_log(Watched *log, const std::string &path, const IOOptions &options, IODebugContext *dbg)
 {
-    std::unique_lock<std::mutex> hold(_lock);
-    IOStatus s;
-    if (_log) {
-        s = _log->target()->Sync(options, dbg);
-        std::unique_ptr<rocksdb::FSDirectory> dir;
-        bool named = _log->order() <= _named;
-        if (s.ok() && !named) s = target()->NewDirectory(dir_of(path), options, &dir, dbg);
-        if (s.ok() && !named) s = dir->Fsync(options, dbg);
-        if (s.ok() && !named) _named = _log->order();
+    {
+        UnderWay under_way(this);
+        IOStatus s = sync_last_log(path, options, dbg);
+        if (!s.ok()) fail(path, s);
     }
-    if (s.ok()) _log = log;
-    hold.unlock();
-    if (!s.ok()) fail(path, s);
+    if (failed_at_rest()) return false;
+    std::lock_guard<std::mutex> hold(_lock);
+    _log = log;
+    return true;
+}
+
+IOStatus Guard::sync_last_log(const std::string &path, const IOOptions &options, IODebugContext *dbg)
+{
+    std::lock_guard<std::mutex> hold(_lock);
+    if (!_log) return IOStatus::OK();
+    IOStatus s = _log->target()->Sync(options, dbg);
+    if (!s.ok() || _log->order() <= _named) return s;
+    std::unique_ptr<rocksdb::FSDirectory> dir;
+    s = target()->NewDirectory(dir_of(path), options, &dir, dbg);
+    if (s.ok()) s = dir->Fsync(options, dbg);
+    if (s.ok()) _named = _log->order();
     return s;
 }
 
@@ -292,15 +342,36 @@ uint64_t Guard::logs_made() const
     return _made;
 }
 
-void Guard::names_synced(const std::string &dir, uint64_t logs_made)
+void Guard::names_synced(const std::string &dir, uint64_t logs_made, const IOStatus &s)
 {
-    std::lock_guard<std::mutex> hold(_lock);
-    if (dir == _log_dir && logs_made > _named) _named = logs_made;
+    std::unique_lock<std::mutex> hold(_lock);
+    if (dir != _log_dir) return;
+    if (s.ok() && logs_made > _named) _named = logs_made;
+    hold.unlock();
+    if (!s.ok()) fail(dir, s);
+}
+
+bool Guard::failed_at_rest() const
+{
+    std::unique_lock<std::mutex> hold(_counting);
+    _at_rest.wait(hold, [this] { return _under_way == 0 || failed(); });
+    return failed();
 }
 
 void Guard::fail(const std::string &path, const IOStatus &s)
 {
-    if (!_failed.exchange(true, std::memory_order_acq_rel)) _tell(path.c_str(), s.ToString().c_str());
+    std::unique_lock<std::mutex> hold(_counting);
+    if (failed()) return;
+    _why = s.ToString();
+    _failed.store(true, std::memory_order_release);
+    hold.unlock();
+    _at_rest.notify_all();
+    _tell(path.c_str(), _why.c_str());
+}
+
+const char *Guard::why() const
+{
+    return failed() ? _why.c_str() : nullptr;
 }
 
 void Guard::note(uint64_t number, uint64_t bytes)
@@ -353,9 +424,14 @@ rocksdb_env_t *kv_guard_env(struct kv_guard *g)
     return &g->handle;
 }
 
-bool kv_guard_failed(const struct kv_guard *g)
+const char *kv_guard_failure(const struct kv_guard *g)
 {
-    return g->files->failed();
+    return g ? g->files->why() : nullptr;
+}
+
+const char *kv_guard_failure_at_rest(const struct kv_guard *g)
+{
+    return g && g->files->failed_at_rest() ? g->files->why() : nullptr;
 }
 
 void kv_guard_opened(struct kv_guard *g)

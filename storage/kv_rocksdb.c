@@ -59,6 +59,7 @@ static void rocks_free(struct rocks *r);
 static enum status find_unknown_family(struct rocks *r, char *why, size_t why_len);
 static bool has_tables(const char *db_path);
 static enum status open_database(struct rocks *r, bool read_only, char *why, size_t why_len);
+static enum status refused_opening(const struct rocks *r, const char *error, char *why, size_t why_len);
 static rocksdb_options_t *database_options(const struct rocks *r, const struct store_options *options);
 static rocksdb_options_t *family_options(const struct rocks *r, unsigned family, const struct store_options *options);
 static void set_table(rocksdb_options_t *o, const struct rocks *r, bool read_in_ranges);
@@ -69,6 +70,8 @@ static bool has_failed(const struct rocks *r);
 static struct kv_manifest manifest_of(const struct rocks *r);
 static void note_failed_file(const char *path, const char *detail);
 static enum status status_of(const char *operation, char *error);
+static enum status told(const char *operation, const char *error);
+static enum status outcome(struct rocks *r, const char *operation, char *error, const char *failure);
 static enum status refusal_of(char *error);
 static enum status classify(const char *error);
 static char *path_of(const char *dir, const char *name);
@@ -215,14 +218,24 @@ static enum status open_database(struct rocks *r, bool read_only, char *why, siz
                                                            0, &error);
     else
         r->db = rocksdb_open_column_families(r->options, r->db_path, FAMILIES, names, options, r->family, &error);
-    if (!error) {
+    const char *failure = kv_guard_failure(r->guard); /* RocksDB may not know, or say less of it */
+    if (!error && !failure) {
         if (r->guard) kv_guard_opened(r->guard);
-        ASSERT(!r->guard || has_failed(r) || manifest_of(r).number); /* each opening writes one, through the guard */
+        ASSERT(!r->guard || manifest_of(r).number); /* each opening writes one, through the guard */
         return STATUS_OK;
     }
+    enum status s = refused_opening(r, failure ? failure : error, why, why_len);
+    if (error) memset(r->family, 0, sizeof r->family);
+    if (error) r->db = NULL;
+    rocksdb_free(error);
+    return s;
+}
 
+static enum status refused_opening(const struct rocks *r, const char *error, char *why, size_t why_len)
+{
+    enum status s = classify(error);
     const char *advice = "see the line \"rocksdb_error\" above";
-    switch ((int)classify(error)) {
+    switch ((int)s) {
     case STATUS_LOCKED: advice = "another process has it open: stop that one first"; break;
     case STATUS_NO_SPACE: advice = "the disk is full: make room and start again"; break;
     case STATUS_CORRUPT: advice = "its files are damaged: restore the store from a backup"; break;
@@ -232,9 +245,7 @@ static enum status open_database(struct rocks *r, bool read_only, char *why, siz
         break;
     }
     snprintf(why, why_len, "%s cannot be opened (%s); %s", r->db_path, error, advice);
-    memset(r->family, 0, sizeof r->family);
-    r->db = NULL;
-    return refusal_of(error);
+    return s;
 }
 
 static rocksdb_options_t *database_options(const struct rocks *r, const struct store_options *options)
@@ -350,7 +361,7 @@ static bool is_appended(unsigned family)
 /* has_failed: nothing is written or synced any more, nor shown as durable. */
 static bool has_failed(const struct rocks *r)
 {
-    return atomic_load_explicit(&r->failed, memory_order_acquire) || (r->guard && kv_guard_failed(r->guard));
+    return atomic_load_explicit(&r->failed, memory_order_acquire) || kv_guard_failure(r->guard);
 }
 
 static struct kv_manifest manifest_of(const struct rocks *r)
@@ -369,10 +380,16 @@ static void note_failed_file(const char *path, const char *detail)
 static enum status status_of(const char *operation, char *error)
 {
     if (LIKELY(error == NULL)) return STATUS_OK;
+    enum status s = told(operation, error);
+    rocksdb_free(error);
+    return s;
+}
+
+static enum status told(const char *operation, const char *error)
+{
     enum status s = classify(error);
     LOG(LOG_ERROR, "store", "rocksdb_error", LOG_STR("operation", operation), LOG_STR("status", status_name(s)),
         LOG_STR("detail", error));
-    rocksdb_free(error);
     return s;
 }
 
@@ -445,8 +462,15 @@ static enum status rocks_write(struct kv *kv, struct kv_batch *b)
     if (has_failed(r)) return STATUS_READ_ONLY;
     char *error = NULL;
     rocksdb_write(r->db, r->write_options, b->rows, &error);
-    if (UNLIKELY(error != NULL)) atomic_store_explicit(&r->failed, true, memory_order_release);
-    return status_of("write", error);
+    return outcome(r, "write", error, kv_guard_failure(r->guard));
+}
+
+/* outcome of a write or a sync: what RocksDB says of it, and what the guard has kept from RocksDB. */
+static enum status outcome(struct rocks *r, const char *operation, char *error, const char *failure)
+{
+    if (LIKELY(!error && !failure)) return STATUS_OK;
+    atomic_store_explicit(&r->failed, true, memory_order_release);
+    return error ? status_of(operation, error) : told(operation, failure);
 }
 
 /* After a failed write RocksDB may repair itself and sync a WAL without the failed rows, as if all were well; after a
@@ -457,10 +481,7 @@ static enum status rocks_sync(struct kv *kv)
     if (has_failed(r)) return STATUS_READ_ONLY;
     char *error = NULL;
     rocksdb_flush_wal(r->db, 1, &error);
-    if (UNLIKELY(error != NULL)) atomic_store_explicit(&r->failed, true, memory_order_release);
-    enum status s = status_of("flush_wal", error);
-    /* Another thread's sync of the same log may have failed meanwhile, and this one succeeded for that reason. */
-    return s == STATUS_OK && has_failed(r) ? STATUS_READ_ONLY : s;
+    return outcome(r, "flush_wal", error, kv_guard_failure_at_rest(r->guard));
 }
 
 static uint64_t rocks_sequence(struct kv *kv) { return rocksdb_get_latest_sequence_number(((struct rocks *)kv)->db); }

@@ -467,6 +467,16 @@ static unsigned writer_names_synced; /* … and how often it synced their direct
 static _Atomic bool slow_turns;      /* a log's first bytes take as long as a flush, and its closing even longer */
 static _Atomic unsigned slow_closes;
 
+/* Two threads sync the log that ends, and the kernel tells one of them of an error: the one that writes, or the other.
+ */
+enum told { TOLD_NOBODY, TOLD_WRITER, TOLD_OTHER };
+static _Atomic enum told told;
+static _Atomic bool beside, at_end;      /* the other one syncs, and the one that writes does */
+static _Atomic bool turn_failed;
+static _Thread_local bool synced_behind; /* this thread has synced that log, and heard that all is well */
+static _Atomic bool begun_behind;        /* the next log has got rows */
+static char turned_log[700];
+
 static bool log_of(int fd, char path[700])
 {
     char link[64];
@@ -474,7 +484,7 @@ static bool log_of(int fd, char path[700])
     ssize_t n = readlink(link, path, 699);
     if (n < 0) return false;
     path[n] = '\0';
-    return n > 4 && strcmp(path + n - 4, ".log") == 0;
+    return n > 4 && strcmp(path + n - 4, ".log") == 0 && strstr(path, "/db/");
 }
 
 static unsigned long log_number(const char *path) { return strtoul(strrchr(path, '/') + 1, NULL, 10); }
@@ -511,6 +521,32 @@ static void note_log(int fd, bool is_sync)
     pthread_mutex_unlock(&log_lock);
 }
 
+static void wait_for(_Atomic bool *event)
+{
+    for (unsigned i = 0; i < 2000 && !atomic_load(event); i++) usleep(1000);
+}
+
+/* fails_turn: the kernel tells of an error once, and whoever syncs the log meanwhile or later hears nothing of it. The
+ * other thread's sync goes on until the log ends, and who is told is slow to come back. */
+static bool fails_turn(int fd)
+{
+    char path[700];
+    enum told who = atomic_load(&told);
+    if (who == TOLD_NOBODY || !log_of(fd, path)) return false;
+    bool writes = pthread_equal(pthread_self(), log_writer);
+    if (!atomic_load(&turn_failed)) atomic_store(writes ? &at_end : &beside, true);
+    if (!writes) wait_for(&at_end);
+    if ((who == TOLD_WRITER) == writes && !atomic_load(&turn_failed)) {
+        snprintf(turned_log, sizeof turned_log, "%s", path);
+        atomic_store(&turn_failed, true);
+        usleep(200 * 1000);
+        return true;
+    }
+    wait_for(&turn_failed);
+    synced_behind |= strcmp(path, turned_log) == 0;
+    return false;
+}
+
 int fsync(int fd)
 {
     struct stat st;
@@ -536,6 +572,9 @@ ssize_t write(int fd, const void *bytes, size_t len)
         return -1;
     }
     note_log(fd, false);
+    char path[700];
+    if (atomic_load(&turn_failed) && log_of(fd, path) && strcmp(path, turned_log) != 0)
+        atomic_store(&begun_behind, true);
     return syscall(SYS_write, fd, bytes, len);
 }
 
@@ -544,6 +583,10 @@ int fdatasync(int fd)
     if (atomic_load(&sync_fails) && is_manifest(fd)) {
         atomic_store(&sync_fails, false);
         atomic_store(&sync_failed, true);
+        errno = EIO;
+        return -1;
+    }
+    if (fails_turn(fd)) {
         errno = EIO;
         return -1;
     }
@@ -729,6 +772,50 @@ static void a_log_that_is_being_closed_is_not_synced(void **state)
     kv_close(kv);
 }
 
+/* sync_beside returns whether a sync was refused before one succeeded that came behind the failure. */
+static void *sync_beside(void *context)
+{
+    while (true) {
+        synced_behind = false;
+        enum status s = kv_sync(context);
+        if (s != STATUS_OK) return (void *)true;
+        if (synced_behind) return (void *)false;
+    }
+}
+
+static void a_log_ends_with_two_syncs_one_of_which_fails(enum told who)
+{
+    options.write_buffer_bytes = 256 << 10;
+    struct kv *kv = open_kv();
+    assert_int_equal(write_long_row(kv, 1), STATUS_OK);
+    assert_int_equal(kv_sync(kv), STATUS_OK); /* of the log's name, too, which takes turns with the log's end */
+    log_writer = pthread_self();
+    beside = at_end = turn_failed = begun_behind = false;
+    told = who;
+    pthread_t syncer;
+    assert_int_equal(pthread_create(&syncer, NULL, sync_beside, kv), 0);
+    wait_for(&beside);
+    assert_true(write_until_refused(kv, 2) < 10000);
+    void *refused = NULL;
+    pthread_join(syncer, &refused);
+    assert_true(turn_failed);
+    told = TOLD_NOBODY;
+    turn_failed = false;
+    assert_true(refused);
+    assert_false(begun_behind);
+    kv_close(kv);
+}
+
+static void a_sync_beside_one_that_failed_is_no_success(void **state)
+{
+    a_log_ends_with_two_syncs_one_of_which_fails(TOLD_WRITER);
+}
+
+static void no_log_is_begun_beside_a_sync_of_the_one_before_it_that_fails(void **state)
+{
+    a_log_ends_with_two_syncs_one_of_which_fails(TOLD_OTHER);
+}
+
 static void what_is_synced_of_the_manifest_is_whole_edits(void **state)
 {
     options.write_buffer_bytes = 256 << 10;
@@ -796,6 +883,8 @@ int main(void)
         WITH_DIR(no_log_is_begun_before_the_one_before_it_is_on_disk),
         WITH_DIR(a_log_that_is_begun_syncs_no_names_that_are_on_disk),
         WITH_DIR(a_log_that_is_being_closed_is_not_synced),
+        WITH_DIR(a_sync_beside_one_that_failed_is_no_success),
+        WITH_DIR(no_log_is_begun_beside_a_sync_of_the_one_before_it_that_fails),
         WITH_DIR(what_is_synced_of_the_manifest_is_whole_edits),
         WITH_DIR(syncs_run_beside_writes),
     };
