@@ -39,6 +39,7 @@ struct fake {
     uint64_t sequence;
     bool fail_writes, fail_syncs;
     bool failed; /* a write or sync has: until the store is opened again neither is tried */
+    bool write_failed; /* the newest of `unsynced`: there to be read until the store is opened again */
 };
 
 enum batch_op_kind { BATCH_PUT, BATCH_DELETE, BATCH_DELETE_RANGE };
@@ -62,6 +63,7 @@ struct kv_iter {
 
 static const struct kv_ops fake_ops;
 static enum status failure(struct fake *f, bool fails);
+static void opened_again(struct fake *f);
 static void apply(struct fake *f, struct written *w, const struct batch_op *op);
 static void apply_put(struct fake *f, struct written *w, enum kv_cf cf, struct slice key, struct slice value);
 static void apply_delete_range(struct fake *f, struct written *w, enum kv_cf cf, size_t first, size_t end);
@@ -97,7 +99,7 @@ size_t kv_fake_unsynced(struct kv *kv)
 {
     struct fake *f = (struct fake *)kv;
     pthread_mutex_lock(&f->lock);
-    size_t n = f->num_unsynced;
+    size_t n = f->num_unsynced - f->write_failed;
     pthread_mutex_unlock(&f->lock);
     return n;
 }
@@ -106,12 +108,19 @@ void kv_fake_crash(struct kv *kv, size_t keep, bool tear)
 {
     struct fake *f = (struct fake *)kv;
     pthread_mutex_lock(&f->lock);
+    opened_again(f);
     ASSERT(keep <= f->num_unsynced);
     if (tear && keep) keep--; /* a batch is one record: torn, its checksum fails and all of it is gone */
     while (f->num_unsynced > keep) take_back(f, &f->unsynced[--f->num_unsynced]);
     while (f->num_unsynced) written_free(&f->unsynced[--f->num_unsynced]);
-    f->failed = false;
     pthread_mutex_unlock(&f->lock);
+}
+
+/* opened_again: a write that failed is in no log. */
+static void opened_again(struct fake *f)
+{
+    if (f->write_failed) take_back(f, &f->unsynced[--f->num_unsynced]);
+    f->failed = f->write_failed = false;
 }
 
 void kv_fake_fail(struct kv *kv, bool writes, bool syncs)
@@ -129,7 +138,7 @@ static void fake_close(struct kv *kv)
     pthread_mutex_lock(&f->lock);
     ASSERT(f->owners > 0);
     bool last = --f->owners == 0;
-    f->failed = false; /* whoever still holds it opens it again */
+    opened_again(f); /* by whoever still holds it */
     pthread_mutex_unlock(&f->lock);
     if (!last) return;
     while (f->num_unsynced) written_free(&f->unsynced[--f->num_unsynced]);
@@ -151,7 +160,7 @@ static enum status fake_write(struct kv *kv, struct kv_batch *b)
     struct fake *f = (struct fake *)kv;
     pthread_mutex_lock(&f->lock);
     enum status s = failure(f, f->fail_writes);
-    if (s != STATUS_OK) {
+    if (s == STATUS_READ_ONLY) {
         pthread_mutex_unlock(&f->lock);
         return s;
     }
@@ -160,8 +169,9 @@ static enum status fake_write(struct kv *kv, struct kv_batch *b)
     *w = (struct written){.sequence_before = f->sequence};
     for (size_t i = 0; i < b->len; i++) apply(f, w, &b->ops[i]);
     f->sequence += b->len;
+    f->write_failed = s != STATUS_OK;
     pthread_mutex_unlock(&f->lock);
-    return STATUS_OK;
+    return s;
 }
 
 static enum status fake_sync(struct kv *kv)

@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -47,6 +48,7 @@ public:
                     IODebugContext *dbg) override;
     IOStatus Sync(const IOOptions &options, IODebugContext *dbg) override;
     IOStatus Fsync(const IOOptions &options, IODebugContext *dbg) override;
+    IOStatus RangeSync(uint64_t from, uint64_t len, const IOOptions &options, IODebugContext *dbg) override;
     IOStatus Close(const IOOptions &options, IODebugContext *dbg) override;
 
 private:
@@ -54,7 +56,7 @@ private:
     bool takes_bytes(const IOOptions &options, IODebugContext *dbg);
     template <class Call> IOStatus append(size_t len, const IOOptions &options, IODebugContext *dbg, Call call);
     template <class Call> IOStatus sync(Call call);
-    IOStatus failed() const;
+    IOStatus told(const IOStatus &s) const;
 
     Guard *_guard;
     std::string _path;
@@ -63,12 +65,11 @@ private:
     uint64_t _bytes = 0; /* one thread at a time appends to a MANIFEST and syncs it */
 };
 
-/* Named is a directory whose names are asked about: those of the logs. Always synced in full: RocksDB would leave it
- * out on btrfs, for files of its own. */
+/* Named is the directory with the names of the logs. Always synced in full: RocksDB would leave it out on btrfs, for
+ * files of its own. */
 class Named : public rocksdb::FSDirectoryWrapper {
 public:
-    Named(std::unique_ptr<rocksdb::FSDirectory> &&dir, Guard *guard, std::string path)
-        : FSDirectoryWrapper(std::move(dir)), _guard(guard), _path(std::move(path))
+    Named(std::unique_ptr<rocksdb::FSDirectory> &&dir, Guard *guard) : FSDirectoryWrapper(std::move(dir)), _guard(guard)
     {
     }
     IOStatus Fsync(const IOOptions &options, IODebugContext *dbg) override;
@@ -77,13 +78,12 @@ public:
 
 private:
     Guard *_guard;
-    std::string _path;
 };
 
 class Guard : public rocksdb::FileSystemWrapper {
 public:
-    explicit Guard(void (*tell)(const char *, const char *))
-        : FileSystemWrapper(rocksdb::FileSystem::Default()), _tell(tell)
+    Guard(std::string dir, void (*tell)(const char *, const char *))
+        : FileSystemWrapper(rocksdb::FileSystem::Default()), _dir(std::move(dir)), _tell(tell)
     {
     }
     const char *Name() const override { return "CarillonGuard"; }
@@ -101,50 +101,54 @@ public:
     void opened();
     const char *why() const;
     bool begin_log(Watched *log, const std::string &path, const IOOptions &options, IODebugContext *dbg);
-    IOStatus sync_last_log(const std::string &path, const IOOptions &options, IODebugContext *dbg);
+    IOStatus sync_last_log(const IOOptions &options, IODebugContext *dbg);
     void end_log(const Watched *log);
     uint64_t logs_made() const;
-    void names_synced(const std::string &dir, uint64_t logs_made, const IOStatus &s);
+    void names_synced(uint64_t logs_made);
+    const std::string &dir() const { return _dir; }
     void manifest(uint64_t *number, uint64_t *bytes) const;
 
 private:
     friend class UnderWay;
+    const std::string _dir; /* of the database: what is elsewhere is not watched */
     void (*_tell)(const char *, const char *);
     std::atomic<bool> _failed{false};
     std::string _why; /* before _failed is set, and not after it */
-    mutable std::mutex _counting;
-    mutable std::condition_variable _at_rest;
-    unsigned _under_way = 0; /* syncs of logs and of their names; under _counting */
+    mutable std::mutex _counting; /* over the two below */
+    std::list<uint64_t> _under_way; /* syncs of logs and of their names, by number, oldest first */
+    uint64_t _begun = 0;
+    mutable std::condition_variable _ended;
     mutable std::mutex _lock; /* over all below */
     uint64_t _number = 0, _bytes = 0; /* what was synced last */
     Watched *_log = nullptr; /* that was begun last, while it is open */
     uint64_t _made = 0, _named = 0; /* logs that were made; up to which their names are on disk */
-    std::string _log_dir;
     uint64_t _renamed = 0, _current = 0; /* what CURRENT names; and what it names on disk, too */
 };
 
 /* UnderWay lives while a log, or the directory with its name, is synced and until a failure of that is noted.
  *
  * The kernel tells of an error once for an open file (errseq_t, Linux 4.13): of two syncs at the same time one may
- * succeed because the other one has taken the error. So a success says something when no sync is under way any more and
- * none has failed: failed_at_rest. */
+ * succeed because the other one has taken the error. So a success says something when all syncs that had begun by then
+ * have ended and none has failed: failed_at_rest. */
 class UnderWay {
 public:
     explicit UnderWay(Guard *guard) : _guard(guard)
     {
         std::lock_guard<std::mutex> hold(_guard->_counting);
-        _guard->_under_way++;
+        _at = _guard->_under_way.insert(_guard->_under_way.end(), ++_guard->_begun);
     }
     ~UnderWay()
     {
         std::lock_guard<std::mutex> hold(_guard->_counting);
-        if (--_guard->_under_way == 0) _guard->_at_rest.notify_all();
+        _guard->_under_way.erase(_at);
+        _guard->_ended.notify_all();
     }
     UnderWay(const UnderWay &) = delete;
     UnderWay &operator=(const UnderWay &) = delete;
 
 private:
     Guard *_guard;
+    std::list<uint64_t>::iterator _at;
 };
 
 IOStatus stopped()
@@ -198,6 +202,12 @@ IOStatus Watched::Fsync(const IOOptions &options, IODebugContext *dbg)
     return sync([&] { return target()->Fsync(options, dbg); });
 }
 
+/* A hint, whose error RocksDB would act on by itself. */
+IOStatus Watched::RangeSync(uint64_t, uint64_t, const IOOptions &, IODebugContext *)
+{
+    return IOStatus::OK();
+}
+
 /* From here on the file is not to be synced any more: its descriptor may soon be another file's. What is closed before
  * the next log is begun has been flushed, and nobody needs it. */
 IOStatus Watched::Close(const IOOptions &options, IODebugContext *dbg)
@@ -214,22 +224,22 @@ Watched::~Watched()
 template <class Call>
 IOStatus Watched::append(size_t len, const IOOptions &options, IODebugContext *dbg, Call call)
 {
-    if (!takes_bytes(options, dbg)) return failed();
+    if (!takes_bytes(options, dbg)) return told(stopped());
     IOStatus s = call();
     if (s.ok()) _bytes += len;
     else _guard->fail(_path, s);
-    return s.ok() ? s : failed();
+    return told(s);
 }
 
 template <class Call> IOStatus Watched::sync(Call call)
 {
     std::optional<UnderWay> under_way;
     if (is_log()) under_way.emplace(_guard);
-    if (is_log() ? _guard->failed() : _guard->failed_at_rest()) return failed();
+    if (is_log() ? _guard->failed() : _guard->failed_at_rest()) return told(stopped());
     IOStatus s = call();
     if (!s.ok()) _guard->fail(_path, s);
     else if (!is_log()) _guard->note(_number, _bytes);
-    return s.ok() ? s : failed();
+    return told(s);
 }
 
 bool Watched::takes_bytes(const IOOptions &options, IODebugContext *dbg)
@@ -238,13 +248,13 @@ bool Watched::takes_bytes(const IOOptions &options, IODebugContext *dbg)
     return !_guard->failed() && (_bytes > 0 || _guard->begin_log(this, _path, options, dbg));
 }
 
-/* What RocksDB is told. Of a log nothing: with assertions on, as in Debian, it aborts when a second thread meets a log
- * that failed, and without them it would repair itself. It goes on in memory, where nobody is answered from: kv_write
- * and kv_sync ask the guard. A MANIFEST must fail, or files would be removed that the one on disk still names. */
-IOStatus Watched::failed() const
+/* What RocksDB is told. Of a log's failure nothing: with assertions on, as in Debian, it aborts when a second thread
+ * meets a log that failed, and without them it would repair itself. It goes on in memory, where nobody is answered
+ * from: kv_write and kv_sync ask the guard. A MANIFEST's it must know, or it would remove files that the one on disk
+ * names. */
+IOStatus Watched::told(const IOStatus &s) const
 {
-    return is_log() ? IOStatus::OK() : stopped();
-    // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): the text is the returned status's
+    return is_log() ? IOStatus::OK() : s;
 }
 
 /* --- a directory -------------------------------------------------------------------------------------------------- */
@@ -254,7 +264,8 @@ IOStatus Named::Fsync(const IOOptions &options, IODebugContext *dbg)
     uint64_t made = _guard->logs_made(); /* before: what is made meanwhile may be left out */
     UnderWay under_way(_guard);
     IOStatus s = FSDirectoryWrapper::Fsync(options, dbg);
-    _guard->names_synced(_path, made, s);
+    if (s.ok()) _guard->names_synced(made);
+    else _guard->fail(_guard->dir(), s);
     return s;
 }
 
@@ -268,12 +279,12 @@ IOStatus Named::FsyncWithDirOptions(const IOOptions &options, IODebugContext *db
 IOStatus Guard::NewWritableFile(const std::string &path, const FileOptions &options,
                                 std::unique_ptr<FSWritableFile> *out, IODebugContext *dbg)
 {
-    uint64_t number = manifest_number(path);
+    bool here = dir_of(path) == _dir;
+    uint64_t number = here ? manifest_number(path) : 0;
     if (number && failed_at_rest()) return stopped();
     IOStatus s = FileSystemWrapper::NewWritableFile(path, options, out, dbg);
-    if (!s.ok() || (!number && !is_log(path))) return s;
+    if (!s.ok() || !here || (!number && !is_log(path))) return s;
     std::lock_guard<std::mutex> hold(_lock);
-    if (!number) _log_dir = dir_of(path);
     *out = std::make_unique<Watched>(std::move(*out), this, path, number, number ? 0 : ++_made);
     return s;
 }
@@ -282,14 +293,14 @@ IOStatus Guard::NewDirectory(const std::string &path, const IOOptions &options,
                              std::unique_ptr<rocksdb::FSDirectory> *out, IODebugContext *dbg)
 {
     IOStatus s = FileSystemWrapper::NewDirectory(path, options, out, dbg);
-    if (s.ok()) *out = std::make_unique<Named>(std::move(*out), this, path);
+    if (s.ok() && path == _dir) *out = std::make_unique<Named>(std::move(*out), this);
     return s;
 }
 
 IOStatus Guard::RenameFile(const std::string &from, const std::string &to, const IOOptions &options,
                            IODebugContext *dbg)
 {
-    bool is_current = strcmp(name_of(to), "CURRENT") == 0;
+    bool is_current = dir_of(to) == _dir && strcmp(name_of(to), "CURRENT") == 0;
     if (is_current && failed_at_rest()) return stopped();
     IOStatus s = FileSystemWrapper::RenameFile(from, to, options, dbg);
     if (!is_current) return s;
@@ -308,7 +319,7 @@ bool Guard::begin_log(Watched *log, const std::string &path, const IOOptions &op
 {
     {
         UnderWay under_way(this);
-        IOStatus s = sync_last_log(path, options, dbg);
+        IOStatus s = sync_last_log(options, dbg);
         if (!s.ok()) fail(path, s);
     }
     if (failed_at_rest()) return false;
@@ -317,14 +328,14 @@ bool Guard::begin_log(Watched *log, const std::string &path, const IOOptions &op
     return true;
 }
 
-IOStatus Guard::sync_last_log(const std::string &path, const IOOptions &options, IODebugContext *dbg)
+IOStatus Guard::sync_last_log(const IOOptions &options, IODebugContext *dbg)
 {
     std::lock_guard<std::mutex> hold(_lock);
     if (!_log) return IOStatus::OK();
     IOStatus s = _log->target()->Sync(options, dbg);
     if (!s.ok() || _log->order() <= _named) return s;
     std::unique_ptr<rocksdb::FSDirectory> dir;
-    s = target()->NewDirectory(dir_of(path), options, &dir, dbg);
+    s = target()->NewDirectory(_dir, options, &dir, dbg);
     if (s.ok()) s = dir->Fsync(options, dbg);
     if (s.ok()) _named = _log->order();
     return s;
@@ -342,19 +353,17 @@ uint64_t Guard::logs_made() const
     return _made;
 }
 
-void Guard::names_synced(const std::string &dir, uint64_t logs_made, const IOStatus &s)
+void Guard::names_synced(uint64_t logs_made)
 {
-    std::unique_lock<std::mutex> hold(_lock);
-    if (dir != _log_dir) return;
-    if (s.ok() && logs_made > _named) _named = logs_made;
-    hold.unlock();
-    if (!s.ok()) fail(dir, s);
+    std::lock_guard<std::mutex> hold(_lock);
+    if (logs_made > _named) _named = logs_made;
 }
 
 bool Guard::failed_at_rest() const
 {
     std::unique_lock<std::mutex> hold(_counting);
-    _at_rest.wait(hold, [this] { return _under_way == 0 || failed(); });
+    uint64_t begun = _begun;
+    _ended.wait(hold, [&] { return failed() || _under_way.empty() || _under_way.front() > begun; });
     return failed();
 }
 
@@ -365,7 +374,7 @@ void Guard::fail(const std::string &path, const IOStatus &s)
     _why = s.ToString();
     _failed.store(true, std::memory_order_release);
     hold.unlock();
-    _at_rest.notify_all();
+    _ended.notify_all();
     _tell(path.c_str(), _why.c_str());
 }
 
@@ -405,10 +414,10 @@ struct kv_guard {
     rocksdb_env_t handle;
 };
 
-struct kv_guard *kv_guard_new(void (*failed)(const char *path, const char *detail))
+struct kv_guard *kv_guard_new(const char *dir, void (*failed)(const char *path, const char *detail))
 {
     auto *g = new kv_guard;
-    g->files = std::make_shared<Guard>(failed);
+    g->files = std::make_shared<Guard>(dir, failed);
     g->env = rocksdb::NewCompositeEnv(g->files);
     g->handle = {g->env.get(), false};
     return g;

@@ -7,8 +7,8 @@
  * the first failure is the last word: MANIFEST and CURRENT stay as they are until the store is opened again, which
  * leaves no more than a crash at that moment would.
  *
- * RocksDB itself is told of a MANIFEST's failure alone. Of a log's it is not: its logs go nowhere from then on, and
- * whoever writes or syncs asks here.
+ * RocksDB itself is told of a MANIFEST's failure, or the directory's. Of a failed write or sync of a log it is not: its
+ * logs go nowhere from then on, and whoever writes or syncs asks here.
  *
  * And no log is begun before the one before it is on disk: a power loss takes the end of what was written, never a
  * piece out of its middle.
@@ -27,8 +27,9 @@ extern "C" {
 
 struct kv_guard;
 
-/* `failed` is told of the first failure, from a thread of RocksDB: the file's path and RocksDB's text. */
-struct kv_guard *kv_guard_new(void (*failed)(const char *path, const char *detail));
+/* `dir` is the database's, without a slash at its end. `failed` is told of the first failure, from a thread of RocksDB:
+ * the file's path and RocksDB's text. */
+struct kv_guard *kv_guard_new(const char *dir, void (*failed)(const char *path, const char *detail));
 /* after the database is closed */
 void kv_guard_free(struct kv_guard *g);
 /* kv_guard_env is for rocksdb_options_set_env; the guard's own. */
@@ -36,8 +37,8 @@ rocksdb_env_t *kv_guard_env(struct kv_guard *g);
 /* kv_guard_failure returns RocksDB's text of the first failure, which stays, or NULL. What RocksDB says of a write or a
  * sync is good only if this is NULL after it. Without a guard (g NULL) nothing has failed. */
 const char *kv_guard_failure(const struct kv_guard *g);
-/* kv_guard_failure_at_rest answers when no sync of a log is under way, and waits for that: a sync that succeeded beside
- * one that fails has put nothing on disk. */
+/* kv_guard_failure_at_rest answers the same when all syncs of logs and of their directory that are under way now have
+ * ended, or at once when one has failed: a sync that succeeded beside one that fails has put nothing on disk. */
 const char *kv_guard_failure_at_rest(const struct kv_guard *g);
 /* kv_guard_opened: the database is open, so CURRENT durably names its MANIFEST. */
 void kv_guard_opened(struct kv_guard *g);

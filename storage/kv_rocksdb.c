@@ -133,7 +133,7 @@ static struct rocks *rocks_new(const struct store_options *options)
     r->cache = rocksdb_cache_create_lru(options->cache_bytes);
     r->options = database_options(r, options);
     if (!options->read_only) {
-        r->guard = kv_guard_new(note_failed_file);
+        r->guard = kv_guard_new(r->db_path, note_failed_file);
         rocksdb_options_set_env(r->options, kv_guard_env(r->guard));
     }
     for (unsigned f = 0; f < FAMILIES; f++) r->family_options[f] = family_options(r, f, options);
@@ -221,7 +221,7 @@ static enum status open_database(struct rocks *r, bool read_only, char *why, siz
     const char *failure = kv_guard_failure(r->guard); /* RocksDB may not know, or say less of it */
     if (!error && !failure) {
         if (r->guard) kv_guard_opened(r->guard);
-        ASSERT(!r->guard || manifest_of(r).number); /* each opening writes one, through the guard */
+        ASSERT(!r->guard || has_failed(r) || manifest_of(r).number); /* each opening writes one, through the guard */
         return STATUS_OK;
     }
     enum status s = refused_opening(r, failure ? failure : error, why, why_len);
@@ -470,11 +470,14 @@ static enum status outcome(struct rocks *r, const char *operation, char *error, 
 {
     if (LIKELY(!error && !failure)) return STATUS_OK;
     atomic_store_explicit(&r->failed, true, memory_order_release);
-    return error ? status_of(operation, error) : told(operation, failure);
+    enum status s = told(operation, failure ? failure : error); /* the cause, rather than that RocksDB was stopped */
+    rocksdb_free(error);
+    return s;
 }
 
-/* After a failed write RocksDB may repair itself and sync a WAL without the failed rows, as if all were well; after a
- * failed sync the kernel may have dropped the pages. Either way the answer stays no. */
+/* After a failed sync the kernel may have dropped the pages, and the next one would succeed. After a write that failed
+ * in RocksDB itself, as where it cannot create a file, it may repair itself and sync a WAL without the failed rows, as
+ * if all were well. Either way the answer stays no. */
 static enum status rocks_sync(struct kv *kv)
 {
     struct rocks *r = (struct rocks *)kv;

@@ -108,9 +108,10 @@ uint64_t store_verify(struct kv *kv, void (*problem)(void *context, const char *
 
 /* kv_fake: in memory; safe for threads. `kv_fake_crash` drops unsynced batches behind a prefix of `keep` of them and,
  * when `tear`, loses the kept prefix's last batch too; what stays is durable, as after a recovery. With `writes`
- * failing a write applies nothing and returns STATUS_IO; with `syncs` a sync makes nothing durable and returns
- * STATUS_IO. As kv.h has it, the first failure is final: what comes behind it is STATUS_READ_ONLY, also with failures
- * switched off, until a crash or, of a held one, a kv_close. Open iterators keep their snapshot through all of it. */
+ * failing a write returns STATUS_IO and is there, as in RocksDB's memory, until the store is opened again; with `syncs`
+ * a sync makes nothing durable and returns STATUS_IO. As kv.h has it, the first failure is final: what comes behind it
+ * is STATUS_READ_ONLY, also with failures switched off, until a crash or, of a held one, a kv_close. Open iterators
+ * keep their snapshot through all of it. */
 struct kv *kv_fake_new(void);
 /* kv_fake_hold adds an owner: the memory lives until kv_close was called once more, as a disk outlives a process. */
 void kv_fake_hold(struct kv *kv);

@@ -145,7 +145,7 @@ void notify_on_push(struct core *core, struct op *op)
 {
     struct known_user *u = known_user_find(core, op->tenant, op->user_id);
     if (u) op->in.push.sockets = open_sockets(core, u, op->in.push.conn);
-    if (op->in.push.sockets) push_items(core, op, u);
+    if (u && op->in.push.sockets) push_items(core, op, u);
     pass_over(core, op->flow, NULL);
     op_return(core, op);
 }

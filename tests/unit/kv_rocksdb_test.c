@@ -18,6 +18,7 @@
 #include <rocksdb/c.h>
 
 #include "../../storage/keys.h"
+#include "../../storage/kv_rocksdb.h"
 #include "../../storage/store.h"
 #include "next_random.h"
 
@@ -455,6 +456,11 @@ static bool is_manifest(int fd)
     return readlink(link, path, sizeof path - 1) > 0 && strstr(path, "/MANIFEST-");
 }
 
+static void wait_for(_Atomic bool *event)
+{
+    for (unsigned i = 0; i < 2000 && !atomic_load(event); i++) usleep(1000);
+}
+
 /* The log that is written, and whether another was begun while its end was not synced. */
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 static char log_path[700];
@@ -473,9 +479,10 @@ enum told { TOLD_NOBODY, TOLD_WRITER, TOLD_OTHER };
 static _Atomic enum told told;
 static _Atomic bool beside, at_end;      /* the other one syncs, and the one that writes does */
 static _Atomic bool turn_failed;
-static _Thread_local bool synced_behind; /* this thread has synced that log, and heard that all is well */
-static _Atomic bool begun_behind;        /* the next log has got rows */
+static _Thread_local bool synced_behind; /* this thread has synced the same, and heard that all is well */
+static _Atomic bool begun_behind;        /* the next log has got rows, or the MANIFEST has */
 static char turned_log[700];
+static _Atomic bool log_write_fails;     /* the next one, once */
 
 static bool log_of(int fd, char path[700])
 {
@@ -521,30 +528,33 @@ static void note_log(int fd, bool is_sync)
     pthread_mutex_unlock(&log_lock);
 }
 
-static void wait_for(_Atomic bool *event)
-{
-    for (unsigned i = 0; i < 2000 && !atomic_load(event); i++) usleep(1000);
-}
-
-/* fails_turn: the kernel tells of an error once, and whoever syncs the log meanwhile or later hears nothing of it. The
+/* fails_turn: the kernel tells of an error once, and whoever syncs the file meanwhile or later hears nothing of it. The
  * other thread's sync goes on until the log ends, and who is told is slow to come back. */
-static bool fails_turn(int fd)
+static bool fails_turn(void)
 {
-    char path[700];
     enum told who = atomic_load(&told);
-    if (who == TOLD_NOBODY || !log_of(fd, path)) return false;
     bool writes = pthread_equal(pthread_self(), log_writer);
     if (!atomic_load(&turn_failed)) atomic_store(writes ? &at_end : &beside, true);
     if (!writes) wait_for(&at_end);
     if ((who == TOLD_WRITER) == writes && !atomic_load(&turn_failed)) {
-        snprintf(turned_log, sizeof turned_log, "%s", path);
         atomic_store(&turn_failed, true);
         usleep(200 * 1000);
         return true;
     }
     wait_for(&turn_failed);
-    synced_behind |= strcmp(path, turned_log) == 0;
+    synced_behind = true;
     return false;
+}
+
+static bool log_fails_turn(int fd)
+{
+    char path[700];
+    if (atomic_load(&told) == TOLD_NOBODY || !log_of(fd, path)) return false;
+    pthread_mutex_lock(&log_lock);
+    bool the_one = !atomic_load(&turn_failed) || strcmp(path, turned_log) == 0;
+    if (!atomic_load(&turn_failed)) strcpy(turned_log, path);
+    pthread_mutex_unlock(&log_lock);
+    return the_one && fails_turn();
 }
 
 int fsync(int fd)
@@ -571,10 +581,15 @@ ssize_t write(int fd, const void *bytes, size_t len)
         errno = ENOSPC;
         return -1;
     }
-    note_log(fd, false);
     char path[700];
-    if (atomic_load(&turn_failed) && log_of(fd, path) && strcmp(path, turned_log) != 0)
-        atomic_store(&begun_behind, true);
+    bool is_log = log_of(fd, path);
+    if (is_log && atomic_exchange(&log_write_fails, false)) {
+        errno = EIO;
+        return -1;
+    }
+    note_log(fd, false);
+    bool begun = is_log ? strcmp(path, turned_log) != 0 : is_manifest(fd);
+    if (atomic_load(&turn_failed) && begun) atomic_store(&begun_behind, true);
     return syscall(SYS_write, fd, bytes, len);
 }
 
@@ -586,7 +601,7 @@ int fdatasync(int fd)
         errno = EIO;
         return -1;
     }
-    if (fails_turn(fd)) {
+    if (log_fails_turn(fd)) {
         errno = EIO;
         return -1;
     }
@@ -798,7 +813,7 @@ static void a_log_ends_with_two_syncs_one_of_which_fails(enum told who)
     assert_true(write_until_refused(kv, 2) < 10000);
     void *refused = NULL;
     pthread_join(syncer, &refused);
-    assert_true(turn_failed);
+    assert_true(turn_failed && at_end && beside);
     told = TOLD_NOBODY;
     turn_failed = false;
     assert_true(refused);
@@ -814,6 +829,38 @@ static void a_sync_beside_one_that_failed_is_no_success(void **state)
 static void no_log_is_begun_beside_a_sync_of_the_one_before_it_that_fails(void **state)
 {
     a_log_ends_with_two_syncs_one_of_which_fails(TOLD_OTHER);
+}
+
+/* It would repair itself, or abort when another thread meets the file. What it does then is in memory alone. */
+static void rocksdb_is_not_told_of_a_log_that_failed_and_changes_nothing_more(void **state)
+{
+    struct kv *kv = open_kv();
+    rocksdb_t *db = kv_rocksdb_handle(kv);
+    struct kv_manifest before = kv_manifest(kv);
+    assert_int_equal(write_long_row(kv, 1), STATUS_OK);
+    atomic_store(&log_write_fails, true);
+    assert_int_equal(write_long_row(kv, 2), STATUS_IO);
+    assert_false(log_write_fails);
+    assert_int_equal(write_long_row(kv, 3), STATUS_READ_ONLY);
+    assert_int_equal(kv_sync(kv), STATUS_READ_ONLY);
+
+    char *error = NULL;
+    rocksdb_writeoptions_t *writing = rocksdb_writeoptions_create();
+    rocksdb_put(db, writing, "a", 1, "b", 1, &error);
+    rocksdb_writeoptions_destroy(writing);
+    assert_null(error);
+    rocksdb_flush_wal(db, 1, &error);
+    assert_null(error);
+    rocksdb_flushoptions_t *flushing = rocksdb_flushoptions_create();
+    rocksdb_flush(db, flushing, &error);
+    rocksdb_flushoptions_destroy(flushing);
+    assert_non_null(error);
+    rocksdb_free(error);
+    assert_int_equal(length_of(before.number), before.bytes);
+    kv_close(kv);
+    kv = open_kv();
+    assert_int_equal(kv_sequence(kv), 1);
+    kv_close(kv);
 }
 
 static void what_is_synced_of_the_manifest_is_whole_edits(void **state)
@@ -885,6 +932,7 @@ int main(void)
         WITH_DIR(a_log_that_is_being_closed_is_not_synced),
         WITH_DIR(a_sync_beside_one_that_failed_is_no_success),
         WITH_DIR(no_log_is_begun_beside_a_sync_of_the_one_before_it_that_fails),
+        WITH_DIR(rocksdb_is_not_told_of_a_log_that_failed_and_changes_nothing_more),
         WITH_DIR(what_is_synced_of_the_manifest_is_whole_edits),
         WITH_DIR(syncs_run_beside_writes),
     };
