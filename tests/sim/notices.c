@@ -31,7 +31,7 @@ struct batch {
 static struct {
     struct watched_notice *all;
     unsigned num, pending_most;
-    struct batch batch, kept;
+    struct batch batch;
 } notices;
 
 static void row_apply(struct watched_notice *n, const struct row *row);
@@ -62,9 +62,7 @@ static void notice_free(struct watched_notice *n)
 void notices_close(void)
 {
     batch_clear(&notices.batch);
-    batch_clear(&notices.kept);
     free(notices.batch.rows);
-    free(notices.kept.rows);
     while (notices.num) notice_free(&notices.all[--notices.num]);
     free(notices.all);
 }
@@ -189,23 +187,6 @@ void notices_written(void)
     if (notices.batch.num) creations_written();
     unsigned pending = notices_pending(0);
     if (pending > notices.pending_most) notices.pending_most = pending;
-}
-
-void notices_keep(void)
-{
-    notices.kept = notices.batch;
-    notices.batch = (struct batch){0};
-}
-
-void notices_kept_written(void)
-{
-    struct batch begun = notices.batch;
-    notices.batch = notices.kept;
-    notices_written();
-    batch_clear(&notices.batch);
-    free(notices.batch.rows);
-    notices.batch = begun;
-    notices.kept = (struct batch){0};
 }
 
 void notices_durable(uint64_t version)

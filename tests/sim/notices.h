@@ -56,14 +56,11 @@ struct watched_notice {
 void notices_open(void);
 void notices_close(void);
 
-/* what store_watch sees, in this order: the rows of a batch, its end, a sync, a crash. A batch whose write failed may
- * be kept aside, and come to be written with the next start. */
+/* what store_watch sees, in this order: the rows of a batch, its end, a sync, a crash. */
 void notices_put(enum kv_cf cf, struct slice key, struct slice value);
 void notices_delete(enum kv_cf cf, struct slice key);
 void notices_clear(void);
 void notices_written(void);
-void notices_keep(void);
-void notices_kept_written(void);
 void notices_durable(uint64_t version);
 /* notices_crash looks at what is left. */
 void notices_crash(struct kv *kv);

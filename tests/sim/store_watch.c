@@ -35,13 +35,6 @@ struct pending_row {
     struct buf value;
 };
 
-/* limbo: a write that failed and reached the log all the same: nobody reads it before the next start. */
-struct limbo {
-    void *rows; /* the disk's batch; NULL: none */
-    struct pending_row *pending;
-    size_t num_pending;
-};
-
 static struct watch {
     struct kv kv;
     struct kv *fake; /* the disk's: kv_fake, or RocksDB in its place */
@@ -56,11 +49,9 @@ static struct watch {
     unsigned fail_behind; /* operations of that kind that still succeed */
     unsigned fail_reads_of;
     bool failed; /* a write or sync has: the store is read-only until it is opened again */
-    struct limbo limbo;
 } watch;
 
 static const struct kv_ops watch_ops;
-static void limbo_settle(void);
 
 struct kv *watched_store_open(void)
 {
@@ -92,9 +83,8 @@ void watched_store_fail_at(bool writes, bool syncs, unsigned others)
     watch.fail_writes = writes;
     watch.fail_syncs = syncs;
     watch.fail_behind = others;
-    if (writes || syncs) return;
-    limbo_settle(); /* a disk that works again is met by a store that is opened again */
-    watch.failed = false;
+    /* a disk that works again is met by a store that is opened again */
+    if (!writes && !syncs) watch.failed = false;
 }
 
 void watched_store_fail_reads(unsigned of) { watch.fail_reads_of = of; }
@@ -218,40 +208,20 @@ static void apply(void *rows, struct pending_row *pending, size_t num)
     world_note(watch.num_written, num);
 }
 
-/* A write that fails may have reached the log all the same, and come back with the next start. */
+/* A write that fails may be there all the same: in RocksDB's memory at once, and in the log with the next start. */
 static enum status watch_write(struct kv *kv, struct kv_batch *b)
 {
     actor_preempt();
     if (watch.failed) return STATUS_READ_ONLY;
-    bool failed = fails(watch.fail_writes), kept = failed && world_chance(2);
+    bool failed = fails(watch.fail_writes), there = !failed || world_chance(2);
     if (failed) count_happened(COUNT_WRITE_FAILS);
-    if (!failed) {
+    if (failed && there) count_happened(COUNT_WRITE_FAILS_KEPT);
+    if (there) {
         apply(b->rows, watch.pending, watch.num_pending);
         notices_written();
     }
-    if (kept) {
-        count_happened(COUNT_WRITE_FAILS_KEPT);
-        watch.limbo = (struct limbo){b->rows, watch.pending, watch.num_pending};
-        b->rows = kv_batch_new(watch.fake);
-        watch.pending = NULL;
-        watch.num_pending = watch.cap_pending = 0;
-        notices_keep();
-    }
     actor_preempt();
     return failed ? STATUS_IO : STATUS_OK;
-}
-
-/* limbo_settle: the store is opened again, and finds the write that had failed. */
-static void limbo_settle(void)
-{
-    struct limbo limbo = watch.limbo;
-    if (!limbo.rows) return;
-    watch.limbo = (struct limbo){0};
-    apply(limbo.rows, limbo.pending, limbo.num_pending);
-    notices_kept_written();
-    watch.fake->ops->batch_free(limbo.rows);
-    for (size_t i = 0; i < limbo.num_pending; i++) buf_free(&limbo.pending[i].value);
-    free(limbo.pending);
 }
 
 /* all_durable: everything that is written is on disk from now on. */
@@ -305,7 +275,6 @@ static void take_back(const struct written_batch *batch)
 
 void watched_store_crash(bool power)
 {
-    limbo_settle();
     watch.failed = false;
     size_t unsynced = disk_unsynced();
     CHECK(unsynced == watch.num_written, "the watch lost count of the batches");

@@ -177,20 +177,23 @@ static void what_is_synced_survives_every_crash(void **state)
     kv_close(kv);
 }
 
-static void a_failed_write_applies_nothing(void **state)
+static void a_failed_write_is_gone_when_the_store_is_opened_again(void **state)
 {
     struct kv *kv = kv_fake_new();
     kv_fake_fail(kv, true, false);
     struct kv_batch *b = kv_batch_new(kv);
     put(kv, b, "a", "1");
     assert_int_equal(kv_write(kv, b), STATUS_IO);
-    assert_string_equal(contents(kv), "");
-    assert_int_equal(kv_sequence(kv), 0);
+    assert_string_equal(contents(kv), "a=1 ");
+    assert_int_equal(kv_sequence(kv), 1);
+    assert_int_equal(kv_fake_unsynced(kv), 0);
     kv_fake_fail(kv, false, false);
     assert_int_equal(kv_write(kv, b), STATUS_READ_ONLY); /* the first error is final */
     assert_int_equal(kv_sync(kv), STATUS_READ_ONLY);
     kv_fake_hold(kv);
     kv_close(kv); /* and over when the store is opened again */
+    assert_string_equal(contents(kv), "");
+    assert_int_equal(kv_sequence(kv), 0);
     assert_int_equal(kv_write(kv, b), STATUS_OK);
     assert_string_equal(contents(kv), "a=1 ");
     kv->ops->batch_free(b);
@@ -273,7 +276,7 @@ int main(void)
         cmocka_unit_test(iterators_keep_their_snapshot_and_their_bounds),
         cmocka_unit_test(a_crash_keeps_exactly_a_prefix_of_the_batches),
         cmocka_unit_test(what_is_synced_survives_every_crash),
-        cmocka_unit_test(a_failed_write_applies_nothing),
+        cmocka_unit_test(a_failed_write_is_gone_when_the_store_is_opened_again),
         cmocka_unit_test(a_failed_sync_makes_nothing_durable),
         cmocka_unit_test(a_held_store_outlives_its_close),
         cmocka_unit_test(writer_syncer_and_reader_may_run_at_once),
