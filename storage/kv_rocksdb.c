@@ -225,8 +225,7 @@ static enum status open_database(struct rocks *r, bool read_only, char *why, siz
         return STATUS_OK;
     }
     enum status s = refused_opening(r, failure ? failure : error, why, why_len);
-    if (error) memset(r->family, 0, sizeof r->family);
-    if (error) r->db = NULL;
+    if (!r->db) memset(r->family, 0, sizeof r->family);
     rocksdb_free(error);
     return s;
 }
