@@ -212,13 +212,13 @@ IOStatus Watched::RangeSync(uint64_t, uint64_t, const IOOptions &, IODebugContex
  * the next log is begun has been flushed, and nobody needs it. */
 IOStatus Watched::Close(const IOOptions &options, IODebugContext *dbg)
 {
-    if (!_number) _guard->end_log(this);
+    if (is_log()) _guard->end_log(this);
     return FSWritableFileOwnerWrapper::Close(options, dbg);
 }
 
 Watched::~Watched()
 {
-    if (!_number) _guard->end_log(this);
+    if (is_log()) _guard->end_log(this);
 }
 
 template <class Call>

@@ -479,7 +479,7 @@ enum told { TOLD_NOBODY, TOLD_WRITER, TOLD_OTHER };
 static _Atomic enum told told;
 static _Atomic bool beside, at_end;      /* the other one syncs, and the one that writes does */
 static _Atomic bool turn_failed;
-static _Thread_local bool synced_behind; /* this thread has synced the same, and heard that all is well */
+static _Thread_local bool synced_behind; /* this thread has synced that log, and heard that all is well */
 static _Atomic bool begun_behind;        /* the next log has got rows, or the MANIFEST has */
 static char turned_log[700];
 static _Atomic bool log_write_fails;     /* the next one, once */
@@ -528,11 +528,22 @@ static void note_log(int fd, bool is_sync)
     pthread_mutex_unlock(&log_lock);
 }
 
-/* fails_turn: the kernel tells of an error once, and whoever syncs the file meanwhile or later hears nothing of it. The
- * other thread's sync goes on until the log ends, and who is told is slow to come back. */
-static bool fails_turn(void)
+static bool is_turned(const char *path)
 {
+    pthread_mutex_lock(&log_lock);
+    if (!atomic_load(&turn_failed)) snprintf(turned_log, sizeof turned_log, "%s", path);
+    bool turned = strcmp(path, turned_log) == 0;
+    pthread_mutex_unlock(&log_lock);
+    return turned;
+}
+
+/* fails_turn: the kernel tells of an error once, and whoever syncs the log meanwhile or later hears nothing of it. The
+ * other thread's sync goes on until the log ends, and who is told is slow to come back. */
+static bool fails_turn(int fd)
+{
+    char path[700];
     enum told who = atomic_load(&told);
+    if (who == TOLD_NOBODY || !log_of(fd, path) || !is_turned(path)) return false;
     bool writes = pthread_equal(pthread_self(), log_writer);
     if (!atomic_load(&turn_failed)) atomic_store(writes ? &at_end : &beside, true);
     if (!writes) wait_for(&at_end);
@@ -544,17 +555,6 @@ static bool fails_turn(void)
     wait_for(&turn_failed);
     synced_behind = true;
     return false;
-}
-
-static bool log_fails_turn(int fd)
-{
-    char path[700];
-    if (atomic_load(&told) == TOLD_NOBODY || !log_of(fd, path)) return false;
-    pthread_mutex_lock(&log_lock);
-    bool the_one = !atomic_load(&turn_failed) || strcmp(path, turned_log) == 0;
-    if (!atomic_load(&turn_failed)) strcpy(turned_log, path);
-    pthread_mutex_unlock(&log_lock);
-    return the_one && fails_turn();
 }
 
 int fsync(int fd)
@@ -601,7 +601,7 @@ int fdatasync(int fd)
         errno = EIO;
         return -1;
     }
-    if (log_fails_turn(fd)) {
+    if (fails_turn(fd)) {
         errno = EIO;
         return -1;
     }
