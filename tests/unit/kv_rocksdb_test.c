@@ -422,10 +422,11 @@ static void a_full_disk_fails_the_write_and_keeps_what_was_synced(void **state)
         kv->ops->batch_put(b, KV_LOG, key_slice(&k), slice_of(value, sizeof value));
         s = kv_write(kv, b);
         if (s != STATUS_OK || seq % 10 != 0) continue;
-        assert_int_equal(kv_sync(kv), STATUS_OK);
-        synced = seq;
+        s = kv_sync(kv);
+        if (s == STATUS_OK) synced = seq;
     }
-    assert_int_equal(s, STATUS_NO_SPACE);
+    assert_true(s == STATUS_NO_SPACE || s == STATUS_READ_ONLY); /* a flush may have met the end of the disk before */
+    assert_true(synced > 0);
     assert_int_equal(kv_sync(kv), STATUS_READ_ONLY);
     assert_int_equal(kv_write(kv, b), STATUS_READ_ONLY);
     kv->ops->batch_free(b);
